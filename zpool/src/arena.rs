@@ -1,0 +1,215 @@
+//! The arena: table, zspages and classes together; where objects are placed and where they end.
+//!
+//! An object goes to a free slot of the finest class for its length that has one, whatever the level
+//! it was built at, so a change of level leaves nothing stranded. When there is none, the class of
+//! the level that the population of its group names grows by a zspage.
+
+use crate::class::{Class, Ground};
+use crate::directory::boxed;
+use crate::geometry::{Fit, Geometry, LEVELS, Shape};
+use crate::handle::{Ended, Place, Spent, Table};
+use crate::ledger::{Ledger, heap_cost};
+use crate::source::{PageSource, SourceError};
+use crate::sync::{AtomicU32, AtomicUsize, Mutex, Once, Ordering};
+use crate::zspage::{Token, Zspages};
+
+#[derive(Debug)]
+pub(crate) struct Arena<T> {
+    pub(crate) geometry: Geometry,
+    pub(crate) ledger: Ledger,
+    pub(crate) table: Table<T>,
+    pub(crate) zspages: Zspages,
+    classes: Box<[Once<Box<Class>>]>,
+    /// Tokens of the classes that no object has needed yet.
+    unborn: Mutex<Vec<Option<Token>>>,
+    zero_on_free: bool,
+    /// Sum of the lengths of all objects that have not ended.
+    payload: AtomicUsize,
+    /// Objects that have not ended, by group (the numbers of other classes stay 0).
+    population: Box<[AtomicU32]>,
+}
+
+impl<T> Arena<T> {
+    /// An arena over `source`, or the bytes that its own tables would take where `ledger` refuses.
+    pub(crate) fn new(
+        source: Box<dyn PageSource>,
+        ledger: Ledger,
+        max_object: usize,
+        zero_on_free: bool,
+    ) -> Result<Self, usize> {
+        let geometry = Geometry::new(source.page_size(), max_object);
+        let count = geometry.sizes().len();
+        let own = size_of::<Self>()
+            + geometry.bytes()
+            + Table::<T>::EMPTY_BYTES
+            + Zspages::empty_bytes(count)
+            + heap_cost(count * size_of::<Once<Box<Class>>>())
+            + heap_cost(count * size_of::<Option<Token>>())
+            + heap_cost(count * size_of::<AtomicU32>());
+        ledger.reserve(own).map_err(|_| own)?;
+        let (zspages, tokens) = Zspages::new(source, geometry.sizes().into());
+        Ok(Self {
+            table: Table::new(max_object),
+            zspages,
+            classes: boxed(count, Once::new).ok_or(own)?,
+            population: boxed(count, || AtomicU32::new(0)).ok_or(own)?,
+            unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
+            geometry,
+            ledger,
+            zero_on_free,
+            payload: AtomicUsize::new(0),
+        })
+    }
+
+    pub(crate) fn ground(&self) -> Ground<'_, T> {
+        Ground { zspages: &self.zspages, table: &self.table, ledger: &self.ledger }
+    }
+
+    pub(crate) fn payload(&self) -> usize {
+        self.payload.load(Ordering::Relaxed)
+    }
+
+    /// An object of `len` bytes is there from now on.
+    pub(crate) fn grew(&self, len: usize) {
+        if len != 0 {
+            self.payload.fetch_add(len, Ordering::Relaxed);
+            self.population[usize::from(self.geometry.group(len))].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// An object of `len` bytes is gone.
+    pub(crate) fn shrank(&self, len: usize) {
+        if len != 0 {
+            self.payload.fetch_sub(len, Ordering::Relaxed);
+            self.population[usize::from(self.geometry.group(len))].fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The class for `len` bytes, and the chain to grow it by.
+    fn fit(&self, len: usize) -> Fit {
+        let group = &self.population[usize::from(self.geometry.group(len))];
+        self.geometry.fit(len, Geometry::level(group.load(Ordering::Relaxed) as usize))
+    }
+
+    /// The classes that objects have needed so far, each with its number.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = (u16, &Class)> {
+        let numbered = self.classes.iter().zip(0_u16..);
+        numbered.filter_map(|(class, number)| Some((number, &**class.get()?)))
+    }
+
+    fn class(&self, number: u16) -> Option<&Class> {
+        let born = self.classes[usize::from(number)].get();
+        born.map(|class| &**class).or_else(|| self.bear(number))
+    }
+
+    /// Makes class `number`. `None`: no room under the cap.
+    #[cold]
+    fn bear(&self, number: u16) -> Option<&Class> {
+        let mut unborn = self.unborn.lock();
+        let class = &self.classes[usize::from(number)];
+        if unborn[usize::from(number)].is_some() {
+            self.ledger.reserve(heap_cost(size_of::<Class>())).ok()?;
+            let token = unborn[usize::from(number)].take()?;
+            let set = class.set(Box::new(Class::new(token))).is_ok();
+            assert!(set, "a class is born once");
+        }
+        class.get().map(|class| &**class)
+    }
+
+    /// What an object of `len` bytes costs in bytes of pages just now: its share of its zspage.
+    pub(crate) fn slot_bytes(&self, len: usize) -> usize {
+        if len == 0 {
+            return 0;
+        }
+        let Shape { pages, objects } = self.fit(len).shape;
+        (usize::from(pages) * self.zspages.source().page_size()).div_ceil(usize::from(objects))
+    }
+
+    /// A place for `len` bytes, not 0, owned by handle slot `owner`.
+    ///
+    /// # Errors
+    /// Nothing was free, and the class could not grow.
+    pub(crate) fn place(&self, len: usize, owner: u32) -> Result<Place, SourceError> {
+        let on = self.ground();
+        let mut last = u16::MAX;
+        for level in (0..LEVELS).rev() {
+            let number = self.geometry.fit(len, level).class;
+            if number == last {
+                continue;
+            }
+            last = number;
+            let Some(class) = self.classes[usize::from(number)].get() else { continue };
+            if class.has_room() || self.zspages.has_pending(number) {
+                if let Some(place) = class.place(on, owner) {
+                    return Ok(place);
+                }
+            }
+        }
+        let fit = self.fit(len);
+        let class = self.class(fit.class).ok_or(SourceError::Refused)?;
+        class.place_or_grow(on, owner, fit.shape)
+    }
+
+    /// The same with the shortest chain there is.
+    pub(crate) fn place_short(&self, len: usize, owner: u32) -> Result<Place, SourceError> {
+        let number = self.fit(len).class;
+        let class = self.class(number).ok_or(SourceError::Refused)?;
+        class.place_or_grow(self.ground(), owner, self.geometry.shortest(number))
+    }
+
+    /// A free slot of any class that is large enough, the closest one first.
+    pub(crate) fn place_loose(&self, len: usize, owner: u32) -> Option<Place> {
+        let first = usize::from(self.geometry.first_class(len));
+        let born = self.classes[first..].iter().filter_map(Once::get);
+        let mut open = born.filter(|class| class.has_room());
+        open.find_map(|class| class.place(self.ground(), owner))
+    }
+
+    /// Gives back a place that nobody points at any more, and its handle's slot with it.
+    pub(crate) fn release(&self, mut place: Place, slot: Option<Spent>) {
+        self.scrub(&mut place);
+        let class = self.classes[usize::from(self.zspages.class_of(&place))].get();
+        class.expect("a place has a class").release(self.ground(), place, slot);
+    }
+
+    fn scrub(&self, place: &mut Place) {
+        if self.zero_on_free {
+            // A source that cannot store zeros cannot store the next object's bytes either, and
+            // whoever writes those is told.
+            let _ = self.zspages.scrub(place);
+        }
+    }
+
+    /// The end of an object: its place and slot go back, then its record is dropped.
+    pub(crate) fn end(&self, (ended, record): (Ended, T)) {
+        self.shrank(ended.len);
+        match ended.place {
+            Some(place) => self.release(place, Some(ended.slot)),
+            None => self.table.recycle(ended.slot, &self.ledger),
+        }
+        drop(record);
+    }
+
+    /// The same for a reader, which waits for nobody: where the class's lock is taken, the object is
+    /// left to the lock's next holder.
+    #[cold]
+    pub(crate) fn end_unwaiting(&self, (mut ended, record): (Ended, T)) {
+        self.shrank(ended.len);
+        if let Some(place) = &mut ended.place {
+            self.scrub(place);
+            let number = self.zspages.class_of(place);
+            self.zspages.suspend(ended);
+            if let Some(class) = self.classes[usize::from(number)].get() {
+                class.try_take_in(self.ground());
+            }
+        } else {
+            self.table.recycle(ended.slot, &self.ledger);
+        }
+        drop(record);
+    }
+
+    /// Takes in what readers left behind, and gives pages of empty zspages back.
+    pub(crate) fn tidy(&self) {
+        self.classes().for_each(|(_, class)| class.tidy(self.ground()));
+    }
+}

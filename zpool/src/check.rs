@@ -1,0 +1,66 @@
+//! The consistency check: every invariant of a pool that nobody is changing, asserted.
+//!
+//! - each class: its counters are the sums over its zspages, each on the list its fill names;
+//! - each zspage: its pages name it and no other has them, its free list holds each free slot once;
+//! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
+//!   or is freed and still mapped;
+//! - each live handle: its location is a slot in use that names it as owner, its length fits;
+//! - all together: payload and page counts add up to what the ledger holds.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::arena::Arena;
+use crate::word::NOWHERE;
+
+pub(crate) fn check<T>(arena: &Arena<T>) {
+    let zspages = &arena.zspages;
+    let mut pages = HashSet::new();
+    let mut slots: HashMap<u64, (u32, usize)> = HashMap::new();
+    let mut held = 0;
+    for (number, class) in arena.classes() {
+        let size = zspages.size(number);
+        held += class.check(arena.ground(), |zspages, token, id| {
+            let (inuse, objects, chain) = zspages.fill(token, id);
+            let named = zspages.chain(token, id);
+            assert_eq!(named.len(), usize::from(chain), "zspage {id} has its pages");
+            for (page, zspage) in named {
+                assert_eq!(zspage, id, "page {page} names its zspage");
+                assert!(pages.insert(page), "page {page} is in one zspage");
+            }
+            let free = zspages.free_slots(token, id);
+            let distinct: HashSet<u16> = free.iter().copied().collect();
+            assert_eq!(distinct.len(), free.len(), "each slot is free once");
+            assert_eq!(free.len(), usize::from(objects - inuse), "free and used slots add up");
+            for slot in (0..objects).filter(|slot| !distinct.contains(slot)) {
+                let owner = zspages.owner(token, id, slot).expect("a slot has an owner entry");
+                slots.insert(zspages.location(token, id, slot), (owner, size));
+            }
+        });
+    }
+    let (mut payload, mut live, mut orphans) = (0, 0, slots.len());
+    arena.table.each(|index, location, alive| {
+        if !alive {
+            return;
+        }
+        live += 1;
+        if location == NOWHERE {
+            return;
+        }
+        let (owner, size) = slots.get(&location).expect("a live handle points to a slot in use");
+        assert_eq!(*owner, index, "the slot names the handle that points to it");
+        let len = arena.table.len_at(index);
+        assert!((1..=*size).contains(&len), "{len} bytes in a slot of {size}");
+        payload += len;
+        orphans -= 1;
+    });
+    assert_eq!(live, arena.table.live(), "live handles");
+    let dying = arena.table.counts().dying;
+    assert!(orphans <= dying + zspages.pending(), "{orphans} slots in use without an object");
+    if dying == 0 {
+        assert_eq!(payload, arena.payload(), "sum of lengths");
+    }
+    let kept = zspages.source().kept();
+    assert_eq!(held, pages.len(), "pages of all zspages");
+    assert_eq!(held + kept, arena.ledger.pages(), "pages in zspages and kept");
+    assert!(arena.ledger.held() >= arena.ledger.pages() * zspages.source().page_size());
+}

@@ -1,0 +1,322 @@
+//! One size class under one lock: places objects, takes them back, grows and shrinks by zspages.
+//!
+//! Lock order: a class, then the leaves (the source's lock, zspage ids). No two classes at once. No
+//! byte of an object is copied, no record dropped and no user code run under a class's lock.
+//!
+//! Invariants, under the lock: each zspage of the class is on its fullness list, or is the one that
+//! `emptying` names; `inuse` is the sum over them, `room` the sum of what is left in those on lists.
+
+use crate::fullness::Fullness;
+use crate::geometry::Shape;
+use crate::handle::{Pin, Place, Spent, Table};
+use crate::ledger::Ledger;
+use crate::source::SourceError;
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
+use crate::zspage::{NONE, Token, Zspages};
+
+/// What every operation on a class works with.
+#[derive(Debug)]
+pub(crate) struct Ground<'p, T> {
+    pub(crate) zspages: &'p Zspages,
+    pub(crate) table: &'p Table<T>,
+    pub(crate) ledger: &'p Ledger,
+}
+
+impl<T> Clone for Ground<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Ground<'_, T> {}
+
+#[derive(Debug)]
+struct State {
+    token: Token,
+    lists: Fullness,
+    /// The zspage that a compaction is emptying; it is on no list.
+    emptying: u32,
+    inuse: usize,
+    zspages: usize,
+    pages: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Class {
+    state: Mutex<State>,
+    /// Free slots in zspages on lists, for a look without the lock.
+    room: AtomicUsize,
+}
+
+/// A zspage that a compaction is emptying, and how far it has come.
+#[derive(Debug)]
+pub(crate) struct Emptying {
+    id: u32,
+    slot: u16,
+}
+
+/// What a class holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ClassCounts {
+    pub(crate) inuse: usize,
+    pub(crate) zspages: usize,
+    pub(crate) pages: usize,
+    pub(crate) room: usize,
+    pub(crate) groups: [usize; 16],
+    /// Shortest and longest chain.
+    pub(crate) chains: (u16, u16),
+}
+
+impl State {
+    /// Takes a slot of `id`, which has one, for the handle `owner`.
+    fn take<T>(&mut self, on: Ground<'_, T>, id: u32, owner: u32) -> Option<Place> {
+        let (before, _, _) = on.zspages.fill(&self.token, id);
+        let place = on.zspages.place(&mut self.token, id, owner)?;
+        self.lists.shift(on.zspages, &mut self.token, id, before);
+        self.inuse += 1;
+        Some(place)
+    }
+
+    /// Gives a slot back. An emptied zspage stays on its list: see [`Class::sweep`].
+    fn give<T>(&mut self, on: Ground<'_, T>, place: Place) -> u32 {
+        let id = on.zspages.release(&mut self.token, place);
+        if id != self.emptying {
+            let (now, _, _) = on.zspages.fill(&self.token, id);
+            self.lists.shift(on.zspages, &mut self.token, id, now + 1);
+        }
+        self.inuse -= 1;
+        id
+    }
+
+    fn drop_zspage<T>(&mut self, on: Ground<'_, T>, id: u32) {
+        let (_, _, pages) = on.zspages.fill(&self.token, id);
+        on.zspages.dismantle(&mut self.token, id, on.ledger);
+        self.zspages -= 1;
+        self.pages -= usize::from(pages);
+    }
+}
+
+impl Class {
+    pub(crate) fn new(token: Token) -> Self {
+        Self {
+            state: Mutex::new(State {
+                token,
+                lists: Fullness::new(),
+                emptying: NONE,
+                inuse: 0,
+                zspages: 0,
+                pages: 0,
+            }),
+            room: AtomicUsize::new(0),
+        }
+    }
+
+    /// Locks the class and takes in what was left to the lock's next holder.
+    fn lock<T>(&self, on: Ground<'_, T>) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        self.take_in(&mut state, on);
+        state
+    }
+
+    fn take_in<T>(&self, state: &mut State, on: Ground<'_, T>) {
+        for ended in on.zspages.resume(&state.token, on.table) {
+            if let Some(place) = ended.place {
+                self.give(state, on, place);
+            }
+            on.table.recycle(ended.slot, on.ledger);
+        }
+    }
+
+    fn give<T>(&self, state: &mut State, on: Ground<'_, T>, place: Place) {
+        if state.give(on, place) != state.emptying {
+            self.room.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives the pages of empty zspages back to the source.
+    fn sweep<T>(&self, state: &mut State, on: Ground<'_, T>) {
+        while let Some(id) = state.lists.empty() {
+            let (_, objects, _) = on.zspages.fill(&state.token, id);
+            state.lists.remove(on.zspages, &mut state.token, id);
+            state.drop_zspage(on, id);
+            self.room.fetch_sub(usize::from(objects), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a slot seems to be free, or about to be.
+    pub(crate) fn has_room(&self) -> bool {
+        self.room.load(Ordering::Relaxed) != 0
+    }
+
+    /// A slot in the fullest zspage that has one; the class does not grow.
+    pub(crate) fn place<T>(&self, on: Ground<'_, T>, owner: u32) -> Option<Place> {
+        let mut state = self.lock(on);
+        self.place_locked(&mut state, on, owner)
+    }
+
+    fn place_locked<T>(&self, state: &mut State, on: Ground<'_, T>, owner: u32) -> Option<Place> {
+        let id = state.lists.fullest()?;
+        let place = state.take(on, id, owner)?;
+        self.room.fetch_sub(1, Ordering::Relaxed);
+        Some(place)
+    }
+
+    /// A slot, in a new zspage of `shape` if none is free.
+    ///
+    /// # Errors
+    /// None was free, and the new zspage had no pages.
+    pub(crate) fn place_or_grow<T>(
+        &self,
+        on: Ground<'_, T>,
+        owner: u32,
+        shape: Shape,
+    ) -> Result<Place, SourceError> {
+        let mut state = self.lock(on);
+        if let Some(place) = self.place_locked(&mut state, on, owner) {
+            return Ok(place);
+        }
+        let id = on.zspages.build(&mut state.token, shape, on.ledger)?;
+        let State { lists, token, .. } = &mut *state;
+        lists.insert(on.zspages, token, id);
+        state.zspages += 1;
+        state.pages += usize::from(shape.pages);
+        self.room.fetch_add(usize::from(shape.objects), Ordering::Relaxed);
+        // The new zspage has a free slot.
+        self.place_locked(&mut state, on, owner).ok_or(SourceError::Refused)
+    }
+
+    /// Takes back a place, and the slot of its handle if that ended too.
+    pub(crate) fn release<T>(&self, on: Ground<'_, T>, place: Place, slot: Option<Spent>) {
+        let mut state = self.lock(on);
+        self.give(&mut state, on, place);
+        if let Some(slot) = slot {
+            on.table.recycle(slot, on.ledger);
+        }
+        self.sweep(&mut state, on);
+    }
+
+    /// Takes in what waits for this lock, if nobody holds it. Never waits: pages of a zspage that this
+    /// empties are left to the next holder, because a source has a lock of its own.
+    pub(crate) fn try_take_in<T>(&self, on: Ground<'_, T>) {
+        if let Some(mut state) = self.state.try_lock() {
+            self.take_in(&mut state, on);
+        }
+    }
+
+    /// Takes in what waits and gives the pages of empty zspages back.
+    pub(crate) fn tidy<T>(&self, on: Ground<'_, T>) {
+        let mut state = self.lock(on);
+        self.sweep(&mut state, on);
+    }
+
+    /// Pages that emptying this class's sparsest zspage would free, and the objects to move for it;
+    /// `None` when the others have no room for them or somebody is at it.
+    pub(crate) fn gain<T>(&self, on: Ground<'_, T>) -> Option<(u16, u16)> {
+        let state = self.state.lock();
+        self.sparse(&state, on).map(|(_, pages, inuse)| (pages, inuse))
+    }
+
+    fn sparse<T>(&self, state: &State, on: Ground<'_, T>) -> Option<(u32, u16, u16)> {
+        let id = state.lists.sparsest().filter(|_| state.emptying == NONE)?;
+        let (inuse, objects, pages) = on.zspages.fill(&state.token, id);
+        let elsewhere = self.room.load(Ordering::Relaxed).checked_sub((objects - inuse).into())?;
+        (elsewhere >= usize::from(inuse)).then_some((id, pages, inuse))
+    }
+
+    /// Takes the sparsest zspage off its list, to be emptied. One at a time.
+    pub(crate) fn begin<T>(&self, on: Ground<'_, T>) -> Option<Emptying> {
+        let mut state = self.lock(on);
+        self.sweep(&mut state, on);
+        let (id, _, _) = self.sparse(&state, on)?;
+        let (inuse, objects, _) = on.zspages.fill(&state.token, id);
+        let State { lists, token, .. } = &mut *state;
+        lists.remove(on.zspages, token, id);
+        state.emptying = id;
+        self.room.fetch_sub(usize::from(objects - inuse), Ordering::Relaxed);
+        Some(Emptying { id, slot: 0 })
+    }
+
+    /// The next object to move out of the zspage that is being emptied: a pin on it, its generation,
+    /// and a place for it elsewhere in the class. Skips what is not live, not here or held.
+    pub(crate) fn next<'p, T>(
+        &self,
+        on: Ground<'p, T>,
+        at: &mut Emptying,
+    ) -> Option<(Pin<'p, T>, u64, Place)> {
+        let mut state = self.lock(on);
+        loop {
+            let (inuse, objects, _) = on.zspages.fill(&state.token, at.id);
+            if at.slot >= objects || inuse == 0 {
+                return None;
+            }
+            let owner = on.zspages.owner(&state.token, at.id, at.slot)?;
+            let location = on.zspages.location(&state.token, at.id, at.slot);
+            at.slot += 1;
+            if !on.table.points(owner, location) {
+                continue;
+            }
+            let to = self.place_locked(&mut state, on, owner)?;
+            match on.table.pin_at(owner, location) {
+                Some((pin, generation)) => return Some((pin, generation, to)),
+                None => self.give(&mut state, on, to),
+            };
+        }
+    }
+
+    /// Puts the zspage back where its fill says, or gives its pages back when it is empty; says how
+    /// many those were.
+    pub(crate) fn end<T>(&self, on: Ground<'_, T>, at: Emptying) -> usize {
+        let mut state = self.lock(on);
+        let (inuse, objects, pages) = on.zspages.fill(&state.token, at.id);
+        state.emptying = NONE;
+        let State { lists, token, .. } = &mut *state;
+        lists.insert(on.zspages, token, at.id);
+        self.room.fetch_add(usize::from(objects - inuse), Ordering::Relaxed);
+        self.sweep(&mut state, on);
+        if inuse == 0 { usize::from(pages) } else { 0 }
+    }
+
+    pub(crate) fn counts<T>(&self, on: Ground<'_, T>) -> ClassCounts {
+        let state = self.lock(on);
+        let chains = state
+            .lists
+            .all(on.zspages, &state.token)
+            .map(|(id, _)| on.zspages.fill(&state.token, id).2);
+        let ends = chains.fold(None, |ends: Option<(u16, u16)>, pages| {
+            Some(ends.map_or((pages, pages), |(low, high)| (low.min(pages), high.max(pages))))
+        });
+        ClassCounts {
+            inuse: state.inuse,
+            zspages: state.zspages,
+            pages: state.pages,
+            room: self.room.load(Ordering::Relaxed),
+            groups: state.lists.counts(on.zspages, &state.token),
+            chains: ends.unwrap_or_default(),
+        }
+    }
+
+    /// Calls `f` with each zspage, under the lock, after asserting what the header of this file lists;
+    /// returns the pages of them all.
+    pub(crate) fn check<T>(
+        &self,
+        on: Ground<'_, T>,
+        mut f: impl FnMut(&Zspages, &Token, u32),
+    ) -> usize {
+        let state = self.lock(on);
+        let (mut inuse, mut room, mut pages, mut zspages) = (0, 0, 0, 0);
+        let listed = state.lists.all(on.zspages, &state.token).map(|(id, right)| (id, right, true));
+        let emptying = (state.emptying != NONE).then_some((state.emptying, true, false));
+        for (id, right, listed) in listed.chain(emptying) {
+            assert!(right, "zspage {id} is on the list that its inuse names");
+            let (used, objects, chain) = on.zspages.fill(&state.token, id);
+            inuse += usize::from(used);
+            room += if listed { usize::from(objects - used) } else { 0 };
+            pages += usize::from(chain);
+            zspages += 1;
+            f(on.zspages, &state.token, id);
+        }
+        assert_eq!((state.inuse, state.pages, state.zspages), (inuse, pages, zspages));
+        assert_eq!(self.room.load(Ordering::Relaxed), room, "free slots on lists");
+        pages
+    }
+}

@@ -1,0 +1,105 @@
+//! What a pool is made of: plain data, validated once by `Pool::new`.
+
+#[cfg(unix)]
+use crate::source::MmapOptions;
+
+/// Which of the built-in page sources backs a pool.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SourceKind {
+    /// Regions of the global allocator; portable.
+    Heap,
+    /// One reserved range of the operating system's memory, committed as it is used.
+    #[cfg(unix)]
+    Mmap(MmapOptions),
+    /// Memory without an address in this process: a memfd on Linux, an unlinked temporary file
+    /// elsewhere.
+    Memfd,
+}
+
+/// The settings of a [`Pool`](crate::Pool).
+///
+/// ```
+/// use zpool::Config;
+/// let config = Config::new().max_object(16 << 10).max_bytes(64 << 20);
+/// # let _ = config;
+/// ```
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub(crate) page_size: usize,
+    pub(crate) max_object: usize,
+    pub(crate) max_pages: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) zero_on_free: bool,
+    pub(crate) source: SourceKind,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Config {
+    /// Pages of 4 KiB from [`SourceKind::Mmap`] (from the heap where there is none), objects of up
+    /// to 64 KiB, no caps.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            page_size: 4096,
+            max_object: 64 << 10,
+            max_pages: usize::MAX,
+            max_bytes: usize::MAX,
+            zero_on_free: false,
+            #[cfg(unix)]
+            source: SourceKind::Mmap(MmapOptions::new()),
+            #[cfg(not(unix))]
+            source: SourceKind::Heap,
+        }
+    }
+
+    /// Bytes in a page: a power of two from 4 KiB to 64 KiB. Default: 4 KiB. Ignored by a pool that
+    /// is handed its source.
+    #[must_use]
+    pub const fn page_size(mut self, bytes: usize) -> Self {
+        self.page_size = bytes;
+        self
+    }
+
+    /// The largest object in bytes, 1 to 256 KiB. Default: 64 KiB. Above 64 KiB a handle's length
+    /// takes 4 bytes instead of 2.
+    #[must_use]
+    pub const fn max_object(mut self, bytes: usize) -> Self {
+        self.max_object = bytes;
+        self
+    }
+
+    /// Caps the pages held at once, in use and kept. Default: no cap.
+    #[must_use]
+    pub const fn max_pages(mut self, pages: usize) -> Self {
+        self.max_pages = pages;
+        self
+    }
+
+    /// Caps the bytes held at once: pages and all of the pool's own tables. Default: no cap.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// Overwrites each freed, moved or replaced object with zeros before its place is given to
+    /// another. Default: no; bytes of former objects are never readable through the pool either way.
+    #[must_use]
+    pub const fn zero_on_free(mut self, yes: bool) -> Self {
+        self.zero_on_free = yes;
+        self
+    }
+
+    /// Where pages come from.
+    #[must_use]
+    pub fn source(mut self, source: SourceKind) -> Self {
+        self.source = source;
+        self
+    }
+}

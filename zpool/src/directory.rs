@@ -1,0 +1,121 @@
+//! An append-only directory: index -> value, growing without ever moving or freeing what it holds.
+//!
+//! A reader follows two links that are written once, so growth never makes it wait and needs no
+//! reclamation. Blocks double in length; a value is set once and lives as long as the directory.
+//! ```text
+//! root [Once; 26] -> block k: [Once; 16 << k] -> value
+//! ```
+
+use crate::ledger::{Ledger, Refused, heap_cost};
+use crate::sync::Once;
+
+/// Values in the first block.
+const FIRST: usize = 16;
+/// Blocks: 16 * (2^26 - 1) values, over 2^30.
+const BLOCKS: usize = 26;
+
+#[derive(Debug)]
+pub(crate) struct Directory<V> {
+    root: Box<[Once<Block<V>>]>,
+}
+
+type Block<V> = Box<[Once<V>]>;
+
+/// The block and the place in it of value `index`.
+const fn locate(index: usize) -> (usize, usize) {
+    let shifted = index / FIRST + 1;
+    let block = shifted.ilog2() as usize;
+    (block, index - FIRST * ((1 << block) - 1))
+}
+
+impl<V> Directory<V> {
+    /// What an empty directory holds in bytes.
+    pub(crate) const EMPTY_BYTES: usize = heap_cost(BLOCKS * size_of::<Once<Block<V>>>());
+
+    pub(crate) fn new() -> Self {
+        Self { root: (0..BLOCKS).map(|_| Once::new()).collect() }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> Option<&V> {
+        let (block, at) = locate(index);
+        self.root.get(block)?.get()?.get(at)?.get()
+    }
+
+    /// Sets value `index`, making its block where that is missing; both are charged to `ledger`.
+    /// Callers hold the lock that orders growth. `None`: no room, and no value was set; a new
+    /// block stays, charged, for the next try.
+    pub(crate) fn grow(
+        &self,
+        index: usize,
+        ledger: &Ledger,
+        make: impl FnOnce() -> Option<V>,
+    ) -> Option<()> {
+        let (block, at) = locate(index);
+        let link = self.root.get(block)?;
+        if link.get().is_none() {
+            let bytes = heap_cost((FIRST << block) * size_of::<Once<V>>());
+            ledger.reserve(bytes).map_err(|Refused| ()).ok()?;
+            let Some(made) = boxed(FIRST << block, Once::new) else {
+                ledger.release(bytes);
+                return None;
+            };
+            let set = link.set(made).is_ok();
+            assert!(set, "growth is ordered by its caller's lock");
+        }
+        let set = link.get()?[at].set(make()?).is_ok();
+        assert!(set, "value {index} is set once");
+        Some(())
+    }
+}
+
+/// `count` values on the heap, or `None` where the allocator has no room.
+pub(crate) fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Option<Box<[V]>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).ok()?;
+    values.resize_with(count, make);
+    Some(values.into_boxed_slice())
+}
+
+#[cfg(test)]
+#[cfg(not(zcache_loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_index_has_its_own_place() {
+        let mut expected = (0, 0);
+        for index in 0..100_000 {
+            assert_eq!(locate(index), expected, "index {index}");
+            expected.1 += 1;
+            if expected.1 == FIRST << expected.0 {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+    }
+
+    #[test]
+    fn values_stay_where_they_are_and_are_charged() {
+        let ledger = Ledger::new(4096, 0, usize::MAX);
+        let directory = Directory::new();
+        assert_eq!(directory.get(0), None);
+        directory.grow(0, &ledger, || Some(7_u32)).unwrap();
+        let before: *const u32 = directory.get(0).unwrap();
+        for index in 1..1000 {
+            directory.grow(index, &ledger, || Some(index as u32)).unwrap();
+        }
+        assert_eq!(directory.get(0).map(|value| value as *const u32), Some(before));
+        assert_eq!(directory.get(999), Some(&999));
+        assert_eq!(directory.get(1_000_000_000), None);
+        assert_eq!(directory.get(usize::MAX / 2), None);
+        assert!(ledger.held() >= 1000 * size_of::<Once<u32>>());
+    }
+
+    #[test]
+    fn a_refused_growth_changes_nothing() {
+        let ledger = Ledger::new(4096, 0, 100);
+        let directory = Directory::new();
+        assert_eq!(directory.grow(0, &ledger, || Some([0_u64; 64])), None);
+        assert_eq!((ledger.held(), directory.get(0)), (0, None));
+    }
+}

@@ -1,0 +1,278 @@
+//! Pure arithmetic: size -> class -> chain.
+//!
+//! A class is an object size. Which sizes are classes, and how long their chains are, depends on the
+//! *level*: coarse steps and short chains while few objects share the pages, because every class in
+//! use keeps one zspage partly empty; fine steps and longer chains once there are many, because then
+//! the rounding of each object weighs more. The sizes that share a class at the coarsest level are a
+//! *group*, and a group's population decides the level at which its classes grow. Classes of all
+//! levels have one numbering, by size, and a zspage keeps the chain it was built with.
+//! ```text
+//! size    rounded up to the level's step; above 8 KiB the step doubles with the size
+//! chain   the number of pages with the least tail, a further page priced at the level's `price`
+//!         up to 4 KiB: of at most `chain` pages; above: up to 64, with a tail of at most 1/20
+//! class   the largest size that comes out at the same pages and objects, so those merge
+//! ```
+//! Size classes, chains chosen by waste and merging are zsmalloc's; levels and groups are ours, found
+//! by simulation on the page files that `benches`' `density` reads (DESIGN.md has the figures).
+
+/// Sizes and locations count in grains of this many bytes.
+pub(crate) const GRAIN: usize = 16;
+/// The smallest class.
+const LEAST: usize = 32;
+/// Up to this size a level caps the chain, and small tables find the class.
+const SMALL: usize = 4096;
+/// The longest chain, in pages.
+pub(crate) const LONGEST: usize = 64;
+/// The largest part of a zspage that chains above `SMALL` leave over, if 64 pages allow it.
+const TAIL: f64 = 1.0 / 20.0;
+/// The largest `max_object`.
+pub(crate) const MAX_OBJECT: usize = 256 << 10;
+
+/// How a zspage is cut: its pages, and the objects that fit in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) pages: u16,
+    pub(crate) objects: u16,
+}
+
+/// A class as one level sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fit {
+    pub(crate) class: u16,
+    pub(crate) shape: Shape,
+}
+
+/// The rules of a level.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    /// Live objects of a group from which on its classes grow at this level.
+    from: usize,
+    /// Step between sizes up to 4 KiB, in bytes.
+    step: usize,
+    /// Step between sizes from 4 to 8 KiB, in bytes.
+    large_step: usize,
+    /// Longest chain of sizes up to 4 KiB, in units of 4 KiB.
+    chain: usize,
+    /// The part of a zspage that 4 KiB more of it have to save.
+    price: f64,
+}
+
+const RULES: [Rule; 3] = [
+    Rule { from: 0, step: 32, large_step: 64, chain: 8, price: 0.003 },
+    Rule { from: 320, step: 16, large_step: 16, chain: 12, price: 0.002 },
+    Rule { from: 4096, step: 16, large_step: 16, chain: 16, price: 0.001 },
+];
+
+pub(crate) const LEVELS: usize = RULES.len();
+
+#[derive(Debug)]
+struct Entry {
+    size: u32,
+    fit: Fit,
+}
+
+#[derive(Debug)]
+pub(crate) struct Geometry {
+    page_size: usize,
+    /// Object size of each class, ascending.
+    sizes: Box<[u32]>,
+    /// Each level's classes, ascending by size.
+    levels: [Box<[Entry]>; LEVELS],
+    /// Each level's entry for `len` in grains, up to 4 KiB.
+    small: [Box<[u16]>; LEVELS],
+}
+
+/// The chain for objects of `size` bytes.
+fn shape(page_size: usize, size: usize, rule: Rule) -> Shape {
+    let least = size.div_ceil(page_size);
+    let usual = (rule.chain * SMALL / page_size).max(1);
+    let small = size <= SMALL;
+    let most = if small { usual.max(least) } else { LONGEST };
+    let price = rule.price * (page_size / SMALL) as f64;
+    let mut best = (f64::INFINITY, least);
+    for pages in least..=most {
+        let chain = pages * page_size;
+        let tail = (chain % size) as f64 / chain as f64;
+        let excess = if !small && tail > TAIL { 10.0 } else { 0.0 };
+        let cost = tail + price * (pages - least) as f64 + excess;
+        if cost < best.0 {
+            best = (cost, pages);
+        }
+        if !small && pages >= usual * least && best.0 <= TAIL {
+            break;
+        }
+    }
+    cut(page_size, best.1, size)
+}
+
+/// `pages` pages cut into objects of `size` bytes.
+const fn cut(page_size: usize, pages: usize, size: usize) -> Shape {
+    Shape { pages: pages as u16, objects: (pages * page_size / size) as u16 }
+}
+
+/// The sizes of one level with their shapes, ascending, merged.
+fn level(page_size: usize, max_object: usize, rule: Rule) -> Vec<(usize, Shape)> {
+    let mut classes: Vec<(usize, Shape)> = Vec::new();
+    let mut len = 1;
+    loop {
+        let step = match len {
+            0..=SMALL => rule.step,
+            _ => rule.large_step << ((len - 1).ilog2().saturating_sub(12)),
+        };
+        let shape = shape(page_size, len.max(LEAST).next_multiple_of(step), rule);
+        // The largest size that comes out at the same pages and objects is this class too.
+        let chain = usize::from(shape.pages) * page_size;
+        let size = chain / usize::from(shape.objects) / GRAIN * GRAIN;
+        classes.push((size, shape));
+        if size >= max_object {
+            return classes;
+        }
+        len = size + 1;
+    }
+}
+
+impl Geometry {
+    /// Classes for objects of up to `max_object` bytes in pages of `page_size` bytes; both checked.
+    pub(crate) fn new(page_size: usize, max_object: usize) -> Self {
+        let raw = RULES.map(|rule| level(page_size, max_object, rule));
+        let mut sizes: Vec<u32> = raw.iter().flatten().map(|(size, _)| *size as u32).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        let number = |size: usize| sizes.partition_point(|class| (*class as usize) < size) as u16;
+        let levels = raw.map(|classes| {
+            let entry = |(size, shape): (usize, Shape)| Entry {
+                size: size as u32,
+                fit: Fit { class: number(size), shape },
+            };
+            classes.into_iter().map(entry).collect::<Box<[Entry]>>()
+        });
+        let small = std::array::from_fn(|level| {
+            let find = |grains: usize| search(&levels[level], grains * GRAIN) as u16;
+            (0..=SMALL / GRAIN).map(find).collect()
+        });
+        Self { page_size, sizes: sizes.into_boxed_slice(), levels, small }
+    }
+
+    /// Object size of each class, ascending.
+    pub(crate) fn sizes(&self) -> &[u32] {
+        &self.sizes
+    }
+
+    /// What the tables hold in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.sizes)
+            + self.levels.iter().map(|level| size_of_val(&**level)).sum::<usize>()
+            + self.small.iter().map(|small| size_of_val(&**small)).sum::<usize>()
+    }
+
+    /// The class for `len` bytes, from 1 to `max_object`, and its chain at `level`.
+    #[inline]
+    pub(crate) fn fit(&self, len: usize, level: usize) -> Fit {
+        let entries = &self.levels[level];
+        let at = match self.small[level].get(len.div_ceil(GRAIN)) {
+            Some(at) => usize::from(*at),
+            None => search(entries, len),
+        };
+        entries[at].fit
+    }
+
+    /// The group of `len` bytes: its class at the coarsest level.
+    #[inline]
+    pub(crate) fn group(&self, len: usize) -> u16 {
+        self.fit(len, 0).class
+    }
+
+    /// The level at which a group of `population` live objects grows. There is no hysteresis: what a
+    /// level decides is only what is built next.
+    pub(crate) fn level(population: usize) -> usize {
+        RULES.iter().rposition(|rule| population >= rule.from).unwrap_or(0)
+    }
+
+    /// The smallest class whose objects have room for `len` bytes.
+    pub(crate) fn first_class(&self, len: usize) -> u16 {
+        self.sizes.partition_point(|size| (*size as usize) < len) as u16
+    }
+
+    /// The shortest chain of a class.
+    pub(crate) fn shortest(&self, class: u16) -> Shape {
+        let size = self.sizes[usize::from(class)] as usize;
+        cut(self.page_size, size.div_ceil(self.page_size), size)
+    }
+}
+
+/// The entry of the smallest class with room for `len`.
+fn search(entries: &[Entry], len: usize) -> usize {
+    entries.partition_point(|entry| (entry.size as usize) < len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE_SIZES: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
+
+    fn each(mut f: impl FnMut(&Geometry, usize, usize, usize, Fit)) {
+        for page_size in PAGE_SIZES {
+            for max_object in [1, 33, 4096, 5000, 64 << 10, MAX_OBJECT] {
+                let geometry = Geometry::new(page_size, max_object);
+                let lens = (1..=max_object.min(9000)).chain((9000..=max_object).step_by(97));
+                for len in lens.chain([max_object]) {
+                    for level in 0..LEVELS {
+                        f(&geometry, page_size, len, level, geometry.fit(len, level));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_fits_its_class_and_every_class_its_zspage() {
+        each(|geometry, page_size, len, level, fit| {
+            let size = geometry.sizes()[usize::from(fit.class)] as usize;
+            let (pages, objects) = (usize::from(fit.shape.pages), usize::from(fit.shape.objects));
+            assert!(len <= size, "{len} bytes at level {level}: class {size}");
+            assert!(size % GRAIN == 0 && pages <= LONGEST && objects >= 1);
+            assert!(objects * size <= pages * page_size, "{objects} x {size} in {pages} pages");
+            assert!(geometry.first_class(len) <= fit.class);
+        });
+    }
+
+    #[test]
+    fn what_a_length_costs_is_bounded() {
+        each(|_, page_size, len, level, fit| {
+            let cost = usize::from(fit.shape.pages) * page_size / usize::from(fit.shape.objects);
+            // Rounding of at most 1/64 and a tail of at most 1/20, above a page.
+            if len > page_size.max(SMALL) {
+                let bound = len as f64 * (1.0 + 1.0 / 64.0) / (1.0 - TAIL) + 1.0;
+                assert!(cost as f64 <= bound, "{len} bytes at level {level} cost {cost}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_class_is_one_shape_at_a_level_and_2048_bytes_fit_half_a_page() {
+        each(|geometry, page_size, len, level, fit| {
+            let size = geometry.sizes()[usize::from(fit.class)] as usize;
+            assert_eq!(geometry.fit(size.min(len.max(1)), level), fit);
+            if len == 2048 && page_size == 4096 && geometry.sizes().len() > 50 {
+                assert_eq!(size, 2048);
+            }
+        });
+    }
+
+    #[test]
+    fn finer_levels_cost_no_more_and_levels_rise_with_the_population() {
+        assert_eq!([0, 319, 320, 4095, 4096, usize::MAX].map(Geometry::level), [0, 0, 1, 1, 2, 2]);
+        let geometry = Geometry::new(4096, 64 << 10);
+        let mean = |level: usize| -> f64 {
+            let cost = |len: usize| {
+                let Shape { pages, objects } = geometry.fit(len, level).shape;
+                f64::from(pages) * 4096.0 / f64::from(objects) / len as f64
+            };
+            (512..=4096).map(cost).sum()
+        };
+        assert!(mean(1) < mean(0) && mean(2) < mean(1));
+        assert!(geometry.sizes().len() < 1024, "a record has 10 bits for the class");
+        assert!(Geometry::new(4096, MAX_OBJECT).sizes().len() < 1024);
+    }
+}

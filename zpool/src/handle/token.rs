@@ -1,0 +1,230 @@
+//! The tokens that a table's verdicts turn into; the table in [`super`] says what each one means.
+
+use std::mem::MaybeUninit;
+
+use super::chunk::{Chunk, Slot};
+use super::table::{Table, split};
+use super::{Handle, Place};
+use crate::sync::Ordering;
+use crate::word::{NOWHERE, Word};
+
+/// A FREE slot, held alone. Dropping it gives the slot back.
+#[derive(Debug)]
+pub(crate) struct Vacant<'t, T> {
+    table: &'t Table<T>,
+    chunk: &'t Chunk<T>,
+    index: u32,
+}
+
+/// A share of an object.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Pin<'t, T> {
+    table: &'t Table<T>,
+    chunk: &'t Chunk<T>,
+    index: u32,
+    place: Option<Place>,
+}
+
+/// An object, alone.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Lock<'t, T> {
+    pin: Pin<'t, T>,
+}
+
+/// What is left of an object: its place, if it had one, and its slot.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Ended {
+    pub(crate) place: Option<Place>,
+    pub(crate) slot: Spent,
+    pub(crate) len: usize,
+}
+
+/// A slot whose object is gone.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Spent(u32);
+
+impl Spent {
+    pub(super) const fn new(index: u32) -> Self {
+        Self(index)
+    }
+
+    pub(super) const fn index(&self) -> u32 {
+        self.0
+    }
+}
+
+impl<'t, T> Vacant<'t, T> {
+    pub(super) const fn new(table: &'t Table<T>, chunk: &'t Chunk<T>, index: u32) -> Self {
+        Self { table, chunk, index }
+    }
+
+    /// What the owner entry of the place says.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Makes the object at `place` live, `len` bytes long; its bytes are written already.
+    pub(crate) fn publish(self, place: Option<Place>, len: usize, record: T) -> Handle {
+        assert!(len <= place.as_ref().map_or(0, Place::room), "an object fits its place");
+        let at = split(self.index).1;
+        let slot = &self.chunk.slots[at];
+        // SAFETY: the slot is FREE and held alone, so nobody reads the record, and none is in it.
+        unsafe { slot.record.to_write().write(MaybeUninit::new(record)) };
+        self.chunk.set_len(at, len);
+        self.table.live.fetch_add(1, Ordering::Relaxed);
+        let generation = slot.word.publish(place.map_or(NOWHERE, |place| place.location()));
+        let handle = self.table.handle(self.index, generation);
+        std::mem::forget(self);
+        handle
+    }
+}
+
+impl<T> Drop for Vacant<'_, T> {
+    fn drop(&mut self) {
+        self.table.push(self.index, &self.chunk.slots[split(self.index).1].word);
+    }
+}
+
+impl<'t, T> Pin<'t, T> {
+    pub(super) const fn new(
+        table: &'t Table<T>,
+        chunk: &'t Chunk<T>,
+        index: u32,
+        place: Option<Place>,
+    ) -> Self {
+        Self { table, chunk, index, place }
+    }
+
+    fn slot(&self) -> &'t Slot<T> {
+        &self.chunk.slots[split(self.index).1]
+    }
+
+    /// The slot, as owner entries name it.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Where the object is; `None` for one of length 0.
+    #[inline]
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.place.as_ref().map_or(0, Place::room)
+    }
+
+    #[inline]
+    pub(crate) fn record(&self) -> &T {
+        let record = self.slot().record.to_read();
+        // SAFETY: a pin keeps the record in place and unwritten for as long as `self` is borrowed.
+        let record = unsafe { &*record };
+        // SAFETY: `publish` initialised it before the word let anybody pin.
+        unsafe { record.assume_init_ref() }
+    }
+
+    /// Gives the share back. What comes back is the object, where it was freed and held last here.
+    #[inline]
+    pub(crate) fn unpin(self) -> Option<(Ended, T)> {
+        let outcome = self.slot().word.unpin();
+        self.table.let_go(self.chunk, self.index, outcome)
+    }
+
+    /// Moves the object to `to`, whose bytes are a copy, and gives the place it left; this pin ends.
+    ///
+    /// # Errors
+    /// Somebody else holds or freed the object: `to` comes back, and the pin with it.
+    pub(crate) fn swing(self, generation: u64, to: Place) -> Result<Place, (Self, Place)> {
+        let Some(from) = &self.place else { return Err((self, to)) };
+        assert!(from.room() <= to.room(), "an object fits its place");
+        if self.slot().word.swing(generation, from.location(), to.location()) {
+            // SAFETY: nobody points at `from` any more, and nobody else was told.
+            Ok(unsafe { Place::new(from.location(), 0) })
+        } else {
+            Err((self, to))
+        }
+    }
+}
+
+/// What giving a [`Lock`] back came to.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Unlocked<T> {
+    /// A place that nobody points at any more.
+    pub(crate) left: Option<Place>,
+    /// The object, where it was freed meanwhile.
+    pub(crate) ended: Option<(Ended, T)>,
+}
+
+impl<'t, T> Lock<'t, T> {
+    pub(super) const fn new(pin: Pin<'t, T>) -> Self {
+        Self { pin }
+    }
+
+    pub(crate) fn pin(&self) -> &Pin<'t, T> {
+        &self.pin
+    }
+
+    /// Where the object is, to write there.
+    pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
+        self.pin.place.as_mut()
+    }
+
+    /// Gives the object back where it is.
+    pub(crate) fn unlock(self) -> Unlocked<T> {
+        let here = self.pin.place.as_ref().map_or(NOWHERE, Place::location);
+        let outcome = self.pin.slot().word.unlock(here);
+        Unlocked {
+            left: None,
+            ended: self.pin.table.let_go(self.pin.chunk, self.pin.index, outcome),
+        }
+    }
+
+    /// Gives the object back at another place and length; the old place is left.
+    pub(crate) fn unlock_at(self, to: Option<Place>, len: usize) -> Unlocked<T> {
+        assert!(len <= to.as_ref().map_or(0, Place::room), "an object fits its place");
+        let Pin { table, chunk, index, place } = self.pin;
+        let at = split(index).1;
+        // Before the word lets readers in; where the object has ended, nobody reads it.
+        chunk.set_len(at, len);
+        let outcome = chunk.slots[at].word.unlock(to.as_ref().map_or(NOWHERE, Place::location));
+        let mut ended = table.let_go(chunk, index, outcome);
+        if let Some((ended, _)) = &mut ended {
+            ended.len = place.as_ref().map_or(0, Place::room);
+        }
+        Unlocked { left: if ended.is_some() { to } else { place }, ended }
+    }
+
+    /// Frees an object that is held alone: it ends here, unless somebody freed it already, and then
+    /// it ends here too.
+    pub(crate) fn free(self) -> (Ended, T) {
+        let word = &self.pin.slot().word;
+        let (generation, _, _) = word.glance();
+        if generation & 1 == 1 && word.free(generation).is_ok() {
+            self.pin.table.live.fetch_sub(1, Ordering::Relaxed);
+            self.pin.table.orphaned.fetch_add(1, Ordering::Relaxed);
+        }
+        self.unlock().ended.expect("a dying object ends when it is unlocked")
+    }
+}
+
+impl Ended {
+    /// The slot's index, for an ended object that waits in a list; [`resume`](Self::resume) undoes it.
+    pub(crate) fn suspend(self) -> u32 {
+        self.slot.0
+    }
+
+    /// # Safety
+    /// `index` came from `suspend`, and is resumed once.
+    pub(crate) unsafe fn resume<T>(table: &Table<T>, index: u32) -> Self {
+        let location = table.word(index).map_or(NOWHERE, Word::last_location);
+        // SAFETY: the suspended object's own place, given up by `suspend` and taken up once.
+        let place = (location != NOWHERE).then(|| unsafe { Place::new(location, 0) });
+        Self { place, slot: Spent(index), len: 0 }
+    }
+}

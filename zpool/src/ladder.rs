@@ -1,0 +1,52 @@
+//! What happens at the cap, step by step, before an allocation fails.
+//! ```text
+//! 1  take in what readers left behind
+//! 2  compact until pages come free, as long as there is something to gain; give back kept pages
+//! 3  a zspage of the shortest chain
+//! 4  a free slot of a larger class
+//! 5  AllocError::OutOfPages
+//! ```
+
+use crate::arena::Arena;
+use crate::compact::compact;
+use crate::error::AllocError;
+use crate::handle::{Place, Vacant};
+
+/// Bytes moved between two attempts.
+const STEP: usize = 64 << 10;
+
+/// Tries `attempt` again each time that room was made, until nothing is left to make room with.
+fn with_room<T, R>(arena: &Arena<T>, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+    arena.tidy();
+    let mut done = false;
+    while !done {
+        if let Some(made) = attempt() {
+            return Some(made);
+        }
+        let mut freed = 0;
+        while freed == 0 && !done {
+            let did = compact(arena, STEP);
+            (freed, done) = (did.pages_freed, did.done);
+        }
+    }
+    // Kept pages were used up by the attempts, unless what is missing is bytes for a table.
+    arena.zspages.source().trim(&arena.ledger);
+    attempt()
+}
+
+/// A free handle slot.
+pub(crate) fn vacant<T>(arena: &Arena<T>) -> Result<Vacant<'_, T>, AllocError> {
+    let attempt = || arena.table.vacant(&arena.ledger);
+    attempt().or_else(|| with_room(arena, attempt)).ok_or(AllocError::OutOfPages)
+}
+
+/// A place for `len` bytes, not 0, by every means there is.
+pub(crate) fn place<T>(arena: &Arena<T>, len: usize, owner: u32) -> Result<Place, AllocError> {
+    let attempt = || arena.place(len, owner).ok();
+    let attempts = || {
+        let placed = attempt().or_else(|| with_room(arena, attempt));
+        let placed = placed.or_else(|| arena.place_short(len, owner).ok());
+        placed.or_else(|| arena.place_loose(len, owner))
+    };
+    attempts().ok_or(AllocError::OutOfPages)
+}

@@ -1,0 +1,160 @@
+//! The ledger: every byte a pool holds, and the cap it is held to.
+//!
+//! Whoever is about to take memory reserves it first and takes it second, so that the cap is never
+//! passed, not even between two threads. Whoever gives memory back releases it after it is gone.
+//! ```text
+//! held = pages * page_size + metadata        held <= max_bytes        pages <= max_pages
+//! ```
+//! One counter carries `held`; `pages` has its own because it has a cap of its own.
+
+use crate::sync::{AtomicUsize, Ordering};
+
+/// The cap does not allow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused;
+
+/// Every byte a pool holds, and its caps. A page source reserves here before it takes memory.
+#[derive(Debug)]
+pub struct Ledger {
+    held: AtomicUsize,
+    max_bytes: AtomicUsize,
+    pages: AtomicUsize,
+    max_pages: AtomicUsize,
+    page_size: usize,
+    peak: AtomicUsize,
+}
+
+/// Adds `amount` to `counter` unless that passes `cap`.
+fn add_under(counter: &AtomicUsize, amount: usize, cap: usize) -> Result<usize, Refused> {
+    let mut seen = counter.load(Ordering::Relaxed);
+    loop {
+        let sum = seen.checked_add(amount).filter(|sum| *sum <= cap).ok_or(Refused)?;
+        match counter.compare_exchange_weak(seen, sum, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Ok(sum),
+            Err(now) => seen = now,
+        }
+    }
+}
+
+impl Ledger {
+    /// A ledger of pages of `page_size` bytes, capped at `max_pages` pages and `max_bytes` bytes.
+    #[must_use]
+    pub fn new(page_size: usize, max_pages: usize, max_bytes: usize) -> Self {
+        Self {
+            held: AtomicUsize::new(0),
+            max_bytes: AtomicUsize::new(max_bytes),
+            pages: AtomicUsize::new(0),
+            max_pages: AtomicUsize::new(max_pages),
+            page_size,
+            peak: AtomicUsize::new(0),
+        }
+    }
+
+    /// Reserves `bytes` of metadata.
+    ///
+    /// # Errors
+    /// [`Refused`] when that passes the cap; nothing is reserved then.
+    pub fn reserve(&self, bytes: usize) -> Result<(), Refused> {
+        let sum = add_under(&self.held, bytes, self.max_bytes.load(Ordering::Relaxed))?;
+        self.peak.fetch_max(sum, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back `bytes` of metadata.
+    pub fn release(&self, bytes: usize) {
+        let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "released {bytes} bytes of {before} held");
+    }
+
+    /// Reserves as many pages as the caps allow, `wanted` at most, and says how many.
+    pub fn reserve_pages(&self, wanted: usize) -> usize {
+        let room = |cap: usize, used: usize, unit: usize| cap.saturating_sub(used) / unit;
+        let mut pages = wanted;
+        while pages > 0 {
+            let max_pages = self.max_pages.load(Ordering::Relaxed);
+            if add_under(&self.pages, pages, max_pages).is_ok() {
+                if self.reserve(pages * self.page_size).is_ok() {
+                    return pages;
+                }
+                self.pages.fetch_sub(pages, Ordering::Relaxed);
+            }
+            let by_pages = room(max_pages, self.pages.load(Ordering::Relaxed), 1);
+            let max_bytes = self.max_bytes.load(Ordering::Relaxed);
+            let by_bytes = room(max_bytes, self.held.load(Ordering::Relaxed), self.page_size);
+            pages = by_pages.min(by_bytes).min(pages - 1);
+        }
+        0
+    }
+
+    /// Gives back `pages` pages.
+    pub fn release_pages(&self, pages: usize) {
+        let before = self.pages.fetch_sub(pages, Ordering::Relaxed);
+        debug_assert!(before >= pages, "released {pages} pages of {before} held");
+        self.release(pages * self.page_size);
+    }
+
+    /// Bytes held now: pages and metadata.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Pages held now.
+    #[must_use]
+    pub fn pages(&self) -> usize {
+        self.pages.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_max_bytes(&self, bytes: usize) {
+        self.max_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_max_pages(&self, pages: usize) {
+        self.max_pages.store(pages, Ordering::Relaxed);
+    }
+}
+
+/// What a heap block of `bytes` costs a general-purpose allocator: 8 bytes of its own bookkeeping,
+/// rounded to 16. Heap blocks are charged at this.
+#[must_use]
+pub const fn heap_cost(bytes: usize) -> usize {
+    if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16) }
+}
+
+#[cfg(test)]
+#[cfg(not(zcache_loom))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caps_hold_and_releases_return() {
+        let ledger = Ledger::new(4096, 10, 5 * 4096 + 100);
+        assert_eq!(ledger.reserve_pages(8), 5);
+        assert_eq!(ledger.reserve(101), Err(Refused));
+        assert_eq!(ledger.reserve(100), Ok(()));
+        assert_eq!(ledger.reserve_pages(1), 0);
+        ledger.release(100);
+        ledger.release_pages(5);
+        assert_eq!((ledger.held(), ledger.pages()), (0, 0));
+        assert_eq!(ledger.peak(), 5 * 4096 + 100);
+    }
+
+    #[test]
+    fn a_sum_past_usize_is_refused() {
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        assert_eq!(ledger.reserve(usize::MAX), Ok(()));
+        assert_eq!(ledger.reserve(1), Err(Refused));
+    }
+
+    #[test]
+    fn page_cap_alone() {
+        let ledger = Ledger::new(4096, 3, usize::MAX);
+        assert_eq!(ledger.reserve_pages(2), 2);
+        assert_eq!(ledger.reserve_pages(2), 1);
+        assert_eq!(ledger.reserve_pages(2), 0);
+    }
+}

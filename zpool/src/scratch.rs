@@ -1,0 +1,67 @@
+//! Scratch: buffers for objects that are not one piece of memory, pooled and charged.
+//!
+//! A map that needs a copy takes a buffer from a short stack or makes one; a few go back to the
+//! stack, the rest to the allocator. Nobody waits for the stack: when it is taken, a buffer is made or
+//! dropped instead.
+
+use crate::ledger::{Ledger, heap_cost};
+use crate::sync::Mutex;
+
+/// Buffers kept for the next map.
+const KEPT: usize = 4;
+/// Buffers are made in these steps, so that one fits many objects.
+const STEP: usize = 4096;
+
+/// A buffer of a pool, all zeros or bytes of the object that it was last used for.
+pub(crate) type Buffer = Box<[u8]>;
+
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    spare: Mutex<[Option<Buffer>; KEPT]>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        Self { spare: Mutex::new([const { None }; KEPT]) }
+    }
+
+    /// A buffer of at least `len` bytes, of any content. `None`: no room under the cap.
+    pub(crate) fn take(&self, len: usize, ledger: &Ledger) -> Option<Buffer> {
+        if let Some(mut spare) = self.spare.try_lock() {
+            let fits = |slot: &&mut Option<Buffer>| {
+                slot.as_ref().is_some_and(|buffer| buffer.len() >= len)
+            };
+            if let Some(slot) = spare.iter_mut().find(fits) {
+                return slot.take();
+            }
+        }
+        let bytes = len.next_multiple_of(STEP);
+        ledger.reserve(heap_cost(bytes)).ok()?;
+        let mut made = Vec::new();
+        if made.try_reserve_exact(bytes).is_err() {
+            ledger.release(heap_cost(bytes));
+            return None;
+        }
+        made.resize(bytes, 0);
+        Some(made.into_boxed_slice())
+    }
+
+    pub(crate) fn give(&self, buffer: Buffer, ledger: &Ledger) {
+        if let Some(mut spare) = self.spare.try_lock() {
+            if let Some(slot) = spare.iter_mut().find(|slot| slot.is_none()) {
+                *slot = Some(buffer);
+                return;
+            }
+        }
+        ledger.release(heap_cost(buffer.len()));
+    }
+
+    /// Drops the kept buffers.
+    pub(crate) fn trim(&self, ledger: &Ledger) {
+        for slot in self.spare.lock().iter_mut() {
+            if let Some(buffer) = slot.take() {
+                ledger.release(heap_cost(buffer.len()));
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Page sources: where the single pages of zspages come from.
+//!
+//! A source hands out pages of one size by number, lowest numbers first, and is asked for the page
+//! *behind* the last one, so that a chain is one piece of address space whenever that page is free.
+//! It says itself which pages are joined; nobody infers it from addresses. A source may keep pages
+//! that were given back; they stay charged to the [`Ledger`] and go before anything is refused.
+//!
+//! | source | pages live in | addressable | gives memory back by |
+//! |---|---|---|---|
+//! | [`Heap`] | regions of the global allocator | yes | freeing an empty region |
+//! | [`Mmap`] (Unix) | one reserved range, committed step by step | yes | `madvise`, in batches |
+//! | [`File`] | a memfd (Linux) or any file | no | punching holes, where the system can |
+//!
+//! The idea of pages that are addressable only while mapped is zsmalloc's (HIGHMEM).
+
+use std::fmt::Debug;
+use std::io;
+use std::ptr::NonNull;
+
+use crate::ledger::Ledger;
+
+mod bits;
+mod file;
+mod free_pages;
+mod heap;
+#[cfg(unix)]
+mod mmap;
+
+pub use file::File;
+pub use heap::Heap;
+#[cfg(unix)]
+pub use mmap::{Mmap, MmapOptions};
+
+/// How the bytes of a source's pages are reached.
+#[derive(Debug, Clone, Copy)]
+pub enum Access {
+    /// Page `n` starts `n * page_size` bytes behind the base, and all pages are joined.
+    Linear(Base),
+    /// Each page has an address of its own: [`PageSource::address`].
+    Paged,
+    /// No page has an address: [`PageSource::read`] and [`PageSource::write`] copy.
+    Unaddressable,
+}
+
+/// The address of page 0 of a linear source.
+#[derive(Debug, Clone, Copy)]
+pub struct Base(NonNull<u8>);
+
+impl Base {
+    /// `first` is the address of page 0, with provenance over the whole range.
+    #[must_use]
+    pub const fn new(first: NonNull<u8>) -> Self {
+        Self(first)
+    }
+
+    /// The address of page 0.
+    #[must_use]
+    pub const fn first(self) -> NonNull<u8> {
+        self.0
+    }
+}
+
+// SAFETY: a `Base` is an address; who reads or writes through it argues for that on the spot.
+unsafe impl Send for Base {}
+// SAFETY: as above.
+unsafe impl Sync for Base {}
+
+/// Why a source handed out no page.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The ledger allows no further page.
+    Refused,
+    /// Every page number the source has is in use.
+    Full,
+    /// The operating system or the allocator gave no memory.
+    System(io::Error),
+}
+
+/// A supplier of single pages, numbered from 0.
+///
+/// All methods take `&self` and may be called from many threads at once. A source locks inside and
+/// never calls back into a pool.
+///
+/// # Safety
+/// The pool reads and writes through what a source says, so a lying source is undefined behaviour.
+/// From [`take`](Self::take) until [`give`](Self::give), page `n` must be
+/// - handed out once only, with `n < capacity()`;
+/// - when addressable: [`page_size`](Self::page_size) bytes, readable and writable, initialised (any
+///   values), at an address that stays the same, aligned to 16 bytes, touched by nobody else;
+/// - when [`joined`](Self::joined) says so: followed in memory by page `n + 1` inside the same
+///   allocation, so that one slice may cover both while both are taken;
+/// - when unaddressable: a place whose [`read`](Self::read) returns what [`write`](Self::write) put
+///   there last (a failing or lying read gives wrong bytes, not undefined behaviour).
+///
+/// `access()`, `page_size()` and `capacity()` never change.
+pub unsafe trait PageSource: Debug + Send + Sync {
+    /// Bytes in a page: a power of two from 4 KiB to 64 KiB.
+    fn page_size(&self) -> usize;
+
+    /// Page numbers are below this.
+    fn capacity(&self) -> u32;
+
+    /// How bytes are reached.
+    fn access(&self) -> Access;
+
+    /// Hands out a free page: the one behind `after` when that is free, else one where a run of
+    /// `more` further pages is likely to follow, else any. What is newly held, pages and own
+    /// bookkeeping alike, is reserved in `ledger` first; a kept page is charged already.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; the source and the ledger are then as before.
+    fn take(&self, after: Option<u32>, more: usize, ledger: &Ledger) -> Result<u32, SourceError>;
+
+    /// Takes back pages handed out before. What is really gone is released from `ledger`, at once or
+    /// when a batch is full; the rest counts as kept.
+    fn give(&self, pages: &[u32], ledger: &Ledger);
+
+    /// Gives every kept page back to where it came from, as far as that can be done.
+    fn trim(&self, ledger: &Ledger);
+
+    /// Pages given back and kept: charged, free to be handed out again.
+    fn kept(&self) -> usize;
+
+    /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always.
+    fn joined(&self, page: u32) -> bool {
+        let _ = page;
+        matches!(self.access(), Access::Linear(_))
+    }
+
+    /// The address of a page that is handed out; asked of [`Access::Paged`] sources only.
+    fn address(&self, page: u32) -> NonNull<u8> {
+        unreachable!("page {page} of a source that is not paged was asked for its address")
+    }
+
+    /// Copies bytes of a page out; asked of [`Access::Unaddressable`] sources only.
+    ///
+    /// # Errors
+    /// What the medium reports; `to` may be partly overwritten.
+    fn read(&self, page: u32, offset: usize, to: &mut [u8]) -> io::Result<()> {
+        let _ = (page, offset, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Copies bytes into a page; asked of [`Access::Unaddressable`] sources only.
+    ///
+    /// # Errors
+    /// What the medium reports; the bytes of the page may be partly overwritten.
+    fn write(&self, page: u32, offset: usize, from: &[u8]) -> io::Result<()> {
+        let _ = (page, offset, from);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

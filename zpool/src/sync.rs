@@ -1,0 +1,266 @@
+//! The concurrency primitives of this crate: std's, or loom's under `cfg(zcache_loom)`.
+//!
+//! Everything shared between threads comes through here, so that a loom model runs the shipped code.
+//! Loom watches accesses to its own cells and atomics but not to raw bytes; [`Witness`] stands in
+//! for the bytes of objects, so that a missing `Release` shows up as a race in a model.
+
+#[cfg(zcache_loom)]
+pub(crate) use self::modelled::*;
+#[cfg(not(zcache_loom))]
+pub(crate) use self::real::*;
+
+pub(crate) use std::sync::atomic::Ordering;
+
+/// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
+pub(crate) enum Plant {
+    /// A pin does not release what the reader did before it let go.
+    UnpinRelaxed,
+    /// The last unpin does not acquire what earlier readers released.
+    LastUnpinUnfenced,
+    /// A free does not acquire what readers released.
+    FreeRelaxed,
+    /// A free ends the object though somebody maps it.
+    FreeIgnoresPins,
+    /// A migration publishes the new place before its bytes.
+    SwingRelaxed,
+    /// A migration copies without a pin of its own.
+    MigrateUnpinned,
+    /// An allocation publishes the handle before its bytes.
+    PublishRelaxed,
+    /// A pin does not acquire the bytes.
+    PinRelaxed,
+    /// An exclusive map ignores readers.
+    ExclusiveIgnoresPins,
+    /// An exclusive guard gives back before its bytes are visible.
+    ShareRelaxed,
+    /// A freed slot is reused under the generation it had.
+    ReuseKeepsGeneration,
+    /// A table chunk is announced before it is filled.
+    GrowRelaxed,
+}
+
+/// `order`, or `Relaxed` where a model plants `bug`.
+#[inline(always)]
+pub(crate) fn unless(bug: Plant, order: Ordering) -> Ordering {
+    if planted(bug) { Ordering::Relaxed } else { order }
+}
+
+#[cfg(not(zcache_loom))]
+mod real {
+    pub(crate) use std::sync::OnceLock as Once;
+    pub(crate) use std::sync::atomic::{
+        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
+
+    /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
+    pub(crate) const CHUNK: usize = 1024;
+
+    /// A mutex whose poison is ignored: no user code runs under any lock of this crate, and a panic
+    /// of ours is a failed assertion, made before the state is touched.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    pub(crate) use std::sync::MutexGuard;
+
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            match self.0.try_lock() {
+                Ok(guard) => Some(guard),
+                Err(std::sync::TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
+                Err(std::sync::TryLockError::WouldBlock) => None,
+            }
+        }
+    }
+
+    /// std's cell; a pointer says whether it is for reading or for writing, as loom wants to know.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) const fn to_read(&self) -> *const T {
+            self.0.get()
+        }
+
+        #[inline(always)]
+        pub(crate) const fn to_write(&self) -> *mut T {
+            self.0.get()
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn planted(_: super::Plant) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    pub(crate) fn spin() {
+        std::hint::spin_loop();
+    }
+
+    /// 63 random bits and a clear lowest one, different in each pool and each process.
+    pub(crate) fn random_key() -> u64 {
+        use std::hash::{BuildHasher, Hasher};
+        std::collections::hash_map::RandomState::new().build_hasher().finish() & !1
+    }
+
+    /// Nothing: the processor watches real bytes by itself.
+    #[derive(Debug, Default)]
+    pub(crate) struct Witness;
+
+    impl Witness {
+        #[inline(always)]
+        pub(crate) const fn new() -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub(crate) const fn read(&self, _at: u64, _bytes: usize) {}
+
+        #[inline(always)]
+        pub(crate) const fn write(&self, _at: u64, _bytes: usize) {}
+    }
+}
+
+#[cfg(zcache_loom)]
+mod modelled {
+    pub(crate) use loom::sync::MutexGuard;
+    pub(crate) use loom::sync::atomic::{
+        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
+    use std::cell::Cell;
+    use std::collections::HashMap;
+
+    use super::{Ordering, Plant, unless};
+
+    /// Small, so that a model crosses every edge of the tables.
+    pub(crate) const CHUNK: usize = 2;
+
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().unwrap()
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+
+    /// loom's cell: each pointer asked for is an access that is checked for a race.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::cell::UnsafeCell::new(value))
+        }
+
+        pub(crate) fn to_read(&self) -> *const T {
+            self.0.with(|value| value)
+        }
+
+        pub(crate) fn to_write(&self) -> *mut T {
+            self.0.with_mut(|value| value)
+        }
+    }
+
+    /// `OnceLock` whose order of events loom sees; the value itself is kept by the real one.
+    #[derive(Debug)]
+    pub(crate) struct Once<T> {
+        set: AtomicU32,
+        value: std::sync::OnceLock<T>,
+    }
+
+    impl<T> Once<T> {
+        pub(crate) fn new() -> Self {
+            Self { set: AtomicU32::new(0), value: std::sync::OnceLock::new() }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            if self.set.load(Ordering::Acquire) == 1 { self.value.get() } else { None }
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            self.value.set(value)?;
+            self.set.store(1, unless(Plant::GrowRelaxed, Ordering::Release));
+            Ok(())
+        }
+    }
+
+    thread_local! {
+        static PLANTED: Cell<Option<Plant>> = const { Cell::new(None) };
+    }
+
+    /// Plants `bug` in everything this model's thread runs (loom's threads share one thread).
+    #[cfg(test)]
+    pub(crate) fn plant(bug: Option<Plant>) {
+        PLANTED.with(|cell| cell.set(bug));
+    }
+
+    pub(crate) fn planted(bug: Plant) -> bool {
+        PLANTED.with(|cell| cell.get() == Some(bug))
+    }
+
+    pub(crate) fn spin() {
+        loom::thread::yield_now();
+    }
+
+    /// The same key every time: a model replays its schedules.
+    pub(crate) fn random_key() -> u64 {
+        0x5eed_0000_0000_0000
+    }
+
+    /// One loom cell for each 256 bytes that objects have touched, made on first touch.
+    #[derive(Debug, Default)]
+    pub(crate) struct Witness {
+        cells: std::sync::Mutex<HashMap<u64, std::sync::Arc<loom::cell::UnsafeCell<()>>>>,
+    }
+
+    impl Witness {
+        const GRAIN: u64 = 256;
+
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
+        fn each(&self, at: u64, bytes: usize, touch: impl Fn(&loom::cell::UnsafeCell<()>)) {
+            for block in at / Self::GRAIN..(at + bytes as u64).div_ceil(Self::GRAIN) {
+                let cell = std::sync::Arc::clone(
+                    self.cells.lock().unwrap().entry(block).or_insert_with(Default::default),
+                );
+                touch(&cell);
+            }
+        }
+
+        /// `bytes` from `at` on are read here.
+        pub(crate) fn read(&self, at: u64, bytes: usize) {
+            self.each(at, bytes, |cell| cell.with(|_| ()));
+        }
+
+        /// `bytes` from `at` on are written here.
+        pub(crate) fn write(&self, at: u64, bytes: usize) {
+            self.each(at, bytes, |cell| cell.with_mut(|_| ()));
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! Zspages: chains of single pages that back objects of one size; their slots and their bytes.
+//! ```text
+//! page entry  zspage (+ JOINED: the next page of the chain follows it in memory)    4 bytes a page
+//! record      first page | list links | objects, class, pages | inuse, free slot    20 bytes
+//!             owners: one u32 a slot. Used: its handle's index; free: the next free slot;
+//!                     pending: index + 1 of the next pending object
+//!             pages: one u32 each, only where the chain is not one piece of memory
+//! ```
+//! A record is one heap block. It changes only by the class's [`Token`], which lives under the
+//! class's lock. A used slot is a [`Place`]: while one exists its zspage is there. That is the whole
+//! argument for bytes: `&Place` lends them shared, `&mut Place` exclusively, and the borrow checker
+//! does the rest. A reader of an object in one piece looks at page entries only.
+//!
+//! Invariants: `inuse` counts the places handed out; the free list holds the other slots; a page
+//! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
+
+use crate::directory::{Directory, boxed};
+use crate::geometry::{GRAIN, LONGEST, Shape};
+use crate::handle::{Ended, Place, Table};
+use crate::ledger::{Ledger, heap_cost};
+use crate::source::{Access, PageSource, SourceError};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Witness};
+
+mod bytes;
+mod record;
+
+pub(crate) use bytes::{Mapped, MappedMut};
+use record::{HEAD, JOINED, NO_SLOT, PAGES_BITS, Record, words};
+
+/// No zspage, no page.
+pub(crate) const NONE: u32 = u32::MAX >> 1;
+
+/// The right to change the zspages of one class; it lives under that class's lock.
+#[derive(Debug)]
+pub(crate) struct Token {
+    class: u16,
+}
+
+#[derive(Debug)]
+struct Ids {
+    fresh: u32,
+    /// The first unused number; its record's pointer holds the next one, see [`unused`].
+    unused: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Zspages {
+    source: Box<dyn PageSource>,
+    access: Access,
+    page_size: usize,
+    /// Page entries.
+    pages: Directory<Box<[AtomicU32]>>,
+    /// Records, by zspage.
+    records: Directory<Box<[AtomicPtr<AtomicU32>]>>,
+    /// Unused numbers of zspages, and the growth of both directories.
+    ids: Mutex<Ids>,
+    /// Object size of each class, in bytes.
+    sizes: Box<[u32]>,
+    /// Ended objects of each class whose release met a taken lock: index + 1 of the newest, or 0.
+    pending: Box<[AtomicU32]>,
+    pending_count: AtomicUsize,
+    witness: Witness,
+}
+
+impl Zspages {
+    /// Zspages over `source` for classes of these object sizes, with the token of each class.
+    pub(crate) fn new(source: Box<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
+        let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
+        let zspages = Self {
+            access: source.access(),
+            page_size: source.page_size(),
+            source,
+            pages: Directory::new(),
+            records: Directory::new(),
+            ids: Mutex::new(Ids { fresh: 0, unused: NONE }),
+            pending: sizes.iter().map(|_| AtomicU32::new(0)).collect(),
+            pending_count: AtomicUsize::new(0),
+            sizes,
+            witness: Witness::new(),
+        };
+        (zspages, tokens)
+    }
+
+    /// What it holds in bytes before there is a zspage.
+    pub(crate) const fn empty_bytes(classes: usize) -> usize {
+        Directory::<Box<[AtomicU32]>>::EMPTY_BYTES
+            + Directory::<Box<[AtomicPtr<AtomicU32>]>>::EMPTY_BYTES
+            + 2 * heap_cost(classes * size_of::<u32>())
+    }
+
+    pub(crate) fn source(&self) -> &dyn PageSource {
+        &*self.source
+    }
+
+    /// Object size of a class, in bytes.
+    pub(crate) fn size(&self, class: u16) -> usize {
+        self.sizes[usize::from(class)] as usize
+    }
+
+    #[inline]
+    fn entry(&self, page: u32) -> &AtomicU32 {
+        let page = page as usize;
+        let entries = self.pages.get(page / CHUNK).expect("a taken page has an entry");
+        &entries[page % CHUNK]
+    }
+
+    fn slot(&self, id: u32) -> &AtomicPtr<AtomicU32> {
+        let id = id as usize;
+        let records = self.records.get(id / CHUNK).expect("a zspage has a record");
+        &records[id % CHUNK]
+    }
+
+    /// The record of a zspage: callers hold its class's token, or a place in it.
+    fn record(&self, id: u32) -> Record<'_> {
+        let block = self.slot(id).load(Ordering::Relaxed);
+        assert!(!vacant(block), "zspage {id} exists");
+        // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it frees the
+        // block; that takes the token and finds no place handed out, and a caller has either.
+        let head = unsafe { std::slice::from_raw_parts(block, HEAD) };
+        let length = words(Record(head).objects(), Record(head).get(0), Record(head).pages());
+        // SAFETY: as above; the block has as many words as its head says.
+        Record(unsafe { std::slice::from_raw_parts(block, length) })
+    }
+
+    /// The class whose zspage holds `place`.
+    pub(crate) fn class_of(&self, place: &Place) -> u16 {
+        self.record(self.id_of(place)).class()
+    }
+
+    fn id_of(&self, place: &Place) -> u32 {
+        self.entry(self.split(place.location()).0).load(Ordering::Relaxed) & !JOINED
+    }
+
+    /// Page number and byte offset of a location.
+    #[inline]
+    fn split(&self, location: u64) -> (u32, usize) {
+        let at = location * GRAIN as u64;
+        ((at / self.page_size as u64) as u32, (at % self.page_size as u64) as usize)
+    }
+
+    /// Makes a zspage of `shape` in the token's class, all slots free, on no list.
+    ///
+    /// # Errors
+    /// No page, or no room for its bookkeeping; nothing has changed.
+    pub(crate) fn build(
+        &self,
+        token: &mut Token,
+        shape: Shape,
+        ledger: &Ledger,
+    ) -> Result<u32, SourceError> {
+        let id = self.take_id(ledger).ok_or(SourceError::Refused)?;
+        let mut chain = [NONE; LONGEST];
+        let chain = &mut chain[..usize::from(shape.pages)];
+        let built = self.take_chain(chain, ledger).and_then(|joined| {
+            let record = self.new_record(token, shape, chain, joined, ledger);
+            record.inspect_err(|_| self.source.give(chain, ledger))
+        });
+        let block = match built {
+            Ok(block) => block,
+            Err(error) => {
+                self.put_id(id);
+                return Err(error);
+            }
+        };
+        self.slot(id).store(block, Ordering::Relaxed);
+        for (nth, page) in chain.iter().enumerate() {
+            let joined = chain.get(nth + 1).is_some_and(|next| self.follows(*page, *next));
+            let entry = id | if joined { JOINED } else { 0 };
+            self.entry(*page).store(entry, Ordering::Relaxed);
+        }
+        self.shade_all(id, true);
+        Ok(id)
+    }
+
+    /// Whether the source says that `next` lies behind `page` in one piece of memory.
+    fn follows(&self, page: u32, next: u32) -> bool {
+        next == page + 1 && self.source.joined(page)
+    }
+
+    /// Takes pages for `chain`, the one behind the last whenever it is free, and says whether they
+    /// are one piece of memory.
+    fn take_chain(&self, chain: &mut [u32], ledger: &Ledger) -> Result<bool, SourceError> {
+        let mut joined = true;
+        for nth in 0..chain.len() {
+            let last = nth.checked_sub(1).map(|before| chain[before]);
+            let taken = self.source.take(last, chain.len() - nth - 1, ledger).and_then(|page| {
+                let entered = self.enter(page, ledger).map(|()| page);
+                entered.inspect_err(|_| self.source.give(&[page], ledger))
+            });
+            match taken {
+                Ok(page) => chain[nth] = page,
+                Err(error) => {
+                    self.source.give(&chain[..nth], ledger);
+                    return Err(error);
+                }
+            }
+            joined &= last.is_none_or(|last| self.follows(last, chain[nth]));
+        }
+        Ok(joined)
+    }
+
+    /// A record on the heap, charged.
+    fn new_record(
+        &self,
+        token: &Token,
+        shape: Shape,
+        chain: &[u32],
+        joined: bool,
+        ledger: &Ledger,
+    ) -> Result<*mut AtomicU32, SourceError> {
+        let first = chain[0] | if joined { JOINED } else { 0 };
+        let length = words(shape.objects, first, shape.pages);
+        let cost = heap_cost(length * size_of::<AtomicU32>());
+        ledger.reserve(cost).map_err(|_| SourceError::Refused)?;
+        let Some(words) = boxed(length, || AtomicU32::new(0)) else {
+            ledger.release(cost);
+            return Err(SourceError::Refused);
+        };
+        let record = Record(&words);
+        let numbers = u32::from(token.class) << PAGES_BITS | u32::from(shape.pages - 1);
+        record.set(0, first);
+        record.set(1, NONE);
+        record.set(2, NONE);
+        record.set(3, u32::from(shape.objects) << 16 | numbers);
+        record.set_use(0, 0);
+        for slot in 0..shape.objects {
+            let next = if slot + 1 == shape.objects { NO_SLOT } else { slot + 1 };
+            record.set(HEAD + usize::from(slot), next.into());
+        }
+        if !joined {
+            for (nth, page) in chain.iter().enumerate() {
+                record.set(HEAD + usize::from(shape.objects) + nth, *page);
+            }
+        }
+        Ok(Box::into_raw(words).cast())
+    }
+
+    /// Sees to it that `page` has an entry.
+    fn enter(&self, page: u32, ledger: &Ledger) -> Result<(), SourceError> {
+        let chunk = page as usize / CHUNK;
+        if self.pages.get(chunk).is_some() {
+            return Ok(());
+        }
+        let _growing = self.ids.lock();
+        let entry = || AtomicU32::new(NONE);
+        grow(&self.pages, chunk, ledger, entry).ok_or(SourceError::Refused)
+    }
+
+    fn take_id(&self, ledger: &Ledger) -> Option<u32> {
+        let mut ids = self.ids.lock();
+        if ids.unused != NONE {
+            let id = ids.unused;
+            let link = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
+            ids.unused = (link.addr() >> 1) as u32;
+            return Some(id);
+        }
+        let id = ids.fresh;
+        if id == NONE {
+            return None;
+        }
+        let record = || AtomicPtr::new(std::ptr::null_mut());
+        grow(&self.records, id as usize / CHUNK, ledger, record)?;
+        ids.fresh += 1;
+        Some(id)
+    }
+
+    fn put_id(&self, id: u32) {
+        let mut ids = self.ids.lock();
+        self.slot(id).store(unused(ids.unused), Ordering::Relaxed);
+        ids.unused = id;
+    }
+
+    /// Takes the record of a zspage out of its slot, to be dropped.
+    fn take_record(&self, id: u32) -> Box<[AtomicU32]> {
+        let length = self.record(id).0.len();
+        let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
+        let block = std::ptr::slice_from_raw_parts_mut(block, length);
+        // SAFETY: the box that `new_record` made, no longer in its slot. Callers hold the token and no
+        // place is handed out (`dismantle`), or hold `&mut self` (`drop`): nobody else looks at it.
+        unsafe { Box::from_raw(block) }
+    }
+
+    /// Gives the pages of an unused zspage, on no list, back to the source; `id` is free again.
+    pub(crate) fn dismantle(&self, token: &mut Token, id: u32, ledger: &Ledger) {
+        let record = self.record(id);
+        assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
+        assert_eq!(record.inuse(), 0, "a zspage goes when its last object is gone");
+        self.shade_all(id, false);
+        let pages = usize::from(record.pages());
+        let mut chain = [NONE; LONGEST];
+        for (nth, page) in chain[..pages].iter_mut().enumerate() {
+            *page = record.page(nth);
+            self.entry(*page).store(NONE, Ordering::Relaxed);
+        }
+        let length = self.take_record(id).len();
+        ledger.release(heap_cost(length * size_of::<AtomicU32>()));
+        self.source.give(&chain[..pages], ledger);
+        self.put_id(id);
+    }
+
+    /// Hands out a free slot of zspage `id` to the handle `owner`.
+    pub(crate) fn place(&self, token: &mut Token, id: u32, owner: u32) -> Option<Place> {
+        let record = self.record(id);
+        assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
+        let slot = record.free();
+        let entry = record.owner(slot)?;
+        record.set_use(record.inuse() + 1, entry.load(Ordering::Relaxed) as u16);
+        entry.store(owner, Ordering::Relaxed);
+        let (location, size) = (self.start(record, slot), self.size(token.class));
+        self.shade(record, location, size, false);
+        // SAFETY: the slot came off the free list, so no other place of it exists.
+        Some(unsafe { Place::new(location, size) })
+    }
+
+    /// Takes a slot back; its zspage comes out.
+    pub(crate) fn release(&self, token: &mut Token, place: Place) -> u32 {
+        let id = self.id_of(&place);
+        let record = self.record(id);
+        assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
+        let (slot, size) = (self.slot_of(record, &place), self.size(token.class));
+        self.witness.write(place.location() * GRAIN as u64, size);
+        self.shade(record, place.location(), size, true);
+        record.set(HEAD + usize::from(slot), record.free().into());
+        record.set_use(record.inuse() - 1, slot);
+        id
+    }
+
+    /// The slot of a place in its zspage.
+    fn slot_of(&self, record: Record<'_>, place: &Place) -> u16 {
+        let (page, offset) = self.split(place.location());
+        let at = record.position(page) * self.page_size + offset;
+        (at / self.size(record.class())) as u16
+    }
+
+    /// Where a slot starts.
+    fn start(&self, record: Record<'_>, slot: u16) -> u64 {
+        let at = usize::from(slot) * self.size(record.class());
+        let page = record.page(at / self.page_size) as u64;
+        (page * self.page_size as u64 + (at % self.page_size) as u64) / GRAIN as u64
+    }
+
+    /// Where slot `slot` of zspage `id` starts.
+    pub(crate) fn location(&self, _token: &Token, id: u32, slot: u16) -> u64 {
+        self.start(self.record(id), slot)
+    }
+
+    /// Objects a zspage holds, has room for, and pages it is made of.
+    pub(crate) fn fill(&self, _token: &Token, id: u32) -> (u16, u16, u16) {
+        let record = self.record(id);
+        (record.inuse(), record.objects(), record.pages())
+    }
+
+    /// The owner entry of a slot: a hint, believed only if that handle's word points back here.
+    pub(crate) fn owner(&self, _token: &Token, id: u32, slot: u16) -> Option<u32> {
+        self.record(id).owner(slot).map(|owner| owner.load(Ordering::Relaxed))
+    }
+
+    /// The free slots of a zspage, for `check`; cut off where a list runs in a circle.
+    pub(crate) fn free_slots(&self, _token: &Token, id: u32) -> Vec<u16> {
+        let record = self.record(id);
+        let mut slots = Vec::new();
+        let mut slot = record.free();
+        while let Some(entry) = record.owner(slot) {
+            if slots.len() > usize::from(record.objects()) {
+                break;
+            }
+            slots.push(slot);
+            slot = entry.load(Ordering::Relaxed) as u16;
+        }
+        slots
+    }
+
+    /// The pages of a zspage in order, each with the zspage that its entry names, for `check`.
+    pub(crate) fn chain(&self, _token: &Token, id: u32) -> Vec<(u32, u32)> {
+        let record = self.record(id);
+        let named = |page: u32| self.entry(page).load(Ordering::Relaxed) & !JOINED;
+        let pages = (0..usize::from(record.pages())).map(|nth| record.page(nth));
+        pages.map(|page| (page, named(page))).collect()
+    }
+
+    /// The neighbours of a zspage on its fullness list.
+    pub(crate) fn links(&self, _token: &Token, id: u32) -> (u32, u32) {
+        let record = self.record(id);
+        (record.previous(), record.next())
+    }
+
+    /// Sets the neighbour before.
+    pub(crate) fn set_previous(&self, _token: &mut Token, id: u32, to: u32) {
+        self.record(id).set(1, to);
+    }
+
+    /// Sets the neighbour behind.
+    pub(crate) fn set_next(&self, _token: &mut Token, id: u32, to: u32) {
+        self.record(id).set(2, to);
+    }
+
+    /// Leaves an ended object to the next holder of its class's lock.
+    pub(crate) fn suspend(&self, ended: Ended) {
+        let Some(place) = &ended.place else { return };
+        let record = self.record(self.id_of(place));
+        let head = &self.pending[usize::from(record.class())];
+        let link = record.owner(self.slot_of(record, place)).expect("a place is a slot");
+        self.witness.write(place.location() * GRAIN as u64, 1);
+        self.pending_count.fetch_add(1, Ordering::Relaxed);
+        let index = ended.suspend();
+        let mut newest = head.load(Ordering::Relaxed);
+        loop {
+            link.store(newest, Ordering::Relaxed);
+            // Release pairs with the Acquire in `resume`: the link and the object's end are seen.
+            match head.compare_exchange_weak(
+                newest,
+                index + 1,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => newest = now,
+            }
+        }
+    }
+
+    /// The ended objects that were left to the holder of this token.
+    pub(crate) fn resume<'z, T>(
+        &'z self,
+        token: &Token,
+        table: &'z Table<T>,
+    ) -> impl Iterator<Item = Ended> + use<'z, T> {
+        let head = &self.pending[usize::from(token.class)];
+        let mut next = 0;
+        if head.load(Ordering::Relaxed) != 0 {
+            // Acquire pairs with the Release in `suspend`.
+            next = head.swap(0, Ordering::Acquire);
+        }
+        std::iter::from_fn(move || {
+            let index = next.checked_sub(1)?;
+            // SAFETY: `suspend` pushed the index once, and this walk took the list off its head.
+            let ended = unsafe { Ended::resume(table, index) };
+            let place = ended.place.as_ref()?;
+            let record = self.record(self.id_of(place));
+            next = record.owner(self.slot_of(record, place))?.load(Ordering::Relaxed);
+            self.pending_count.fetch_sub(1, Ordering::Relaxed);
+            Some(ended)
+        })
+    }
+
+    /// Ended objects that wait for their class's lock.
+    pub(crate) fn pending(&self) -> usize {
+        self.pending_count.load(Ordering::Relaxed)
+    }
+
+    /// Whether ended objects of this class wait.
+    pub(crate) fn has_pending(&self, class: u16) -> bool {
+        self.pending[usize::from(class)].load(Ordering::Relaxed) != 0
+    }
+}
+
+impl Drop for Zspages {
+    fn drop(&mut self) {
+        for id in 0..self.ids.lock().fresh {
+            if !vacant(self.slot(id).load(Ordering::Relaxed)) {
+                self.shade_all(id, false);
+                drop(self.take_record(id));
+            }
+        }
+    }
+}
+
+/// What the slot of an unused number holds: the next one, marked by its lowest bit.
+fn unused(next: u32) -> *mut AtomicU32 {
+    std::ptr::without_provenance_mut((next as usize) << 1 | 1)
+}
+
+/// Whether a slot holds no record.
+fn vacant(block: *mut AtomicU32) -> bool {
+    block.is_null() || block.addr() & 1 == 1
+}
+
+/// Adds a chunk of `make`d values to `directory`, unless it is there. Callers hold the lock that
+/// orders its growth. `None`: no room, and nothing has changed.
+fn grow<V>(
+    directory: &Directory<Box<[V]>>,
+    chunk: usize,
+    ledger: &Ledger,
+    make: impl FnMut() -> V,
+) -> Option<()> {
+    if directory.get(chunk).is_some() {
+        return Some(());
+    }
+    let bytes = heap_cost(CHUNK * size_of::<V>());
+    ledger.reserve(bytes).ok()?;
+    let grown = directory.grow(chunk, ledger, || boxed(CHUNK, make));
+    if grown.is_none() {
+        ledger.release(bytes);
+    }
+    grown
+}
