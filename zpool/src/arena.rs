@@ -9,7 +9,9 @@ use crate::directory::boxed;
 use crate::geometry::{Fit, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Place, Spent, Table};
 use crate::ledger::{Ledger, heap_cost};
+use crate::scratch::{Buffer, Scratch};
 use crate::source::{PageSource, SourceError};
+use crate::stats::{Counters, count};
 use crate::sync::{AtomicU32, AtomicUsize, Mutex, Once, Ordering};
 use crate::zspage::{Token, Zspages};
 
@@ -19,10 +21,14 @@ pub(crate) struct Arena<T> {
     pub(crate) ledger: Ledger,
     pub(crate) table: Table<T>,
     pub(crate) zspages: Zspages,
-    classes: Box<[Once<Box<Class>>]>,
+    classes: Box<[Once<Box<[Class; 1]>>]>,
     /// Tokens of the classes that no object has needed yet.
     unborn: Mutex<Vec<Option<Token>>>,
+    pub(crate) scratch: Scratch,
+    pub(crate) counters: Counters,
     zero_on_free: bool,
+    /// Whether readers left something for the next holder of a class's lock.
+    untidy: AtomicU32,
     /// Sum of the lengths of all objects that have not ended.
     payload: AtomicUsize,
     /// Objects that have not ended, by group (the numbers of other classes stay 0).
@@ -43,7 +49,7 @@ impl<T> Arena<T> {
             + geometry.bytes()
             + Table::<T>::EMPTY_BYTES
             + Zspages::empty_bytes(count)
-            + heap_cost(count * size_of::<Once<Box<Class>>>())
+            + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
             + heap_cost(count * size_of::<AtomicU32>());
         ledger.reserve(own).map_err(|_| own)?;
@@ -56,7 +62,10 @@ impl<T> Arena<T> {
             unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
             geometry,
             ledger,
+            scratch: Scratch::new(zero_on_free),
+            counters: Counters::new(),
             zero_on_free,
+            untidy: AtomicU32::new(0),
             payload: AtomicUsize::new(0),
         })
     }
@@ -94,12 +103,12 @@ impl<T> Arena<T> {
     /// The classes that objects have needed so far, each with its number.
     pub(crate) fn classes(&self) -> impl Iterator<Item = (u16, &Class)> {
         let numbered = self.classes.iter().zip(0_u16..);
-        numbered.filter_map(|(class, number)| Some((number, &**class.get()?)))
+        numbered.filter_map(|(class, number)| Some((number, &class.get()?[0])))
     }
 
     fn class(&self, number: u16) -> Option<&Class> {
         let born = self.classes[usize::from(number)].get();
-        born.map(|class| &**class).or_else(|| self.bear(number))
+        born.map(|class| &class[0]).or_else(|| self.bear(number))
     }
 
     /// Makes class `number`. `None`: no room under the cap.
@@ -109,11 +118,17 @@ impl<T> Arena<T> {
         let class = &self.classes[usize::from(number)];
         if unborn[usize::from(number)].is_some() {
             self.ledger.reserve(heap_cost(size_of::<Class>())).ok()?;
-            let token = unborn[usize::from(number)].take()?;
-            let set = class.set(Box::new(Class::new(token))).is_ok();
+            let mut token = unborn[usize::from(number)].take();
+            let born = boxed(1, || Class::new(token.take().expect("made once")));
+            let Some(born) = born.and_then(|born| born.try_into().ok()) else {
+                unborn[usize::from(number)] = token;
+                self.ledger.release(heap_cost(size_of::<Class>()));
+                return None;
+            };
+            let set = class.set(born).is_ok();
             assert!(set, "a class is born once");
         }
-        class.get().map(|class| &**class)
+        class.get().map(|class| &class[0])
     }
 
     /// What an object of `len` bytes costs in bytes of pages just now: its share of its zspage.
@@ -138,7 +153,10 @@ impl<T> Arena<T> {
                 continue;
             }
             last = number;
-            let Some(class) = self.classes[usize::from(number)].get() else { continue };
+            let Some([class]) = self.classes[usize::from(number)].get().map(|class| &**class)
+            else {
+                continue;
+            };
             if class.has_room() || self.zspages.has_pending(number) {
                 if let Some(place) = class.place(on, owner) {
                     return Ok(place);
@@ -160,7 +178,7 @@ impl<T> Arena<T> {
     /// A free slot of any class that is large enough, the closest one first.
     pub(crate) fn place_loose(&self, len: usize, owner: u32) -> Option<Place> {
         let first = usize::from(self.geometry.first_class(len));
-        let born = self.classes[first..].iter().filter_map(Once::get);
+        let born = self.classes[first..].iter().filter_map(Once::get).map(|class| &class[0]);
         let mut open = born.filter(|class| class.has_room());
         open.find_map(|class| class.place(self.ground(), owner))
     }
@@ -169,7 +187,7 @@ impl<T> Arena<T> {
     pub(crate) fn release(&self, mut place: Place, slot: Option<Spent>) {
         self.scrub(&mut place);
         let class = self.classes[usize::from(self.zspages.class_of(&place))].get();
-        class.expect("a place has a class").release(self.ground(), place, slot);
+        class.expect("a place has a class")[0].release(self.ground(), place, slot);
     }
 
     fn scrub(&self, place: &mut Place) {
@@ -182,10 +200,10 @@ impl<T> Arena<T> {
 
     /// The end of an object: its place and slot go back, then its record is dropped.
     pub(crate) fn end(&self, (ended, record): (Ended, T)) {
-        self.shrank(ended.len);
-        match ended.place {
-            Some(place) => self.release(place, Some(ended.slot)),
-            None => self.table.recycle(ended.slot, &self.ledger),
+        self.shrank(ended.len());
+        match ended.split() {
+            (Some(place), slot) => self.release(place, Some(slot)),
+            (None, slot) => self.table.recycle(slot, &self.ledger),
         }
         drop(record);
     }
@@ -194,22 +212,50 @@ impl<T> Arena<T> {
     /// left to the lock's next holder.
     #[cold]
     pub(crate) fn end_unwaiting(&self, (mut ended, record): (Ended, T)) {
-        self.shrank(ended.len);
-        if let Some(place) = &mut ended.place {
-            self.scrub(place);
-            let number = self.zspages.class_of(place);
+        self.shrank(ended.len());
+        ended.with_place(|place| self.scrub(place));
+        if let Some(number) = ended.place().map(|place| self.zspages.class_of(place)) {
             self.zspages.suspend(ended);
+            // Relaxed: who misses it now sees it at the next call.
+            self.untidy.store(1, Ordering::Relaxed);
             if let Some(class) = self.classes[usize::from(number)].get() {
-                class.try_take_in(self.ground());
+                class[0].try_take_in(self.ground());
             }
         } else {
-            self.table.recycle(ended.slot, &self.ledger);
+            self.table.recycle(ended.split().1, &self.ledger);
         }
         drop(record);
     }
 
     /// Takes in what readers left behind, and gives pages of empty zspages back.
     pub(crate) fn tidy(&self) {
+        self.untidy.store(0, Ordering::Relaxed);
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
+    }
+
+    /// Takes in what readers left behind, if they did.
+    pub(crate) fn tidy_up(&self) {
+        if self.untidy.load(Ordering::Relaxed) != 0 {
+            self.tidy();
+        }
+    }
+
+    /// Gives back what is held without need: scratch buffers and the source's kept pages.
+    pub(crate) fn trim(&self) {
+        self.scratch.trim(&self.ledger);
+        self.zspages.source().trim(&self.ledger);
+    }
+
+    /// A scratch buffer. `None`, and counted, where the caps leave no room.
+    pub(crate) fn take_scratch(&self, len: usize) -> Option<Buffer> {
+        let buffer = self.scratch.take(len, &self.ledger);
+        if buffer.is_none() {
+            count(&self.counters.no_scratch, 1);
+        }
+        buffer
+    }
+
+    pub(crate) fn give_scratch(&self, buffer: Buffer) {
+        self.scratch.give(buffer, &self.ledger);
     }
 }

@@ -11,8 +11,8 @@ use crate::geometry::Shape;
 use crate::handle::{Pin, Place, Spent, Table};
 use crate::ledger::Ledger;
 use crate::source::SourceError;
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering};
-use crate::zspage::{NONE, Token, Zspages};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Plant, planted};
+use crate::zspage::{Fill, NONE, Token, Zspages};
 
 /// What every operation on a class works with.
 #[derive(Debug)]
@@ -36,9 +36,12 @@ struct State {
     lists: Fullness,
     /// The zspage that a compaction is emptying; it is on no list.
     emptying: u32,
-    inuse: usize,
-    zspages: usize,
-    pages: usize,
+    /// The fewest slots of a zspage since the class last had none.
+    least: u16,
+    /// Slots in use; a class has fewer than 2^32, because handles do.
+    inuse: u32,
+    zspages: u32,
+    pages: u32,
 }
 
 #[derive(Debug)]
@@ -48,11 +51,32 @@ pub(crate) struct Class {
     room: AtomicUsize,
 }
 
+/// What a compaction can do for a class.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Prospect {
+    /// The free slots do not add up to a zspage.
+    Nothing,
+    /// Another compaction is at it.
+    Busy,
+    /// Emptying a zspage moves `inuse` objects and frees `pages` pages.
+    Gain { pages: u16, inuse: u16 },
+}
+
+/// Zspages looked at for one that can be emptied. More than one has to be where chains of several
+/// lengths meet in a class, or objects are held.
+const LOOKED: usize = 128;
+
 /// A zspage that a compaction is emptying, and how far it has come.
 #[derive(Debug)]
 pub(crate) struct Emptying {
     id: u32,
     slot: u16,
+}
+
+impl Emptying {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
 }
 
 /// What a class holds.
@@ -70,29 +94,30 @@ pub(crate) struct ClassCounts {
 impl State {
     /// Takes a slot of `id`, which has one, for the handle `owner`.
     fn take<T>(&mut self, on: Ground<'_, T>, id: u32, owner: u32) -> Option<Place> {
-        let (before, _, _) = on.zspages.fill(&self.token, id);
-        let place = on.zspages.place(&mut self.token, id, owner)?;
-        self.lists.shift(on.zspages, &mut self.token, id, before);
+        let (place, now) = on.zspages.place(&mut self.token, id, owner)?;
+        self.lists.shift(on.zspages, &mut self.token, id, (now.inuse - 1, now));
         self.inuse += 1;
         Some(place)
     }
 
     /// Gives a slot back. An emptied zspage stays on its list: see [`Class::sweep`].
     fn give<T>(&mut self, on: Ground<'_, T>, place: Place) -> u32 {
-        let id = on.zspages.release(&mut self.token, place);
+        let (id, now) = on.zspages.release(&mut self.token, place);
         if id != self.emptying {
-            let (now, _, _) = on.zspages.fill(&self.token, id);
-            self.lists.shift(on.zspages, &mut self.token, id, now + 1);
+            self.lists.shift(on.zspages, &mut self.token, id, (now.inuse + 1, now));
         }
         self.inuse -= 1;
         id
     }
 
     fn drop_zspage<T>(&mut self, on: Ground<'_, T>, id: u32) {
-        let (_, _, pages) = on.zspages.fill(&self.token, id);
+        let Fill { pages, .. } = on.zspages.fill(&self.token, id);
         on.zspages.dismantle(&mut self.token, id, on.ledger);
         self.zspages -= 1;
-        self.pages -= usize::from(pages);
+        self.pages -= u32::from(pages);
+        if self.zspages == 0 {
+            self.least = u16::MAX;
+        }
     }
 }
 
@@ -103,6 +128,7 @@ impl Class {
                 token,
                 lists: Fullness::new(),
                 emptying: NONE,
+                least: u16::MAX,
                 inuse: 0,
                 zspages: 0,
                 pages: 0,
@@ -119,11 +145,15 @@ impl Class {
     }
 
     fn take_in<T>(&self, state: &mut State, on: Ground<'_, T>) {
+        if planted(Plant::PendingForgotten) {
+            return;
+        }
         for ended in on.zspages.resume(&state.token, on.table) {
-            if let Some(place) = ended.place {
+            let (place, slot) = ended.split();
+            if let Some(place) = place {
                 self.give(state, on, place);
             }
-            on.table.recycle(ended.slot, on.ledger);
+            on.table.recycle(slot, on.ledger);
         }
     }
 
@@ -136,7 +166,7 @@ impl Class {
     /// Gives the pages of empty zspages back to the source.
     fn sweep<T>(&self, state: &mut State, on: Ground<'_, T>) {
         while let Some(id) = state.lists.empty() {
-            let (_, objects, _) = on.zspages.fill(&state.token, id);
+            let Fill { objects, .. } = on.zspages.fill(&state.token, id);
             state.lists.remove(on.zspages, &mut state.token, id);
             state.drop_zspage(on, id);
             self.room.fetch_sub(usize::from(objects), Ordering::Relaxed);
@@ -179,7 +209,8 @@ impl Class {
         let State { lists, token, .. } = &mut *state;
         lists.insert(on.zspages, token, id);
         state.zspages += 1;
-        state.pages += usize::from(shape.pages);
+        state.least = state.least.min(shape.objects);
+        state.pages += u32::from(shape.pages);
         self.room.fetch_add(usize::from(shape.objects), Ordering::Relaxed);
         // The new zspage has a free slot.
         self.place_locked(&mut state, on, owner).ok_or(SourceError::Refused)
@@ -209,26 +240,40 @@ impl Class {
         self.sweep(&mut state, on);
     }
 
-    /// Pages that emptying this class's sparsest zspage would free, and the objects to move for it;
-    /// `None` when the others have no room for them or somebody is at it.
-    pub(crate) fn gain<T>(&self, on: Ground<'_, T>) -> Option<(u16, u16)> {
+    /// What emptying a zspage of this class would free, the sparsest first, but those in `tried`.
+    pub(crate) fn prospect<T>(&self, on: Ground<'_, T>, tried: &[u32]) -> Prospect {
         let state = self.state.lock();
-        self.sparse(&state, on).map(|(_, pages, inuse)| (pages, inuse))
+        if state.emptying != NONE && !planted(Plant::TwoMovers) {
+            return Prospect::Busy;
+        }
+        match self.sparse(&state, on, tried) {
+            Some((_, Fill { pages, inuse, .. })) => Prospect::Gain { pages, inuse },
+            None => Prospect::Nothing,
+        }
     }
 
-    fn sparse<T>(&self, state: &State, on: Ground<'_, T>) -> Option<(u32, u16, u16)> {
-        let id = state.lists.sparsest().filter(|_| state.emptying == NONE)?;
-        let (inuse, objects, pages) = on.zspages.fill(&state.token, id);
-        let elsewhere = self.room.load(Ordering::Relaxed).checked_sub((objects - inuse).into())?;
-        (elsewhere >= usize::from(inuse)).then_some((id, pages, inuse))
+    /// A zspage can be emptied when the free slots, its own not counted, hold its objects: when there
+    /// are as many free slots in all as it has slots.
+    fn sparse<T>(&self, state: &State, on: Ground<'_, T>, tried: &[u32]) -> Option<(u32, Fill)> {
+        let room = self.room.load(Ordering::Relaxed);
+        if room < usize::from(state.least) {
+            return None;
+        }
+        let candidates = state.lists.sparsest_first(on.zspages, &state.token).take(LOOKED);
+        let untried = candidates.filter(|id| !tried.contains(id));
+        let mut filled = untried.map(|id| (id, on.zspages.fill(&state.token, id)));
+        filled.find(|(_, fill)| room >= usize::from(fill.objects))
     }
 
-    /// Takes the sparsest zspage off its list, to be emptied. One at a time.
-    pub(crate) fn begin<T>(&self, on: Ground<'_, T>) -> Option<Emptying> {
+    /// Takes the sparsest zspage that is not in `tried` off its list, to be emptied. One at a time.
+    pub(crate) fn begin<T>(&self, on: Ground<'_, T>, tried: &[u32]) -> Option<Emptying> {
         let mut state = self.lock(on);
         self.sweep(&mut state, on);
-        let (id, _, _) = self.sparse(&state, on)?;
-        let (inuse, objects, _) = on.zspages.fill(&state.token, id);
+        if state.emptying != NONE && !planted(Plant::TwoMovers) {
+            return None;
+        }
+        let (id, _) = self.sparse(&state, on, tried)?;
+        let Fill { inuse, objects, .. } = on.zspages.fill(&state.token, id);
         let State { lists, token, .. } = &mut *state;
         lists.remove(on.zspages, token, id);
         state.emptying = id;
@@ -245,14 +290,14 @@ impl Class {
     ) -> Option<(Pin<'p, T>, u64, Place)> {
         let mut state = self.lock(on);
         loop {
-            let (inuse, objects, _) = on.zspages.fill(&state.token, at.id);
+            let Fill { inuse, objects, .. } = on.zspages.fill(&state.token, at.id);
             if at.slot >= objects || inuse == 0 {
                 return None;
             }
             let owner = on.zspages.owner(&state.token, at.id, at.slot)?;
             let location = on.zspages.location(&state.token, at.id, at.slot);
             at.slot += 1;
-            if !on.table.points(owner, location) {
+            if !on.table.points(owner, location) && !planted(Plant::OwnerBelieved) {
                 continue;
             }
             let to = self.place_locked(&mut state, on, owner)?;
@@ -267,7 +312,7 @@ impl Class {
     /// many those were.
     pub(crate) fn end<T>(&self, on: Ground<'_, T>, at: Emptying) -> usize {
         let mut state = self.lock(on);
-        let (inuse, objects, pages) = on.zspages.fill(&state.token, at.id);
+        let Fill { inuse, objects, pages } = on.zspages.fill(&state.token, at.id);
         state.emptying = NONE;
         let State { lists, token, .. } = &mut *state;
         lists.insert(on.zspages, token, at.id);
@@ -281,14 +326,14 @@ impl Class {
         let chains = state
             .lists
             .all(on.zspages, &state.token)
-            .map(|(id, _)| on.zspages.fill(&state.token, id).2);
+            .map(|(id, _)| on.zspages.fill(&state.token, id).pages);
         let ends = chains.fold(None, |ends: Option<(u16, u16)>, pages| {
             Some(ends.map_or((pages, pages), |(low, high)| (low.min(pages), high.max(pages))))
         });
         ClassCounts {
-            inuse: state.inuse,
-            zspages: state.zspages,
-            pages: state.pages,
+            inuse: state.inuse as usize,
+            zspages: state.zspages as usize,
+            pages: state.pages as usize,
             room: self.room.load(Ordering::Relaxed),
             groups: state.lists.counts(on.zspages, &state.token),
             chains: ends.unwrap_or_default(),
@@ -303,20 +348,20 @@ impl Class {
         mut f: impl FnMut(&Zspages, &Token, u32),
     ) -> usize {
         let state = self.lock(on);
-        let (mut inuse, mut room, mut pages, mut zspages) = (0, 0, 0, 0);
+        let (mut inuse, mut room, mut pages, mut zspages) = (0, 0, 0_u32, 0);
         let listed = state.lists.all(on.zspages, &state.token).map(|(id, right)| (id, right, true));
         let emptying = (state.emptying != NONE).then_some((state.emptying, true, false));
         for (id, right, listed) in listed.chain(emptying) {
             assert!(right, "zspage {id} is on the list that its inuse names");
-            let (used, objects, chain) = on.zspages.fill(&state.token, id);
-            inuse += usize::from(used);
+            let Fill { inuse: used, objects, pages: chain } = on.zspages.fill(&state.token, id);
+            inuse += u32::from(used);
             room += if listed { usize::from(objects - used) } else { 0 };
-            pages += usize::from(chain);
+            pages += u32::from(chain);
             zspages += 1;
             f(on.zspages, &state.token, id);
         }
         assert_eq!((state.inuse, state.pages, state.zspages), (inuse, pages, zspages));
         assert_eq!(self.room.load(Ordering::Relaxed), room, "free slots on lists");
-        pages
+        pages as usize
     }
 }

@@ -71,8 +71,12 @@ pub enum ConfigError {
     MaxObject(usize),
     /// The caps leave no room for the pool's own tables, which take this many bytes.
     TooSmall(usize),
-    /// The source kind is not to be had on this system.
-    Unsupported,
+    /// The source's page numbers go to this, which is more than [`most_pages`] allows.
+    ///
+    /// [`most_pages`]: crate::source::most_pages
+    Capacity(u32),
+    /// The source has been used already: it keeps pages that no ledger of this pool's has charged.
+    SourceInUse,
     /// The system refused the page source.
     Source(std::io::Error),
 }
@@ -141,7 +145,10 @@ impl fmt::Display for ConfigError {
             Self::TooSmall(bytes) => {
                 write!(f, "the caps leave no room for the pool's own {bytes} bytes and one page")
             }
-            Self::Unsupported => f.write_str("this page source is not to be had on this system"),
+            Self::Capacity(pages) => {
+                write!(f, "a pool cannot name all of the source's {pages} pages")
+            }
+            Self::SourceInUse => f.write_str("the page source has been used before"),
             Self::Source(error) => write!(f, "the system refused the page source: {error}"),
         }
     }

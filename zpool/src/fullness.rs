@@ -8,7 +8,7 @@
 //! that its `inuse` names, unless a compaction has taken it off to empty it. Lock: the class's, of
 //! which the [`Token`] is the proof.
 
-use crate::zspage::{NONE, Token, Zspages};
+use crate::zspage::{Fill, NONE, Token, Zspages};
 
 const GROUPS: usize = 16;
 const FULL: usize = GROUPS - 1;
@@ -32,7 +32,7 @@ fn group(inuse: u16, objects: u16) -> usize {
 }
 
 fn group_of(zspages: &Zspages, token: &Token, id: u32) -> usize {
-    let (inuse, objects, _) = zspages.fill(token, id);
+    let Fill { inuse, objects, .. } = zspages.fill(token, id);
     group(inuse, objects)
 }
 
@@ -43,7 +43,10 @@ impl Fullness {
 
     /// Puts a zspage that is on no list where its `inuse` says.
     pub(crate) fn insert(&mut self, zspages: &Zspages, token: &mut Token, id: u32) {
-        let group = group_of(zspages, token, id);
+        self.link(zspages, token, id, group_of(zspages, token, id));
+    }
+
+    fn link(&mut self, zspages: &Zspages, token: &mut Token, id: u32, group: usize) {
         let next = self.heads[group];
         zspages.set_previous(token, id, NONE);
         zspages.set_next(token, id, next);
@@ -75,13 +78,19 @@ impl Fullness {
         self.unlink(zspages, token, id, group_of(zspages, token, id));
     }
 
-    /// Moves a zspage whose `inuse` was `before` to the list of what it is now.
-    pub(crate) fn shift(&mut self, zspages: &Zspages, token: &mut Token, id: u32, before: u16) {
-        let (inuse, objects, _) = zspages.fill(token, id);
-        let old = group(before, objects);
-        if old != group(inuse, objects) {
+    /// Moves a zspage that had `before` slots in use, and is as full as `now` says, to its list.
+    #[inline]
+    pub(crate) fn shift(
+        &mut self,
+        zspages: &Zspages,
+        token: &mut Token,
+        id: u32,
+        (before, now): (u16, Fill),
+    ) {
+        let (old, new) = (group(before, now.objects), group(now.inuse, now.objects));
+        if old != new {
             self.unlink(zspages, token, id, old);
-            self.insert(zspages, token, id);
+            self.link(zspages, token, id, new);
         }
     }
 
@@ -92,10 +101,13 @@ impl Fullness {
         Some(self.heads[group])
     }
 
-    /// A zspage in use, of the sparsest group that has one, unless all are full.
-    pub(crate) fn sparsest(&self) -> Option<u32> {
-        let used = self.occupied & !(1 | 1 << FULL);
-        (used != 0).then(|| self.heads[used.trailing_zeros() as usize])
+    /// The zspages in use, sparsest group first, full ones last.
+    pub(crate) fn sparsest_first<'z>(
+        &'z self,
+        zspages: &'z Zspages,
+        token: &'z Token,
+    ) -> impl Iterator<Item = u32> + use<'z> {
+        (1..GROUPS).flat_map(|group| self.list(zspages, token, group))
     }
 
     /// A zspage without objects.

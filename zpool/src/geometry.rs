@@ -66,19 +66,13 @@ const RULES: [Rule; 3] = [
 pub(crate) const LEVELS: usize = RULES.len();
 
 #[derive(Debug)]
-struct Entry {
-    size: u32,
-    fit: Fit,
-}
-
-#[derive(Debug)]
 pub(crate) struct Geometry {
     page_size: usize,
     /// Object size of each class, ascending.
     sizes: Box<[u32]>,
     /// Each level's classes, ascending by size.
-    levels: [Box<[Entry]>; LEVELS],
-    /// Each level's entry for `len` in grains, up to 4 KiB.
+    levels: [Box<[Fit]>; LEVELS],
+    /// Each level's class for `len` in grains, up to 4 KiB, by its place in `levels`.
     small: [Box<[u16]>; LEVELS],
 }
 
@@ -139,15 +133,10 @@ impl Geometry {
         sizes.sort_unstable();
         sizes.dedup();
         let number = |size: usize| sizes.partition_point(|class| (*class as usize) < size) as u16;
-        let levels = raw.map(|classes| {
-            let entry = |(size, shape): (usize, Shape)| Entry {
-                size: size as u32,
-                fit: Fit { class: number(size), shape },
-            };
-            classes.into_iter().map(entry).collect::<Box<[Entry]>>()
-        });
+        let fit = |(size, shape): (usize, Shape)| Fit { class: number(size), shape };
+        let levels = raw.map(|classes| classes.into_iter().map(fit).collect::<Box<[Fit]>>());
         let small = std::array::from_fn(|level| {
-            let find = |grains: usize| search(&levels[level], grains * GRAIN) as u16;
+            let find = |grains: usize| search(&sizes, &levels[level], grains * GRAIN) as u16;
             (0..=SMALL / GRAIN).map(find).collect()
         });
         Self { page_size, sizes: sizes.into_boxed_slice(), levels, small }
@@ -168,12 +157,12 @@ impl Geometry {
     /// The class for `len` bytes, from 1 to `max_object`, and its chain at `level`.
     #[inline]
     pub(crate) fn fit(&self, len: usize, level: usize) -> Fit {
-        let entries = &self.levels[level];
+        let fits = &self.levels[level];
         let at = match self.small[level].get(len.div_ceil(GRAIN)) {
             Some(at) => usize::from(*at),
-            None => search(entries, len),
+            None => search(&self.sizes, fits, len),
         };
-        entries[at].fit
+        fits[at]
     }
 
     /// The group of `len` bytes: its class at the coarsest level.
@@ -200,9 +189,9 @@ impl Geometry {
     }
 }
 
-/// The entry of the smallest class with room for `len`.
-fn search(entries: &[Entry], len: usize) -> usize {
-    entries.partition_point(|entry| (entry.size as usize) < len)
+/// The smallest of a level's classes with room for `len`.
+fn search(sizes: &[u32], fits: &[Fit], len: usize) -> usize {
+    fits.partition_point(|fit| (sizes[usize::from(fit.class)] as usize) < len)
 }
 
 #[cfg(test)]

@@ -12,10 +12,9 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::arena::Arena;
-use crate::error::StoreError;
+use crate::error::{MapError, StoreError};
 use crate::handle::{Place, Unlocked};
 use crate::scratch::Buffer;
-use crate::shared::Shared;
 use crate::sync::Ordering;
 use crate::zspage::{Mapped, MappedMut};
 
@@ -25,7 +24,7 @@ use crate::zspage::{Mapped, MappedMut};
 /// freed meanwhile and this was its last guard, the object ends here, without waiting for any lock.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapRef<'p, T = ()> {
-    shared: &'p Shared<T>,
+    arena: &'p Arena<T>,
     mapped: Option<Mapped<'p, T>>,
     copy: Option<Buffer>,
 }
@@ -36,7 +35,7 @@ pub struct MapRef<'p, T = ()> {
 /// A panic while it is mapped leaves the bytes written so far, as with any `&mut [u8]`.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapMut<'p, T = ()> {
-    shared: &'p Shared<T>,
+    arena: &'p Arena<T>,
     mapped: Option<MappedMut<'p, T>>,
     copy: Option<Buffer>,
 }
@@ -48,7 +47,7 @@ pub struct MapMut<'p, T = ()> {
 /// it is [`cancel`](Self::cancel)led, or dropped by a panic, the old object stays.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapWrite<'p, T = ()> {
-    shared: &'p Shared<T>,
+    arena: &'p Arena<T>,
     mapped: Option<MappedMut<'p, T>>,
     /// Where the new bytes go; `None` when there are none.
     to: Option<Place>,
@@ -59,8 +58,21 @@ pub struct MapWrite<'p, T = ()> {
 }
 
 impl<'p, T> MapRef<'p, T> {
-    pub(crate) fn new(shared: &'p Shared<T>, mapped: Mapped<'p, T>, copy: Option<Buffer>) -> Self {
-        Self { shared, mapped: Some(mapped), copy }
+    pub(crate) fn new(arena: &'p Arena<T>, mapped: Mapped<'p, T>) -> Self {
+        Self { arena, mapped: Some(mapped), copy: None }
+    }
+
+    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
+    /// is not called.
+    #[inline]
+    pub(crate) fn with_copy(
+        mut self,
+        copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
+    ) -> Result<Self, MapError> {
+        if self.mapped().bytes().is_none() {
+            self.copy = self.mapped().pin().place().map(copy_of).transpose()?;
+        }
+        Ok(self)
     }
 
     #[inline]
@@ -97,9 +109,9 @@ impl<T> Deref for MapRef<'_, T> {
 impl<T> Drop for MapRef<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let arena = &self.shared.arena;
+        let arena = self.arena;
         if let Some(copy) = self.copy.take() {
-            self.shared.scratch.give(copy, &arena.ledger);
+            arena.give_scratch(copy);
         }
         let Some(pin) = self.mapped.take().map(Mapped::into_pin) else { return };
         arena.zspages.touch(pin.place(), false);
@@ -120,12 +132,19 @@ fn settle<T>(arena: &Arena<T>, unlocked: Unlocked<T>) {
 }
 
 impl<'p, T> MapMut<'p, T> {
-    pub(crate) fn new(
-        shared: &'p Shared<T>,
-        mapped: MappedMut<'p, T>,
-        copy: Option<Buffer>,
-    ) -> Self {
-        Self { shared, mapped: Some(mapped), copy }
+    pub(crate) fn new(arena: &'p Arena<T>, mapped: MappedMut<'p, T>) -> Self {
+        Self { arena, mapped: Some(mapped), copy: None }
+    }
+
+    /// As for [`MapRef`]: makes the copy that the object needs.
+    pub(crate) fn with_copy(
+        mut self,
+        copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
+    ) -> Result<Self, MapError> {
+        if self.mapped().bytes().is_none() {
+            self.copy = self.mapped().lock().pin().place().map(copy_of).transpose()?;
+        }
+        Ok(self)
     }
 
     fn mapped(&self) -> &MappedMut<'p, T> {
@@ -149,21 +168,18 @@ impl<'p, T> MapMut<'p, T> {
 
     fn close(&mut self) -> Result<(), StoreError> {
         let Some(mut mapped) = self.mapped.take() else { return Ok(()) };
-        let arena = &self.shared.arena;
+        let arena = self.arena;
         let mut stored = Ok(());
         if let Some(copy) = self.copy.take() {
-            if let Some(place) = mapped.lock_mut().place_mut() {
-                let len = place.room();
-                stored = arena.zspages.write_at(place, 0, &copy[..len]).map_err(|_| StoreError);
-            }
-            self.shared.scratch.give(copy, &arena.ledger);
+            stored = mapped.write_back(&arena.zspages, &copy).map_err(|_| StoreError);
+            arena.give_scratch(copy);
         }
         let lock = mapped.into_lock();
         arena.zspages.touch(lock.pin().place(), true);
         if stored.is_ok() {
             settle(arena, lock.unlock());
         } else {
-            self.shared.counters.store_failures.fetch_add(1, Ordering::Relaxed);
+            arena.counters.store_failures.fetch_add(1, Ordering::Relaxed);
             arena.end(lock.free());
         }
         stored
@@ -203,9 +219,9 @@ impl<T> Drop for MapMut<'_, T> {
 }
 
 impl<'p, T> MapWrite<'p, T> {
-    pub(crate) fn new(shared: &'p Shared<T>, mapped: MappedMut<'p, T>, len: usize) -> Self {
+    pub(crate) fn new(arena: &'p Arena<T>, mapped: MappedMut<'p, T>, len: usize) -> Self {
         let unwinding = std::thread::panicking();
-        Self { shared, mapped: Some(mapped), to: None, len, copy: None, unwinding }
+        Self { arena, mapped: Some(mapped), to: None, len, copy: None, unwinding }
     }
 
     /// Takes the place for the new bytes and makes them zeros, in a buffer where they are not one
@@ -216,7 +232,7 @@ impl<'p, T> MapWrite<'p, T> {
         scratch: impl FnOnce(usize) -> Option<Buffer>,
     ) -> Option<()> {
         let place = self.to.insert(place);
-        let bytes = match self.shared.arena.zspages.bytes_mut(place, self.len) {
+        let bytes = match self.arena.zspages.bytes_mut(place, self.len) {
             Some(bytes) => bytes,
             None => &mut self.copy.insert(scratch(self.len)?)[..self.len],
         };
@@ -246,13 +262,13 @@ impl<'p, T> MapWrite<'p, T> {
 
     fn close(&mut self, replace: bool) -> Result<(), StoreError> {
         let Some(mapped) = self.mapped.take() else { return Ok(()) };
-        let arena = &self.shared.arena;
+        let arena = self.arena;
         let mut stored = Ok(());
         if let (Some(copy), Some(to), true) = (&self.copy, &mut self.to, replace) {
             stored = arena.zspages.write_at(to, 0, &copy[..self.len]).map_err(|_| StoreError);
         }
         if let Some(copy) = self.copy.take() {
-            self.shared.scratch.give(copy, &arena.ledger);
+            arena.give_scratch(copy);
         }
         let lock = mapped.into_lock();
         if replace && stored.is_ok() {
@@ -264,12 +280,13 @@ impl<'p, T> MapWrite<'p, T> {
             settle(arena, unlocked);
         } else {
             if stored.is_err() {
-                self.shared.counters.store_failures.fetch_add(1, Ordering::Relaxed);
+                arena.counters.store_failures.fetch_add(1, Ordering::Relaxed);
             }
-            settle(arena, lock.unlock());
+            // First the place: what settling ends may have a record whose drop panics.
             if let Some(to) = self.to.take() {
                 arena.release(to, None);
             }
+            settle(arena, lock.unlock());
         }
         stored
     }
@@ -281,7 +298,7 @@ impl<T> Deref for MapWrite<'_, T> {
     fn deref(&self) -> &[u8] {
         match (&self.copy, &self.to) {
             (Some(copy), _) => &copy[..self.len],
-            (None, Some(to)) => self.shared.arena.zspages.bytes(to, self.len).unwrap_or(&[]),
+            (None, Some(to)) => self.arena.zspages.bytes(to, self.len).unwrap_or(&[]),
             (None, None) => &[],
         }
     }
@@ -291,9 +308,7 @@ impl<T> DerefMut for MapWrite<'_, T> {
     fn deref_mut(&mut self) -> &mut [u8] {
         match (&mut self.copy, &mut self.to) {
             (Some(copy), _) => &mut copy[..self.len],
-            (None, Some(to)) => {
-                self.shared.arena.zspages.bytes_mut(to, self.len).unwrap_or(&mut [])
-            }
+            (None, Some(to)) => self.arena.zspages.bytes_mut(to, self.len).unwrap_or(&mut []),
             (None, None) => &mut [],
         }
     }

@@ -1,7 +1,7 @@
 //! What happens at the cap, step by step, before an allocation fails.
 //! ```text
 //! 1  take in what readers left behind
-//! 2  compact until pages come free, as long as there is something to gain; give back kept pages
+//! 2  compact until pages come free, as long as there is something to gain; give back what is kept
 //! 3  a zspage of the shortest chain
 //! 4  a free slot of a larger class
 //! 5  AllocError::OutOfPages
@@ -11,6 +11,7 @@ use crate::arena::Arena;
 use crate::compact::compact;
 use crate::error::AllocError;
 use crate::handle::{Place, Vacant};
+use crate::sync::{PATIENCE, pause};
 
 /// Bytes moved between two attempts.
 const STEP: usize = 64 << 10;
@@ -23,14 +24,18 @@ fn with_room<T, R>(arena: &Arena<T>, mut attempt: impl FnMut() -> Option<R>) -> 
         if let Some(made) = attempt() {
             return Some(made);
         }
-        let mut freed = 0;
+        let (mut freed, mut idle) = (0, 0);
         while freed == 0 && !done {
             let did = compact(arena, STEP);
             (freed, done) = (did.pages_freed, did.done);
+            if did.objects_moved == 0 && !done {
+                (idle, done) = (idle + 1, idle == PATIENCE);
+                pause();
+            }
         }
     }
     // Kept pages were used up by the attempts, unless what is missing is bytes for a table.
-    arena.zspages.source().trim(&arena.ledger);
+    arena.trim();
     attempt()
 }
 

@@ -68,22 +68,24 @@ impl Ledger {
 
     /// Reserves as many pages as the caps allow, `wanted` at most, and says how many.
     pub fn reserve_pages(&self, wanted: usize) -> usize {
-        let room = |cap: usize, used: usize, unit: usize| cap.saturating_sub(used) / unit;
         let mut pages = wanted;
-        while pages > 0 {
-            let max_pages = self.max_pages.load(Ordering::Relaxed);
-            if add_under(&self.pages, pages, max_pages).is_ok() {
-                if self.reserve(pages * self.page_size).is_ok() {
-                    return pages;
-                }
-                self.pages.fetch_sub(pages, Ordering::Relaxed);
-            }
-            let by_pages = room(max_pages, self.pages.load(Ordering::Relaxed), 1);
-            let max_bytes = self.max_bytes.load(Ordering::Relaxed);
-            let by_bytes = room(max_bytes, self.held.load(Ordering::Relaxed), self.page_size);
-            pages = by_pages.min(by_bytes).min(pages - 1);
+        while pages > 0 && self.reserve_all(pages).is_err() {
+            let by_pages = self.max_pages.load(Ordering::Relaxed).saturating_sub(self.pages());
+            pages = by_pages.min(self.headroom() / self.page_size).min(pages - 1);
         }
-        0
+        pages
+    }
+
+    /// Reserves `pages` pages.
+    ///
+    /// # Errors
+    /// [`Refused`] when that passes a cap; nothing is reserved then.
+    pub fn reserve_all(&self, pages: usize) -> Result<(), Refused> {
+        add_under(&self.pages, pages, self.max_pages.load(Ordering::Relaxed))?;
+        let bytes = pages.checked_mul(self.page_size).ok_or(Refused);
+        bytes.and_then(|bytes| self.reserve(bytes)).inspect_err(|Refused| {
+            self.pages.fetch_sub(pages, Ordering::Relaxed);
+        })
     }
 
     /// Gives back `pages` pages.
@@ -97,6 +99,11 @@ impl Ledger {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may still be reserved.
+    pub(crate) fn headroom(&self) -> usize {
+        self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 
     pub(crate) fn peak(&self) -> usize {

@@ -20,6 +20,8 @@ mod directory;
 #[forbid(unsafe_code)]
 mod error;
 #[forbid(unsafe_code)]
+mod fresh;
+#[forbid(unsafe_code)]
 mod fullness;
 #[forbid(unsafe_code)]
 mod geometry;
@@ -30,12 +32,13 @@ mod handle;
 mod ladder;
 #[forbid(unsafe_code)]
 mod ledger;
+#[cfg(all(test, zcache_loom))]
+#[forbid(unsafe_code)]
+mod models;
 #[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
 mod scratch;
-#[forbid(unsafe_code)]
-mod shared;
 #[forbid(unsafe_code)]
 mod snapshot;
 pub mod source;

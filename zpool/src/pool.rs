@@ -6,16 +6,16 @@ use crate::arena::Arena;
 use crate::compact::{Compaction, compact};
 use crate::config::{Config, SourceKind};
 use crate::error::{AllocError, ConfigError, MapError, ReadError, Stale, WriteError};
+use crate::fresh::{Fresh, Lent};
 use crate::geometry::MAX_OBJECT;
 use crate::guard::{MapMut, MapRef, MapWrite};
 use crate::handle::{Handle, Lock, Pin, Place};
 use crate::ladder;
 use crate::ledger::Ledger;
-use crate::scratch::{Buffer, Scratch};
-use crate::shared::{Fresh, Lent, Shared};
+use crate::scratch::Buffer;
 use crate::snapshot::snapshot;
-use crate::source::{File, Heap, PageSource};
-use crate::stats::{Counters, PoolStats, count};
+use crate::source::{File, Heap, PageSource, most_pages};
+use crate::stats::{PoolStats, count};
 use crate::word::Refusal;
 
 /// A pool of objects packed into zspages: a userspace zsmalloc.
@@ -47,7 +47,7 @@ use crate::word::Refusal;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Pool<T = ()> {
-    shared: Shared<T>,
+    arena: Arena<T>,
     max_object: usize,
 }
 
@@ -65,11 +65,7 @@ impl<T: Send + Sync> Pool<T> {
             #[cfg(unix)]
             SourceKind::Mmap(options) => {
                 let options = options.page_size(config.page_size);
-                let capped = match config.max_pages.min(config.max_bytes / config.page_size) {
-                    pages if pages < u32::MAX as usize => options.max_pages(pages as u32),
-                    _ => options,
-                };
-                Box::new(crate::source::Mmap::new(capped).map_err(ConfigError::Source)?)
+                Box::new(crate::source::Mmap::new(options).map_err(ConfigError::Source)?)
             }
             SourceKind::Memfd => Box::new(memfd(config.page_size).map_err(ConfigError::Source)?),
         };
@@ -95,11 +91,16 @@ impl<T: Send + Sync> Pool<T> {
         if config.max_object == 0 || config.max_object > MAX_OBJECT {
             return Err(ConfigError::MaxObject(config.max_object));
         }
+        if source.capacity() > most_pages(page_size) {
+            return Err(ConfigError::Capacity(source.capacity()));
+        }
+        if source.kept() != 0 {
+            return Err(ConfigError::SourceInUse);
+        }
         let ledger = Ledger::new(page_size, config.max_pages, config.max_bytes);
         let arena = Arena::new(source, ledger, config.max_object, config.zero_on_free)
             .map_err(ConfigError::TooSmall)?;
-        let shared = Shared { arena, scratch: Scratch::new(), counters: Counters::new() };
-        Ok(Self { shared, max_object: config.max_object })
+        Ok(Self { arena, max_object: config.max_object })
     }
 
     /// Stores a copy of `bytes` with `record` beside it.
@@ -109,8 +110,11 @@ impl<T: Send + Sync> Pool<T> {
     pub fn alloc_record(&self, record: T, bytes: &[u8]) -> Result<Handle, AllocError> {
         let mut fresh = self.fresh(bytes.len())?;
         if let Some(place) = &mut fresh.place {
-            if self.shared.arena.zspages.write_at(place, 0, bytes).is_err() {
-                count(&self.shared.counters.store_failures, 1);
+            let zspages = &self.arena.zspages;
+            if let Some(to) = zspages.bytes_mut(place, bytes.len()) {
+                to.copy_from_slice(bytes);
+            } else if zspages.write_at(place, 0, bytes).is_err() {
+                count(&self.arena.counters.store_failures, 1);
                 return Err(AllocError::Source);
             }
         }
@@ -129,7 +133,7 @@ impl<T: Send + Sync> Pool<T> {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Handle, AllocError> {
         let mut fresh = self.fresh(len)?;
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         match &mut fresh.place {
             None => fill(&mut []),
             Some(place) => match arena.zspages.bytes_mut(place, len) {
@@ -138,13 +142,13 @@ impl<T: Send + Sync> Pool<T> {
                     fill(bytes);
                 }
                 None => {
-                    let buffer = self.scratch(len).ok_or(AllocError::OutOfPages)?;
-                    let mut copy = Lent { shared: &self.shared, buffer: Some(buffer) };
+                    let buffer = self.scratch_or_trim(len).ok_or(AllocError::OutOfPages)?;
+                    let mut copy = Lent { arena: &self.arena, buffer: Some(buffer) };
                     let bytes = &mut copy.bytes()[..len];
                     bytes.fill(0);
                     fill(bytes);
                     if arena.zspages.write_at(place, 0, bytes).is_err() {
-                        count(&self.shared.counters.store_failures, 1);
+                        count(&self.arena.counters.store_failures, 1);
                         return Err(AllocError::Source);
                     }
                 }
@@ -154,12 +158,12 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     fn fresh(&self, len: usize) -> Result<Fresh<'_, T>, AllocError> {
-        let counters = &self.shared.counters;
+        let counters = &self.arena.counters;
         if len > self.max_object {
             count(&counters.too_large, 1);
             return Err(AllocError::TooLarge(len));
         }
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         let failed = |error| {
             count(&counters.out_of_pages, 1);
             error
@@ -172,29 +176,25 @@ impl<T: Send + Sync> Pool<T> {
         Ok(Fresh { arena, vacant: Some(vacant), place })
     }
 
-    fn scratch(&self, len: usize) -> Option<Buffer> {
-        let Shared { arena, scratch, .. } = &self.shared;
-        let buffer = scratch.take(len, &arena.ledger).or_else(|| {
-            arena.zspages.source().trim(&arena.ledger);
-            scratch.take(len, &arena.ledger)
-        });
-        if buffer.is_none() {
-            count(&self.shared.counters.no_scratch, 1);
-        }
-        buffer
+    /// A scratch buffer for one who may wait: what is kept goes first.
+    fn scratch_or_trim(&self, len: usize) -> Option<Buffer> {
+        self.arena.scratch.take(len, &self.arena.ledger).or_else(|| {
+            self.arena.trim();
+            self.arena.take_scratch(len)
+        })
     }
 
     fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, MapError> {
-        self.shared.arena.table.pin(handle).map_err(|refusal| self.refused(refusal))
+        self.arena.table.pin(handle).map_err(|refusal| self.refused(refusal))
     }
 
     fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, MapError> {
-        self.shared.arena.table.lock(handle).map_err(|refusal| self.refused(refusal))
+        self.arena.table.lock(handle).map_err(|refusal| self.refused(refusal))
     }
 
     #[cold]
     fn refused(&self, refusal: Refusal) -> MapError {
-        let counters = &self.shared.counters;
+        let counters = &self.arena.counters;
         let (counter, error) = match refusal {
             Refusal::Stale => (&counters.stale, MapError::Stale),
             Refusal::Busy => (&counters.busy, MapError::Busy),
@@ -208,16 +208,16 @@ impl<T: Send + Sync> Pool<T> {
     #[cold]
     fn copy_of(&self, place: &Place) -> Result<Buffer, MapError> {
         let len = place.room();
-        let mut copy = self.scratch(len).ok_or(MapError::OutOfMemory)?;
-        let Shared { arena, scratch, counters } = &self.shared;
-        if arena.zspages.read_at(place, 0, &mut copy[..len]).is_err() {
-            scratch.give(copy, &arena.ledger);
+        let buffer = self.arena.take_scratch(len).ok_or(MapError::OutOfMemory)?;
+        let mut copy = Lent { arena: &self.arena, buffer: Some(buffer) };
+        let counters = &self.arena.counters;
+        if self.arena.zspages.read_at(place, 0, &mut copy.bytes()[..len]).is_err() {
             count(&counters.load_failures, 1);
             return Err(MapError::Source);
         }
         count(&counters.copied_maps, 1);
         count(&counters.copied_bytes, len);
-        Ok(copy)
+        copy.buffer.take().ok_or(MapError::OutOfMemory)
     }
 
     /// Maps an object for reading. Takes no lock; several threads, and one thread several times, may
@@ -228,17 +228,8 @@ impl<T: Send + Sync> Pool<T> {
     #[inline]
     pub fn map(&self, handle: Handle) -> Result<MapRef<'_, T>, MapError> {
         let pin = self.pin(handle)?;
-        let mapped = self.shared.arena.zspages.map(pin);
-        if mapped.bytes().is_some() {
-            return Ok(MapRef::new(&self.shared, mapped, None));
-        }
-        match mapped.pin().place().map(|place| self.copy_of(place)).transpose() {
-            Ok(copy) => Ok(MapRef::new(&self.shared, mapped, copy)),
-            Err(error) => {
-                drop(MapRef::new(&self.shared, mapped, None));
-                Err(error)
-            }
-        }
+        let guard = MapRef::new(&self.arena, self.arena.zspages.map(pin));
+        guard.with_copy(|place| self.copy_of(place))
     }
 
     /// Maps an object for reading and writing, alone; its length stays.
@@ -246,17 +237,8 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`MapError`]; [`MapError::Busy`] when it is mapped already.
     pub fn map_mut(&self, handle: Handle) -> Result<MapMut<'_, T>, MapError> {
-        let mapped = self.shared.arena.zspages.map_mut(self.lock(handle)?);
-        if mapped.bytes().is_some() {
-            return Ok(MapMut::new(&self.shared, mapped, None));
-        }
-        match mapped.lock().pin().place().map(|place| self.copy_of(place)).transpose() {
-            Ok(copy) => Ok(MapMut::new(&self.shared, mapped, copy)),
-            Err(error) => {
-                drop(MapMut::new(&self.shared, mapped, None));
-                Err(error)
-            }
-        }
+        let guard = MapMut::new(&self.arena, self.arena.zspages.map_mut(self.lock(handle)?));
+        guard.with_copy(|place| self.copy_of(place))
     }
 
     /// Maps an object for being replaced by `len` new bytes, alone. The old bytes are not read; they
@@ -266,23 +248,23 @@ impl<T: Send + Sync> Pool<T> {
     /// See [`WriteError`]; the object is as before then.
     pub fn map_write(&self, handle: Handle, len: usize) -> Result<MapWrite<'_, T>, WriteError> {
         if len > self.max_object {
-            count(&self.shared.counters.too_large, 1);
+            count(&self.arena.counters.too_large, 1);
             return Err(AllocError::TooLarge(len).into());
         }
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         let mapped = arena.zspages.map_mut(self.lock(handle)?);
         let owner = mapped.lock().pin().index();
-        let mut write = MapWrite::new(&self.shared, mapped, len);
+        let mut write = MapWrite::new(&self.arena, mapped, len);
         let prepared = match len {
             0 => Ok(()),
             len => ladder::place(arena, len, owner).and_then(|place| {
-                write.prepare(place, |len| self.scratch(len)).ok_or(AllocError::OutOfPages)
+                write.prepare(place, |len| self.scratch_or_trim(len)).ok_or(AllocError::OutOfPages)
             }),
         };
         match prepared {
             Ok(()) => Ok(write),
             Err(error) => {
-                count(&self.shared.counters.out_of_pages, 1);
+                count(&self.arena.counters.out_of_pages, 1);
                 write.cancel();
                 Err(error.into())
             }
@@ -296,13 +278,13 @@ impl<T: Send + Sync> Pool<T> {
     /// See [`ReadError`].
     pub fn read_into(&self, handle: Handle, to: &mut [u8]) -> Result<usize, ReadError> {
         let pin = self.pin(handle)?;
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         let len = pin.len();
         let read = match (to.get_mut(..len), pin.place()) {
             (None, _) => Err(ReadError::BufferTooSmall(len)),
             (Some(to), Some(place)) => {
                 arena.zspages.read_at(place, 0, to).map(|()| len).map_err(|_| {
-                    count(&self.shared.counters.load_failures, 1);
+                    count(&self.arena.counters.load_failures, 1);
                     MapError::Source.into()
                 })
             }
@@ -314,7 +296,7 @@ impl<T: Send + Sync> Pool<T> {
 
     fn unpin(&self, pin: Pin<'_, T>) {
         if let Some(ended) = pin.unpin() {
-            self.shared.arena.end_unwaiting(ended);
+            self.arena.end_unwaiting(ended);
         }
     }
 
@@ -353,9 +335,9 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// [`Stale`]: the handle names no live object, or another thread freed it first.
     pub fn free(&self, handle: Handle) -> Result<(), Stale> {
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         let ended = arena.table.free(handle).map_err(|_| {
-            count(&self.shared.counters.stale, 1);
+            count(&self.arena.counters.stale, 1);
             Stale
         })?;
         if let Some(ended) = ended {
@@ -367,13 +349,13 @@ impl<T: Send + Sync> Pool<T> {
     /// Whether the handle names a live object at this instant.
     #[must_use]
     pub fn contains(&self, handle: Handle) -> bool {
-        self.shared.arena.table.contains(handle)
+        self.arena.table.contains(handle)
     }
 
     /// Live objects.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shared.arena.table.live()
+        self.arena.table.live()
     }
 
     /// Whether there is no live object.
@@ -385,7 +367,7 @@ impl<T: Send + Sync> Pool<T> {
     /// Bytes held now, pages and metadata: what `max_bytes` caps.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.shared.arena.ledger.held()
+        self.arena.ledger.held()
     }
 
     /// The largest object, in bytes.
@@ -399,7 +381,7 @@ impl<T: Send + Sync> Pool<T> {
     /// are counted as `max_object`.
     #[must_use]
     pub fn slot_bytes(&self, len: usize) -> usize {
-        self.shared.arena.slot_bytes(len.min(self.max_object))
+        self.arena.slot_bytes(len.min(self.max_object))
     }
 
     /// Hints the processor that the handle is about to be mapped. A handle that names nothing is
@@ -407,14 +389,14 @@ impl<T: Send + Sync> Pool<T> {
     /// all, then map.
     #[inline]
     pub fn prefetch(&self, handle: Handle) {
-        self.shared.arena.table.prefetch(handle);
+        self.arena.table.prefetch(handle);
     }
 
     /// Hints the processor that the object's bytes are about to be read.
     #[inline]
     pub fn prefetch_bytes(&self, handle: Handle) {
-        if let Some(location) = self.shared.arena.table.glance(handle) {
-            self.shared.arena.zspages.prefetch(location);
+        if let Some(location) = self.arena.table.glance(handle) {
+            self.arena.zspages.prefetch(location);
         }
     }
 
@@ -422,48 +404,48 @@ impl<T: Send + Sync> Pool<T> {
     /// object) or nothing is left to gain. Resumable: call it again as long as it is not `done`.
     /// Readers are not held up; a writer may be told [`MapError::Busy`] while its object is copied.
     pub fn compact(&self, budget: usize) -> Compaction {
-        let did = compact(&self.shared.arena, budget);
-        let counters = &self.shared.counters;
-        count(&counters.compactions, 1);
-        count(&counters.pages_freed, did.pages_freed);
-        count(&counters.bytes_moved, did.bytes_moved);
-        count(&counters.objects_moved, did.objects_moved);
-        did
+        compact(&self.arena, budget)
     }
 
     /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
     /// readers left behind. Moves nothing.
     pub fn trim(&self) {
-        let arena = &self.shared.arena;
+        let arena = &self.arena;
         arena.tidy();
-        self.shared.scratch.trim(&arena.ledger);
-        arena.zspages.source().trim(&arena.ledger);
+        arena.trim();
     }
 
     /// Changes the cap on bytes held. Below what is held now, allocations fail until enough is freed;
     /// nothing is freed by this call.
     pub fn set_max_bytes(&self, bytes: usize) {
-        self.shared.arena.ledger.set_max_bytes(bytes);
+        self.arena.ledger.set_max_bytes(bytes);
     }
 
     /// Changes the cap on pages held, likewise.
     pub fn set_max_pages(&self, pages: usize) {
-        self.shared.arena.ledger.set_max_pages(pages);
+        self.arena.ledger.set_max_pages(pages);
     }
 
     /// A snapshot of all counters. Takes each class's lock in turn.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        snapshot(&self.shared)
+        snapshot(&self.arena)
     }
 
-    /// Asserts every invariant of the pool. For tests; call it while no other thread uses the pool
-    /// and no object is being written.
+    /// Asserts every invariant of the pool. For tests; call it while no other thread uses the pool.
+    /// Guards may exist.
     ///
     /// # Panics
     /// An invariant does not hold: a bug of this crate, or a page source that lies.
     pub fn check(&self) {
-        crate::check::check(&self.shared.arena);
+        crate::check::check(&self.arena);
+    }
+}
+
+#[cfg(all(test, zcache_loom))]
+impl<T> Pool<T> {
+    pub(crate) fn arena(&self) -> &Arena<T> {
+        &self.arena
     }
 }
 
@@ -503,8 +485,8 @@ fn memfd(page_size: usize) -> std::io::Result<File> {
 impl<T> fmt::Debug for Pool<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("objects", &self.shared.arena.table.live())
-            .field("held_bytes", &self.shared.arena.ledger.held())
+            .field("objects", &self.arena.table.live())
+            .field("held_bytes", &self.arena.ledger.held())
             .finish_non_exhaustive()
     }
 }

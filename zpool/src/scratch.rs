@@ -18,11 +18,13 @@ pub(crate) type Buffer = Box<[u8]>;
 #[derive(Debug)]
 pub(crate) struct Scratch {
     spare: Mutex<[Option<Buffer>; KEPT]>,
+    /// Buffers are overwritten with zeros before they are kept.
+    scrub: bool,
 }
 
 impl Scratch {
-    pub(crate) fn new() -> Self {
-        Self { spare: Mutex::new([const { None }; KEPT]) }
+    pub(crate) fn new(scrub: bool) -> Self {
+        Self { spare: Mutex::new([const { None }; KEPT]), scrub }
     }
 
     /// A buffer of at least `len` bytes, of any content. `None`: no room under the cap.
@@ -46,22 +48,32 @@ impl Scratch {
         Some(made.into_boxed_slice())
     }
 
-    pub(crate) fn give(&self, buffer: Buffer, ledger: &Ledger) {
+    pub(crate) fn give(&self, mut buffer: Buffer, ledger: &Ledger) {
+        if self.scrub {
+            buffer.fill(0);
+        }
         if let Some(mut spare) = self.spare.try_lock() {
             if let Some(slot) = spare.iter_mut().find(|slot| slot.is_none()) {
                 *slot = Some(buffer);
                 return;
             }
         }
-        ledger.release(heap_cost(buffer.len()));
+        discard(buffer, ledger);
     }
 
     /// Drops the kept buffers.
     pub(crate) fn trim(&self, ledger: &Ledger) {
         for slot in self.spare.lock().iter_mut() {
             if let Some(buffer) = slot.take() {
-                ledger.release(heap_cost(buffer.len()));
+                discard(buffer, ledger);
             }
         }
     }
+}
+
+/// Drops a buffer, and then says so.
+fn discard(buffer: Buffer, ledger: &Ledger) {
+    let cost = heap_cost(buffer.len());
+    drop(buffer);
+    ledger.release(cost);
 }

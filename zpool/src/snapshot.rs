@@ -1,12 +1,12 @@
 //! A snapshot of all counters of a pool.
 
-use crate::shared::Shared;
+use crate::arena::Arena;
 use crate::stats::{ClassStats, CompactionTotals, Failures, PoolStats};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Takes each class's lock in turn.
-pub(crate) fn snapshot<T>(shared: &Shared<T>) -> PoolStats {
-    let Shared { arena, counters, .. } = shared;
+pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
+    let counters = &arena.counters;
     let classes = arena.classes().map(|(number, class)| {
         let counts = class.counts(arena.ground());
         ClassStats {

@@ -4,6 +4,9 @@
 //! Loom watches accesses to its own cells and atomics but not to raw bytes; [`Witness`] stands in
 //! for the bytes of objects, so that a missing `Release` shows up as a race in a model.
 
+#[cfg(all(test, zcache_loom))]
+pub(crate) mod model;
+
 #[cfg(zcache_loom)]
 pub(crate) use self::modelled::*;
 #[cfg(not(zcache_loom))]
@@ -15,30 +18,54 @@ pub(crate) use std::sync::atomic::Ordering;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
 pub(crate) enum Plant {
-    /// A pin does not release what the reader did before it let go.
-    UnpinRelaxed,
-    /// The last unpin does not acquire what earlier readers released.
-    LastUnpinUnfenced,
-    /// A free does not acquire what readers released.
-    FreeRelaxed,
-    /// A free ends the object though somebody maps it.
-    FreeIgnoresPins,
-    /// A migration publishes the new place before its bytes.
-    SwingRelaxed,
-    /// A migration copies without a pin of its own.
-    MigrateUnpinned,
     /// An allocation publishes the handle before its bytes.
     PublishRelaxed,
     /// A pin does not acquire the bytes.
     PinRelaxed,
+    /// A pin does not look at how many there are.
+    PinUnbounded,
+    /// An unpin does not release what the reader did before it let go.
+    UnpinRelaxed,
+    /// The last unpin does not acquire what earlier readers released.
+    LastUnpinUnfenced,
     /// An exclusive map ignores readers.
-    ExclusiveIgnoresPins,
+    LockIgnoresPins,
+    /// An exclusive map does not acquire what readers released.
+    LockRelaxed,
     /// An exclusive guard gives back before its bytes are visible.
-    ShareRelaxed,
+    UnlockRelaxed,
+    /// An exclusive guard does not notice that the object was freed meanwhile.
+    UnlockForgetsFree,
+    /// A free neither acquires what readers released nor releases what its own thread did.
+    FreeRelaxed,
+    /// A free ends the object though somebody maps it.
+    FreeIgnoresPins,
+    /// A free does not look at the generation.
+    FreeUnchecked,
+    /// A migration copies without a pin of its own.
+    MigrateUnpinned,
+    /// A migration publishes the new place before its bytes.
+    SwingRelaxed,
     /// A freed slot is reused under the generation it had.
     ReuseKeepsGeneration,
+    /// A slot whose generations are used up starts over.
+    WrapStartsOver,
+    /// The head of the free slots does not count takes.
+    PopUntagged,
+    /// A take from the free slots does not acquire the link.
+    PopRelaxed,
+    /// A slot is put on the free list before its link is seen.
+    PushRelaxed,
     /// A table chunk is announced before it is filled.
     GrowRelaxed,
+    /// An object is left to the lock's next holder before its end is seen.
+    SuspendRelaxed,
+    /// The lock's next holder does not look for ended objects.
+    PendingForgotten,
+    /// A compaction believes an owner entry without asking the owner's word.
+    OwnerBelieved,
+    /// Two compactions empty zspages of one class.
+    TwoMovers,
 }
 
 /// `order`, or `Relaxed` where a model plants `bug`.
@@ -56,6 +83,14 @@ mod real {
 
     /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
     pub(crate) const CHUNK: usize = 1024;
+    /// The most shared pins one object can have: all that its word counts, but the exclusive one.
+    pub(crate) const MAX_PINS: u64 = 1022;
+    /// How often an exclusive map looks for a migration to end.
+    pub(crate) const LOCK_TRIES: usize = 100;
+    /// How often a compaction is tried again that another one left nothing to do.
+    pub(crate) const PATIENCE: usize = 1000;
+    /// Whether atomics are their bytes, so that memory full of zeros may be given back under them.
+    pub(crate) const PLAIN_ATOMICS: bool = true;
 
     /// A mutex whose poison is ignored: no user code runs under any lock of this crate, and a panic
     /// of ours is a failed assertion, made before the state is touched.
@@ -112,6 +147,10 @@ mod real {
         std::hint::spin_loop();
     }
 
+    pub(crate) fn pause() {
+        std::thread::yield_now();
+    }
+
     /// 63 random bits and a clear lowest one, different in each pool and each process.
     pub(crate) fn random_key() -> u64 {
         use std::hash::{BuildHasher, Hasher};
@@ -138,32 +177,69 @@ mod real {
 
 #[cfg(zcache_loom)]
 mod modelled {
-    pub(crate) use loom::sync::MutexGuard;
     pub(crate) use loom::sync::atomic::{
         AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
     };
     use std::cell::Cell;
     use std::collections::HashMap;
+    use std::ops::{Deref, DerefMut};
 
     use super::{Ordering, Plant, unless};
 
     /// Small, so that a model crosses every edge of the tables.
     pub(crate) const CHUNK: usize = 2;
+    pub(crate) const MAX_PINS: u64 = 2;
+    pub(crate) const LOCK_TRIES: usize = 1;
+    pub(crate) const PATIENCE: usize = 1;
+    pub(crate) const PLAIN_ATOMICS: bool = false;
+
+    /// loom's mutex, made so that a `try_lock` is tried while somebody holds the lock: for loom the end
+    /// of a lock is no event that another thread could come before, so it writes `turn` there.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T> {
+        inner: loom::sync::Mutex<T>,
+        turn: AtomicU32,
+    }
 
     #[derive(Debug)]
-    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+    pub(crate) struct MutexGuard<'m, T> {
+        inner: loom::sync::MutexGuard<'m, T>,
+        turn: &'m AtomicU32,
+    }
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
-            Self(loom::sync::Mutex::new(value))
+            Self { inner: loom::sync::Mutex::new(value), turn: AtomicU32::new(0) }
         }
 
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
-            self.0.lock().unwrap()
+            MutexGuard { inner: self.inner.lock().unwrap(), turn: &self.turn }
         }
 
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+            self.turn.load(Ordering::Relaxed);
+            let inner = self.inner.try_lock().ok()?;
+            Some(MutexGuard { inner, turn: &self.turn })
+        }
+    }
+
+    impl<T> Deref for MutexGuard<'_, T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.inner
+        }
+    }
+
+    impl<T> DerefMut for MutexGuard<'_, T> {
+        fn deref_mut(&mut self) -> &mut T {
+            &mut self.inner
+        }
+    }
+
+    impl<T> Drop for MutexGuard<'_, T> {
+        fn drop(&mut self) {
+            self.turn.store(0, Ordering::Relaxed);
         }
     }
 
@@ -226,6 +302,10 @@ mod modelled {
         loom::thread::yield_now();
     }
 
+    pub(crate) fn pause() {
+        loom::thread::yield_now();
+    }
+
     /// The same key every time: a model replays its schedules.
     pub(crate) fn random_key() -> u64 {
         0x5eed_0000_0000_0000
@@ -246,9 +326,8 @@ mod modelled {
 
         fn each(&self, at: u64, bytes: usize, touch: impl Fn(&loom::cell::UnsafeCell<()>)) {
             for block in at / Self::GRAIN..(at + bytes as u64).div_ceil(Self::GRAIN) {
-                let cell = std::sync::Arc::clone(
-                    self.cells.lock().unwrap().entry(block).or_insert_with(Default::default),
-                );
+                let cell =
+                    std::sync::Arc::clone(self.cells.lock().unwrap().entry(block).or_default());
                 touch(&cell);
             }
         }

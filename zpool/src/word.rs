@@ -11,6 +11,7 @@
 //! Every change is one compare-exchange, and exactly one caller is told that the object has ended.
 //! A failed compare-exchange and a first load may be `Relaxed`: nothing is read through them.
 
+pub(crate) use crate::sync::MAX_PINS;
 use crate::sync::{AtomicU64, Ordering, Plant, fence, planted, unless};
 
 /// Bits of the location: 16-byte grains of 1 TiB.
@@ -20,9 +21,9 @@ const PIN_BITS: u32 = 10;
 pub(crate) const GENERATION_BITS: u32 = 64 - LOCATION_BITS - PIN_BITS;
 const PIN: u64 = 1 << LOCATION_BITS;
 const PINS: u64 = (1 << PIN_BITS) - 1;
-const EXCLUSIVE: u64 = PINS;
-/// The most shared pins one object can have.
-pub(crate) const MAX_PINS: u64 = if cfg!(zcache_loom) { 2 } else { EXCLUSIVE - 1 };
+/// The pins of a word that is held exclusively.
+pub(crate) const EXCLUSIVE: u64 = PINS;
+const _: () = assert!(MAX_PINS < EXCLUSIVE);
 const GENERATION: u64 = 1 << (LOCATION_BITS + PIN_BITS);
 
 /// A location that no object has: that of objects of length 0.
@@ -96,7 +97,9 @@ impl Word {
             }
             match pins(seen) {
                 EXCLUSIVE => return Err(Refusal::Busy),
-                held if held >= MAX_PINS => return Err(Refusal::Full),
+                held if held >= MAX_PINS && !planted(Plant::PinUnbounded) => {
+                    return Err(Refusal::Full);
+                }
                 _ => {}
             }
             // Acquire pairs with the Release of `publish`, `unlock` and `swing`.
@@ -111,15 +114,18 @@ impl Word {
     /// The pin of a migration: if the object is live and exactly at `expected`, its generation.
     pub(crate) fn pin_at(&self, expected: u64) -> Option<u64> {
         let seen = self.0.load(Ordering::Relaxed);
-        if !live(seen) || location(seen) != expected || pins(seen) != 0 {
+        if !live(seen) || location(seen) != expected && !planted(Plant::OwnerBelieved) {
+            return None;
+        }
+        if pins(seen) != 0 {
             return None;
         }
         if planted(Plant::MigrateUnpinned) {
             return Some(generation(seen));
         }
         // Acquire as in `pin`: the copy reads bytes.
-        let pinned =
-            self.0.compare_exchange(seen, seen + PIN, Ordering::Acquire, Ordering::Relaxed);
+        let order = unless(Plant::PinRelaxed, Ordering::Acquire);
+        let pinned = self.0.compare_exchange(seen, seen + PIN, order, Ordering::Relaxed);
         pinned.ok().map(generation)
     }
 
@@ -154,12 +160,13 @@ impl Word {
             if generation(seen) != wanted {
                 return Err(Refusal::Stale);
             }
-            if pins(seen) != 0 && !planted(Plant::ExclusiveIgnoresPins) {
+            if pins(seen) != 0 && !planted(Plant::LockIgnoresPins) {
                 return Err(Refusal::Busy);
             }
             let locked = seen | EXCLUSIVE << LOCATION_BITS;
             // Acquire pairs with the Release of the readers' `unpin` and of the last writer.
-            match self.0.compare_exchange_weak(seen, locked, Ordering::Acquire, Ordering::Relaxed) {
+            let order = unless(Plant::LockRelaxed, Ordering::Acquire);
+            match self.0.compare_exchange_weak(seen, locked, order, Ordering::Relaxed) {
                 Ok(_) => return Ok(location(seen)),
                 Err(now) => seen = now,
             }
@@ -172,7 +179,7 @@ impl Word {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             debug_assert_eq!(pins(seen), EXCLUSIVE, "unlocked without the exclusive pin");
-            if !live(seen) {
+            if !live(seen) && !planted(Plant::UnlockForgetsFree) {
                 // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive word.
                 fence(Ordering::Acquire);
                 self.0.store(seen & !(PINS << LOCATION_BITS), Ordering::Relaxed);
@@ -180,7 +187,7 @@ impl Word {
             }
             let open = generation(seen) << (LOCATION_BITS + PIN_BITS) | to;
             // Release pairs with the Acquire of the next `pin` or `lock`, which reads what was written.
-            let order = unless(Plant::ShareRelaxed, Ordering::Release);
+            let order = unless(Plant::UnlockRelaxed, Ordering::Release);
             match self.0.compare_exchange_weak(seen, open, order, Ordering::Relaxed) {
                 Ok(_) => return Outcome::Kept,
                 Err(now) => seen = now,
@@ -195,7 +202,7 @@ impl Word {
         let order = unless(Plant::FreeRelaxed, Ordering::AcqRel);
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if generation(seen) != wanted {
+            if generation(seen) != wanted && !planted(Plant::FreeUnchecked) {
                 return Err(Refusal::Stale);
             }
             let dying = seen.wrapping_add(GENERATION);
@@ -225,12 +232,12 @@ impl Word {
     pub(crate) fn recycle(&self, link: u64) -> bool {
         let mut generation = generation(self.0.load(Ordering::Relaxed));
         debug_assert_eq!(generation & 1, 0, "recycling a live object");
-        if planted(Plant::ReuseKeepsGeneration) {
-            generation -= 2;
-        }
-        if generation == 0 {
+        if generation == 0 && !planted(Plant::WrapStartsOver) {
             self.0.store(0, Ordering::Relaxed);
             return false;
+        }
+        if planted(Plant::ReuseKeepsGeneration) {
+            generation -= 2;
         }
         self.set_link(generation, link);
         true
@@ -262,9 +269,9 @@ impl Word {
         (generation(seen), pins(seen), location(seen))
     }
 
-    /// A word some uses before its last, for tests of the wrap.
+    /// Makes a FREE word one that was used before, up to an even generation, for models of the wrap.
     #[cfg(all(test, zcache_loom))]
-    pub(crate) fn aged(generation: u64) -> Self {
-        Self(AtomicU64::new(generation << (LOCATION_BITS + PIN_BITS)))
+    pub(crate) fn age(&self, generation: u64) {
+        self.set_link(generation, NOWHERE);
     }
 }

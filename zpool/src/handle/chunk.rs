@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use crate::directory::boxed;
 use crate::ledger::heap_cost;
-use crate::sync::{AtomicU16, AtomicU32, CHUNK, Ordering, UnsafeCell};
+use crate::sync::{AtomicU16, AtomicU32, CHUNK, Ordering, PLAIN_ATOMICS, UnsafeCell};
 use crate::word::Word;
 
 #[derive(Debug)]
@@ -66,14 +66,14 @@ impl<T> Chunk<T> {
 
     /// Gives back the whole pages inside `slots`, all of them retired; they read as zeros from here
     /// on, as they did before. Returns the bytes that are gone.
-    #[cfg(all(target_os = "linux", not(zcache_loom)))]
+    #[cfg(target_os = "linux")]
     pub(super) fn discard(&self) -> usize {
         // SAFETY: sysconf reads a constant of the system.
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(1 << 16);
         let first = self.slots.as_ptr().cast::<u8>().cast_mut();
         let skip = first.align_offset(page);
         let whole = size_of_val(&*self.slots).saturating_sub(skip) / page * page;
-        if whole == 0 {
+        if whole == 0 || !PLAIN_ATOMICS {
             return 0;
         }
         // SAFETY: `skip < skip + whole <= size_of_val`, so the pointer stays inside the box.
@@ -84,7 +84,7 @@ impl<T> Chunk<T> {
         if gone == 0 { whole } else { 0 }
     }
 
-    #[cfg(not(all(target_os = "linux", not(zcache_loom))))]
+    #[cfg(not(target_os = "linux"))]
     pub(super) fn discard(&self) -> usize {
         0
     }

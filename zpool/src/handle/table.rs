@@ -5,8 +5,11 @@ use super::token::{Ended, Lock, Pin, Spent, Vacant};
 use super::{Handle, Place, prefetch};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
-use crate::sync::{AtomicU64, AtomicUsize, CHUNK, Mutex, Ordering, random_key, spin};
-use crate::word::{GENERATION_BITS, NOWHERE, Outcome, Refusal, Word};
+use crate::sync::{
+    AtomicU64, AtomicUsize, CHUNK, LOCK_TRIES, Mutex, Ordering, Plant, planted, random_key, spin,
+    unless,
+};
+use crate::word::{EXCLUSIVE, GENERATION_BITS, NOWHERE, Outcome, Refusal, Word};
 
 /// What the table counts.
 #[derive(Debug, Clone, Copy)]
@@ -117,22 +120,19 @@ impl<T> Table<T> {
         Some(&self.chunks.get(chunk)?.slots[at].word)
     }
 
-    fn pop(&self) -> Option<u32> {
+    pub(super) fn pop(&self) -> Option<u32> {
         // Acquire pairs with the Release in `push`: the link below it is seen.
-        let mut head = self.free.load(Ordering::Acquire);
+        let order = unless(Plant::PopRelaxed, Ordering::Acquire);
+        let mut head = self.free.load(order);
         loop {
             let index = (head as u32).checked_sub(1)?;
             let next = self.word(index)?.link() as u32;
-            let tag = (head >> 32).wrapping_add(1) << 32;
+            let takes = if planted(Plant::PopUntagged) { 0 } else { 1 };
+            let tag = (head >> 32).wrapping_add(takes) << 32;
             let popped = tag | u64::from(next);
             // A head with this tag was never popped since: `next` is its link. Acquire again for the
             // next round, and to see what the last user of the slot left.
-            match self.free.compare_exchange_weak(
-                head,
-                popped,
-                Ordering::Acquire,
-                Ordering::Acquire,
-            ) {
+            match self.free.compare_exchange_weak(head, popped, order, order) {
                 Ok(_) => return Some(index),
                 Err(now) => head = now,
             }
@@ -140,17 +140,13 @@ impl<T> Table<T> {
     }
 
     pub(super) fn push(&self, index: u32, word: &Word) {
+        // Release pairs with the Acquire in `pop`.
+        let order = unless(Plant::PushRelaxed, Ordering::Release);
         let mut head = self.free.load(Ordering::Relaxed);
         loop {
             word.relink(head & u64::from(u32::MAX));
             let pushed = head >> 32 << 32 | u64::from(index + 1);
-            // Release pairs with the Acquire in `pop`.
-            match self.free.compare_exchange_weak(
-                head,
-                pushed,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match self.free.compare_exchange_weak(head, pushed, order, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = now,
             }
@@ -204,13 +200,12 @@ impl<T> Table<T> {
     /// The object alone, for writing. A migration holds a pin for as long as one copy takes, so
     /// [`Refusal::Busy`] is retried a bounded number of times.
     pub(crate) fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, Refusal> {
-        const TRIES: usize = if cfg!(zcache_loom) { 1 } else { 100 };
         let (chunk, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
         let word = &chunk.slots[split(index).1].word;
         let mut tries = 1;
         let location = loop {
             match word.lock(generation) {
-                Err(Refusal::Busy) if tries < TRIES => spin(),
+                Err(Refusal::Busy) if tries < LOCK_TRIES => spin(),
                 verdict => break verdict?,
             }
             tries += 1;
@@ -286,15 +281,16 @@ impl<T> Table<T> {
         // SAFETY: the object is gone, and its place passes to the one who was told so.
         let place = (location != NOWHERE).then(|| unsafe { Place::new(location, 0) });
         let len = if place.is_some() { chunk.len(split(index).1) } else { 0 };
-        Some((Ended { place, slot: Spent::new(index), len }, record))
+        Some((Ended::new(place, Spent::new(index), len), record))
     }
 
-    /// Calls `f` with each slot's index, location, and whether it is live: for `check`.
-    pub(crate) fn each(&self, mut f: impl FnMut(u32, u64, bool)) {
+    /// Calls `f` with each slot's index, location, whether it is live, and whether it is held
+    /// exclusively: for `check`.
+    pub(crate) fn each(&self, mut f: impl FnMut(u32, u64, bool, bool)) {
         for index in 0..*self.fresh.lock() {
             if let Some(word) = self.word(index) {
-                let (generation, _, location) = word.glance();
-                f(index, location, generation & 1 == 1);
+                let (generation, pins, location) = word.glance();
+                f(index, location, generation & 1 == 1, pins == EXCLUSIVE);
             }
         }
     }
@@ -314,24 +310,40 @@ impl<T> Table<T> {
     }
 }
 
-impl<T> Drop for Table<T> {
+/// The slots whose records are not dropped yet, in the order of their indices. Its own drop goes on
+/// where a record's panicked, as a `Vec`'s does.
+struct Rest<'t, T>(&'t Table<T>, std::ops::Range<u32>);
+
+impl<T> Drop for Rest<'_, T> {
     fn drop(&mut self) {
-        if !std::mem::needs_drop::<T>() {
-            return;
-        }
-        for index in 0..*self.fresh.lock() {
+        self.bury();
+    }
+}
+
+impl<T> Rest<'_, T> {
+    fn bury(&mut self) {
+        for index in self.1.by_ref() {
             let (chunk, at) = split(index);
-            let Some(chunk) = self.chunks.get(chunk) else { continue };
+            let Some(chunk) = self.0.chunks.get(chunk) else { continue };
             let slot = &chunk.slots[at];
             let (generation, pins, _) = slot.word.glance();
             // Live, or freed under a guard that was forgotten.
             if generation & 1 == 1 || pins != 0 {
-                // SAFETY: `&mut self`: no guard is left, and a record in this state was published
-                // and not taken out by `ended`.
+                // SAFETY: only `Table::drop`, with `&mut Table`, makes a `Rest`: no guard is left, and
+                // a record in this state was published and not taken out by `ended`.
                 let record = unsafe { &mut *slot.record.to_write() };
-                // SAFETY: as above, and dropped once: the chunk goes after this loop.
+                // SAFETY: as above, and dropped once: the range has passed this index.
                 unsafe { record.assume_init_drop() };
             }
+        }
+    }
+}
+
+impl<T> Drop for Table<T> {
+    fn drop(&mut self) {
+        if std::mem::needs_drop::<T>() {
+            let slots = *self.fresh.lock();
+            Rest(self, 0..slots).bury();
         }
     }
 }

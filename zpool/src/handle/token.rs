@@ -37,9 +37,9 @@ pub(crate) struct Lock<'t, T> {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Ended {
-    pub(crate) place: Option<Place>,
-    pub(crate) slot: Spent,
-    pub(crate) len: usize,
+    place: Option<Place>,
+    slot: Spent,
+    len: usize,
 }
 
 /// A slot whose object is gone.
@@ -171,7 +171,10 @@ impl<'t, T> Lock<'t, T> {
     }
 
     /// Where the object is, to write there.
-    pub(crate) fn place_mut(&mut self) -> Option<&mut Place> {
+    ///
+    /// # Safety
+    /// The place stays in the lock: it is not swapped for another.
+    pub(crate) unsafe fn place_mut(&mut self) -> Option<&mut Place> {
         self.pin.place.as_mut()
     }
 
@@ -214,6 +217,32 @@ impl<'t, T> Lock<'t, T> {
 }
 
 impl Ended {
+    pub(super) const fn new(place: Option<Place>, slot: Spent, len: usize) -> Self {
+        Self { place, slot, len }
+    }
+
+    /// The object's length.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    /// To overwrite what the place held; the module takes care that it is not swapped for another.
+    pub(crate) fn with_place<R>(&mut self, f: impl FnOnce(&mut Place) -> R) -> Option<R> {
+        let location = self.place.as_ref().map(Place::location);
+        let result = self.place.as_mut().map(f);
+        assert_eq!(location, self.place.as_ref().map(Place::location), "a place stays");
+        result
+    }
+
+    /// The place and the slot, each to be given back on its own.
+    pub(crate) fn split(self) -> (Option<Place>, Spent) {
+        (self.place, self.slot)
+    }
+
     /// The slot's index, for an ended object that waits in a list; [`resume`](Self::resume) undoes it.
     pub(crate) fn suspend(self) -> u32 {
         self.slot.0

@@ -6,16 +6,13 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::free_pages::{Backing, FreePages, page_size_fits};
-use super::{Access, PageSource, SourceError};
+use super::{Access, PageSource, SourceError, most_pages};
 use crate::ledger::Ledger;
 use crate::sync::Mutex;
 
-/// What locations can name.
-const MOST_BYTES: u64 = 1 << 40;
-
 /// Pages in a file, page `n` at byte `n * page_size`.
 ///
-/// Pages given back are kept up to a bound, 64 or 1/32 of those in use, whichever is more; beyond
+/// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more; beyond
 /// it Linux and Android punch them out of the file in batches. Other systems, and file systems
 /// without holes, keep them all: they stay charged until the source is dropped.
 ///
@@ -67,7 +64,7 @@ impl File {
         if file.metadata()?.is_file() {
             file.set_len(0)?;
         }
-        let pages = (MOST_BYTES / page_size as u64) as usize;
+        let pages = most_pages(page_size) as usize;
         let free = Mutex::new(FreePages::new(pages, page_size, hole_bytes()?.max(page_size)));
         let medium = Medium { file, page_size: page_size as u64 };
         Ok(Self { medium, page_size, capacity: pages as u32, free })
@@ -130,7 +127,7 @@ unsafe impl PageSource for File {
     }
 
     fn trim(&self, ledger: &Ledger) {
-        self.free.lock().discard(0, ledger, &self.medium);
+        self.free.lock().discard(usize::MAX, ledger, &self.medium);
     }
 
     fn kept(&self) -> usize {

@@ -32,7 +32,10 @@ const TRIES: usize = 16;
 /// Kept pages are not worth a call below this many.
 const KEPT: usize = 64;
 /// What may be kept beyond [`KEPT`]: in use / this.
-const KEPT_SHARE: usize = 32;
+const KEPT_SHARE: usize = 256;
+/// Pages discarded beyond what passes the bound: few enough that nobody's call takes long, enough
+/// that most calls discard nothing.
+const BATCH: usize = 32;
 /// The frontier moves for the sake of a run while no more than frontier / this is free behind it.
 const SPARSE: usize = 4;
 /// The frontier moves by about this many bytes.
@@ -59,8 +62,10 @@ pub(super) struct FreePages {
     covered: usize,
     /// Where the frontier moved last: what is free behind it makes long runs.
     roomy: usize,
-    /// Nothing is discarded while fewer are kept: the last discarding left that many less.
+    /// Nothing is discarded while fewer are kept: the last attempt fell short.
     discard_at: usize,
+    /// Where the last batch ended, and the next one starts.
+    sweep: usize,
 }
 
 /// Where the next page comes from.
@@ -87,6 +92,7 @@ impl FreePages {
             covered: 0,
             roomy: 0,
             discard_at: 0,
+            sweep: 0,
         }
     }
 
@@ -114,7 +120,7 @@ impl FreePages {
             .or_else(|error| self.second_best(choice, ledger, backing).ok_or(error))?;
         self.kept.remove(page);
         self.in_use += 1;
-        self.discard_at = self.discard_at.min(self.kept.len() + KEPT / 2);
+        self.discard_at = self.discard_at.min(self.kept.len() + BATCH);
         Ok(page as u32)
     }
 
@@ -128,36 +134,41 @@ impl FreePages {
         }
         let bound = KEPT.max(self.in_use / KEPT_SHARE);
         if self.kept.len() > bound && self.kept.len() >= self.discard_at {
-            self.discard(bound / 2, ledger, backing);
-            self.discard_at = self.kept.len() + KEPT / 2;
+            self.discard(self.kept.len() - bound + BATCH, ledger, backing);
+            if self.kept.len() > bound {
+                self.discard_at = self.kept.len() + BATCH;
+            }
         }
     }
 
-    /// Discards the kept pages but the `spared` lowest, as far as they make whole grains: half a
-    /// bound at a time, so that neighbours go in one call and the next page given makes no call.
-    pub(super) fn discard(&mut self, spared: usize, ledger: &Ledger, backing: &impl Backing) {
-        let mut at = 0;
-        for _ in 0..spared {
-            at = self.kept.next(at).map_or(self.frontier, |page| page + 1);
-        }
-        at = at.next_multiple_of(self.grain);
-        while let Some(page) = self.kept.next(at) {
-            let first = page - page % self.grain;
-            let mut end = first + self.kept.run(first, self.frontier - first);
-            if end != self.limit {
-                end -= end % self.grain; // only the last grain of all may be a short one
+    /// Discards kept pages, as far as they make whole grains: neighbours in one call, until `count`
+    /// are gone or all were looked at.
+    pub(super) fn discard(&mut self, count: usize, ledger: &Ledger, backing: &impl Backing) {
+        let start = self.sweep;
+        let mut left = count.min(self.frontier);
+        for (from, to) in [(start, self.frontier), (0, start)] {
+            let mut at = from;
+            while let Some(page) = self.kept.next(at).filter(|page| *page < to && left > 0) {
+                let first = page - page % self.grain;
+                let mut end = first + self.kept.run(first, self.frontier - first);
+                if end != self.limit {
+                    end -= end % self.grain; // only the last grain of all may be a short one
+                }
+                end = end.min((first + left).next_multiple_of(self.grain));
+                if end <= first {
+                    at = first + self.grain;
+                    continue;
+                }
+                if backing.discard(first..end).is_err() {
+                    return; // they stay kept; the next batch tries again
+                }
+                (first..end).for_each(|page| self.kept.remove(page));
+                let grains = (first..end).step_by(self.grain);
+                grains.for_each(|page| self.clean.insert(page / self.grain));
+                ledger.release_pages(end - first);
+                left = left.saturating_sub(end - first);
+                (at, self.sweep) = (end, end);
             }
-            if end <= first {
-                at = first + self.grain;
-                continue;
-            }
-            if backing.discard(first..end).is_err() {
-                return; // they stay kept; the next batch tries again
-            }
-            (first..end).for_each(|page| self.kept.remove(page));
-            (first..end).step_by(self.grain).for_each(|page| self.clean.insert(page / self.grain));
-            ledger.release_pages(end - first);
-            at = end;
         }
     }
 
@@ -290,14 +301,10 @@ impl FreePages {
     fn charge(&self, page: usize, ledger: &Ledger) -> Result<Range<usize>, SourceError> {
         let first = page - page % self.grain;
         let grain = first..self.limit.min(first + self.grain);
-        let got = ledger.reserve_pages(grain.len());
-        if got == grain.len() {
-            return Ok(grain);
+        match ledger.reserve_all(grain.len()) {
+            Ok(()) => Ok(grain),
+            Err(Refused) => Err(SourceError::Refused),
         }
-        if got > 0 {
-            ledger.release_pages(got);
-        }
-        Err(SourceError::Refused)
     }
 
     /// Moves the frontier; the grain that it stood at becomes kept, the others clean.
@@ -461,7 +468,7 @@ pub(super) mod tests {
                     free.check(&ledger);
                 }
                 backing.calls_left.set(None);
-                free.discard(0, &ledger, &backing);
+                free.discard(usize::MAX, &ledger, &backing);
                 free.check(&ledger);
                 assert_eq!(ledger.pages(), 0);
             }
@@ -492,7 +499,7 @@ pub(super) mod tests {
         // Two pages of room are not a grain.
         assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Refused)));
         free.give(&[1, 2, 3, 4, 5, 6, 7], &ledger, &backing);
-        free.discard(0, &ledger, &backing);
+        free.discard(usize::MAX, &ledger, &backing);
         free.check(&ledger);
         assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(4, 8)], 4));
         assert_eq!(free.take(None, 0, &ledger, &backing).unwrap(), 1);
@@ -507,7 +514,7 @@ pub(super) mod tests {
         assert_eq!(ledger.pages(), 6);
         assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Full)));
         free.give(&pages, &ledger, &backing);
-        free.discard(0, &ledger, &backing);
+        free.discard(usize::MAX, &ledger, &backing);
         assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(0, 6)], 0));
     }
 
@@ -518,7 +525,7 @@ pub(super) mod tests {
         let pages: Vec<u32> =
             (0..4000).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
         free.give(&pages, &ledger, &backing);
-        assert_eq!((&*backing.discarded.borrow(), free.kept()), (&vec![(32, 4000)], 32));
+        assert_eq!((&*backing.discarded.borrow(), free.kept()), (&vec![(0, 3968)], 32));
     }
 
     #[test]

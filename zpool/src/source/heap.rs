@@ -16,15 +16,15 @@ use std::ptr::{self, NonNull};
 
 use super::bits::Bits;
 use super::free_pages::page_size_fits;
-use super::{Access, PageSource, SourceError};
+use super::{Access, PageSource, SourceError, most_pages};
 use crate::directory::{Directory, boxed};
 use crate::ledger::{Ledger, Refused, heap_cost};
 use crate::sync::{AtomicPtr, Mutex, Ordering};
 
+/// Bytes under the cap below which a region is made smaller.
+const HEADROOM: usize = 32 << 10;
 /// Bytes in a region, by default.
 const REGION_BYTES: usize = 256 << 10;
-/// What locations can name, and an address space.
-const MOST_BYTES: u64 = if cfg!(target_pointer_width = "64") { 1 << 40 } else { 1 << 32 };
 /// Free runs looked at before a search for a long one settles for less.
 const TRIES: usize = 16;
 
@@ -89,7 +89,7 @@ impl Heap {
     }
 
     fn max_regions(&self) -> usize {
-        (MOST_BYTES / self.page_size as u64) as usize / self.region_pages
+        most_pages(self.page_size) as usize / self.region_pages
     }
 
     fn layout(&self, pages: usize) -> Layout {
@@ -109,6 +109,11 @@ impl Heap {
         let overhead = self.region_overhead();
         ledger.reserve(overhead).map_err(|Refused| SourceError::Refused)?;
         let mut pages = ledger.reserve_pages(self.region_pages);
+        if ledger.headroom() < HEADROOM {
+            // Half of what is left will do: the pool's tables need bytes too.
+            ledger.release_pages(pages / 2);
+            pages -= pages / 2;
+        }
         let error = loop {
             if pages == 0 {
                 break SourceError::Refused;
@@ -276,7 +281,7 @@ unsafe impl PageSource for Heap {
     }
 
     #[inline]
-    fn address(&self, page: u32) -> NonNull<u8> {
+    unsafe fn address(&self, page: u32) -> NonNull<u8> {
         let (number, place) =
             (page as usize / self.region_pages, page as usize % self.region_pages);
         let slot = self.bases.get(number);
@@ -466,16 +471,17 @@ mod tests {
         let (source, ledger) =
             (Heap::with_region_pages(65536, 2), Ledger::new(65536, 9, usize::MAX));
         let pages: Vec<u32> = (0..5).map(|_| source.take(None, 0, &ledger).unwrap()).collect();
+        // SAFETY: asked for taken pages only.
+        let at = |page: u32| unsafe { source.address(page) }.as_ptr();
         for &page in &pages {
-            let address = source.address(page).as_ptr();
+            let address = at(page);
             assert_eq!(address.addr() % 65536, 0);
             // SAFETY: the page is taken; nobody else has it.
             let bytes = unsafe { std::slice::from_raw_parts_mut(address, 65536) };
             assert!(bytes.iter().all(|byte| *byte == 0));
             bytes.fill(page as u8 + 1);
         }
-        let apart = source.address(3).as_ptr().addr() - source.address(2).as_ptr().addr();
-        assert_eq!(apart, 65536);
+        assert_eq!(at(3).addr() - at(2).addr(), 65536);
     }
 
     #[test]

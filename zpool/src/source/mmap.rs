@@ -11,14 +11,15 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use super::free_pages::{Backing, FreePages, page_size_fits};
-use super::{Access, Base, PageSource, SourceError};
+use super::{Access, Base, PageSource, SourceError, most_pages};
 use crate::ledger::Ledger;
 use crate::sync::Mutex;
 
 /// Bytes of a huge page where the system's page is 4 KiB.
 const HUGE: usize = 2 << 20;
-/// What locations can name on 64-bit systems; what can be hoped for in one piece elsewhere.
-const MOST_BYTES: u64 = if cfg!(target_pointer_width = "64") { 1 << 40 } else { 1 << 30 };
+/// On systems with little address space, what can be hoped for in one piece.
+const MOST_BYTES: Option<usize> =
+    if cfg!(target_pointer_width = "64") { None } else { Some(1 << 30) };
 /// The default number of pages is halved no further than to these bytes.
 const LEAST_BYTES: usize = 1 << 20;
 
@@ -64,7 +65,7 @@ impl MmapOptions {
         Self { page_size: bytes, ..self }
     }
 
-    /// Pages to reserve address space for, 1 TiB together at most (32-bit: 1 GiB). Default: as many
+    /// Pages to reserve address space for, just under 1 TiB together at most (32-bit: 1 GiB). Default: as many
     /// as the system agrees to, starting there and halving.
     #[must_use]
     pub const fn max_pages(self, pages: u32) -> Self {
@@ -94,7 +95,7 @@ impl MmapOptions {
 
 /// Pages of anonymous memory in one reserved range.
 ///
-/// Pages given back are kept up to a bound, 64 or 1/32 of those in use, whichever is more, and go
+/// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more, and go
 /// back to the system in batches. Systems other than Linux and Android take them lazily at best
 /// (`MADV_FREE`: they count as gone at once) and elsewhere not at all (they stay kept).
 ///
@@ -118,7 +119,10 @@ impl Mmap {
         if !page_size_fits(page_size) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let most = (MOST_BYTES / page_size as u64) as usize;
+        let most = match MOST_BYTES {
+            Some(bytes) => bytes / page_size,
+            None => most_pages(page_size) as usize,
+        };
         let wanted = max_pages.map_or(most, |pages| pages as usize);
         if wanted == 0 || wanted > most {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -169,7 +173,7 @@ unsafe impl PageSource for Mmap {
     }
 
     fn trim(&self, ledger: &Ledger) {
-        self.free.lock().discard(0, ledger, &self.reserved);
+        self.free.lock().discard(usize::MAX, ledger, &self.reserved);
     }
 
     fn kept(&self) -> usize {

@@ -65,6 +65,12 @@ unsafe impl Send for Base {}
 // SAFETY: as above.
 unsafe impl Sync for Base {}
 
+/// The most pages of `page_size` bytes that a pool can name: 1 TiB less one page.
+#[must_use]
+pub const fn most_pages(page_size: usize) -> u32 {
+    ((1_u64 << 40) / page_size as u64 - 1) as u32
+}
+
 /// Why a source handed out no page.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -98,7 +104,7 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// Bytes in a page: a power of two from 4 KiB to 64 KiB.
     fn page_size(&self) -> usize;
 
-    /// Page numbers are below this.
+    /// Page numbers are below this; at most [`most_pages`], or no pool takes the source.
     fn capacity(&self) -> u32;
 
     /// How bytes are reached.
@@ -128,8 +134,11 @@ pub unsafe trait PageSource: Debug + Send + Sync {
         matches!(self.access(), Access::Linear(_))
     }
 
-    /// The address of a page that is handed out; asked of [`Access::Paged`] sources only.
-    fn address(&self, page: u32) -> NonNull<u8> {
+    /// The address of a page; asked of [`Access::Paged`] sources only, and often: it must not lock.
+    ///
+    /// # Safety
+    /// The page is handed out.
+    unsafe fn address(&self, page: u32) -> NonNull<u8> {
         unreachable!("page {page} of a source that is not paged was asked for its address")
     }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 
-use super::Zspages;
-use super::record::{JOINED, Record};
+use super::record::Record;
+use super::{JOINED, Zspages};
 use crate::geometry::GRAIN;
 use crate::handle::{Lock, Pin, Place, prefetch};
 use crate::source::Access;
@@ -62,8 +62,14 @@ impl<'p, T> MappedMut<'p, T> {
         &self.lock
     }
 
-    pub(crate) fn lock_mut(&mut self) -> &mut Lock<'p, T> {
-        &mut self.lock
+    /// Overwrites the object with the start of `copy`.
+    pub(crate) fn write_back(&mut self, zspages: &Zspages, copy: &[u8]) -> io::Result<()> {
+        let len = self.lock.pin().len();
+        // SAFETY: the place is lent to one write and stays where it is.
+        match unsafe { self.lock.place_mut() } {
+            Some(place) => zspages.write_at(place, 0, &copy[..len]),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn into_lock(self) -> Lock<'p, T> {
@@ -94,7 +100,8 @@ impl Zspages {
                 // SAFETY: a taken page of a linear source lies at this offset of one allocation.
                 Some(unsafe { base.first().add(offset) })
             }
-            Access::Paged => Some(self.source.address(page)),
+            // SAFETY: callers hold a place in the page's zspage, or its class's token: it is taken.
+            Access::Paged => Some(unsafe { self.source.address(page) }),
             Access::Unaddressable => None,
         }
     }

@@ -4,12 +4,14 @@
 //! record      first page | list links | objects, class, pages | inuse, free slot    20 bytes
 //!             owners: one u32 a slot. Used: its handle's index; free: the next free slot;
 //!                     pending: index + 1 of the next pending object
-//!             pages: one u32 each, only where the chain is not one piece of memory
+//!             pages: one u32 each, only where their numbers do not follow each other
 //! ```
 //! A record is one heap block. It changes only by the class's [`Token`], which lives under the
-//! class's lock. A used slot is a [`Place`]: while one exists its zspage is there. That is the whole
-//! argument for bytes: `&Place` lends them shared, `&mut Place` exclusively, and the borrow checker
-//! does the rest. A reader of an object in one piece looks at page entries only.
+//! class's lock; `class` and `fullness` keep the numbers of a class's zspages apart from others' and
+//! are part of the argument for this. A used slot is a [`Place`]: while one exists its zspage is
+//! there. That is the whole argument for bytes: `&Place` lends them shared, `&mut Place` exclusively,
+//! and the borrow checker does the rest. Places and tokens of two pools never meet: no module has two.
+//! A reader of an object in one piece looks at page entries only.
 //!
 //! Invariants: `inuse` counts the places handed out; the free list holds the other slots; a page
 //! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
@@ -19,16 +21,34 @@ use crate::geometry::{GRAIN, LONGEST, Shape};
 use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::source::{Access, PageSource, SourceError};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Witness};
+use crate::sync::{
+    AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Plant, Witness, unless,
+};
+use crate::word::NOWHERE;
 
 mod bytes;
 mod record;
 
 pub(crate) use bytes::{Mapped, MappedMut};
-use record::{HEAD, JOINED, NO_SLOT, PAGES_BITS, Record, words};
+use record::Record;
 
+/// In a page entry: the next page of the chain lies behind this one in one piece of memory.
+const JOINED: u32 = 1 << 31;
+/// Zspages in a chunk of records' addresses.
+const RECORDS: usize = if CHUNK > 256 { 256 } else { CHUNK };
 /// No zspage, no page.
 pub(crate) const NONE: u32 = u32::MAX >> 1;
+
+/// How full a zspage is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    /// Slots in use.
+    pub(crate) inuse: u16,
+    /// Slots.
+    pub(crate) objects: u16,
+    /// Pages it is made of.
+    pub(crate) pages: u16,
+}
 
 /// The right to change the zspages of one class; it lives under that class's lock.
 #[derive(Debug)]
@@ -65,6 +85,8 @@ pub(crate) struct Zspages {
 impl Zspages {
     /// Zspages over `source` for classes of these object sizes, with the token of each class.
     pub(crate) fn new(source: Box<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
+        assert!(sizes.len() <= record::CLASSES, "a record has room for the number of a class");
+        assert!(sizes.iter().all(|size| *size as usize % GRAIN == 0), "slots start at grains");
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
         let zspages = Self {
             access: source.access(),
@@ -106,20 +128,17 @@ impl Zspages {
 
     fn slot(&self, id: u32) -> &AtomicPtr<AtomicU32> {
         let id = id as usize;
-        let records = self.records.get(id / CHUNK).expect("a zspage has a record");
-        &records[id % CHUNK]
+        let records = self.records.get(id / RECORDS).expect("a zspage has a record");
+        &records[id % RECORDS]
     }
 
     /// The record of a zspage: callers hold its class's token, or a place in it.
     fn record(&self, id: u32) -> Record<'_> {
         let block = self.slot(id).load(Ordering::Relaxed);
         assert!(!vacant(block), "zspage {id} exists");
-        // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it frees the
-        // block; that takes the token and finds no place handed out, and a caller has either.
-        let head = unsafe { std::slice::from_raw_parts(block, HEAD) };
-        let length = words(Record(head).objects(), Record(head).get(0), Record(head).pages());
-        // SAFETY: as above; the block has as many words as its head says.
-        Record(unsafe { std::slice::from_raw_parts(block, length) })
+        // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it drops the
+        // box; that takes the token and finds no place handed out, and a caller has either.
+        unsafe { Record::borrow(block) }
     }
 
     /// The class whose zspage holds `place`.
@@ -151,8 +170,8 @@ impl Zspages {
         let id = self.take_id(ledger).ok_or(SourceError::Refused)?;
         let mut chain = [NONE; LONGEST];
         let chain = &mut chain[..usize::from(shape.pages)];
-        let built = self.take_chain(chain, ledger).and_then(|joined| {
-            let record = self.new_record(token, shape, chain, joined, ledger);
+        let built = self.take_chain(chain, ledger).and_then(|()| {
+            let record = self.new_record(token, shape, chain, ledger);
             record.inspect_err(|_| self.source.give(chain, ledger))
         });
         let block = match built {
@@ -177,10 +196,8 @@ impl Zspages {
         next == page + 1 && self.source.joined(page)
     }
 
-    /// Takes pages for `chain`, the one behind the last whenever it is free, and says whether they
-    /// are one piece of memory.
-    fn take_chain(&self, chain: &mut [u32], ledger: &Ledger) -> Result<bool, SourceError> {
-        let mut joined = true;
+    /// Takes pages for `chain`, the one behind the last whenever it is free.
+    fn take_chain(&self, chain: &mut [u32], ledger: &Ledger) -> Result<(), SourceError> {
         for nth in 0..chain.len() {
             let last = nth.checked_sub(1).map(|before| chain[before]);
             let taken = self.source.take(last, chain.len() - nth - 1, ledger).and_then(|page| {
@@ -194,9 +211,8 @@ impl Zspages {
                     return Err(error);
                 }
             }
-            joined &= last.is_none_or(|last| self.follows(last, chain[nth]));
         }
-        Ok(joined)
+        Ok(())
     }
 
     /// A record on the heap, charged.
@@ -205,45 +221,31 @@ impl Zspages {
         token: &Token,
         shape: Shape,
         chain: &[u32],
-        joined: bool,
         ledger: &Ledger,
     ) -> Result<*mut AtomicU32, SourceError> {
-        let first = chain[0] | if joined { JOINED } else { 0 };
-        let length = words(shape.objects, first, shape.pages);
-        let cost = heap_cost(length * size_of::<AtomicU32>());
+        let cost = heap_cost(record::words(shape, record::is_run(chain)) * size_of::<AtomicU32>());
         ledger.reserve(cost).map_err(|_| SourceError::Refused)?;
-        let Some(words) = boxed(length, || AtomicU32::new(0)) else {
-            ledger.release(cost);
-            return Err(SourceError::Refused);
-        };
-        let record = Record(&words);
-        let numbers = u32::from(token.class) << PAGES_BITS | u32::from(shape.pages - 1);
-        record.set(0, first);
-        record.set(1, NONE);
-        record.set(2, NONE);
-        record.set(3, u32::from(shape.objects) << 16 | numbers);
-        record.set_use(0, 0);
-        for slot in 0..shape.objects {
-            let next = if slot + 1 == shape.objects { NO_SLOT } else { slot + 1 };
-            record.set(HEAD + usize::from(slot), next.into());
-        }
-        if !joined {
-            for (nth, page) in chain.iter().enumerate() {
-                record.set(HEAD + usize::from(shape.objects) + nth, *page);
+        match record::new(shape, token.class, chain) {
+            Some(words) => Ok(Box::into_raw(words).cast()),
+            None => {
+                ledger.release(cost);
+                Err(SourceError::Refused)
             }
         }
-        Ok(Box::into_raw(words).cast())
     }
 
-    /// Sees to it that `page` has an entry.
+    /// Sees to it that `page` has an entry. [`SourceError::Full`]: no location can name its bytes.
     fn enter(&self, page: u32, ledger: &Ledger) -> Result<(), SourceError> {
+        if (u64::from(page) + 1) * (self.page_size / GRAIN) as u64 > NOWHERE {
+            return Err(SourceError::Full);
+        }
         let chunk = page as usize / CHUNK;
         if self.pages.get(chunk).is_some() {
             return Ok(());
         }
         let _growing = self.ids.lock();
         let entry = || AtomicU32::new(NONE);
-        grow(&self.pages, chunk, ledger, entry).ok_or(SourceError::Refused)
+        grow(&self.pages, chunk, CHUNK, ledger, entry).ok_or(SourceError::Refused)
     }
 
     fn take_id(&self, ledger: &Ledger) -> Option<u32> {
@@ -259,7 +261,7 @@ impl Zspages {
             return None;
         }
         let record = || AtomicPtr::new(std::ptr::null_mut());
-        grow(&self.records, id as usize / CHUNK, ledger, record)?;
+        grow(&self.records, id as usize / RECORDS, RECORDS, ledger, record)?;
         ids.fresh += 1;
         Some(id)
     }
@@ -272,19 +274,18 @@ impl Zspages {
 
     /// Takes the record of a zspage out of its slot, to be dropped.
     fn take_record(&self, id: u32) -> Box<[AtomicU32]> {
-        let length = self.record(id).0.len();
         let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
-        let block = std::ptr::slice_from_raw_parts_mut(block, length);
+        assert!(!vacant(block), "zspage {id} exists");
         // SAFETY: the box that `new_record` made, no longer in its slot. Callers hold the token and no
         // place is handed out (`dismantle`), or hold `&mut self` (`drop`): nobody else looks at it.
-        unsafe { Box::from_raw(block) }
+        unsafe { Record::unbox(block) }
     }
 
     /// Gives the pages of an unused zspage, on no list, back to the source; `id` is free again.
     pub(crate) fn dismantle(&self, token: &mut Token, id: u32, ledger: &Ledger) {
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
-        assert_eq!(record.inuse(), 0, "a zspage goes when its last object is gone");
+        assert_eq!(record.fill().inuse, 0, "a zspage goes when its last object is gone");
         self.shade_all(id, false);
         let pages = usize::from(record.pages());
         let mut chain = [NONE; LONGEST];
@@ -298,31 +299,32 @@ impl Zspages {
         self.put_id(id);
     }
 
-    /// Hands out a free slot of zspage `id` to the handle `owner`.
-    pub(crate) fn place(&self, token: &mut Token, id: u32, owner: u32) -> Option<Place> {
+    /// Hands out a free slot of zspage `id` to the handle `owner`; how full that makes it comes too.
+    pub(crate) fn place(&self, token: &mut Token, id: u32, owner: u32) -> Option<(Place, Fill)> {
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
         let slot = record.free();
         let entry = record.owner(slot)?;
-        record.set_use(record.inuse() + 1, entry.load(Ordering::Relaxed) as u16);
+        record.set_use(record.fill().inuse + 1, entry.load(Ordering::Relaxed) as u16);
         entry.store(owner, Ordering::Relaxed);
         let (location, size) = (self.start(record, slot), self.size(token.class));
         self.shade(record, location, size, false);
         // SAFETY: the slot came off the free list, so no other place of it exists.
-        Some(unsafe { Place::new(location, size) })
+        Some((unsafe { Place::new(location, size) }, record.fill()))
     }
 
-    /// Takes a slot back; its zspage comes out.
-    pub(crate) fn release(&self, token: &mut Token, place: Place) -> u32 {
+    /// Takes a slot back; its zspage comes out, and how full it is now.
+    pub(crate) fn release(&self, token: &mut Token, place: Place) -> (u32, Fill) {
         let id = self.id_of(&place);
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
         let (slot, size) = (self.slot_of(record, &place), self.size(token.class));
         self.witness.write(place.location() * GRAIN as u64, size);
         self.shade(record, place.location(), size, true);
-        record.set(HEAD + usize::from(slot), record.free().into());
-        record.set_use(record.inuse() - 1, slot);
-        id
+        let entry = record.owner(slot).expect("a place is a slot");
+        entry.store(record.free().into(), Ordering::Relaxed);
+        record.set_use(record.fill().inuse - 1, slot);
+        (id, record.fill())
     }
 
     /// The slot of a place in its zspage.
@@ -344,10 +346,9 @@ impl Zspages {
         self.start(self.record(id), slot)
     }
 
-    /// Objects a zspage holds, has room for, and pages it is made of.
-    pub(crate) fn fill(&self, _token: &Token, id: u32) -> (u16, u16, u16) {
-        let record = self.record(id);
-        (record.inuse(), record.objects(), record.pages())
+    /// How full a zspage is.
+    pub(crate) fn fill(&self, _token: &Token, id: u32) -> Fill {
+        self.record(id).fill()
     }
 
     /// The owner entry of a slot: a hint, believed only if that handle's word points back here.
@@ -380,39 +381,34 @@ impl Zspages {
 
     /// The neighbours of a zspage on its fullness list.
     pub(crate) fn links(&self, _token: &Token, id: u32) -> (u32, u32) {
-        let record = self.record(id);
-        (record.previous(), record.next())
+        self.record(id).links()
     }
 
     /// Sets the neighbour before.
     pub(crate) fn set_previous(&self, _token: &mut Token, id: u32, to: u32) {
-        self.record(id).set(1, to);
+        self.record(id).set_previous(to);
     }
 
     /// Sets the neighbour behind.
     pub(crate) fn set_next(&self, _token: &mut Token, id: u32, to: u32) {
-        self.record(id).set(2, to);
+        self.record(id).set_next(to);
     }
 
     /// Leaves an ended object to the next holder of its class's lock.
     pub(crate) fn suspend(&self, ended: Ended) {
-        let Some(place) = &ended.place else { return };
+        let Some(place) = ended.place() else { return };
         let record = self.record(self.id_of(place));
         let head = &self.pending[usize::from(record.class())];
         let link = record.owner(self.slot_of(record, place)).expect("a place is a slot");
         self.witness.write(place.location() * GRAIN as u64, 1);
         self.pending_count.fetch_add(1, Ordering::Relaxed);
         let index = ended.suspend();
+        let order = unless(Plant::SuspendRelaxed, Ordering::Release);
         let mut newest = head.load(Ordering::Relaxed);
         loop {
             link.store(newest, Ordering::Relaxed);
             // Release pairs with the Acquire in `resume`: the link and the object's end are seen.
-            match head.compare_exchange_weak(
-                newest,
-                index + 1,
-                Ordering::Release,
-                Ordering::Relaxed,
-            ) {
+            match head.compare_exchange_weak(newest, index + 1, order, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => newest = now,
             }
@@ -435,7 +431,7 @@ impl Zspages {
             let index = next.checked_sub(1)?;
             // SAFETY: `suspend` pushed the index once, and this walk took the list off its head.
             let ended = unsafe { Ended::resume(table, index) };
-            let place = ended.place.as_ref()?;
+            let place = ended.place()?;
             let record = self.record(self.id_of(place));
             next = record.owner(self.slot_of(record, place))?.load(Ordering::Relaxed);
             self.pending_count.fetch_sub(1, Ordering::Relaxed);
@@ -475,20 +471,21 @@ fn vacant(block: *mut AtomicU32) -> bool {
     block.is_null() || block.addr() & 1 == 1
 }
 
-/// Adds a chunk of `make`d values to `directory`, unless it is there. Callers hold the lock that
+/// Adds a chunk of `length` values to `directory`, unless it is there. Callers hold the lock that
 /// orders its growth. `None`: no room, and nothing has changed.
 fn grow<V>(
     directory: &Directory<Box<[V]>>,
     chunk: usize,
+    length: usize,
     ledger: &Ledger,
     make: impl FnMut() -> V,
 ) -> Option<()> {
     if directory.get(chunk).is_some() {
         return Some(());
     }
-    let bytes = heap_cost(CHUNK * size_of::<V>());
+    let bytes = heap_cost(length * size_of::<V>());
     ledger.reserve(bytes).ok()?;
-    let grown = directory.grow(chunk, ledger, || boxed(CHUNK, make));
+    let grown = directory.grow(chunk, ledger, || boxed(length, make));
     if grown.is_none() {
         ledger.release(bytes);
     }

@@ -1,17 +1,8 @@
-//! What a pool and its guards share: the arena, the scratch buffers, the counters; and what user code
-//! may leave half done by a panic.
+//! What user code may leave half done by a panic, and what puts it back.
 
 use crate::arena::Arena;
 use crate::handle::{Handle, Place, Vacant};
-use crate::scratch::{Buffer, Scratch};
-use crate::stats::Counters;
-
-#[derive(Debug)]
-pub(crate) struct Shared<T> {
-    pub(crate) arena: Arena<T>,
-    pub(crate) scratch: Scratch,
-    pub(crate) counters: Counters,
-}
+use crate::scratch::Buffer;
 
 /// A handle slot and a place for an object that is not published yet; both go back on drop.
 pub(crate) struct Fresh<'p, T> {
@@ -38,7 +29,7 @@ impl<T> Drop for Fresh<'_, T> {
 
 /// A scratch buffer that goes back also when user code panics.
 pub(crate) struct Lent<'p, T> {
-    pub(crate) shared: &'p Shared<T>,
+    pub(crate) arena: &'p Arena<T>,
     pub(crate) buffer: Option<Buffer>,
 }
 
@@ -51,7 +42,7 @@ impl<T> Lent<'_, T> {
 impl<T> Drop for Lent<'_, T> {
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            self.shared.scratch.give(buffer, &self.shared.arena.ledger);
+            self.arena.give_scratch(buffer);
         }
     }
 }
