@@ -1,1 +1,18 @@
-//! t
+//! What the tests, the fuzz targets and the benches share: oracles, operations and the page corpus.
+//!
+//! - [`oracle`] holds a pool against a map of byte strings; [`ops`] are the operations it replays,
+//!   made by proptest or out of a fuzzer's bytes; [`setups`] are the pools they run on;
+//! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
+//! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
+//!   [`alloc`] is a global allocator that counts and fails on demand;
+//! - [`corpus`] reads real pages.
+
+pub mod alloc;
+pub mod corpus;
+pub mod faults;
+pub mod ops;
+pub mod oracle;
+pub mod pattern;
+pub mod ram;
+pub mod records;
+pub mod setups;
