@@ -77,9 +77,7 @@ pub(crate) fn unless(bug: Plant, order: Ordering) -> Ordering {
 #[cfg(not(zcache_loom))]
 mod real {
     pub(crate) use std::sync::OnceLock as Once;
-    pub(crate) use std::sync::atomic::{
-        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
-    };
+    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
     /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
     pub(crate) const CHUNK: usize = 1024;
@@ -137,6 +135,18 @@ mod real {
         }
     }
 
+    /// An Acquire fence, after a read-modify-write of `word` that was not Acquire itself.
+    #[inline(always)]
+    pub(crate) fn acquire(word: &AtomicU64) {
+        if cfg!(zpool_tsan) {
+            // ThreadSanitizer knows no fences. A load of the same word is no weaker here: it reads
+            // what this thread wrote or something later in the same release sequence.
+            word.load(super::Ordering::Acquire);
+        } else {
+            std::sync::atomic::fence(super::Ordering::Acquire);
+        }
+    }
+
     #[inline(always)]
     pub(crate) const fn planted(_: super::Plant) -> bool {
         false
@@ -177,9 +187,7 @@ mod real {
 
 #[cfg(zcache_loom)]
 mod modelled {
-    pub(crate) use loom::sync::atomic::{
-        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
-    };
+    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
     use std::cell::Cell;
     use std::collections::HashMap;
     use std::ops::{Deref, DerefMut};
@@ -292,6 +300,11 @@ mod modelled {
     #[cfg(test)]
     pub(crate) fn plant(bug: Option<Plant>) {
         PLANTED.with(|cell| cell.set(bug));
+    }
+
+    /// An Acquire fence, after a read-modify-write of `_word` that was not Acquire itself.
+    pub(crate) fn acquire(_word: &AtomicU64) {
+        loom::sync::atomic::fence(Ordering::Acquire);
     }
 
     pub(crate) fn planted(bug: Plant) -> bool {

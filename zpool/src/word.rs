@@ -12,7 +12,7 @@
 //! A failed compare-exchange and a first load may be `Relaxed`: nothing is read through them.
 
 pub(crate) use crate::sync::MAX_PINS;
-use crate::sync::{AtomicU64, Ordering, Plant, fence, planted, unless};
+use crate::sync::{AtomicU64, Ordering, Plant, acquire, planted, unless};
 
 /// Bits of the location: 16-byte grains of 1 TiB.
 pub(crate) const LOCATION_BITS: u32 = 36;
@@ -148,7 +148,7 @@ impl Word {
         }
         if !planted(Plant::LastUnpinUnfenced) {
             // Pairs with the Release of the other holders' unpins and of `free`.
-            fence(Ordering::Acquire);
+            acquire(&self.0);
         }
         Outcome::Ended(location(seen))
     }
@@ -181,7 +181,7 @@ impl Word {
             debug_assert_eq!(pins(seen), EXCLUSIVE, "unlocked without the exclusive pin");
             if !live(seen) && !planted(Plant::UnlockForgetsFree) {
                 // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive word.
-                fence(Ordering::Acquire);
+                acquire(&self.0);
                 self.0.store(seen & !(PINS << LOCATION_BITS), Ordering::Relaxed);
                 return Outcome::Ended(location(seen));
             }
