@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use lz4::block::CompressionMode;
 
-use crate::pages::PageFile;
+use ::tests::corpus::PageFile;
 
 /// What compresses the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,6 @@ pub mod codec;
 pub mod kernel;
 pub mod order;
 pub mod packing;
-pub mod pages;
 pub mod pooled;
 pub mod race;
 pub mod report;

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::kernel::HANDLE;
 use crate::packing::{Allocator, Failure, Held, Live};
-use crate::pages::PageFile;
+use ::tests::corpus::PageFile;
 
 const SYSFS: &str = "/sys/block/zram0";
 const DEVICE: &str = "/dev/zram0";

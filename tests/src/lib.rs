@@ -16,3 +16,8 @@ pub mod pattern;
 pub mod ram;
 pub mod records;
 pub mod setups;
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -14,12 +14,12 @@ use benches::codec::{Codec, Payloads};
 use benches::kernel::HANDLE;
 use benches::kernel::{self, Modelled};
 use benches::packing::{Course, Failure};
-use benches::pages::{PageFile, files};
 use benches::pooled::Pooled;
 use benches::report::{Run, TABLE_HEAD};
 #[cfg(target_os = "linux")]
 use benches::zram::Zram;
 use lexopt::prelude::*;
+use tests::corpus::{PageFile, files};
 use zpool::SourceKind;
 use zpool::source::MmapOptions;
 

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use benches::codec::{Codec, Payloads};
 use benches::order::Order;
 use benches::packing::Failure;
-use benches::pages::PageFile;
 use benches::race::{Length, nanoseconds};
 use hashbrown::HashMap;
 use lexopt::prelude::*;
 use serde_json::{Map, Value, json};
+use tests::corpus::PageFile;
 use zpool::source::MmapOptions;
 use zpool::{Config, Handle, Pool, SourceKind};
 
