@@ -7,8 +7,7 @@
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use zpool::source::{Access, PageSource, SourceError, most_pages};
-use zpool::{Ledger, Refused, heap_cost};
+use zpool::source::{Access, Ledger, PageSource, Refused, SourceError, heap_cost, most_pages};
 
 const PAGE_SIZE: usize = 4096;
 

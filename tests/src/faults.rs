@@ -5,8 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use zpool::Ledger;
-use zpool::source::{Access, PageSource, SourceError};
+use zpool::source::{Access, Ledger, PageSource, SourceError};
 
 /// Says when a [`Faulty`] source fails. Takes, reads and writes are counted as calls, in order.
 #[derive(Debug, Default)]

@@ -3,8 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zpool::Ledger;
-use zpool::source::{Access, PageSource, SourceError};
+use zpool::source::{Access, Ledger, PageSource, SourceError};
 
 /// Page numbers end here.
 const CAPACITY: u32 = 1 << 16;

@@ -6,8 +6,8 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, Mutex};
 
-use zpool::source::{Access, Heap, MmapOptions, PageSource, SourceError};
-use zpool::{AllocError, Config, ConfigError, Ledger, Pool, SourceKind};
+use zpool::source::{Access, Heap, Ledger, MmapOptions, PageSource, SourceError};
+use zpool::{AllocError, Config, ConfigError, Pool, SourceKind};
 
 /// A record whose drop panics, if it is told to.
 #[derive(Debug)]

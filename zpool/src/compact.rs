@@ -75,6 +75,10 @@ pub(crate) fn compact<T>(arena: &Arena<T>, budget: usize) -> Compaction {
         }
         ranking.rank(arena, &failed, number, class);
     }
+    if budget == 0 {
+        let busy = ranking.fill(arena, &failed);
+        did.done = ranking.is_empty() && !busy;
+    }
     let counters = &arena.counters;
     count(&counters.compactions, 1);
     count(&counters.pages_freed, did.pages_freed);

@@ -58,8 +58,9 @@ impl Config {
         }
     }
 
-    /// Bytes in a page: a power of two from 4 KiB to 64 KiB. Default: 4 KiB. Ignored by a pool that
-    /// is handed its source.
+    /// Bytes in a page: a power of two from 4 KiB to 64 KiB. Default: 4 KiB. For every
+    /// [`SourceKind`], whatever its own options say; a source handed to
+    /// [`Pool::with_source`](crate::Pool::with_source) has its own.
     #[must_use]
     pub const fn page_size(mut self, bytes: usize) -> Self {
         self.page_size = bytes;

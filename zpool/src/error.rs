@@ -21,7 +21,7 @@ pub enum AllocError {
 pub enum MapError {
     /// The handle names no live object of this pool: it was freed, or it is another pool's.
     Stale,
-    /// The object is mapped in a way that excludes this one. Nothing waited; retry later.
+    /// A writer has the object, or a writer was asked for and somebody has it. Nothing waited; retry.
     Busy,
     /// The object has as many shared maps as fit in its word: 1022.
     TooManyMaps,
@@ -84,7 +84,9 @@ pub enum ConfigError {
 impl fmt::Display for AllocError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge(len) => write!(f, "an object of {len} bytes is larger than max_object"),
+            Self::TooLarge(len) => {
+                write!(f, "an object of {len} bytes is larger than the pool's max_object")
+            }
             Self::OutOfPages => f.write_str("no page is left under the pool's caps"),
             Self::Source => f.write_str("the page source could not store the object"),
         }

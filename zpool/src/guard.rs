@@ -4,9 +4,7 @@
 //! a copy in a scratch buffer where it crosses a true seam or has no address. Which copies a mode
 //! implies is zsmalloc's rule: reading never copies back, writing only never copies in.
 //!
-//! Keep guards short-lived. While one exists its object cannot be moved, its zspage cannot be given
-//! back, and a free of it takes effect for the memory only when the guard goes. A guard that is
-//! forgotten, or whose thread dies, pins that one object for good, and nothing else.
+//! What a guard holds up, and for how long, is told at [`MapRef`].
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -22,6 +20,11 @@ use crate::zspage::{Mapped, MappedMut};
 ///
 /// Up to 1022 of these can share an object. Dropping it is one compare-exchange; if the object was
 /// freed meanwhile and this was its last guard, the object ends here, without waiting for any lock.
+///
+/// Keep guards short-lived. While one exists its object cannot be moved, so its zspage, a chain of up
+/// to 64 pages, cannot be given back by compaction; writers are refused; and a free of it takes
+/// effect for the memory only when the last guard goes. A guard that is forgotten (`mem::forget`), or
+/// whose thread dies, pins that one object for good, and nothing else.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapRef<'p, T = ()> {
     arena: &'p Arena<T>,
@@ -45,6 +48,10 @@ pub struct MapMut<'p, T = ()> {
 ///
 /// The object takes its new bytes and length when this is dropped or [`finish`](Self::finish)ed. When
 /// it is [`cancel`](Self::cancel)led, or dropped by a panic, the old object stays.
+///
+/// **Leaving a function early with `?` drops the guard and so stores what is there.** Where filling it
+/// can fail, make the bytes elsewhere first and copy them, or cancel on the way out. The record stays
+/// the one that was given to `alloc_record`.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapWrite<'p, T = ()> {
     arena: &'p Arena<T>,

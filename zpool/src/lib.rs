@@ -1,9 +1,39 @@
 //! A userspace zsmalloc: an allocator for objects that are mostly smaller than a page, such as
 //! compressed pages, that wastes a few percent of the memory it takes.
 //!
-//! Start at [`Pool`]. How it works, and which figures decided its shape, is in the crate's DESIGN.md,
-//! shown below.
-#![doc = include_str!("../DESIGN.md")]
+//! ```
+//! use zpool::{AllocError, Config, Pool};
+//!
+//! // A record of 4 bytes beside each object: here, the length before compression.
+//! let pool: Pool<u32> = Pool::new(Config::new().max_bytes(64 << 20))?;
+//! let handle = pool.alloc_record(4096, b"what the codec made of 4096 bytes")?;
+//!
+//! let packed = pool.map(handle)?; // pinned, no lock taken; `&[u8]` until it is dropped
+//! assert_eq!((*packed.record(), packed.len()), (4096, 33));
+//! drop(packed);
+//!
+//! match pool.alloc_record(4096, &[0; 3000]) {
+//!     Ok(handle) => pool.free(handle)?,
+//!     Err(AllocError::OutOfPages) => { /* the pool has compacted already: free something */ }
+//!     Err(error) => return Err(error.into()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - **Sharing**: a [`Pool`] is used by many threads through `&Pool`. No call waits for another's
+//!   guard: what a guard excludes is told [`Busy`](MapError::Busy), a reader beside a writer of the same
+//!   object, a writer beside anybody. To replace what may be being read, `alloc` the new version and
+//!   `free` the old: its readers keep their bytes until they unmap.
+//! - **Memory** goes back when a chain of pages comes empty. [`Pool::compact`] makes chains empty, in
+//!   steps, from whatever thread calls it; an allocation at the cap does it too. [`Pool::trim`] gives
+//!   back what is kept for the next chains.
+//! - **At the cap**, an object that crosses a seam between two pieces of memory may have no room for
+//!   the copy that mapping it takes: [`OutOfMemory`](MapError::OutOfMemory).
+//!   [`Pool::read_into`] never needs any.
+//! - **Guards** are to be short-lived: see [`MapRef`].
+//! - **Sources** of pages: see [`source`]. The default reserves up to 1 TiB of address space, not memory.
+//!
+//! How it works, and which figures decided its shape, is in [`design`].
 
 #[forbid(unsafe_code)]
 mod arena;
@@ -50,11 +80,13 @@ mod sync;
 mod word;
 mod zspage;
 
+#[doc = include_str!("../DESIGN.md")]
+pub mod design {}
+
 pub use compact::Compaction;
 pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
-pub use ledger::{Ledger, Refused, heap_cost};
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

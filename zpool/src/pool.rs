@@ -23,7 +23,9 @@ use crate::word::Refusal;
 /// Objects are byte strings of 0 to `max_object` bytes, named by [`Handle`]s. A handle has to be
 /// mapped to be used; while it is not, compaction may move its object. Beside each object the pool
 /// keeps a record `T`, in the same cache line as the object's location: keep it small, 16 bytes or
-/// less is what it is made for. `Pool<()>`, the default, is the plain allocator.
+/// less is what it is made for. A record is given once, to [`alloc_record`](Self::alloc_record), and
+/// shared from then on: what has to change with the bytes belongs into atomics in it, or into the
+/// bytes. `Pool<()>`, the default, is the plain allocator.
 ///
 /// A pool is `Send + Sync`. Mapping for reading takes no lock: one compare-exchange pins the object
 /// and one lets it go. No call waits for a guard; what a guard excludes answers [`MapError::Busy`].
@@ -223,6 +225,10 @@ impl<T: Send + Sync> Pool<T> {
     /// Maps an object for reading. Takes no lock; several threads, and one thread several times, may
     /// map an object at once.
     ///
+    /// Keep maps short: [`MapRef`] tells what a long one costs. An object that crosses a seam, or has no
+    /// address, is copied into a scratch buffer of the pool's; at the cap there may be no room for one,
+    /// and [`read_into`](Self::read_into) is the way then.
+    ///
     /// # Errors
     /// See [`MapError`].
     #[inline]
@@ -241,8 +247,10 @@ impl<T: Send + Sync> Pool<T> {
         guard.with_copy(|place| self.copy_of(place))
     }
 
-    /// Maps an object for being replaced by `len` new bytes, alone. The old bytes are not read; they
-    /// keep their place until the new ones take over.
+    /// Locks an object and gives `len` zeroed bytes that will replace it. The old bytes are not read;
+    /// they keep their place until the new ones take over, so both exist side by side for a while, and
+    /// a pool at its cap may have no room for a replacement even by fewer bytes. Then free something
+    /// first, use [`map_mut`](Self::map_mut) when the length stays, or `free` and `alloc`.
     ///
     /// # Errors
     /// See [`WriteError`]; the object is as before then.
@@ -415,8 +423,10 @@ impl<T: Send + Sync> Pool<T> {
         arena.trim();
     }
 
-    /// Changes the cap on bytes held. Below what is held now, allocations fail until enough is freed;
-    /// nothing is freed by this call.
+    /// Changes the cap on bytes held. Below what is held now the pool takes no further memory:
+    /// allocations that fit a free slot still succeed, the others compact first and then fail. This
+    /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is done,
+    /// then [`trim`](Self::trim).
     pub fn set_max_bytes(&self, bytes: usize) {
         self.arena.ledger.set_max_bytes(bytes);
     }

@@ -50,7 +50,7 @@ pub(crate) fn count(counter: &AtomicU64, amount: usize) {
     counter.fetch_add(amount as u64, Ordering::Relaxed);
 }
 
-/// What calls that failed failed of, since the pool was made.
+/// Failed calls since the pool was made, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failures {

@@ -47,7 +47,7 @@ impl Default for MmapOptions {
 }
 
 impl MmapOptions {
-    /// Pages of 4 KiB, as many as go, small, dumped and inherited like other memory.
+    /// As many pages of 4 KiB as the system grants; no huge pages; in core dumps; inherited on fork.
     #[must_use]
     pub const fn new() -> Self {
         Self {

@@ -17,8 +17,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ptr::NonNull;
 
-use crate::ledger::Ledger;
-
 mod bits;
 mod file;
 mod free_pages;
@@ -26,6 +24,7 @@ mod heap;
 #[cfg(unix)]
 mod mmap;
 
+pub use crate::ledger::{Ledger, Refused, heap_cost};
 pub use file::File;
 pub use heap::Heap;
 #[cfg(unix)]
