@@ -1,5 +1,7 @@
 //! The pools that sequences of operations run on.
 
+#[cfg(unix)]
+use zpool::source::MmapOptions;
 use zpool::source::{Heap, PageSource};
 use zpool::{Config, Pool, SourceKind};
 
@@ -76,7 +78,16 @@ impl Setup {
             .max_pages(self.max_pages)
             .max_bytes(self.max_bytes)
             .zero_on_free(self.zero_on_free);
-        if self.pages == Pages::Memfd { config.source(SourceKind::Memfd) } else { config }
+        match self.pages {
+            Pages::Memfd => config.source(SourceKind::Memfd),
+            // A range of 256 MiB: AddressSanitizer takes long over a terabyte.
+            #[cfg(unix)]
+            Pages::Mmap => {
+                let pages = (256 << 20) / self.page_size as u32;
+                config.source(SourceKind::Mmap(MmapOptions::new().max_pages(pages)))
+            }
+            _ => config,
+        }
     }
 
     /// The pool.
