@@ -22,6 +22,7 @@ pub(crate) struct Directory<V> {
 type Block<V> = Box<[Once<V>]>;
 
 /// The block and the place in it of value `index`.
+#[inline]
 const fn locate(index: usize) -> (usize, usize) {
     let shifted = index / FIRST + 1;
     let block = shifted.ilog2() as usize;

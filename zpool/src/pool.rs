@@ -186,6 +186,7 @@ impl<T: Send + Sync> Pool<T> {
         })
     }
 
+    #[inline]
     fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, MapError> {
         self.arena.table.pin(handle).map_err(|refusal| self.refused(refusal))
     }
