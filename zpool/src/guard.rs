@@ -25,6 +25,17 @@ use crate::zspage::{Mapped, MappedMut};
 /// to 64 pages, cannot be given back by compaction; writers are refused; and a free of it takes
 /// effect for the memory only when the last guard goes. A guard that is forgotten (`mem::forget`), or
 /// whose thread dies, pins that one object for good, and nothing else.
+///
+/// A guard cannot outlive its pool:
+///
+/// ```compile_fail,E0597
+/// # use zpool::{Config, Pool};
+/// let map = {
+///     let pool: Pool = Pool::new(Config::new()).unwrap();
+///     let handle = pool.alloc(b"bytes").unwrap();
+///     pool.map(handle).unwrap()
+/// };
+/// ```
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapRef<'p, T = ()> {
     arena: &'p Arena<T>,
