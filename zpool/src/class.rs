@@ -110,8 +110,12 @@ impl State {
         id
     }
 
-    fn drop_zspage<T>(&mut self, on: Ground<'_, T>, id: u32) {
-        let Fill { pages, .. } = on.zspages.fill(&self.token, id);
+    /// Whether a compaction is emptying a zspage; there is one at a time.
+    fn busy(&self) -> bool {
+        self.emptying != NONE && !planted(Plant::TwoMovers)
+    }
+
+    fn drop_zspage<T>(&mut self, on: Ground<'_, T>, id: u32, pages: u16) {
         on.zspages.dismantle(&mut self.token, id, on.ledger);
         self.zspages -= 1;
         self.pages -= u32::from(pages);
@@ -166,9 +170,9 @@ impl Class {
     /// Gives the pages of empty zspages back to the source.
     fn sweep<T>(&self, state: &mut State, on: Ground<'_, T>) {
         while let Some(id) = state.lists.empty() {
-            let Fill { objects, .. } = on.zspages.fill(&state.token, id);
+            let Fill { objects, pages, .. } = on.zspages.fill(&state.token, id);
             state.lists.remove(on.zspages, &mut state.token, id);
-            state.drop_zspage(on, id);
+            state.drop_zspage(on, id, pages);
             self.room.fetch_sub(usize::from(objects), Ordering::Relaxed);
         }
     }
@@ -243,7 +247,7 @@ impl Class {
     /// What emptying a zspage of this class would free, the sparsest first, but those in `tried`.
     pub(crate) fn prospect<T>(&self, on: Ground<'_, T>, tried: &[u32]) -> Prospect {
         let state = self.state.lock();
-        if state.emptying != NONE && !planted(Plant::TwoMovers) {
+        if state.busy() {
             return Prospect::Busy;
         }
         match self.sparse(&state, on, tried) {
@@ -269,11 +273,10 @@ impl Class {
     pub(crate) fn begin<T>(&self, on: Ground<'_, T>, tried: &[u32]) -> Option<Emptying> {
         let mut state = self.lock(on);
         self.sweep(&mut state, on);
-        if state.emptying != NONE && !planted(Plant::TwoMovers) {
+        if state.busy() {
             return None;
         }
-        let (id, _) = self.sparse(&state, on, tried)?;
-        let Fill { inuse, objects, .. } = on.zspages.fill(&state.token, id);
+        let (id, Fill { inuse, objects, .. }) = self.sparse(&state, on, tried)?;
         let State { lists, token, .. } = &mut *state;
         lists.remove(on.zspages, token, id);
         state.emptying = id;

@@ -62,25 +62,21 @@ pub(crate) fn compact<T>(arena: &Arena<T>, budget: usize) -> Compaction {
     let mut failed = Failed { zspages: [0; 32], count: 0, classes: [0; 16] };
     let mut ranking = Ranking::default();
     let mut contested = false;
-    while did.bytes_moved < budget {
-        let Some((number, class)) = ranking.pop() else {
+    loop {
+        if ranking.is_empty() {
             let busy = ranking.fill(arena, &failed);
-            if ranking.is_empty() {
-                did.done = !busy && !contested;
-                break;
-            }
-            continue;
-        };
+            did.done = ranking.is_empty() && !busy && !contested;
+        }
+        if did.bytes_moved >= budget {
+            break;
+        }
+        let Some((number, class)) = ranking.pop() else { break };
         if let Err(zspage) = empty_one(arena, class, budget, failed.zspages(), &mut did) {
             // No zspage: another thread was faster, and this class may be worth another call.
             contested |= zspage.is_none();
             failed.add(number, zspage);
         }
         ranking.rank(arena, &failed, number, class);
-    }
-    if budget == 0 {
-        let busy = ranking.fill(arena, &failed);
-        did.done = ranking.is_empty() && !busy;
     }
     let counters = &arena.counters;
     count(&counters.compactions, 1);

@@ -7,8 +7,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use loom::thread;
-
 use crate::config::Config;
 use crate::error::MapError;
 use crate::handle::Handle;
@@ -81,15 +79,6 @@ impl World {
             (self.given.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed));
         assert_eq!(given, dropped, "each record is dropped once");
     }
-}
-
-/// Runs `f` on the pool in another thread.
-fn beside<R: 'static>(
-    world: &Arc<World>,
-    f: impl FnOnce(&World) -> R + 'static,
-) -> thread::JoinHandle<R> {
-    let world = Arc::clone(world);
-    thread::spawn(move || f(&world))
 }
 
 /// The handle of the first object in slot `index`, for threads that know it before it is there.

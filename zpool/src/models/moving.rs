@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{LEN, World, beside};
+use super::{LEN, World};
 use crate::compact::Compaction;
 use crate::error::MapError;
 use crate::handle::Handle;
 use crate::sync::Plant;
-use crate::sync::model::{model, twin};
+use crate::sync::model::{beside, model, twin};
 
 /// Objects of 1s, 2s and so on in a zspage each, so that a compaction moves one beside another.
 fn sparse<const COUNT: usize>() -> (Arc<World>, [Handle; COUNT]) {

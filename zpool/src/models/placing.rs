@@ -1,9 +1,9 @@
 //! One class under its lock: allocations side by side, and objects whose end meets a taken lock.
 
-use super::{World, beside};
+use super::World;
 use crate::error::MapError;
 use crate::sync::Plant;
-use crate::sync::model::{model, twin};
+use crate::sync::model::{beside, model, twin};
 
 /// Both threads find the class unborn.
 fn alloc_and_alloc() -> bool {

@@ -1,9 +1,10 @@
 //! Readers, writers and frees of one object.
 
-use super::{LEN, World, beside, first_handle};
+use super::{LEN, World, first_handle};
 use crate::error::MapError;
+use crate::handle::Handle;
 use crate::sync::Plant;
-use crate::sync::model::{model, twin};
+use crate::sync::model::{beside, model, twin};
 
 fn alloc_and_read() -> Option<u8> {
     let world = World::new();
@@ -106,20 +107,24 @@ fn unlocking_without_release_is_noticed() {
     twin(None, Plant::UnlockRelaxed, write_and_read);
 }
 
-/// The new bytes are fewer, and in another place of the same class.
-fn replace_and_read() -> (bool, Option<u8>) {
-    let world = World::new();
-    let handle = world.alloc(7);
-    let writer = beside(&world, move |world| match world.pool.map_write(handle, LEN - 1) {
+/// Whether the object is replaced, by fewer bytes in another place of the same class, or refused so.
+fn replaces(world: &World, handle: Handle, refusal: MapError) -> bool {
+    match world.pool.map_write(handle, LEN - 1) {
         Ok(mut map) => {
             map.fill(8);
             map.finish().is_ok()
         }
         Err(error) => {
-            assert_eq!(error, MapError::Busy.into());
+            assert_eq!(error, refusal.into());
             false
         }
-    });
+    }
+}
+
+fn replace_and_read() -> (bool, Option<u8>) {
+    let world = World::new();
+    let handle = world.alloc(7);
+    let writer = beside(&world, move |world| replaces(world, handle, MapError::Busy));
     let read = world.read(handle);
     assert!(matches!(read, Ok(7 | 8) | Err(MapError::Busy)));
     let written = writer.join().unwrap();
@@ -142,16 +147,7 @@ fn replacing_under_a_reader_is_noticed() {
 fn replace_and_free() -> bool {
     let world = World::new();
     let handle = world.alloc(7);
-    let writer = beside(&world, move |world| match world.pool.map_write(handle, LEN - 1) {
-        Ok(mut map) => {
-            map.fill(8);
-            map.finish().is_ok()
-        }
-        Err(error) => {
-            assert_eq!(error, MapError::Stale.into());
-            false
-        }
-    });
+    let writer = beside(&world, move |world| replaces(world, handle, MapError::Stale));
     world.pool.free(handle).unwrap();
     let written = writer.join().unwrap();
     world.over(&[]);

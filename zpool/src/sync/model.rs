@@ -84,3 +84,12 @@ pub(crate) fn twin<O: Ord + Send + 'static>(
         panic!("{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+/// Runs `f` on a model's world in another thread.
+pub(crate) fn beside<W: 'static, R: 'static>(
+    world: &Arc<W>,
+    f: impl FnOnce(&W) -> R + 'static,
+) -> loom::thread::JoinHandle<R> {
+    let world = Arc::clone(world);
+    loom::thread::spawn(move || f(&world))
+}

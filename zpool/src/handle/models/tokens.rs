@@ -3,12 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use loom::thread;
-
 use crate::handle::table::Table;
 use crate::handle::{Ended, Handle, Place, Unlocked};
 use crate::ledger::Ledger;
-use crate::sync::model::{model, twin};
+use crate::sync::model::{beside, model, twin};
 use crate::sync::{Plant, UnsafeCell};
 use crate::word::Refusal;
 
@@ -131,14 +129,6 @@ impl World {
 fn place(location: u64) -> Place {
     // SAFETY: each model makes each place once.
     unsafe { Place::new(location, ROOM) }
-}
-
-fn beside<R: 'static>(
-    world: &Arc<World>,
-    f: impl FnOnce(&World) -> R + 'static,
-) -> thread::JoinHandle<R> {
-    let world = Arc::clone(world);
-    thread::spawn(move || f(&world))
 }
 
 fn free_and_read() -> bool {
