@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod order;
 pub mod packing;
 pub mod pooled;
+pub mod program;
 pub mod race;
 pub mod report;
 pub mod unbacked;

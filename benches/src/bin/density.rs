@@ -15,6 +15,7 @@ use benches::kernel::HANDLE;
 use benches::kernel::{self, Modelled};
 use benches::packing::{Course, Failure};
 use benches::pooled::Pooled;
+use benches::program;
 use benches::report::{Run, TABLE_HEAD};
 #[cfg(target_os = "linux")]
 use benches::zram::Zram;
@@ -218,18 +219,5 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn main() -> ExitCode {
-    let done = options().and_then(|options| match options {
-        Some(options) => run(&options),
-        None => {
-            print!("{USAGE}");
-            Ok(())
-        }
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("density: {error}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("density", USAGE, options(), run)
 }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use benches::codec::{Codec, Payloads};
 use benches::order::Order;
 use benches::packing::Failure;
+use benches::program;
 use benches::race::{Length, nanoseconds};
 use hashbrown::HashMap;
 use lexopt::prelude::*;
@@ -253,18 +254,5 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn main() -> ExitCode {
-    let done = options().and_then(|options| match options {
-        Some(options) => run(&options),
-        None => {
-            print!("{USAGE}");
-            Ok(())
-        }
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("hit: {error}");
-            ExitCode::from(2)
-        }
-    }
+    program::run("hit", USAGE, options(), run)
 }
