@@ -1,0 +1,1 @@
+//! Codecs: what makes pages small.
