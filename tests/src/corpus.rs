@@ -2,7 +2,7 @@
 //!
 //! A page file holds pages of one size back to back, no header, plain (`.bin`) or zstd (`.bin.zst`). A
 //! shared set of them stands beside the repository, where it is to be had at all; a sample of one is
-//! part of this package.
+//! part of the repository.
 
 use std::error::Error;
 use std::fmt;
@@ -116,6 +116,15 @@ impl PageFile {
         self.page_size
     }
 
+    /// Page `number` of the file.
+    ///
+    /// # Panics
+    /// It has no such page.
+    #[must_use]
+    pub fn page(&self, number: usize) -> &[u8] {
+        &self.bytes[number * self.page_size..][..self.page_size]
+    }
+
     /// The pages, in the order of the file; at least one.
     pub fn pages(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.bytes.chunks_exact(self.page_size)
@@ -140,14 +149,14 @@ impl PageFile {
     }
 }
 
-/// The sample that comes with this package.
+/// The sample that comes with the repository.
 ///
 /// # Panics
 /// The file is damaged.
 #[must_use]
 pub fn sample() -> PageFile {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/pg-pgbench-8k.bin.zst");
-    PageFile::read(&path, None).expect("the sample is part of the package")
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zcache/examples/data/pg-pgbench-8k.bin.zst");
+    PageFile::read(&path, None).expect("the sample is part of the repository")
 }
 
 /// The shared page files, by name; none where there are none.

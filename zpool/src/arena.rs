@@ -31,6 +31,8 @@ pub(crate) struct Arena<T> {
     untidy: AtomicU32,
     /// Sum of the lengths of all objects that have not ended.
     payload: AtomicUsize,
+    /// What the user has reserved for memory of his own.
+    pub(crate) reserved: AtomicUsize,
     /// Objects that have not ended, by group (the numbers of other classes stay 0).
     population: Box<[AtomicU32]>,
 }
@@ -67,6 +69,7 @@ impl<T> Arena<T> {
             zero_on_free,
             untidy: AtomicU32::new(0),
             payload: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
         })
     }
 

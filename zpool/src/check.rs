@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::arena::Arena;
+use crate::sync::Ordering;
 use crate::word::NOWHERE;
 use crate::zspage::Fill;
 
@@ -65,5 +66,6 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     let kept = zspages.source().kept();
     assert_eq!(held, pages.len(), "pages of all zspages");
     assert_eq!(held + kept, arena.ledger.pages(), "pages in zspages and kept");
-    assert!(arena.ledger.held() >= arena.ledger.pages() * zspages.source().page_size());
+    let reserved = arena.reserved.load(Ordering::Relaxed);
+    assert!(arena.ledger.held() >= arena.ledger.pages() * zspages.source().page_size() + reserved);
 }

@@ -10,11 +10,23 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::arena::Arena;
-use crate::error::{MapError, StoreError};
-use crate::handle::{Place, Unlocked};
+use crate::error::{MapError, ReadError, StoreError};
+use crate::handle::{Handle, Pin, Place, Unlocked};
 use crate::scratch::Buffer;
+use crate::stats::count;
 use crate::sync::Ordering;
 use crate::zspage::{Mapped, MappedMut};
+
+/// An object pinned for reading, by [`Pool::pin`](crate::Pool::pin): a [`MapRef`] that makes no copy. It
+/// gives the object's own bytes where they are one piece of memory, and copies them out to memory of
+/// the caller's where they are not, so that it never needs any.
+///
+/// All that is said of [`MapRef`] holds: keep it short-lived.
+#[must_use = "an object stays pinned as long as this exists"]
+pub struct Pinned<'p, T = ()> {
+    arena: &'p Arena<T>,
+    mapped: Option<Mapped<'p, T>>,
+}
 
 /// An object mapped for reading, by [`Pool::map`](crate::Pool::map). Derefs to its bytes.
 ///
@@ -38,8 +50,7 @@ use crate::zspage::{Mapped, MappedMut};
 /// ```
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapRef<'p, T = ()> {
-    arena: &'p Arena<T>,
-    mapped: Option<Mapped<'p, T>>,
+    pinned: Pinned<'p, T>,
     copy: Option<Buffer>,
 }
 
@@ -75,9 +86,100 @@ pub struct MapWrite<'p, T = ()> {
     unwinding: bool,
 }
 
-impl<'p, T> MapRef<'p, T> {
+impl<'p, T> Pinned<'p, T> {
     pub(crate) fn new(arena: &'p Arena<T>, mapped: Mapped<'p, T>) -> Self {
-        Self { arena, mapped: Some(mapped), copy: None }
+        Self { arena, mapped: Some(mapped) }
+    }
+
+    #[inline]
+    fn mapped(&self) -> &Mapped<'p, T> {
+        self.mapped.as_ref().expect("mapped until it is dropped")
+    }
+
+    /// The record that was stored beside the object.
+    #[inline]
+    #[must_use]
+    pub fn record(&self) -> &T {
+        self.mapped().pin().record()
+    }
+
+    /// The object's length in bytes.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.mapped().pin().len()
+    }
+
+    /// Whether the object has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The object's bytes; `None` where they cross a seam or have no address.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        let mapped = self.mapped();
+        match (mapped.bytes(), mapped.pin().place()) {
+            (None, None) => Some(&[]),
+            (bytes, _) => bytes,
+        }
+    }
+
+    /// Copies the object to the start of `to` and returns its length, whatever it lies on.
+    ///
+    /// # Errors
+    /// The buffer is too small, or the page source failed.
+    pub fn read_into(&self, to: &mut [u8]) -> Result<usize, ReadError> {
+        read_into(self.arena, self.mapped().pin(), to)
+    }
+
+    /// The object's handle; stale, where somebody freed it meanwhile.
+    #[inline]
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.mapped().pin().handle()
+    }
+
+    /// The object's id: see [`Pool::id`](crate::Pool::id).
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.mapped().pin().index()
+    }
+}
+
+impl<T> Drop for Pinned<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(pin) = self.mapped.take().map(Mapped::into_pin) else { return };
+        let arena = self.arena;
+        arena.zspages.touch(pin.place(), false);
+        if let Some(ended) = pin.unpin() {
+            arena.end_unwaiting(ended);
+        }
+    }
+}
+
+/// Copies a pinned object to the start of `to`.
+pub(crate) fn read_into<T>(
+    arena: &Arena<T>,
+    pin: &Pin<'_, T>,
+    to: &mut [u8],
+) -> Result<usize, ReadError> {
+    let len = pin.len();
+    let to = to.get_mut(..len).ok_or(ReadError::BufferTooSmall(len))?;
+    let Some(place) = pin.place() else { return Ok(0) };
+    arena.zspages.read_at(place, 0, to).map(|()| len).map_err(|_| {
+        count(&arena.counters.load_failures, 1);
+        MapError::Source.into()
+    })
+}
+
+impl<'p, T> MapRef<'p, T> {
+    pub(crate) fn new(pinned: Pinned<'p, T>) -> Self {
+        Self { pinned, copy: None }
     }
 
     /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
@@ -87,21 +189,23 @@ impl<'p, T> MapRef<'p, T> {
         mut self,
         copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
     ) -> Result<Self, MapError> {
-        if self.mapped().bytes().is_none() {
-            self.copy = self.mapped().pin().place().map(copy_of).transpose()?;
+        let mapped = self.pinned.mapped();
+        if mapped.bytes().is_none() {
+            self.copy = mapped.pin().place().map(copy_of).transpose()?;
         }
         Ok(self)
-    }
-
-    #[inline]
-    fn mapped(&self) -> &Mapped<'p, T> {
-        self.mapped.as_ref().expect("mapped until it is dropped")
     }
 
     /// The record that was stored beside the object.
     #[must_use]
     pub fn record(&self) -> &T {
-        self.mapped().pin().record()
+        self.pinned.record()
+    }
+
+    /// The object's handle; stale, where somebody freed it meanwhile.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.pinned.handle()
     }
 
     /// Whether this map is a copy: the object crosses a seam, or its pages have no address.
@@ -116,9 +220,9 @@ impl<T> Deref for MapRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match (self.mapped().bytes(), &self.copy) {
+        match (self.pinned.mapped().bytes(), &self.copy) {
             (Some(bytes), _) => bytes,
-            (None, Some(copy)) => &copy[..self.mapped().pin().len()],
+            (None, Some(copy)) => &copy[..self.pinned.len()],
             (None, None) => &[],
         }
     }
@@ -127,14 +231,8 @@ impl<T> Deref for MapRef<'_, T> {
 impl<T> Drop for MapRef<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let arena = self.arena;
         if let Some(copy) = self.copy.take() {
-            arena.give_scratch(copy);
-        }
-        let Some(pin) = self.mapped.take().map(Mapped::into_pin) else { return };
-        arena.zspages.touch(pin.place(), false);
-        if let Some(ended) = pin.unpin() {
-            arena.end_unwaiting(ended);
+            self.pinned.arena.give_scratch(copy);
         }
     }
 }
@@ -335,6 +433,12 @@ impl<T> DerefMut for MapWrite<'_, T> {
 impl<T> Drop for MapWrite<'_, T> {
     fn drop(&mut self) {
         let _ = self.close(self.unwinding || !std::thread::panicking());
+    }
+}
+
+impl<T> fmt::Debug for Pinned<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

@@ -86,7 +86,7 @@ pub mod design {}
 pub use compact::Compaction;
 pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
-pub use guard::{MapMut, MapRef, MapWrite};
+pub use guard::{MapMut, MapRef, MapWrite, Pinned};
 pub use handle::Handle;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

@@ -8,7 +8,7 @@ use crate::config::{Config, SourceKind};
 use crate::error::{AllocError, ConfigError, MapError, ReadError, Stale, WriteError};
 use crate::fresh::{Fresh, Lent};
 use crate::geometry::MAX_OBJECT;
-use crate::guard::{MapMut, MapRef, MapWrite};
+use crate::guard::{MapMut, MapRef, MapWrite, Pinned, read_into};
 use crate::handle::{Handle, Lock, Pin, Place};
 use crate::ladder;
 use crate::ledger::Ledger;
@@ -16,6 +16,7 @@ use crate::scratch::Buffer;
 use crate::snapshot::snapshot;
 use crate::source::{File, Heap, PageSource, most_pages};
 use crate::stats::{PoolStats, count};
+use crate::sync::Ordering;
 use crate::word::Refusal;
 
 /// A pool of objects packed into zspages: a userspace zsmalloc.
@@ -110,17 +111,82 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`AllocError`]; the record is dropped then.
     pub fn alloc_record(&self, record: T, bytes: &[u8]) -> Result<Handle, AllocError> {
-        let mut fresh = self.fresh(bytes.len())?;
+        self.alloc_record_parts(record, [bytes, &[]]).map_err(|(error, _)| error)
+    }
+
+    /// Stores a copy of two byte strings as one object, back to back, with `record` beside it.
+    ///
+    /// # Errors
+    /// See [`AllocError`]; the record comes back.
+    pub fn alloc_record_parts(
+        &self,
+        record: T,
+        parts: [&[u8]; 2],
+    ) -> Result<Handle, (AllocError, T)> {
+        let len = parts[0].len() + parts[1].len();
+        match self.fresh(len) {
+            Ok(fresh) => self.write(fresh, record, parts),
+            Err(error) => Err((error, record)),
+        }
+    }
+
+    /// The same where there is room just now: a free slot in a class for such a length, or growth of
+    /// that class under the cap. Nothing is moved and nothing kept is given back for it, so it takes a
+    /// bounded time, and says no where [`alloc_record_parts`](Self::alloc_record_parts) goes on to
+    /// compact, to take shorter chains and larger slots. For callers who would rather free something
+    /// of theirs.
+    ///
+    /// # Errors
+    /// See [`AllocError`]; the record comes back. `OutOfPages` is not counted as a failure.
+    pub fn try_alloc_record(
+        &self,
+        record: T,
+        parts: [&[u8]; 2],
+    ) -> Result<Handle, (AllocError, T)> {
+        let arena = &self.arena;
+        let len = parts[0].len() + parts[1].len();
+        if len > self.max_object {
+            count(&arena.counters.too_large, 1);
+            return Err((AllocError::TooLarge(len), record));
+        }
+        arena.tidy_up();
+        let fresh = || {
+            let vacant = arena.table.vacant(&arena.ledger)?;
+            let place = match len {
+                0 => None,
+                len => Some(arena.place(len, vacant.index()).ok()?),
+            };
+            Some(Fresh { arena, vacant: Some(vacant), place })
+        };
+        match fresh() {
+            Some(fresh) => self.write(fresh, record, parts),
+            None => Err((AllocError::OutOfPages, record)),
+        }
+    }
+
+    /// Writes an object's bytes and publishes it.
+    fn write(
+        &self,
+        mut fresh: Fresh<'_, T>,
+        record: T,
+        [first, second]: [&[u8]; 2],
+    ) -> Result<Handle, (AllocError, T)> {
+        let len = first.len() + second.len();
         if let Some(place) = &mut fresh.place {
             let zspages = &self.arena.zspages;
-            if let Some(to) = zspages.bytes_mut(place, bytes.len()) {
-                to.copy_from_slice(bytes);
-            } else if zspages.write_at(place, 0, bytes).is_err() {
-                count(&self.arena.counters.store_failures, 1);
-                return Err(AllocError::Source);
+            if let Some(to) = zspages.bytes_mut(place, len) {
+                let (start, end) = to.split_at_mut(first.len());
+                start.copy_from_slice(first);
+                end.copy_from_slice(second);
+            } else {
+                let written = zspages.write_at(place, 0, first);
+                if written.and_then(|()| zspages.write_at(place, first.len(), second)).is_err() {
+                    count(&self.arena.counters.store_failures, 1);
+                    return Err((AllocError::Source, record));
+                }
             }
         }
-        Ok(fresh.publish(bytes.len(), record))
+        Ok(fresh.publish(len, record))
     }
 
     /// Stores an object of `len` bytes that `fill` writes, with `record` beside it. `fill` sees zeros
@@ -187,7 +253,7 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     #[inline]
-    fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, MapError> {
+    fn share(&self, handle: Handle) -> Result<Pin<'_, T>, MapError> {
         self.arena.table.pin(handle).map_err(|refusal| self.refused(refusal))
     }
 
@@ -234,9 +300,93 @@ impl<T: Send + Sync> Pool<T> {
     /// See [`MapError`].
     #[inline]
     pub fn map(&self, handle: Handle) -> Result<MapRef<'_, T>, MapError> {
-        let pin = self.pin(handle)?;
-        let guard = MapRef::new(&self.arena, self.arena.zspages.map(pin));
-        guard.with_copy(|place| self.copy_of(place))
+        MapRef::new(self.pin(handle)?).with_copy(|place| self.copy_of(place))
+    }
+
+    /// Pins an object for reading without making a copy of it, whatever it lies on. Takes no lock and
+    /// no memory.
+    ///
+    /// # Errors
+    /// See [`MapError`]; never [`OutOfMemory`](MapError::OutOfMemory).
+    #[inline]
+    pub fn pin(&self, handle: Handle) -> Result<Pinned<'_, T>, MapError> {
+        let pin = self.share(handle)?;
+        Ok(Pinned::new(&self.arena, self.arena.zspages.map(pin)))
+    }
+
+    /// Pins the object that has the id `id` at this instant: see [`id`](Self::id).
+    ///
+    /// # Errors
+    /// See [`MapError`]; [`MapError::Stale`] when no live object has it.
+    #[inline]
+    pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
+        let pin = self.arena.table.pin_index(id).map_err(|refusal| self.refused(refusal))?;
+        Ok(Pinned::new(&self.arena, self.arena.zspages.map(pin)))
+    }
+
+    /// The object's id: 4 bytes where a handle has 8, for tables of the user's own. Pure arithmetic;
+    /// `None` for a handle that cannot be one of this pool's.
+    ///
+    /// Of the objects that have not ended, no two have the same id, and all ids are below
+    /// [`ids`](Self::ids). An id is given to another object once its own has ended: been freed, and
+    /// let go by the last guard. So an id is for those who know by other means that the object lives,
+    /// such as an index from which it is taken before it is freed; a handle is checked, an id is not.
+    ///
+    /// ```
+    /// use zpool::{Config, Pool};
+    ///
+    /// let pool: Pool = Pool::new(Config::new())?;
+    /// let handle = pool.alloc(b"bytes")?;
+    /// let id = pool.id(handle).expect("a handle of this pool");
+    /// let object = pool.pin_id(id)?;
+    /// assert_eq!((object.handle(), object.bytes()), (handle, Some(&b"bytes"[..])));
+    /// # drop(object);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn id(&self, handle: Handle) -> Option<u32> {
+        self.arena.table.index_of(handle)
+    }
+
+    /// The ids ever given out: all are below this.
+    #[must_use]
+    pub fn ids(&self) -> u32 {
+        self.arena.table.slots()
+    }
+
+    /// Charges `bytes` of memory of the user's own to this pool: one budget for pages and for what is
+    /// built on them, held to at every instant. Takes what is free under the cap; nothing is compacted
+    /// or given back for it.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`]: it would pass `max_bytes`. Nothing is charged then.
+    pub fn reserve(&self, bytes: usize) -> Result<(), AllocError> {
+        self.arena.ledger.reserve(bytes).map_err(|_| AllocError::OutOfPages)?;
+        self.arena.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back what was [`reserve`](Self::reserve)d, after that memory is gone.
+    ///
+    /// # Panics
+    /// More is given back than was reserved.
+    pub fn release(&self, bytes: usize) {
+        let before = self.arena.reserved.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "released {bytes} bytes of {before} reserved");
+        self.arena.ledger.release(bytes);
+    }
+
+    /// Sum of the lengths of all objects that have not ended.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.arena.payload()
+    }
+
+    /// Bytes of all pages held, in use and kept.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        self.arena.ledger.pages() * self.arena.zspages.source().page_size()
     }
 
     /// Maps an object for reading and writing, alone; its length stays.
@@ -286,19 +436,8 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_into(&self, handle: Handle, to: &mut [u8]) -> Result<usize, ReadError> {
-        let pin = self.pin(handle)?;
-        let arena = &self.arena;
-        let len = pin.len();
-        let read = match (to.get_mut(..len), pin.place()) {
-            (None, _) => Err(ReadError::BufferTooSmall(len)),
-            (Some(to), Some(place)) => {
-                arena.zspages.read_at(place, 0, to).map(|()| len).map_err(|_| {
-                    count(&self.arena.counters.load_failures, 1);
-                    MapError::Source.into()
-                })
-            }
-            (Some(_), None) => Ok(0),
-        };
+        let pin = self.share(handle)?;
+        let read = read_into(&self.arena, &pin, to);
         self.unpin(pin);
         read
     }
@@ -323,7 +462,7 @@ impl<T: Send + Sync> Pool<T> {
                 }
             }
         }
-        let pinned = Pinned(self, Some(self.pin(handle)?));
+        let pinned = Pinned(self, Some(self.share(handle)?));
         Ok(f(pinned.1.as_ref().expect("pinned just now").record()))
     }
 
@@ -332,7 +471,7 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`MapError`].
     pub fn object_len(&self, handle: Handle) -> Result<usize, MapError> {
-        let pin = self.pin(handle)?;
+        let pin = self.share(handle)?;
         let len = pin.len();
         self.unpin(pin);
         Ok(len)

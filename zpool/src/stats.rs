@@ -126,7 +126,9 @@ pub struct PoolStats {
     pub page_bytes: usize,
     /// Bytes of everything else: tables, classes, zspages' bookkeeping, scratch, the source's own.
     pub metadata_bytes: usize,
-    /// The most bytes, pages and metadata, ever held at once.
+    /// Bytes that the user has reserved for memory of his own; they count against the cap.
+    pub reserved_bytes: usize,
+    /// The most bytes, pages, metadata and reservations, ever held at once.
     pub peak_bytes: usize,
     /// Objects that ended under a reader and wait for their class's lock.
     pub pending: usize,

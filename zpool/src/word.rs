@@ -90,9 +90,20 @@ impl Word {
     /// One more shared pin, and the location it protects.
     #[inline]
     pub(crate) fn pin(&self, wanted: u64) -> Result<u64, Refusal> {
+        self.pin_where(|seen| generation(seen) == wanted)
+    }
+
+    /// The same for whatever object is live here.
+    #[inline]
+    pub(crate) fn pin_live(&self) -> Result<u64, Refusal> {
+        self.pin_where(|seen| live(seen) || planted(Plant::PinDead))
+    }
+
+    #[inline(always)]
+    fn pin_where(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if generation(seen) != wanted {
+            if !wanted(seen) {
                 return Err(Refusal::Stale);
             }
             match pins(seen) {

@@ -197,6 +197,26 @@ impl<T> Table<T> {
         Ok(self.pinned(chunk, index, location))
     }
 
+    /// A share of whatever object is live in slot `index`.
+    #[inline]
+    pub(crate) fn pin_index(&self, index: u32) -> Result<Pin<'_, T>, Refusal> {
+        let (chunk, at) = split(index);
+        let chunk = self.chunks.get(chunk).ok_or(Refusal::Stale)?;
+        let location = chunk.slots[at].word.pin_live()?;
+        Ok(self.pinned(chunk, index, location))
+    }
+
+    /// The slot that a handle names, if it can be one of this table's.
+    #[inline]
+    pub(crate) fn index_of(&self, handle: Handle) -> Option<u32> {
+        self.find(handle).map(|(_, index, _)| index)
+    }
+
+    /// Slots ever made: every index is below.
+    pub(crate) fn slots(&self) -> u32 {
+        *self.fresh.lock()
+    }
+
     /// The object alone, for writing. A migration holds a pin for as long as one copy takes, so
     /// [`Refusal::Busy`] is retried a bounded number of times.
     pub(crate) fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, Refusal> {

@@ -6,7 +6,7 @@ use super::chunk::{Chunk, Slot};
 use super::table::{Table, split};
 use super::{Handle, Place};
 use crate::sync::Ordering;
-use crate::word::{NOWHERE, Word};
+use crate::word::{GENERATION_BITS, NOWHERE, Word};
 
 /// A FREE slot, held alone. Dropping it gives the slot back.
 #[derive(Debug)]
@@ -106,6 +106,15 @@ impl<'t, T> Pin<'t, T> {
     /// The slot, as owner entries name it.
     pub(crate) fn index(&self) -> u32 {
         self.index
+    }
+
+    /// The object's handle; stale, where it was freed meanwhile.
+    #[inline]
+    pub(crate) fn handle(&self) -> Handle {
+        // The pin keeps the slot this object's: its generation is the one it lives or lived under.
+        let generation = self.slot().word.glance().0;
+        let lived = if generation & 1 == 1 { generation } else { generation.wrapping_sub(1) };
+        self.table.handle(self.index, lived & ((1 << GENERATION_BITS) - 1))
     }
 
     /// Where the object is; `None` for one of length 0.
