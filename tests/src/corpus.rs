@@ -155,7 +155,8 @@ impl PageFile {
 /// The file is damaged.
 #[must_use]
 pub fn sample() -> PageFile {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../zcache/examples/data/pg-pgbench-8k.bin.zst");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../zcache/examples/data/pg-pgbench-8k.bin.zst");
     PageFile::read(&path, None).expect("the sample is part of the repository")
 }
 

@@ -2,12 +2,15 @@
 //!
 //! - [`oracle`] holds a pool against a map of byte strings; [`ops`] are the operations it replays,
 //!   made by proptest or out of a fuzzer's bytes; [`setups`] are the pools they run on;
+//! - [`cache_oracle`] and [`cache_ops`] are the same for a cache;
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
 //! - [`corpus`] reads real pages.
 
 pub mod alloc;
+pub mod cache_ops;
+pub mod cache_oracle;
 pub mod corpus;
 pub mod faults;
 pub mod ops;

@@ -1,0 +1,439 @@
+//! Holds a cache against a map of pages.
+//!
+//! The cache's hook says which entries go, so the oracle knows after every step which keys have a page,
+//! and which: a look-up has to hit exactly those, with exactly that page; what is held stays under the
+//! capacity; and [`Cache::check`] holds. Entries that have expired may still be there for `len`.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use zcache::codec::{self, Lz4};
+use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
+use zcache::{Cache, Cause, Config, Insert, InsertError, LoadError, ResizeError};
+use zpool::SourceKind;
+
+use crate::cache_ops::{CacheOp, LoadEnd};
+
+/// A key that counts nothing and hashes badly: some of the 64 share a hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key(u8);
+
+impl std::hash::Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u8(self.0 / 3);
+    }
+}
+
+/// The pages that went, with the cause, since they were last looked at; and what the next call of the
+/// hook shall do beside noting that.
+#[derive(Debug, Default)]
+struct Told {
+    gone: Vec<(u8, Cause, Option<Vec<u8>>)>,
+    panics: bool,
+    calls: bool,
+}
+
+type Shared = Arc<Mutex<Told>>;
+
+fn lock(told: &Shared) -> MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The caches that operations are replayed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say what they differ in")]
+#[non_exhaustive]
+pub enum CacheSetup {
+    Lz4,
+    Tiny,
+    SieveUnchecked,
+    LruHeap,
+    Memfd,
+    Plain,
+    Zstd,
+    Ageing,
+}
+
+impl CacheSetup {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Lz4,
+        Self::Tiny,
+        Self::SieveUnchecked,
+        Self::LruHeap,
+        Self::Memfd,
+        Self::Plain,
+        Self::Zstd,
+        Self::Ageing,
+    ];
+
+    fn config(self) -> Config {
+        let config = |capacity: usize| Config::new(capacity).max_page(16 << 10).shards(2);
+        let heap = |config: Config| config.source(SourceKind::Heap).checksum(true);
+        match self {
+            Self::Lz4 => heap(config(1 << 20)),
+            Self::Tiny => config(240 << 10).max_page(4096).checksum(true),
+            Self::SieveUnchecked => config(600 << 10).policy(Sieve::new()).checksum(false),
+            Self::LruHeap => heap(config(1000 << 10).policy(Lru::new())),
+            Self::Memfd => config(800 << 10).policy(S3Fifo::new()).source(SourceKind::Memfd),
+            Self::Plain => heap(config(1000 << 10).codec(codec::None)),
+            Self::Zstd => heap(config(4 << 20)).codec(zstd()),
+            Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
+        }
+    }
+}
+
+fn zstd() -> impl codec::Codec {
+    Lz4
+}
+
+type OracleCache = Cache<Key>;
+
+struct World {
+    cache: Arc<OracleCache>,
+    told: Shared,
+    /// The page of each key that has one, and whether it has expired.
+    model: HashMap<u8, (Vec<u8>, bool)>,
+    first: usize,
+}
+
+/// Replays operations on a cache and on a map, comparing after each.
+///
+/// # Panics
+/// They differ, or an invariant of the cache does not hold.
+pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
+    let told = Shared::default();
+    let hook = Arc::clone(&told);
+    let config = setup.config();
+    let cache = Arc::new_cyclic(|weak: &std::sync::Weak<OracleCache>| {
+        let weak = weak.clone();
+        let cache = OracleCache::new(config).expect("a capacity that is enough");
+        cache.on_removal(move |removal| {
+            let (panics, calls) = {
+                let mut told = lock(&hook);
+                let page = removal.page().map(|page| page.to_vec());
+                told.gone.push((removal.key().0, removal.cause(), page));
+                (std::mem::take(&mut told.panics), std::mem::take(&mut told.calls))
+            };
+            if let (true, Some(cache)) = (calls, weak.upgrade()) {
+                let _ = cache.get(removal.key());
+                let _ = cache.get_with(&Key(1), <[u8]>::len);
+                let _ = cache.insert(Key(200), &[1; 100]);
+                cache.remove(&Key(200));
+            }
+            assert!(!panics, "the hook panics");
+        })
+    });
+    let first = cache.capacity();
+    let mut world = World { cache, told, model: HashMap::new(), first };
+    for op in ops {
+        world.step(op);
+    }
+    (lock(&world.told).panics, lock(&world.told).calls) = (false, false);
+    world.cache.clear();
+    world.settle();
+    assert!(world.model.is_empty() && world.cache.is_empty(), "cleared");
+    world.cache.trim();
+    world.cache.check();
+    let stats = world.cache.stats();
+    assert_eq!((stats.bytes.payload, stats.bytes.pinned, stats.bytes.pages), (0, 0, 0));
+}
+
+impl World {
+    /// Takes what the hook was told into the model.
+    fn settle(&mut self) {
+        let gone = std::mem::take(&mut lock(&self.told).gone);
+        for (key, cause, page) in gone {
+            if key == 200 {
+                continue;
+            }
+            assert_ne!(cause, Cause::Corrupt, "nothing is corrupted here");
+            assert_ne!(cause, Cause::Replaced, "only inserts replace");
+            let (known, expired) = self.model.remove(&key).expect("what goes was there");
+            assert!(cause != Cause::Expired || expired, "what expires had a time");
+            if let Some(page) = page {
+                assert!(page == known, "the hook sees the page that goes");
+            }
+        }
+    }
+
+    /// Runs `f`, which may panic through the hook, and takes in what it did.
+    fn run<R>(&mut self, f: impl FnOnce(&OracleCache) -> R) -> Option<R> {
+        let cache = Arc::clone(&self.cache);
+        let done = catch_unwind(AssertUnwindSafe(|| f(&cache)));
+        if let Err(panic) = &done {
+            let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+            let text = panic.downcast_ref::<String>().map_or(text, String::as_str);
+            assert!(text == "the hook panics" || text == "the loader panics", "{text}");
+        }
+        done.ok()
+    }
+
+    fn expect(&self, key: u8) -> Option<&Vec<u8>> {
+        self.model.get(&key).filter(|(_, expired)| !expired).map(|(page, _)| page)
+    }
+
+    fn insert(&mut self, key: u8, page: &[u8], how: Insert, expired: bool) {
+        let inserted = self.run(|cache| cache.insert_with(Key(key), page, how));
+        // Those that made room went before; the old page of the key itself goes in any case.
+        let had = self.model.remove(&key).is_some();
+        let gone = std::mem::take(&mut lock(&self.told).gone);
+        let (own, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(k, ..)| *k == key);
+        // The old page went, as the victim of the new one or replaced by it; and then the new one,
+        // where its time was over at once and the hook looked it up.
+        let looked_up = own.len() > usize::from(had);
+        assert!(own.len() == usize::from(had) + usize::from(looked_up), "{key} went: {own:?}");
+        assert!(!looked_up || expired && own.last().is_some_and(|(_, c, _)| *c == Cause::Expired));
+        lock(&self.told).gone = others;
+        self.settle();
+        match inserted {
+            Some(Ok(())) if looked_up => {}
+            Some(Ok(())) => {
+                self.model.insert(key, (page.to_vec(), expired));
+            }
+            Some(Err(InsertError::TooLarge { len, max_page })) => {
+                assert!(len == page.len() && len > max_page);
+            }
+            Some(Err(error)) => assert_eq!(error, InsertError::NoRoom),
+            // The hook that was told of the replacement panicked: the page is in already.
+            None if self.cache.len() > self.model.len() => {
+                self.model.insert(key, (page.to_vec(), expired));
+            }
+            None => {}
+        }
+    }
+
+    fn read(&mut self, key: u8, how: u8) {
+        let expected = self.expect(key).cloned();
+        let got = self.run(|cache| match how % 6 {
+            0 => cache.get(&Key(key)).map(|page| page.to_vec()),
+            1 => {
+                let mut to = vec![0xff; 20_000];
+                let len = cache.get_into(&Key(key), &mut to).expect("room for any page");
+                len.map(|len| to[..len].to_vec())
+            }
+            2 => cache.get_with(&Key(key), <[u8]>::to_vec),
+            3 => cache.peek(&Key(key)).map(|page| page.to_vec()),
+            4 => {
+                let len = expected.as_ref().map_or(0, Vec::len);
+                let short = cache.get_into(&Key(key), &mut vec![0; len.saturating_sub(1)]);
+                match short {
+                    Err(error) => {
+                        assert_eq!(error.needed, len);
+                        expected.clone()
+                    }
+                    Ok(found) => found.map(|_| Vec::new()),
+                }
+            }
+            _ => {
+                let has = cache.contains(&Key(key));
+                assert_eq!(has, expected.is_some(), "contains {key}");
+                expected.clone().filter(|_| has)
+            }
+        });
+        self.settle();
+        if let Some(got) = got {
+            // A look-up with a context may have evicted for it; then the page read is still right.
+            let lens = (got.as_ref().map(Vec::len), expected.as_ref().map(Vec::len));
+            assert!(got == expected, "key {key} by {how}: {lens:?}, {}", self.cache.stats());
+        }
+    }
+
+    fn load(&mut self, key: u8, page: &[u8], end: LoadEnd) {
+        let expected = self.expect(key).cloned();
+        let loaded = self.run(|cache| {
+            cache.get_or_insert_with(Key(key), |to| {
+                match end {
+                    LoadEnd::Error => return Err("no such page"),
+                    LoadEnd::Panic => panic!("the loader panics"),
+                    LoadEnd::Recursive => {
+                        let again = cache.get_or_insert_with(Key(key), |_| Ok::<(), String>(()));
+                        assert!(matches!(again, Err(LoadError::Recursive)));
+                    }
+                    LoadEnd::Removes => {
+                        cache.remove(&Key(key));
+                    }
+                    LoadEnd::Page => {}
+                }
+                to.extend_from_slice(page);
+                Ok(())
+            })
+        });
+        self.settle();
+        match (loaded, expected) {
+            (Some(loaded), Some(expected)) => assert!(loaded.is_ok_and(|page| page == expected)),
+            (Some(Ok(loaded)), None) => {
+                assert!(loaded == page && end != LoadEnd::Error);
+                if self.cache.len() > self.model.len() {
+                    assert!(end != LoadEnd::Removes, "a removal in between");
+                    self.model.insert(key, (page.to_vec(), false));
+                }
+            }
+            (Some(Err(LoadError::TooLarge { len, .. })), None) => assert_eq!(len, page.len()),
+            (Some(Err(error)), None) => {
+                assert_eq!(error.to_string().contains("no such page"), end == LoadEnd::Error);
+            }
+            (None, _) => {
+                if self.cache.len() > self.model.len() {
+                    self.model.insert(key, (page.to_vec(), false));
+                }
+            }
+        }
+    }
+
+    fn lease(&mut self, key: u8, page: &[u8], between: u8) {
+        let expected = self.expect(key).cloned();
+        let leased = self.run(|cache| cache.get_or_lease(Key(key)));
+        self.settle();
+        let lease = match leased {
+            Some(Err(lease)) => lease,
+            Some(Ok(got)) => return assert!(Some(got.to_vec()) == expected),
+            None => return,
+        };
+        assert!(expected.is_none(), "a lease is for a miss");
+        match between % 4 {
+            1 => self.insert(key, b"newer", Insert::new(), false),
+            2 => {
+                self.run(|cache| cache.remove(&Key(key)));
+            }
+            3 => {
+                self.run(OracleCache::clear);
+            }
+            _ => {}
+        }
+        self.settle();
+        // A hook that changes its key may happen to change the lease's group of keys.
+        lock(&self.told).calls = false;
+        let inserted = self.run(|cache| cache.insert_if_valid(lease, page));
+        self.settle();
+        match inserted {
+            Some(Ok(())) => {
+                assert_eq!(between % 4, 0, "an outdated lease");
+                self.model.insert(key, (page.to_vec(), false));
+            }
+            Some(Err(InsertError::Outdated)) => assert_ne!(between % 4, 0, "a valid lease"),
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    fn step(&mut self, op: CacheOp) {
+        let max_page = self.cache.max_page();
+        match op {
+            CacheOp::Insert(key, page) => {
+                self.insert(key % 64, &page.page(max_page), Insert::new(), false);
+            }
+            CacheOp::InsertWith(key, page, how) => {
+                let priority = [Priority::Low, Priority::Normal, Priority::High][how as usize % 3];
+                let expired = how & 64 != 0;
+                let time = Duration::from_secs(if expired { 0 } else { 9999 });
+                let how = Insert::new().priority(priority).time_to_live(time);
+                self.insert(key % 64, &page.page(max_page), how, expired);
+            }
+            CacheOp::Read(key, how) => self.read(key % 64, how),
+            CacheOp::Range(key, start, end) => {
+                let key = key % 64;
+                let range = usize::from(start) % 5000..usize::from(end) % 20_000;
+                let expected = self.expect(key).map(|page| {
+                    let end = range.end.min(page.len());
+                    page[range.start.min(end)..end].to_vec()
+                });
+                let got = self.run(|cache| cache.get_range(&Key(key), range));
+                self.settle();
+                if let Some(got) = got {
+                    assert!(got.map(|page| page.to_vec()) == expected, "a part of {key}");
+                }
+            }
+            CacheOp::Remove(key) | CacheOp::Take(key) => {
+                let key = key % 64;
+                let (had, expected) = (self.model.contains_key(&key), self.expect(key).cloned());
+                let took = self.run(|cache| match op {
+                    CacheOp::Take(_) => cache.take(&Key(key)).map(|page| page.to_vec()),
+                    _ => {
+                        assert_eq!(cache.remove(&Key(key)), had, "remove says what was there");
+                        expected.clone()
+                    }
+                });
+                self.settle();
+                assert!(took.is_none_or(|took| took == expected), "take gives the page");
+                assert!(!self.model.contains_key(&key), "removed");
+            }
+            CacheOp::Lease(key, page, between) => {
+                self.lease(key % 64, &page.page(max_page), between);
+            }
+            CacheOp::Load(key, page, end) => self.load(key % 64, &page.page(max_page), end),
+            CacheOp::Many(key, page) => {
+                let page = page.page(max_page);
+                for nth in 0..3 {
+                    self.insert(key.wrapping_add(nth) % 64, &page, Insert::new(), false);
+                }
+                let keys: Vec<Key> = (0..64).map(Key).collect();
+                // A hook that inserts may evict what is looked up later.
+                lock(&self.told).calls = false;
+                let expected: Vec<_> = (0..64).map(|key| self.expect(key).cloned()).collect();
+                let got = self.run(|cache| cache.get_many(&keys));
+                self.settle();
+                if let Some(got) = got {
+                    // Or they went meanwhile, for memory to decode an earlier one with.
+                    assert!(got.iter().zip(&expected).zip(0..).all(|((got, expected), key)| {
+                        let gone = got.is_none() && !self.model.contains_key(&key);
+                        gone || got.as_deref() == expected.as_deref()
+                    }));
+                }
+            }
+            CacheOp::Retain(keep) => {
+                self.run(|cache| cache.retain(|key| keep >> (key.0 % 64) & 1 == 1));
+                self.settle();
+            }
+            CacheOp::Clear => {
+                self.run(OracleCache::clear);
+                self.settle();
+            }
+            CacheOp::Keys => {
+                let keys = self.run(OracleCache::keys);
+                self.settle();
+                let Some(keys) = keys else { return };
+                let mut keys: Vec<u8> = keys.iter().map(|key| key.0).collect();
+                keys.sort_unstable();
+                let live =
+                    |(key, (_, expired)): (&u8, &(Vec<u8>, bool))| (!expired).then_some(*key);
+                let mut expected: Vec<u8> = self.model.iter().filter_map(live).collect();
+                expected.sort_unstable();
+                // Some that were listed may have gone for memory to look at others.
+                assert!(expected.iter().all(|key| keys.contains(key)), "{expected:?}: {keys:?}");
+                let expired = |key: &u8| self.model.get(key).is_some_and(|(_, expired)| *expired);
+                assert!(!keys.iter().any(expired), "{keys:?}");
+            }
+            CacheOp::Resize(percent) => {
+                let before = self.cache.capacity();
+                let bytes = self.first * usize::from(percent) / 100;
+                match self.run(|cache| cache.resize(bytes)) {
+                    Some(Err(ResizeError::TooSmall { least })) => {
+                        assert!(bytes < least && self.cache.capacity() == before);
+                    }
+                    Some(Err(error)) => {
+                        // Tables do not shrink; the rest has to go.
+                        assert!(matches!(error, ResizeError::StillHeld { held } if held > bytes));
+                        self.run(|cache| cache.resize(before));
+                    }
+                    Some(Ok(())) => assert_eq!(self.cache.capacity(), bytes),
+                    None => {
+                        self.run(|cache| cache.resize(before));
+                    }
+                }
+                self.settle();
+            }
+            CacheOp::Compact(budget) => {
+                self.cache.compact(budget.into());
+            }
+            CacheOp::Trim => self.cache.trim(),
+            CacheOp::Hook(panics) => {
+                let mut told = lock(&self.told);
+                (told.panics, told.calls) = (panics, !panics);
+            }
+        }
+        self.cache.check();
+        assert_eq!(self.cache.len(), self.model.len(), "entries after {op:?}");
+    }
+}

@@ -1,0 +1,560 @@
+//! The cache: construction, and the calls that concern one key.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use equivalent::Equivalent;
+use zpool::{Compaction, Pool, SourceKind};
+
+use crate::bench::Benches;
+use crate::config::Config;
+use crate::error::{BufferTooSmall, ConfigError, InsertError, ResizeError};
+use crate::evict::Lack;
+use crate::flight::Flights;
+use crate::hook::Removal;
+use crate::index::{Index, Tag, tag};
+use crate::insert::Terms;
+use crate::policy::Priority;
+use crate::record::{Entry, MAX_MARK, MAX_PAGE};
+use crate::stats::{Cause, Counters, Stats, add};
+use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
+use crate::sync::{AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
+use crate::tier::Tier;
+
+/// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
+///
+/// All calls take `&self`; share it as `&Cache` or `Arc<Cache>`. It holds *clean* pages only: an entry
+/// may go at any time, so whoever changes a page writes it to its home first and inserts it here after.
+///
+/// - **Order**: the operations on one key are linearisable: a hit gives exactly what the last `insert`
+///   of the key that had returned before, or one that was under way, put there. A key that is inserted
+///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
+///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
+/// - **Waiting**: a hit takes the read lock of one of many shards for a look-up of nanoseconds, and no
+///   lock while it decodes. Inserts take the shard's write lock, the policy's lock and a lock of the
+///   pool for as short, and make room before they take it. Nothing waits for as long as a decoding but
+///   who waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
+/// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
+///   method of the cache, and may panic: the cache stays as it was, but for the entry concerned. The
+///   key's `Eq` runs under a lock of the index: it must not call the cache; a panic in it is survived.
+///   The key's `Hash` runs under no lock. A codec must not call the cache that it works for.
+/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to,
+///   and pages handed out as [`Bytes`], which are the caller's. Dropping the cache drops all keys
+///   and calls no hook.
+///
+/// ```
+/// use zcache::{Cache, Config};
+///
+/// let cache = Cache::new(Config::new(64 << 20))?;
+/// cache.insert((7, 42), &[1; 4096])?; // relation 7, page 42
+/// let mut page = [0; 4096];
+/// assert_eq!(cache.get_into(&(7, 42), &mut page)?, Some(4096));
+/// assert_eq!(page, [1; 4096]);
+/// assert!(cache.get(&(7, 43)).is_none());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Async callers use the same calls: none of them waits for longer than a decoding, but a loader's
+/// page is waited for. Give that to a thread that may wait:
+///
+/// ```
+/// # use zcache::{Cache, Config};
+/// ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let cache: Arc<Cache<u64>> = Arc::new(Cache::new(Config::new(8 << 20))?);
+/// let hit = cache.get(&1); // microseconds: called as it is
+/// # assert!(hit.is_none());
+/// let shared = Arc::clone(&cache);
+/// let page = tokio::task::spawn_blocking(move || {
+///     shared.get_or_insert_with(1, |page| {
+///         page.resize(4096, 7); // read it from somewhere
+///         Ok::<(), std::io::Error>(())
+///     })
+/// })
+/// .await??; // `Bytes`: owned, `'static`
+/// assert_eq!(page.len(), 4096);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Cache<K, S = RandomState> {
+    pub(crate) tier: Tier<K>,
+    pub(crate) flights: Flights<K>,
+    pub(crate) hasher: S,
+    time_to_live: Option<Duration>,
+    /// What an empty cache holds.
+    empty: usize,
+    /// What of that is charged by the cache itself, the policy apart.
+    charged: usize,
+    least: usize,
+}
+
+/// Caches get numbers, so that a lease knows its own.
+static CACHES: Counter = Counter::new(0);
+
+/// How a page goes in, for [`Cache::insert_with`].
+///
+/// ```
+/// use std::time::Duration;
+/// use zcache::{Insert, policy::Priority};
+///
+/// let how = Insert::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
+/// # let _ = how;
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Insert {
+    priority: Priority,
+    time_to_live: Option<Duration>,
+}
+
+impl Insert {
+    /// Normal priority, the cache's own time to live.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as the
+    /// pages of a scan, `High` for what will be, such as inner nodes.
+    #[must_use]
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority, ..self }
+    }
+
+    /// How long the page lives, in steps of a millisecond; instead of the cache's own time.
+    #[must_use]
+    pub fn time_to_live(self, time: Duration) -> Self {
+        Self { time_to_live: Some(time), ..self }
+    }
+}
+
+/// The pages that zpool's heap source takes at once, in bytes.
+const HEAP_REGION: usize = 256 << 10;
+
+/// Threads that can run at once, as a power of two: that many benches are kept.
+fn threads() -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.next_power_of_two().clamp(2, 64)
+}
+
+impl<K: Hash + Eq + Send + Sync> Cache<K> {
+    /// A cache as `config` says, with a hasher seeded at random.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_hasher(config, RandomState::new())
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// A cache that hashes its keys by `hasher`. A hasher whose results can be foreseen lets whoever
+    /// chooses the keys make them collide; the entries of colliding keys are searched one by one.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn with_hasher(config: Config, hasher: S) -> Result<Self, ConfigError> {
+        let shards = config.shard_count()?;
+        let Config { capacity, max_page, codec, policy, checksum, time_to_live, source, .. } =
+            config;
+        if max_page == 0 || max_page > MAX_PAGE {
+            return Err(ConfigError::MaxPage(max_page));
+        }
+        // Objects of up to 64 KiB have lengths of 2 bytes: nothing is added without need.
+        let trailer = if checksum || time_to_live.is_some() { TRAILER } else { 0 };
+        let mut settings = zpool::Config::new().max_object(max_page + trailer);
+        let heap = matches!(source, Some(SourceKind::Heap)) || !cfg!(unix) && source.is_none();
+        if let Some(source) = source {
+            settings = settings.source(source);
+        }
+        let pool: Memory<K> = Pool::new(settings).map_err(ConfigError::Pool)?;
+        let threads = threads();
+        let fixed = size_of::<Self>()
+            + Index::fixed_bytes(shards)
+            + Benches::fixed_bytes(threads)
+            + Counters::fixed_bytes(threads)
+            + codec.shared_bytes()
+            + policy.bytes();
+        // The heap source takes and gives back its pages by regions.
+        let regions = if heap { 2 * HEAP_REGION } else { 0 };
+        let working = working_bytes::<K>(max_page, &*codec) + regions;
+        let least = fixed + pool.held_bytes() + working;
+        if capacity < least {
+            return Err(ConfigError::TooSmall { least });
+        }
+        codec.context(max_page).map_err(ConfigError::Codec)?;
+        pool.set_max_bytes(capacity);
+        let charged = pool.charge(fixed);
+        assert!(charged, "{least} bytes hold the {fixed} of an empty cache");
+        let (empty, charged) = (pool.held_bytes(), fixed - policy.bytes());
+        let store = Store::new(pool, codec, threads, checksum, max_page);
+        let tier = Tier {
+            store,
+            index: Index::new(shards),
+            most: policy.max_mark().min(MAX_MARK),
+            policy: Mutex::new(policy),
+            counters: Counters::new(threads),
+            hook: None,
+            born: Instant::now(),
+            capacity: AtomicUsize::new(capacity),
+            ageing: AtomicU32::new(0),
+            sweep: AtomicU32::new(0),
+            number: CACHES.fetch_add(1, Ordering::Relaxed),
+        };
+        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, empty, charged, least })
+    }
+
+    /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
+    /// go: see [`Removal`]. It may call the cache, and may panic: the call that made the entry go
+    /// panics then. It is not told of entries that are dropped with the cache.
+    #[must_use]
+    pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
+        self.tier.hook = Some(Box::new(hook));
+        self
+    }
+
+    #[inline]
+    pub(crate) fn tag<Q: Hash + ?Sized>(&self, key: &Q) -> Tag {
+        tag(self.hasher.hash_one(key))
+    }
+
+    /// Stores a copy of `page`, compressed, under `key`, in the place of what was there. Other entries
+    /// may go for it.
+    ///
+    /// # Errors
+    /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
+    pub fn insert(&self, key: K, page: &[u8]) -> Result<(), InsertError> {
+        self.insert_with(key, page, Insert::new())
+    }
+
+    /// The same with a priority or a time to live of the page's own.
+    ///
+    /// # Errors
+    /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
+    pub fn insert_with(&self, key: K, page: &[u8], how: Insert) -> Result<(), InsertError> {
+        let tag = self.tag(&key);
+        let _told = self.flights.telling(tag);
+        self.tier.insert(tag, key, page, self.terms(how))
+    }
+
+    pub(crate) fn terms(&self, how: Insert) -> Terms {
+        let expiry = how.time_to_live.or(self.time_to_live).map(|time| {
+            let time = Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
+            self.tier.clock().saturating_add(time)
+        });
+        Terms { priority: how.priority, expiry, condition: None }
+    }
+
+    /// The entry of `key`; a miss is counted.
+    #[inline]
+    pub(crate) fn look_up<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+    ) -> Option<Entry<'_, K>> {
+        let entry = self.tier.find(self.tag(key), key);
+        if entry.is_none() {
+            self.tier.counters.miss();
+        }
+        entry
+    }
+
+    /// Fills `to` with the first bytes of the entry's page: a hit, or a miss where that does not work.
+    #[inline]
+    pub(crate) fn hit(&self, entry: Entry<'_, K>, to: &mut [u8]) -> bool {
+        let start = self.tier.counters.decoding();
+        if self.decode(&entry, to).is_ok() {
+            entry.record().hit(self.tier.most);
+            self.tier.counters.hit(start);
+            return true;
+        }
+        self.tier.counters.miss();
+        false
+    }
+
+    /// The same for those who are not to be noticed.
+    #[inline]
+    fn decode(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
+        let tier = &self.tier;
+        tier.store.read(entry, tier.now(), to).or_else(|trouble| self.troubled(entry, to, trouble))
+    }
+
+    /// Tries again with more memory, or ends an entry that cannot be read any more.
+    #[cold]
+    fn troubled(
+        &self,
+        entry: &Entry<'_, K>,
+        to: &mut [u8],
+        trouble: Trouble,
+    ) -> Result<(), Trouble> {
+        let tier = &self.tier;
+        let mut last = trouble;
+        if let Trouble::Full(_) = trouble {
+            let read = tier.with_room(|| {
+                tier.store.read(entry, tier.now(), to).map_err(|trouble| {
+                    last = trouble;
+                    if let Trouble::Full(bytes) = trouble { Some(Lack::Bytes(bytes)) } else { None }
+                })
+            });
+            if read.is_some() {
+                return Ok(());
+            }
+        }
+        match last {
+            Trouble::Expired => tier.withdraw_again(entry, Cause::Expired),
+            Trouble::Corrupt => tier.withdraw_again(entry, Cause::Corrupt),
+            Trouble::Full(_) => add(&tier.counters.unreadable, 1),
+        }
+        Err(last)
+    }
+
+    /// The page of `key`, in memory of the caller's.
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
+        let entry = self.look_up(key)?;
+        let mut page = vec![0; entry.record().state().len()];
+        self.hit(entry, &mut page).then(|| page.into())
+    }
+
+    /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
+    /// with contexts do on their first uses.
+    ///
+    /// # Errors
+    /// The page is longer than `to`, which is as before.
+    #[inline]
+    pub fn get_into<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        to: &mut [u8],
+    ) -> Result<Option<usize>, BufferTooSmall> {
+        let Some(entry) = self.look_up(key) else { return Ok(None) };
+        let needed = entry.record().state().len();
+        match to.get_mut(..needed) {
+            Some(to) => Ok(self.hit(entry, to).then_some(needed)),
+            // Nothing is decoded, but what has expired is a miss and no error.
+            None if self.decode(&entry, &mut []).is_ok() => Err(BufferTooSmall { needed }),
+            None => {
+                self.tier.counters.miss();
+                Ok(None)
+            }
+        }
+    }
+
+    /// Calls `f` with the page of `key`, decoded into a buffer of the cache's that is reused; no lock
+    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache.
+    pub fn get_with<Q: Hash + Equivalent<K> + ?Sized, R>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Option<R> {
+        let entry = self.look_up(key)?;
+        let len = entry.record().state().len();
+        let mut bench = self.tier.store.bench();
+        let room = || bench.buffer(len).map(|_| ()).map_err(|full| Some(full.into()));
+        let (Some(()), Ok(buffer)) = (self.tier.with_room(room), bench.buffer(len)) else {
+            add(&self.tier.counters.unreadable, 1);
+            self.tier.counters.miss();
+            return None;
+        };
+        self.hit(entry, buffer).then(|| f(bench.bytes(len)))
+    }
+
+    /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the page's
+    /// first `range.end` bytes where the codec can stop there.
+    pub fn get_range<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        key: &Q,
+        range: Range<usize>,
+    ) -> Option<Bytes> {
+        let entry = self.look_up(key)?;
+        let end = range.end.min(entry.record().state().len());
+        let mut start = vec![0; end];
+        self.hit(entry, &mut start).then(|| Bytes::from(start).slice(range.start.min(end)..))
+    }
+
+    /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
+    pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
+        let entry = self.tier.find(self.tag(key), key)?;
+        let mut page = vec![0; entry.record().state().len()];
+        self.decode(&entry, &mut page).ok().map(|()| page.into())
+    }
+
+    /// Whether `key` has a page at this instant; no effect on evictions or counts.
+    pub fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        let entry = self.tier.find(self.tag(key), key);
+        entry.is_some_and(|entry| self.decode(&entry, &mut []).is_ok())
+    }
+
+    /// Ends the entry of `key` and says whether there was one. Loads and leases of the key that are
+    /// under way store nothing, whether there was one or not.
+    pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        let tag = self.tag(key);
+        let _told = self.flights.telling(tag);
+        self.tier.end(tag, key, Cause::Removed)
+    }
+
+    /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a miss.
+    pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
+        let tag = self.tag(key);
+        let entry = self.tier.unlink(tag, key);
+        self.flights.tell(tag);
+        let entry = entry?;
+        self.tier.policy_forgets(entry.id());
+        let gone = self.tier.gone(entry);
+        let mut page = vec![0; gone.entry().record().state().len()];
+        let read = self.decode(gone.entry(), &mut page);
+        gone.bury(match read {
+            Err(Trouble::Expired) => Cause::Expired,
+            Err(Trouble::Corrupt) => Cause::Corrupt,
+            _ => Cause::Removed,
+        });
+        read.ok().map(|()| page.into())
+    }
+
+    /// Entries; those that have expired and were not come across since among them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tier.counters.entries()
+    }
+
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The cap on bytes held.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.tier.capacity()
+    }
+
+    /// Bytes held now, everything counted; at most [`capacity`](Self::capacity), unless that was
+    /// lowered and a [`resize`](Self::resize) said so.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.tier.store.pool.held_bytes()
+    }
+
+    /// The longest page in bytes.
+    #[must_use]
+    pub fn max_page(&self) -> usize {
+        self.tier.store.max_page()
+    }
+
+    /// Changes the capacity. When it is lowered, entries go until the cache fits. What shrinks is pages
+    /// and index; the tables of the pool and of the policy stay as long as they were at the most.
+    ///
+    /// # Errors
+    /// See [`ResizeError`].
+    pub fn resize(&self, capacity_bytes: usize) -> Result<(), ResizeError> {
+        if capacity_bytes < self.least {
+            return Err(ResizeError::TooSmall { least: self.least });
+        }
+        self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
+        self.tier.store.pool.set_max_bytes(capacity_bytes);
+        let held = self.tier.shrink();
+        if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
+    }
+
+    /// Moves payloads together so that pages come free, `budget` bytes at the most; evicts nothing.
+    /// Inserts do this by themselves when the cache is full.
+    pub fn compact(&self, budget: usize) -> Compaction {
+        self.tier.store.pool.compact(budget)
+    }
+
+    /// Gives back what is held without need: pages kept for the next insert, buffers and contexts.
+    pub fn trim(&self) {
+        let store = &self.tier.store;
+        store.benches.trim(&*store.codec, &store.pool);
+        store.pool.trim();
+    }
+
+    /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let tier = &self.tier;
+        let pool = tier.store.pool.stats();
+        let mut stats = Stats::of(&tier.counters, &pool);
+        stats.codec = tier.store.codec.name().into_owned();
+        let policy = {
+            let policy = tier.policy.lock();
+            stats.policy = policy.name().to_owned();
+            policy.bytes()
+        };
+        let bytes = &mut stats.bytes;
+        bytes.capacity = tier.capacity();
+        bytes.held = tier.store.pool.held_bytes();
+        bytes.index = tier.index.bytes();
+        bytes.policy = policy;
+        bytes.codec = tier.store.benches.bytes(&*tier.store.codec);
+        bytes.fixed = self.empty;
+        stats
+    }
+
+    /// Asserts every invariant, those of the pool among them. For tests; call it while no other
+    /// thread uses the cache.
+    ///
+    /// # Panics
+    /// An invariant does not hold: a bug of this crate.
+    pub fn check(&self) {
+        let tier = &self.tier;
+        tier.store.pool.check();
+        let policy = tier.policy.lock();
+        policy.check();
+        assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
+        assert_eq!(policy.len(), tier.store.pool.len(), "each object may be evicted");
+        assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
+        let mut payload = 0;
+        for id in tier.ids() {
+            let Some(entry) = tier.entry(id) else { continue };
+            payload += entry.len();
+            let record = entry.record();
+            assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
+            let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
+            assert_eq!(found, Some(id), "the index leads to each entry");
+            assert!(policy.contains(id), "the policy knows each entry");
+        }
+        assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
+        assert_eq!(self.flights.len(), 0, "no load is under way");
+        let reserved = self.reserved(policy.bytes());
+        assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
+        let held = tier.store.pool.held_bytes();
+        assert!(held <= tier.capacity(), "{held} bytes held of {}", tier.capacity());
+    }
+
+    /// What the cache should have charged to the pool, nothing being in use.
+    fn reserved(&self, policy: usize) -> usize {
+        let tier = &self.tier;
+        let codec = tier.store.benches.bytes(&*tier.store.codec);
+        self.charged + policy + tier.index.bytes() + codec
+    }
+}
+
+/// What the smallest cache needs beside its fixed parts to work at all: a bench, a table's first chunks,
+/// and room for two of the largest pages.
+fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
+    let bench = zpool::source::heap_cost(max_page) + codec.context_bytes(max_page);
+    let pages = 2 * (max_page + TRAILER).next_multiple_of(4096) + 16 * 4096;
+    bench + pages + 1024 * (size_of::<K>() + 64)
+}
+
+impl<K, S> fmt::Debug for Cache<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").field("tier", &self.tier).finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_is_shared_and_sent() {
+        fn shared<T: Send + Sync + 'static>() {}
+        shared::<Cache<u64>>();
+        shared::<Cache<String>>();
+    }
+}

@@ -1,0 +1,108 @@
+//! What a cache is made of: plain data, validated once by [`Cache::new`](crate::Cache::new).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::codec::{Codec, Lz4};
+use crate::error::ConfigError;
+use crate::policy::{Policy, S3Fifo};
+
+/// The settings of a [`Cache`](crate::Cache).
+///
+/// ```
+/// use std::time::Duration;
+/// use zcache::{Config, policy::Sieve};
+///
+/// let config = Config::new(64 << 20) // bytes of resident memory, everything counted
+///     .policy(Sieve::new())
+///     .max_page(16 << 10)
+///     .time_to_live(Duration::from_secs(300))
+///     .checksum(true);
+/// # let _ = config;
+/// ```
+#[derive(Debug)]
+pub struct Config {
+    pub(crate) capacity: usize,
+    pub(crate) max_page: usize,
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) policy: Box<dyn Policy>,
+    pub(crate) checksum: bool,
+    pub(crate) time_to_live: Option<Duration>,
+    pub(crate) source: Option<zpool::SourceKind>,
+    pub(crate) shards: Option<usize>,
+}
+
+impl Config {
+    /// A cache of `capacity_bytes` bytes of resident memory: pages, metadata, index, policy, contexts
+    /// of the codec, what readers still hold of entries that are gone. [`Lz4`], [`S3Fifo`], pages of up
+    /// to 64 KiB, no expiry; the checksum is on in debug builds.
+    #[must_use]
+    pub fn new(capacity_bytes: usize) -> Self {
+        Self {
+            capacity: capacity_bytes,
+            max_page: 64 << 10,
+            codec: Arc::new(Lz4),
+            policy: Box::new(S3Fifo::new()),
+            checksum: cfg!(debug_assertions),
+            time_to_live: None,
+            source: None,
+            shards: None,
+        }
+    }
+
+    /// The longest page in bytes, 1 to [`MAX_PAGE`](crate::MAX_PAGE). Default: 64 KiB.
+    #[must_use]
+    pub fn max_page(self, bytes: usize) -> Self {
+        Self { max_page: bytes, ..self }
+    }
+
+    /// What compresses the pages. Default: [`Lz4`]. One codec may serve several caches: an `Arc` of one
+    /// is a codec too.
+    #[must_use]
+    pub fn codec(self, codec: impl Codec + 'static) -> Self {
+        Self { codec: Arc::new(codec), ..self }
+    }
+
+    /// Who goes when room is needed. Default: [`S3Fifo`].
+    #[must_use]
+    pub fn policy(self, policy: impl Policy + 'static) -> Self {
+        Self { policy: Box::new(policy), ..self }
+    }
+
+    /// Whether each payload carries a checksum, 4 bytes, keyed by its entry and verified before it is
+    /// decoded. Without one, a flipped bit in memory decodes to a wrong page more often than not. Default:
+    /// on in debug builds, off in release builds.
+    #[must_use]
+    pub fn checksum(self, yes: bool) -> Self {
+        Self { checksum: yes, ..self }
+    }
+
+    /// How long pages live that are inserted without a time of their own. Costs 6 bytes a page.
+    /// Default: for ever.
+    #[must_use]
+    pub fn time_to_live(self, time: Duration) -> Self {
+        Self { time_to_live: Some(time), ..self }
+    }
+
+    /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own default.
+    /// From [`Memfd`](zpool::SourceKind::Memfd), each hit copies the payload first.
+    #[must_use]
+    pub fn source(self, source: zpool::SourceKind) -> Self {
+        Self { source: Some(source), ..self }
+    }
+
+    /// The index's shards, a power of two from 2 to 65536. Default: one for each MiB of capacity, 16 to
+    /// 4096; a table of a shard that doubles keeps that shard's readers waiting for a while, so many
+    /// small ones are better than a few large ones.
+    #[must_use]
+    pub fn shards(self, amount: usize) -> Self {
+        Self { shards: Some(amount), ..self }
+    }
+
+    pub(crate) fn shard_count(&self) -> Result<usize, ConfigError> {
+        let fit = (self.capacity >> 20).clamp(16, 4096).next_power_of_two();
+        let shards = self.shards.unwrap_or(fit);
+        let fits = shards.is_power_of_two() && (2..=1 << 16).contains(&shards);
+        if fits { Ok(shards) } else { Err(ConfigError::Shards(shards)) }
+    }
+}

@@ -1,0 +1,181 @@
+//! Who goes, and when: room for what comes, made before it is taken.
+//!
+//! Evicting frees slots, not pages: a newcomer may need a chain of pages in another class. So what does
+//! not fit makes room in rounds, each bounded:
+//! ```text
+//! 1  compact: free slots that add up to a zspage become pages
+//! 2  if that gave nothing: evict by policy, a batch of slots' bytes at once
+//! 3  try again
+//! ```
+//! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
+//! some ten makes room, the others find it. Expired entries that are passed go first.
+
+use zpool::AllocError;
+
+use crate::record::Entry;
+use crate::stats::Cause;
+use crate::sync::{Charge as _, Ordering, Plant, planted};
+use crate::tier::{Tier, View, pin_live};
+
+/// Rounds before an attempt is given up.
+const ROUNDS: usize = 128;
+/// Victims of one round at the most.
+const VICTIMS: usize = 1024;
+/// Entries that the policy looks at for one victim.
+const LOOKS: usize = 512;
+/// Bytes that compaction moves in a round.
+const STEP: usize = 128 << 10;
+/// A batch is the capacity by this, within bounds.
+const BATCH_SHARE: usize = 2048;
+const BATCH_LEAST: usize = 4 << 10;
+const BATCH_MOST: usize = 64 << 10;
+/// Ids looked at for expired entries in a round, and at an insert.
+const SWEEP_ROUND: u32 = 64;
+const SWEEP_INSERT: u32 = 4;
+
+/// What an attempt lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// A slot, or pages, for an object of so many bytes.
+    Place(usize),
+    /// So many bytes under the cap.
+    Bytes(usize),
+}
+
+impl From<crate::bench::Full> for Lack {
+    fn from(crate::bench::Full(bytes): crate::bench::Full) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<K: Send + Sync> Tier<K> {
+    /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
+    /// lacks nothing that room would help, or no room can be made.
+    pub(crate) fn with_room<R>(
+        &self,
+        mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
+    ) -> Option<R> {
+        for _ in 0..ROUNDS {
+            match attempt() {
+                Ok(done) => return Some(done),
+                Err(Some(lack)) if self.make_room(lack) => {}
+                Err(_) => break,
+            }
+        }
+        attempt().ok()
+    }
+
+    /// One round. `false`: there was nothing to do.
+    fn make_room(&self, lack: Lack) -> bool {
+        let pool = &self.store.pool;
+        let did = pool.compact(STEP);
+        let wanted = match lack {
+            Lack::Place(bytes) | Lack::Bytes(bytes) => bytes,
+        };
+        let mut moved = did.pages_freed > 0;
+        if !moved {
+            moved = self.sweep(SWEEP_ROUND) > 0;
+            moved |= self.evict(wanted.max(self.batch())) > 0;
+        }
+        if matches!(lack, Lack::Bytes(_)) {
+            // Pages that the source keeps for the next chain are bytes under the cap.
+            moved |= pool.compact(STEP).pages_freed > 0;
+            pool.trim();
+        }
+        moved
+    }
+
+    /// Bytes of slots that a round evicts.
+    fn batch(&self) -> usize {
+        (self.capacity() / BATCH_SHARE).clamp(BATCH_LEAST, BATCH_MOST)
+    }
+
+    /// Evicts entries that took `goal` bytes or more, and says how many went.
+    pub(crate) fn evict(&self, goal: usize) -> usize {
+        let (mut freed, mut victims) = (0, 0);
+        while freed < goal && victims < VICTIMS {
+            let Some(victim) = self.victim() else { break };
+            freed += self.cost(&victim);
+            self.withdraw(victim, Cause::Evicted, false);
+            victims += 1;
+        }
+        victims
+    }
+
+    /// What an entry takes: its slot, and what stands beside it.
+    fn cost(&self, entry: &Entry<'_, K>) -> usize {
+        self.store.pool.slot_bytes(entry.len()) + size_of::<crate::record::Record<K>>() + 32
+    }
+
+    /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so it is
+    /// live as long as the lock is held.
+    fn victim(&self) -> Option<Entry<'_, K>> {
+        let pool = &self.store.pool;
+        let mut policy = self.policy.lock();
+        self.grow_ghosts(&mut **policy);
+        let id = policy.evict(&View(pool), LOOKS)?;
+        if planted(Plant::VictimUnpinned) {
+            drop(policy);
+            return pool.pin_id(id).ok();
+        }
+        Some(pin_live(pool, id))
+    }
+
+    /// Makes the policy's memory of those that went as large as it wants to be, if there is room.
+    fn grow_ghosts(&self, policy: &mut dyn crate::policy::Policy) {
+        let growth = policy.ghost_growth();
+        if growth != 0 && self.store.pool.charge(growth) {
+            let before = policy.bytes();
+            let grown = policy.grow_ghosts();
+            let after = policy.bytes();
+            // What the former ghosts took, or everything, where the allocator refused.
+            let _ = grown;
+            self.store.pool.release((before + growth).saturating_sub(after));
+        }
+    }
+
+    /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.
+    pub(crate) fn sweep(&self, ids: u32) -> usize {
+        if self.ageing.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        let (now, all) = (self.clock(), self.ids().end);
+        let ids = ids.min(all);
+        let start = self.sweep.fetch_add(ids, Ordering::Relaxed);
+        let expired = (start..start.saturating_add(ids)).filter(|id| {
+            let Some(entry) = self.entry(id % all) else { return false };
+            self.store.expired(&entry, now) == Ok(true)
+                && self.withdraw(entry, Cause::Expired, false)
+        });
+        expired.count()
+    }
+
+    /// The same for an insert in passing.
+    pub(crate) fn sweep_in_passing(&self) {
+        self.sweep(SWEEP_INSERT);
+    }
+
+    /// Lets go until no more than the capacity is held, or nothing more can go; says what is held.
+    pub(crate) fn shrink(&self) -> usize {
+        let pool = &self.store.pool;
+        loop {
+            let excess = pool.held_bytes().saturating_sub(self.capacity());
+            if excess == 0 || planted(Plant::CapForgotten) {
+                return pool.held_bytes();
+            }
+            if !self.make_room(Lack::Bytes(excess)) {
+                self.store.benches.trim(&*self.store.codec, pool);
+                self.index.shrink(|id| self.tag_of(id), pool);
+                pool.trim();
+                return pool.held_bytes();
+            }
+        }
+    }
+}
+
+impl Lack {
+    /// What a failed allocation of `bytes` lacks, if room would help.
+    pub(crate) fn of(error: AllocError, bytes: usize) -> Option<Self> {
+        (error == AllocError::OutOfPages).then_some(Self::Place(bytes))
+    }
+}

@@ -1,0 +1,160 @@
+//! The index: key -> entry, as tags and ids. It sees no key; who looks compares keys in `probe`, under
+//! the shard's lock.
+//! ```text
+//! key --hash--> tag 32 = shard | the rest     shard's table: ids     entry: key, tag, place of its bytes
+//! ```
+//! Beside the tables stand versions: counters, 64 a shard, of which each change of a key by the owner
+//! (insert, remove, clear) moves the one that its tag names, under the shard's lock. A [`Version`] read
+//! at a miss so tells later whether the key was touched since; a false alarm is possible, the other way
+//! round is not.
+
+use crate::sync::{AtomicU32, Charge, Ordering, Plant, PutError, Shards, VERSIONS, planted};
+
+/// The 32 bits of a key's hash that the index, the entry and the policy work with.
+pub(crate) type Tag = u32;
+
+/// How a key's group of keys stood when it was missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Version {
+    at: usize,
+    count: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Index {
+    shards: Shards,
+    /// `log2` of the shards.
+    bits: u32,
+    versions: Box<[AtomicU32]>,
+}
+
+/// A tag spread over the 64 bits that a table reads: low ones and the highest seven.
+const fn spread(tag: Tag) -> u64 {
+    (tag as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The tag of a 64-bit hash, whichever of its bits are the good ones.
+pub(crate) const fn tag(hash: u64) -> Tag {
+    (hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32 ^ hash as u32
+}
+
+impl Index {
+    /// An index of `shards` shards, a power of two above 1.
+    pub(crate) fn new(shards: usize) -> Self {
+        Self {
+            shards: Shards::new(shards),
+            bits: shards.ilog2(),
+            versions: (0..shards * VERSIONS).map(|_| AtomicU32::new(0)).collect(),
+        }
+    }
+
+    /// What an empty index of `shards` shards holds in bytes.
+    pub(crate) fn fixed_bytes(shards: usize) -> usize {
+        Shards::fixed_bytes(shards) + zpool::source::heap_cost(shards * VERSIONS * 4)
+    }
+
+    fn shard(&self, tag: Tag) -> usize {
+        (tag >> (32 - self.bits)) as usize
+    }
+
+    fn version(&self, tag: Tag) -> usize {
+        ((u64::from(tag) * self.versions.len() as u64) >> 32) as usize
+    }
+
+    fn shard_count(&self) -> usize {
+        1 << self.bits
+    }
+
+    /// What `probe` makes of the id that it takes for the key.
+    #[inline]
+    pub(crate) fn find<R>(&self, tag: Tag, probe: impl FnMut(u32) -> Option<R>) -> Option<R> {
+        self.shards.look(self.shard(tag), spread(tag), probe, || ())
+    }
+
+    /// As [`find`](Self::find); a miss says how the key stood at that instant.
+    pub(crate) fn find_or_version<R>(
+        &self,
+        tag: Tag,
+        probe: impl FnMut(u32) -> Option<R>,
+    ) -> Result<R, Version> {
+        let at = self.version(tag);
+        let mut count = 0;
+        let found = self.shards.look(self.shard(tag), spread(tag), probe, || {
+            // Relaxed: it changes under this lock only.
+            count = self.versions[at].load(Ordering::Relaxed);
+        });
+        found.ok_or(Version { at, count })
+    }
+
+    /// Publishes `id`; what `probe` made of the one it replaces. Under `condition` only if the key
+    /// was not touched since; without one this is a touch.
+    pub(crate) fn put<R>(
+        &self,
+        (tag, id): (Tag, u32),
+        condition: Option<Version>,
+        tag_of: impl Fn(u32) -> Tag,
+        probe: impl FnMut(u32) -> Option<R>,
+        memory: &impl Charge,
+    ) -> Result<Option<R>, PutError> {
+        let admit = || match condition {
+            Some(then) => self.versions[then.at].load(Ordering::Relaxed) == then.count,
+            None => {
+                self.touch(tag);
+                true
+            }
+        };
+        let hash_of = |id| spread(tag_of(id));
+        self.shards.put(self.shard(tag), (spread(tag), id), hash_of, probe, admit, memory)
+    }
+
+    fn touch(&self, tag: Tag) {
+        if !planted(Plant::LeaseUntold) {
+            // Relaxed: it changes under the shard's lock only.
+            self.versions[self.version(tag)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the id out that `probe` takes for the key. A removal by the owner is a touch, found or not.
+    pub(crate) fn take<R>(
+        &self,
+        tag: Tag,
+        probe: impl FnMut(u32) -> Option<R>,
+        by_owner: bool,
+    ) -> Option<R> {
+        let touch = || {
+            if by_owner {
+                self.touch(tag);
+            }
+        };
+        self.shards.take(self.shard(tag), spread(tag), probe, touch)
+    }
+
+    /// Touches every key there is or could be.
+    pub(crate) fn touch_all(&self) {
+        for shard in 0..self.shard_count() {
+            let groups = &self.versions[shard * VERSIONS..(shard + 1) * VERSIONS];
+            let touch = || {
+                groups.iter().for_each(|version| {
+                    version.fetch_add(1, Ordering::Relaxed);
+                });
+            };
+            self.shards.take(shard, 0, |_| None::<()>, touch);
+        }
+    }
+
+    /// Gives tables back that have become much too large.
+    pub(crate) fn shrink(&self, tag_of: impl Fn(u32) -> Tag, memory: &impl Charge) {
+        (0..self.shard_count())
+            .for_each(|shard| self.shards.shrink(shard, |id| spread(tag_of(id)), memory));
+    }
+
+    /// Keys.
+    pub(crate) fn len(&self) -> usize {
+        (0..self.shard_count()).map(|shard| self.shards.len(shard)).sum()
+    }
+
+    /// Bytes of all tables, without [`fixed_bytes`](Self::fixed_bytes).
+    pub(crate) fn bytes(&self) -> usize {
+        (0..self.shard_count()).map(|shard| self.shards.bytes(shard)).sum()
+    }
+}

@@ -1,0 +1,181 @@
+//! Filling the cache on a miss without storing what has become stale meanwhile: single flight for those
+//! who hand over a loader, leases for those who do not.
+
+use std::error::Error;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use bytes::Bytes;
+
+use crate::cache::{Cache, Insert};
+use crate::error::{InsertError, LoadError};
+use crate::flight::{Boarding, failed};
+use crate::index::{Tag, Version};
+use crate::stats::{Counters, add};
+
+/// The right to store a page under a key that was missed, as long as nobody else has changed the key:
+/// from [`Cache::get_or_lease`], for [`Cache::insert_if_valid`].
+#[must_use = "a lease is there to be inserted with"]
+pub struct Lease<K> {
+    key: K,
+    tag: Tag,
+    version: Version,
+    cache: u64,
+}
+
+impl<K> Lease<K> {
+    /// The key that was missed.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+}
+
+impl<K: fmt::Debug> fmt::Debug for Lease<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// Counts a load that has failed, unless it is told that it has not.
+struct Attempt<'c>(&'c Counters, bool);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.1 {
+            add(&self.0.load_failures, 1);
+        }
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// The page of `key`, or a lease to store it with.
+    ///
+    /// ```
+    /// # use zcache::{Cache, Config};
+    /// # let cache = Cache::new(Config::new(8 << 20))?;
+    /// # fn read(_: &u64) -> [u8; 512] { [7; 512] }
+    /// let page = match cache.get_or_lease(42) {
+    ///     Ok(page) => page,
+    ///     Err(lease) => {
+    ///         let page = read(lease.key());
+    ///         // Meanwhile somebody may have written page 42 and called `remove` or `insert`: then this
+    ///         // older page is not stored.
+    ///         let _ = cache.insert_if_valid(lease, &page);
+    ///         page.to_vec().into()
+    ///     }
+    /// };
+    /// # assert_eq!(page, &[7; 512][..]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A miss: the lease.
+    pub fn get_or_lease(&self, key: K) -> Result<Bytes, Lease<K>> {
+        let tag = self.tag(&key);
+        match self.hit_or_version(tag, &key) {
+            Ok(page) => Ok(page),
+            Err(version) => {
+                self.tier.counters.miss();
+                Err(Lease { key, tag, version, cache: self.tier.number })
+            }
+        }
+    }
+
+    /// Stores `page` under the lease's key, if the key was not inserted, removed or cleared since the
+    /// lease was given. (Changes of a few other keys count as such too: about one key in 1000.)
+    ///
+    /// # Errors
+    /// [`InsertError::Outdated`]: it was, or the lease is another cache's; what the key has now stays.
+    /// Otherwise as for [`insert`](Self::insert), but what the key has stays then too.
+    pub fn insert_if_valid(&self, lease: Lease<K>, page: &[u8]) -> Result<(), InsertError> {
+        let Lease { key, tag, version, cache } = lease;
+        if cache != self.tier.number {
+            add(&self.tier.counters.outdated, 1);
+            return Err(InsertError::Outdated);
+        }
+        let mut terms = self.terms(Insert::new());
+        terms.condition = Some(version);
+        self.tier.insert(tag, key, page, terms)
+    }
+
+    /// A hit, or how the key stands.
+    fn hit_or_version(&self, tag: Tag, key: &K) -> Result<Bytes, Version> {
+        loop {
+            let entry = self.tier.find_or_version(tag, key)?;
+            let mut page = vec![0; entry.record().state().len()];
+            // What cannot be read is off the index, unless memory is short: then wait for better times.
+            if self.hit(entry, &mut page) {
+                return Ok(page.into());
+            }
+            crate::sync::pause();
+        }
+    }
+
+    /// The page of `key`, loaded if need be. Of all callers that miss it at once one runs its `load`,
+    /// which fills the buffer it is given, and the others wait for that and share its page or its error.
+    /// The page is stored, unless the key was changed by `insert`, `remove` or `clear` meanwhile, or there
+    /// is no room: it is returned all the same. A caller that comes after such a change does not get a
+    /// page whose load started before.
+    ///
+    /// `load` runs under no lock and may use the cache, for other keys. If it waits, in two threads, for
+    /// each other's keys, they wait for ever.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; nothing is stored then, and the next caller tries anew.
+    ///
+    /// # Panics
+    /// When `load` does, in its caller's thread.
+    pub fn get_or_insert_with<E>(
+        &self,
+        key: K,
+        load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if let Some(page) = self.get(&key) {
+            return Ok(page);
+        }
+        let tag = self.tag(&key);
+        let mut pilot = match self.flights.board(tag, key.clone()) {
+            Boarding::Load(pilot) => pilot,
+            Boarding::Wait(flight) => return flight.wait(),
+            Boarding::Recursive => return Err(LoadError::Recursive),
+        };
+        // Another flight may have landed since the key was missed.
+        let version = match self.hit_or_version(tag, &key) {
+            Ok(page) => {
+                pilot.lands(Ok(page.clone()));
+                return Ok(page);
+            }
+            Err(version) => version,
+        };
+        let counters = &self.tier.counters;
+        add(&counters.loads, 1);
+        let mut attempt = Attempt(counters, false);
+        let mut page = Vec::new();
+        let (len, max_page) = match load(&mut page) {
+            Ok(()) => (page.len(), self.max_page()),
+            Err(error) => {
+                let error = failed(error);
+                pilot.lands(Err(error.clone()));
+                return Err(error);
+            }
+        };
+        if len > max_page {
+            let error = LoadError::TooLarge { len, max_page };
+            pilot.lands(Err(error.clone()));
+            return Err(error);
+        }
+        attempt.1 = true;
+        let page = Bytes::from(page);
+        // Those who wait get it even if a hook that the insert calls panics.
+        pilot.lands(Ok(page.clone()));
+        let mut terms = self.terms(Insert::new());
+        terms.condition = Some(version);
+        // Not stored is no error here: the page is there.
+        let _ = self.tier.insert(tag, key, &page, terms);
+        Ok(page)
+    }
+}

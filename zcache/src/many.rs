@@ -1,0 +1,100 @@
+//! The calls that concern many keys.
+
+use std::hash::{BuildHasher, Hash};
+
+use bytes::Bytes;
+use equivalent::Equivalent;
+
+use crate::cache::Cache;
+use crate::error::InsertError;
+use crate::evict::Lack;
+use crate::record::Entry;
+use crate::stats::Cause;
+use crate::store::Trouble;
+
+/// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
+const AT_ONCE: usize = 16;
+
+impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// The pages of many keys, in their order. Each look-up stands for itself; they are made in batches,
+    /// so that one key's payload is fetched from memory while another's is decoded.
+    pub fn get_many<'k, Q: Hash + Equivalent<K> + ?Sized + 'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k Q>,
+    ) -> Vec<Option<Bytes>> {
+        let mut keys = keys.into_iter();
+        let mut pages = Vec::with_capacity(keys.size_hint().0);
+        let mut batch: Vec<Option<Entry<'_, K>>> = Vec::with_capacity(AT_ONCE);
+        loop {
+            batch.extend(keys.by_ref().take(AT_ONCE).map(|key| {
+                let entry = self.look_up(key)?;
+                self.tier.store.pool.prefetch_bytes(entry.handle());
+                Some(entry)
+            }));
+            if batch.is_empty() {
+                return pages;
+            }
+            pages.extend(batch.drain(..).map(|entry| {
+                let entry = entry?;
+                let mut page = vec![0; entry.record().state().len()];
+                self.hit(entry, &mut page).then(|| page.into())
+            }));
+        }
+    }
+
+    /// Inserts many pages, one after the other, and says for each what came of it.
+    pub fn insert_many<P: AsRef<[u8]>>(
+        &self,
+        pages: impl IntoIterator<Item = (K, P)>,
+    ) -> Vec<Result<(), InsertError>> {
+        pages.into_iter().map(|(key, page)| self.insert(key, page.as_ref())).collect()
+    }
+
+    /// Removes the entries whose keys `keep` says no to. It runs under no lock and may use the cache;
+    /// entries that come or go meanwhile may or may not be asked about.
+    pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
+        for id in self.tier.ids() {
+            let Some(entry) = self.tier.entry(id) else { continue };
+            if !keep(&entry.record().key) {
+                self.end_by_owner(entry, Cause::Removed);
+            }
+        }
+    }
+
+    /// Removes all entries that were there when it was called. Loads and leases that are under way store
+    /// nothing.
+    pub fn clear(&self) {
+        self.tier.index.touch_all();
+        self.flights.tell_all();
+        for id in self.tier.ids() {
+            if let Some(entry) = self.tier.entry(id) {
+                self.end_by_owner(entry, Cause::Cleared);
+            }
+        }
+    }
+
+    fn end_by_owner(&self, entry: Entry<'_, K>, cause: Cause) {
+        let tag = entry.record().tag;
+        self.tier.withdraw(entry, cause, true);
+        self.flights.tell(tag);
+    }
+
+    /// The keys of all entries that have not expired, in no order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let (tier, now) = (&self.tier, self.tier.now());
+        let key = |id| {
+            let entry = tier.entry(id)?;
+            // An object over a seam takes memory to look at.
+            let expired = tier.with_room(|| match tier.store.expired(&entry, now) {
+                Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                known => Ok(known == Ok(true)),
+            });
+            (expired != Some(true)).then(|| entry.record().key.clone())
+        };
+        tier.ids().filter_map(key).collect()
+    }
+}

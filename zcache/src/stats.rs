@@ -1,0 +1,561 @@
+//! Statistics: what a cache counts as it goes, and the snapshot that a user gets.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use zpool::PoolStats;
+
+use crate::record::{Form, State};
+use crate::sync::{Counter, Ordering, thread_number};
+
+/// One in this many hits and inserts is timed.
+const SAMPLED: u64 = 64;
+
+/// What hits write: a thread has a stripe to itself as long as there are no more threads than stripes,
+/// so that counting a hit moves no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    hits: Counter,
+    misses: Counter,
+    decode: Times,
+}
+
+/// Times of the sampled ones of many operations.
+#[derive(Debug, Default)]
+struct Times {
+    samples: Counter,
+    nanoseconds: Counter,
+}
+
+/// The start of an operation that `count` counts, if it is one that is sampled.
+#[inline]
+fn start(count: &Counter) -> Option<Instant> {
+    (count.load(Ordering::Relaxed) % SAMPLED == 0).then(Instant::now)
+}
+
+impl Times {
+    #[inline]
+    fn end(&self, start: Option<Instant>) {
+        if let Some(start) = start {
+            let passed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            add(&self.nanoseconds, passed);
+            add(&self.samples, 1);
+        }
+    }
+}
+
+#[inline]
+pub(crate) fn add(counter: &Counter, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+fn sub(counter: &Counter, amount: u64) {
+    counter.fetch_sub(amount, Ordering::Relaxed);
+}
+
+fn get(counter: &Counter) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    stripes: Box<[Stripe]>,
+    encode: Times,
+    pub(crate) inserts: Counter,
+    pub(crate) too_large: Counter,
+    pub(crate) no_room: Counter,
+    pub(crate) outdated: Counter,
+    pub(crate) unreadable: Counter,
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) ended: [Counter; Cause::ALL.len()],
+    entries: Counter,
+    same_filled: Counter,
+    raw: Counter,
+    page_bytes: Counter,
+    stored_bytes: Counter,
+}
+
+/// Why an entry went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum Cause {
+    /// Room was needed.
+    Evicted,
+    /// Its time to live was over.
+    Expired,
+    /// The key was inserted again, or that failed: never stale.
+    Replaced,
+    /// `remove`, `take` or `retain`.
+    Removed,
+    /// `clear`.
+    Cleared,
+    /// Its payload did not decode, or failed its checksum.
+    Corrupt,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Evicted, Self::Expired, Self::Replaced, Self::Removed, Self::Cleared, Self::Corrupt];
+}
+
+impl Counters {
+    /// Counters for `threads` threads at once, a power of two.
+    pub(crate) fn new(threads: usize) -> Self {
+        let stripes = (0..threads).map(|_| Stripe::default()).collect();
+        Self { stripes, ..Self::default() }
+    }
+
+    pub(crate) fn fixed_bytes(threads: usize) -> usize {
+        zpool::source::heap_cost(threads * size_of::<Stripe>() + 128)
+    }
+
+    #[inline]
+    fn stripe(&self) -> &Stripe {
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+    }
+
+    /// A decoding starts.
+    #[inline]
+    pub(crate) fn decoding(&self) -> Option<Instant> {
+        start(&self.stripe().hits)
+    }
+
+    /// It has ended in a hit.
+    #[inline]
+    pub(crate) fn hit(&self, start: Option<Instant>) {
+        let stripe = self.stripe();
+        stripe.decode.end(start);
+        add(&stripe.hits, 1);
+    }
+
+    pub(crate) fn miss(&self) {
+        add(&self.stripe().misses, 1);
+    }
+
+    /// A compression starts.
+    pub(crate) fn encoding(&self) -> Option<Instant> {
+        start(&self.inserts)
+    }
+
+    pub(crate) fn encoded(&self, start: Option<Instant>) {
+        self.encode.end(start);
+    }
+
+    /// An entry is on its way in, its object `stored` bytes long.
+    pub(crate) fn entered(&self, state: State, stored: usize) {
+        add(&self.entries, 1);
+        add(&self.page_bytes, state.len() as u64);
+        add(&self.stored_bytes, stored as u64);
+        match state.form() {
+            Form::Raw => add(&self.raw, 1),
+            Form::Filled(_) => add(&self.same_filled, 1),
+            Form::Coded => {}
+        }
+    }
+
+    /// An entry is gone.
+    pub(crate) fn left(&self, state: State, stored: usize, cause: Cause) {
+        self.withdrawn(state, stored);
+        add(&self.ended[cause as usize], 1);
+    }
+
+    /// An entry went before it was there.
+    pub(crate) fn withdrawn(&self, state: State, stored: usize) {
+        sub(&self.entries, 1);
+        sub(&self.page_bytes, state.len() as u64);
+        sub(&self.stored_bytes, stored as u64);
+        match state.form() {
+            Form::Raw => sub(&self.raw, 1),
+            Form::Filled(_) => sub(&self.same_filled, 1),
+            Form::Coded => {}
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        get(&self.entries) as usize
+    }
+}
+
+/// Times of a part of all operations of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Sampled {
+    /// Operations that were timed: one in 64.
+    pub samples: u64,
+    /// What they took together.
+    pub total: Duration,
+}
+
+impl Sampled {
+    /// What one took on average; 0 without samples.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        let nanoseconds = self.total.as_nanos() / u128::from(self.samples.max(1));
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+    }
+}
+
+/// Where the bytes are. `held` is the sum of `pages`, `metadata`, `index`, `policy`, `codec` and
+/// `fixed`, give or take what other threads change meanwhile.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Bytes {
+    /// The cap.
+    pub capacity: usize,
+    /// Held now, everything counted.
+    pub held: usize,
+    /// The pages that the entries stand for, before compression.
+    pub uncompressed: usize,
+    /// Objects of all entries: payloads, checksums, expiries.
+    pub payload: usize,
+    /// Objects of entries that are gone and still in a reader's hands, and of entries on their way in.
+    pub pinned: usize,
+    /// Pages of the pool.
+    pub pages: usize,
+    /// The pool's tables: words, records with their keys, lengths, owners, zspages.
+    pub metadata: usize,
+    /// Tables of the index.
+    pub index: usize,
+    /// Queues and ghosts of the policy.
+    pub policy: usize,
+    /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and
+    /// what they share.
+    pub codec: usize,
+    /// What an empty cache holds.
+    pub fixed: usize,
+}
+
+/// Inserts that stored nothing, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Pages longer than `max_page`.
+    pub too_large: u64,
+    /// No room could be made.
+    pub no_room: u64,
+    /// The lease was outdated.
+    pub outdated: u64,
+}
+
+/// Entries that went, by cause.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Gone {
+    /// See [`Cause::Evicted`].
+    pub evicted: u64,
+    /// See [`Cause::Expired`].
+    pub expired: u64,
+    /// See [`Cause::Replaced`].
+    pub replaced: u64,
+    /// See [`Cause::Removed`].
+    pub removed: u64,
+    /// See [`Cause::Cleared`].
+    pub cleared: u64,
+    /// See [`Cause::Corrupt`].
+    pub corrupt: u64,
+}
+
+/// A snapshot of a cache. Counts since it was made; numbers are exact when no other thread uses the
+/// cache meanwhile. Prints as a table.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Stats {
+    /// The codec's name.
+    pub codec: String,
+    /// The policy's name.
+    pub policy: String,
+    /// Look-ups that found a page.
+    pub hits: u64,
+    /// Look-ups that found none.
+    pub misses: u64,
+    /// Pages stored.
+    pub inserts: u64,
+    /// Pages not stored.
+    pub rejected: Rejected,
+    /// Entries that went.
+    pub gone: Gone,
+    /// Look-ups that found a page and no memory to decode it with; counted as misses too.
+    pub unreadable: u64,
+    /// Loaders run by `get_or_insert_with`.
+    pub loads: u64,
+    /// Of these, how many failed or panicked.
+    pub load_failures: u64,
+    /// Entries.
+    pub entries: usize,
+    /// Of these, same-filled: no bytes stored.
+    pub same_filled: usize,
+    /// Of these, stored as they are.
+    pub raw: usize,
+    /// Where the bytes are.
+    pub bytes: Bytes,
+    /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of octaves,
+    /// smallest first; those that nothing is stored in are left out.
+    pub stored_sizes: Vec<(usize, usize)>,
+    /// Decodings.
+    pub decode: Sampled,
+    /// Inserts up to where the page is compressed.
+    pub encode: Sampled,
+}
+
+impl Stats {
+    /// Bytes of pages per byte of payload: what the codec alone achieves; 1 for an empty cache.
+    #[must_use]
+    pub fn compression_ratio(&self) -> f64 {
+        if self.bytes.payload == 0 {
+            return if self.bytes.uncompressed == 0 { 1.0 } else { f64::INFINITY };
+        }
+        self.bytes.uncompressed as f64 / self.bytes.payload as f64
+    }
+
+    /// Bytes of pages per byte held: what the cache achieves.
+    #[must_use]
+    pub fn effective_ratio(&self) -> f64 {
+        self.bytes.uncompressed as f64 / self.bytes.held.max(1) as f64
+    }
+
+    /// Hits by look-ups; 0 without any.
+    #[must_use]
+    pub fn hit_ratio(&self) -> f64 {
+        self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    }
+
+    /// A snapshot of what is counted here; the rest is filled in by who knows it.
+    pub(crate) fn of(counters: &Counters, pool: &PoolStats) -> Self {
+        let sum = |of: fn(&Stripe) -> &Counter| counters.stripes.iter().map(|s| get(of(s))).sum();
+        let ended = |cause: Cause| get(&counters.ended[cause as usize]);
+        let stored = get(&counters.stored_bytes) as usize;
+        Self {
+            hits: sum(|stripe| &stripe.hits),
+            misses: sum(|stripe| &stripe.misses),
+            inserts: get(&counters.inserts),
+            rejected: Rejected {
+                too_large: get(&counters.too_large),
+                no_room: get(&counters.no_room),
+                outdated: get(&counters.outdated),
+            },
+            gone: Gone {
+                evicted: ended(Cause::Evicted),
+                expired: ended(Cause::Expired),
+                replaced: ended(Cause::Replaced),
+                removed: ended(Cause::Removed),
+                cleared: ended(Cause::Cleared),
+                corrupt: ended(Cause::Corrupt),
+            },
+            unreadable: get(&counters.unreadable),
+            loads: get(&counters.loads),
+            load_failures: get(&counters.load_failures),
+            entries: counters.entries(),
+            same_filled: get(&counters.same_filled) as usize,
+            raw: get(&counters.raw) as usize,
+            bytes: Bytes {
+                uncompressed: get(&counters.page_bytes) as usize,
+                payload: stored,
+                pinned: pool.payload_bytes.saturating_sub(stored),
+                pages: pool.page_bytes,
+                metadata: pool.metadata_bytes,
+                ..Bytes::default()
+            },
+            stored_sizes: stored_sizes(pool),
+            decode: Sampled {
+                samples: sum(|stripe| &stripe.decode.samples),
+                total: Duration::from_nanos(sum(|stripe| &stripe.decode.nanoseconds)),
+            },
+            encode: Sampled {
+                samples: get(&counters.encode.samples),
+                total: Duration::from_nanos(get(&counters.encode.nanoseconds)),
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Hands every figure to the [`metrics`] facade, as `zcache_...` with a label `cache`: counts as
+    /// absolute counters, the others as gauges. Call it as often as your exporter reads.
+    #[cfg(feature = "metrics")]
+    pub fn publish(&self, cache: &'static str) {
+        let gone = &self.gone;
+        let counters = [
+            ("zcache_hits", self.hits),
+            ("zcache_misses", self.misses),
+            ("zcache_inserts", self.inserts),
+            ("zcache_rejected_too_large", self.rejected.too_large),
+            ("zcache_rejected_no_room", self.rejected.no_room),
+            ("zcache_rejected_outdated", self.rejected.outdated),
+            ("zcache_evicted", gone.evicted),
+            ("zcache_expired", gone.expired),
+            ("zcache_replaced", gone.replaced),
+            ("zcache_removed", gone.removed),
+            ("zcache_cleared", gone.cleared),
+            ("zcache_corrupt", gone.corrupt),
+            ("zcache_unreadable", self.unreadable),
+            ("zcache_loads", self.loads),
+            ("zcache_load_failures", self.load_failures),
+        ];
+        for (name, count) in counters {
+            metrics::counter!(name, "cache" => cache).absolute(count);
+        }
+        let bytes = &self.bytes;
+        let gauges = [
+            ("zcache_entries", self.entries as f64),
+            ("zcache_same_filled", self.same_filled as f64),
+            ("zcache_raw", self.raw as f64),
+            ("zcache_capacity_bytes", bytes.capacity as f64),
+            ("zcache_held_bytes", bytes.held as f64),
+            ("zcache_uncompressed_bytes", bytes.uncompressed as f64),
+            ("zcache_payload_bytes", bytes.payload as f64),
+            ("zcache_pinned_bytes", bytes.pinned as f64),
+            ("zcache_pages_bytes", bytes.pages as f64),
+            ("zcache_metadata_bytes", bytes.metadata as f64),
+            ("zcache_index_bytes", bytes.index as f64),
+            ("zcache_policy_bytes", bytes.policy as f64),
+            ("zcache_codec_bytes", bytes.codec as f64),
+            ("zcache_decode_mean_seconds", self.decode.mean().as_secs_f64()),
+            ("zcache_encode_mean_seconds", self.encode.mean().as_secs_f64()),
+        ];
+        for (name, value) in gauges {
+            metrics::gauge!(name, "cache" => cache).set(value);
+        }
+    }
+}
+
+/// The upper bound of the quarter of an octave that `size` falls into.
+fn bound(size: usize) -> usize {
+    let quarter = (size.next_power_of_two() / 8).max(1);
+    size.next_multiple_of(quarter)
+}
+
+fn stored_sizes(pool: &PoolStats) -> Vec<(usize, usize)> {
+    let mut sizes: Vec<(usize, usize)> = Vec::new();
+    for class in pool.classes.iter().filter(|class| class.inuse != 0) {
+        match sizes.last_mut() {
+            Some((size, objects)) if *size == bound(class.size) => *objects += class.inuse,
+            _ => sizes.push((bound(class.size), class.inuse)),
+        }
+    }
+    sizes
+}
+
+/// `bytes` in MiB or KiB.
+fn human(bytes: usize) -> String {
+    let kib = bytes as f64 / 1024.0;
+    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
+        let rows: [(&str, String); 10] = [
+            (
+                "entries",
+                format!(
+                    "{} ({} same-filled, {} raw), {} by {}",
+                    self.entries, self.same_filled, self.raw, self.codec, self.policy
+                ),
+            ),
+            (
+                "look-ups",
+                format!(
+                    "{} hits, {} misses: {:.2} %; {} unreadable",
+                    self.hits,
+                    self.misses,
+                    100.0 * self.hit_ratio(),
+                    self.unreadable
+                ),
+            ),
+            (
+                "inserts",
+                format!(
+                    "{}; rejected {} too large, {} no room, {} outdated",
+                    self.inserts, rejected.too_large, rejected.no_room, rejected.outdated
+                ),
+            ),
+            (
+                "gone",
+                format!(
+                    "{} evicted, {} expired, {} replaced, {} removed, {} cleared, {} corrupt",
+                    gone.evicted,
+                    gone.expired,
+                    gone.replaced,
+                    gone.removed,
+                    gone.cleared,
+                    gone.corrupt
+                ),
+            ),
+            ("loads", format!("{}, {} failed", self.loads, self.load_failures)),
+            (
+                "held",
+                format!(
+                    "{} of {} ({:.2} %)",
+                    human(bytes.held),
+                    human(bytes.capacity),
+                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64
+                ),
+            ),
+            (
+                "  in",
+                format!(
+                    "pages {}, pool metadata {}, index {}, policy {}, codec {}, fixed {}",
+                    human(bytes.pages),
+                    human(bytes.metadata),
+                    human(bytes.index),
+                    human(bytes.policy),
+                    human(bytes.codec),
+                    human(bytes.fixed)
+                ),
+            ),
+            (
+                "payload",
+                format!(
+                    "{} for {} of pages: {:.2}x, all-in {:.2}x; {} pinned after removal",
+                    human(bytes.payload),
+                    human(bytes.uncompressed),
+                    self.compression_ratio(),
+                    self.effective_ratio(),
+                    human(bytes.pinned)
+                ),
+            ),
+            (
+                "decode",
+                format!("{:?} on average of {} sampled", self.decode.mean(), self.decode.samples),
+            ),
+            (
+                "encode",
+                format!("{:?} on average of {} sampled", self.encode.mean(), self.encode.samples),
+            ),
+        ];
+        rows.iter().try_for_each(|(name, text)| writeln!(f, "{name:<9} {text}"))?;
+        let most = self.stored_sizes.iter().map(|(_, objects)| *objects).max().unwrap_or(1);
+        for (size, objects) in &self.stored_sizes {
+            let bar = "#".repeat((objects * 40).div_ceil(most));
+            writeln!(f, "  up to {size:>6} B {objects:>9} {bar}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_fall_into_quarters_of_octaves() {
+        assert_eq!([1, 32, 33, 1000, 1024, 1025].map(bound), [1, 32, 40, 1024, 1024, 1280]);
+        assert_eq!([1281, 2048, 2049].map(bound), [1536, 2048, 2560]);
+    }
+
+    #[test]
+    fn an_empty_cache_has_figures_too() {
+        let stats = Stats::default();
+        assert_eq!((stats.hit_ratio(), stats.compression_ratio()), (0.0, 1.0));
+        assert!(stats.to_string().contains("0 hits"));
+        assert_eq!(stats.decode.mean(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,346 @@
+//! The store: a page in, an entry's object out, and back.
+//! ```text
+//! page -> same-filled? a word's number, no object    object = payload | expiry 6, if any | checksum 4, if on
+//!      -> looks incompressible? raw
+//!      -> coded, if that is a smaller slot than raw
+//! ```
+//! What an object is compressed with and checked by can only change with its bytes, so all of it stands
+//! in the record or behind the payload, never in a second place.
+
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+use zpool::Pool;
+
+use crate::bench::{Benches, Full, Lent};
+use crate::codec::{Codec, fill, looks_incompressible, same_filled};
+use crate::index::Tag;
+use crate::record::{Entry, Form, INLINE, Record};
+use crate::sync::Charge;
+use crate::words::Words;
+
+/// Milliseconds since the cache was made.
+pub(crate) type Millis = u64;
+
+const EXPIRY: usize = 6;
+const CHECKSUM: usize = 4;
+/// The most bytes that stand behind a payload.
+pub(crate) const TRAILER: usize = EXPIRY + CHECKSUM;
+/// No entry expires later than this: about 8900 years.
+const LATEST: Millis = (1 << (8 * EXPIRY)) - 1;
+
+/// The pool that holds everything: objects and their records, and what else the cache charges.
+pub(crate) type Memory<K> = Pool<Record<K>>;
+
+impl<K: Send + Sync> Charge for Memory<K> {
+    fn charge(&self, bytes: usize) -> bool {
+        self.reserve(bytes).is_ok()
+    }
+
+    fn release(&self, bytes: usize) {
+        Pool::release(self, bytes);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Store<K> {
+    pub(crate) pool: Memory<K>,
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) benches: Benches,
+    words: Words,
+    checksum: bool,
+    max_page: usize,
+}
+
+/// A page as it will be stored: the parts of an object, and what its record has to say.
+#[derive(Debug)]
+pub(crate) struct Draft<'a, K: Send + Sync> {
+    pub(crate) len: usize,
+    pub(crate) form: Form,
+    pub(crate) expires: bool,
+    payload: Payload<'a, K>,
+    trailer: [u8; TRAILER],
+    trailer_len: usize,
+}
+
+#[derive(Debug)]
+enum Payload<'a, K: Send + Sync> {
+    Nothing,
+    Word([u8; 8]),
+    Page(&'a [u8]),
+    Coded(Lent<'a, Memory<K>>, usize),
+}
+
+/// Why a page could not be read back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Its time is over.
+    Expired,
+    /// The payload is not what was stored.
+    Corrupt,
+    /// Reading it takes memory that is not to be had.
+    Full(usize),
+}
+
+impl From<Full> for Trouble {
+    fn from(Full(bytes): Full) -> Self {
+        Self::Full(bytes)
+    }
+}
+
+impl<K: Send + Sync> Draft<'_, K> {
+    /// Payload and trailer.
+    pub(crate) fn parts(&self) -> [&[u8]; 2] {
+        let payload = match &self.payload {
+            Payload::Nothing => &[],
+            Payload::Word(word) => &word[..],
+            Payload::Page(page) => page,
+            Payload::Coded(bench, len) => bench.bytes(*len),
+        };
+        [payload, &self.trailer[..self.trailer_len]]
+    }
+
+    /// Bytes of the object.
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+}
+
+impl<K: Send + Sync> Store<K> {
+    pub(crate) fn new(
+        pool: Memory<K>,
+        codec: Arc<dyn Codec>,
+        benches: usize,
+        checksum: bool,
+        max_page: usize,
+    ) -> Self {
+        let benches = Benches::new(benches);
+        Self { pool, codec, benches, words: Words::new(), checksum, max_page }
+    }
+
+    pub(crate) fn max_page(&self) -> usize {
+        self.max_page
+    }
+
+    /// The longest page that surely fits, with or without a time to go at.
+    pub(crate) fn longest(&self, expires: bool) -> usize {
+        let trailer = self.trailer_len(Form::Raw, expires);
+        self.max_page.min(self.pool.max_object() - trailer)
+    }
+
+    pub(crate) fn bench(&self) -> Lent<'_, Memory<K>> {
+        self.benches.take(&*self.codec, &self.pool)
+    }
+
+    /// Bytes that `form` and the settings put behind a payload.
+    fn trailer_len(&self, form: Form, expires: bool) -> usize {
+        let expiry = if expires { EXPIRY } else { 0 };
+        let empty = !expires && matches!(form, Form::Filled(word) if word != INLINE);
+        // An object without a byte of its own has nothing to check.
+        expiry + if self.checksum && !empty { CHECKSUM } else { 0 }
+    }
+
+    /// Makes of `page`, which is no longer than `max_page`, what is stored for it.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn draft<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+    ) -> Result<Draft<'a, K>, Full> {
+        let (form, payload) = match same_filled(page) {
+            Some(word) => match self.words.number(word) {
+                Some(number) => (Form::Filled(number), Payload::Nothing),
+                None => (Form::Filled(INLINE), Payload::Word(word.to_ne_bytes())),
+            },
+            None => self.compress(page, expiry.is_some())?,
+        };
+        let expires = expiry.is_some();
+        let trailer_len = self.trailer_len(form, expires);
+        let mut draft =
+            Draft { len: page.len(), form, expires, payload, trailer: [0; TRAILER], trailer_len };
+        if let Some(at) = expiry {
+            draft.trailer[..EXPIRY].copy_from_slice(&at.min(LATEST).to_le_bytes()[..EXPIRY]);
+        }
+        let expiry_len = if expires { EXPIRY } else { 0 };
+        if trailer_len > expiry_len {
+            let sum = sum(tag, page.len(), form, draft.parts()[0], &draft.trailer[..expiry_len]);
+            draft.trailer[expiry_len..trailer_len].copy_from_slice(&sum.to_le_bytes());
+        }
+        Ok(draft)
+    }
+
+    fn compress<'a>(
+        &'a self,
+        page: &'a [u8],
+        expires: bool,
+    ) -> Result<(Form, Payload<'a, K>), Full> {
+        if page.is_empty() || self.codec.is_plain() || looks_incompressible(page) {
+            return Ok((Form::Raw, Payload::Page(page)));
+        }
+        let mut bench = self.bench();
+        let (context, buffer) = bench.both(page.len())?;
+        // A page of one byte less is not worth a decoding: the slot has to be a smaller one.
+        let behind = self.trailer_len(Form::Coded, expires);
+        let raw = self.pool.slot_bytes(page.len() + behind);
+        let room = page.len() - 1;
+        match context.compress(page, &mut buffer[..room]) {
+            Some(len) if len <= room && self.pool.slot_bytes(len + behind) < raw => {
+                Ok((Form::Coded, Payload::Coded(bench, len)))
+            }
+            _ => Ok((Form::Raw, Payload::Page(page))),
+        }
+    }
+
+    /// Fills `to` with the first `to.len()` bytes of the page, no more than it has.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    #[inline]
+    pub(crate) fn read(
+        &self,
+        entry: &Entry<'_, K>,
+        now: Millis,
+        to: &mut [u8],
+    ) -> Result<(), Trouble> {
+        match entry.bytes() {
+            Some(object) => self.decode(entry.record(), object, now, to),
+            None => self.read_scattered(entry, now, to),
+        }
+    }
+
+    /// The same over a seam, or from pages without an address.
+    #[cold]
+    fn read_scattered(
+        &self,
+        entry: &Entry<'_, K>,
+        now: Millis,
+        to: &mut [u8],
+    ) -> Result<(), Trouble> {
+        let state = entry.record().state();
+        let bare = state.form() == Form::Raw && self.trailer_len(Form::Raw, state.expires()) == 0;
+        if bare && to.len() == entry.len() {
+            return entry.read_into(to).map(|_| ()).map_err(|_| Trouble::Corrupt);
+        }
+        let mut bench = self.bench();
+        let buffer = bench.buffer(entry.len())?;
+        entry.read_into(buffer).map_err(|_| Trouble::Corrupt)?;
+        self.decode(entry.record(), bench.bytes(entry.len()), now, to)
+    }
+
+    /// Whether the entry's time is over at `now`.
+    ///
+    /// # Errors
+    /// [`Trouble::Full`], and [`Trouble::Corrupt`] where the object cannot be read.
+    pub(crate) fn expired(&self, entry: &Entry<'_, K>, now: Millis) -> Result<bool, Trouble> {
+        if !entry.record().state().expires() {
+            return Ok(false);
+        }
+        match self.read(entry, now, &mut []) {
+            Ok(()) => Ok(false),
+            Err(Trouble::Expired) => Ok(true),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    #[inline]
+    fn decode(
+        &self,
+        record: &Record<K>,
+        object: &[u8],
+        now: Millis,
+        to: &mut [u8],
+    ) -> Result<(), Trouble> {
+        let state = record.state();
+        let (len, form) = (state.len(), state.form());
+        let trailer_len = self.trailer_len(form, state.expires());
+        let payload_len = object.len().checked_sub(trailer_len).ok_or(Trouble::Corrupt)?;
+        let (payload, trailer) = object.split_at(payload_len);
+        if trailer_len != 0 {
+            self.inspect(record, payload, trailer, now)?;
+        }
+        match form {
+            Form::Raw => {
+                to.copy_from_slice(payload.get(..to.len()).ok_or(Trouble::Corrupt)?);
+                Ok(())
+            }
+            Form::Coded if to.len() == len => match self.codec.decode(payload, to) {
+                Some(decoded) => decoded.map_err(|_| Trouble::Corrupt),
+                None => self.decode_with_context(payload, to),
+            },
+            Form::Coded if to.is_empty() => Ok(()),
+            Form::Coded => self.decode_prefix(payload, len, to),
+            Form::Filled(INLINE) => {
+                let word = payload.try_into().map_err(|_| Trouble::Corrupt)?;
+                fill(u64::from_ne_bytes(word), to);
+                Ok(())
+            }
+            Form::Filled(number) => {
+                fill(self.words.word(number), to);
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks what stands behind a payload.
+    fn inspect(
+        &self,
+        record: &Record<K>,
+        payload: &[u8],
+        trailer: &[u8],
+        now: Millis,
+    ) -> Result<(), Trouble> {
+        let state = record.state();
+        let (expiry, checksum) = trailer.split_at(if state.expires() { EXPIRY } else { 0 });
+        if !checksum.is_empty() {
+            let sum = sum(record.tag, state.len(), state.form(), payload, expiry);
+            if sum.to_le_bytes() != checksum {
+                return Err(Trouble::Corrupt);
+            }
+        }
+        let mut at = [0; 8];
+        at[..expiry.len()].copy_from_slice(expiry);
+        if !expiry.is_empty() && Millis::from_le_bytes(at) <= now {
+            return Err(Trouble::Expired);
+        }
+        Ok(())
+    }
+
+    fn decode_with_context(&self, payload: &[u8], to: &mut [u8]) -> Result<(), Trouble> {
+        let mut bench = self.bench();
+        bench.context(to.len())?.decompress(payload, to).map_err(|_| Trouble::Corrupt)
+    }
+
+    fn decode_prefix(&self, payload: &[u8], len: usize, to: &mut [u8]) -> Result<(), Trouble> {
+        if let Some(decoded) = self.codec.decode_prefix(payload, len, to) {
+            return decoded.map_err(|_| Trouble::Corrupt);
+        }
+        let mut bench = self.bench();
+        if let Some(decoded) = bench.context(len)?.decompress_prefix(payload, len, to) {
+            return decoded.map_err(|_| Trouble::Corrupt);
+        }
+        let (context, page) = bench.both(len)?;
+        match self.codec.decode(payload, page) {
+            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt)?,
+            None => context.decompress(payload, page).map_err(|_| Trouble::Corrupt)?,
+        }
+        to.copy_from_slice(&page[..to.len()]);
+        Ok(())
+    }
+}
+
+/// The checksum of a payload and what follows it: whose it is and what it stands for count, so that two
+/// payloads that change places are noticed.
+fn sum(tag: Tag, len: usize, form: Form, payload: &[u8], expiry: &[u8]) -> u32 {
+    let form = match form {
+        Form::Raw => 0,
+        Form::Coded => 1,
+        Form::Filled(_) => 2,
+    };
+    let seed = u64::from(tag) | (len as u64) << 32 | form << 62;
+    let sum = xxh3_64_with_seed(payload, seed);
+    let sum = if expiry.is_empty() { sum } else { xxh3_64_with_seed(expiry, sum) };
+    (sum ^ sum >> 32) as u32
+}

@@ -1,0 +1,71 @@
+//! The concurrency primitives of this crate: the usual ones, or loom's under `cfg(zcache_loom)`.
+//!
+//! Everything that decides an entry's fate comes through here, so that a loom model runs the shipped
+//! code. What is only counted ([`Counter`]) decides nothing and is the real thing in models too.
+
+#[cfg(all(test, zcache_loom))]
+#[path = "../../../zpool/src/sync/model.rs"]
+pub(crate) mod model; // one harness for the models of both crates
+
+#[cfg(zcache_loom)]
+mod modelled;
+#[cfg(not(zcache_loom))]
+mod real;
+#[cfg(not(zcache_loom))]
+mod shards;
+
+#[cfg(zcache_loom)]
+pub(crate) use self::modelled::*;
+#[cfg(not(zcache_loom))]
+pub(crate) use self::real::*;
+#[cfg(not(zcache_loom))]
+pub(crate) use self::shards::Shards;
+
+pub(crate) use std::sync::atomic::AtomicU64 as Counter;
+pub(crate) use std::sync::atomic::Ordering;
+
+/// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
+pub(crate) enum Plant {
+    /// An eviction lets go of the policy before it pins the victim.
+    VictimUnpinned,
+    /// An entry is published before the policy knows it.
+    PublishedUnqueued,
+    /// The policy names entries that are not published yet.
+    UnpublishedGoes,
+    /// A removal frees the entry before the policy has forgotten it.
+    FreedQueued,
+    /// Whoever fails to take an entry off the index frees it all the same.
+    LoserFrees,
+    /// A replacement takes the old entry off the index before the new one is there.
+    ReplaceByRemoval,
+    /// A look-up finds the id under the shard's lock and pins it without.
+    PinnedUnlocked,
+    /// A removal does not tell leases.
+    LeaseUntold,
+    /// A removal does not tell loads that are under way.
+    FlightUntold,
+    /// A load that failed leaves its flight behind.
+    FlightLeft,
+    /// A lowered cap is not looked at by the insert that is under way.
+    CapForgotten,
+    /// Memory is taken first and charged second.
+    ChargedLate,
+}
+
+/// Where memory for tables comes from: it is charged before it is taken, released after it is gone.
+pub(crate) trait Charge {
+    /// Whether `bytes` more are allowed; they are charged then.
+    fn charge(&self, bytes: usize) -> bool;
+    fn release(&self, bytes: usize);
+}
+
+/// Why [`Shards::put`] put nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PutError {
+    /// The caller's own test under the lock.
+    NotAdmitted,
+    /// The shard is full, and its growth by this many bytes was refused.
+    NoRoom(usize),
+}

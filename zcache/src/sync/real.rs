@@ -1,0 +1,69 @@
+//! std's and parking_lot's primitives.
+
+use std::cell::Cell;
+
+pub(crate) use parking_lot::Mutex;
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
+
+/// Leases that share a shard are told of changes by this many groups of keys.
+pub(crate) const VERSIONS: usize = 64;
+
+#[inline(always)]
+pub(crate) const fn planted(_: super::Plant) -> bool {
+    false
+}
+
+pub(crate) fn pause() {
+    std::thread::yield_now();
+}
+
+pub(crate) type ThreadId = std::thread::ThreadId;
+
+pub(crate) fn thread_id() -> ThreadId {
+    std::thread::current().id()
+}
+
+/// A small number of this thread's; threads get 0, 1, 2, ... as they come.
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+    // A thread whose locals are gone already works with the first one's share.
+    let number = NUMBER.try_with(|number| {
+        if number.get() == usize::MAX {
+            number.set(NEXT.fetch_add(1, super::Ordering::Relaxed));
+        }
+        number.get()
+    });
+    number.unwrap_or(0)
+}
+
+/// A value that is there once, and those who wait for it.
+#[derive(Debug)]
+pub(crate) struct Gate<T> {
+    value: Mutex<Option<T>>,
+    opened: parking_lot::Condvar,
+}
+
+impl<T: Clone> Gate<T> {
+    pub(crate) const fn new() -> Self {
+        Self { value: Mutex::new(None), opened: parking_lot::Condvar::new() }
+    }
+
+    pub(crate) fn open(&self, value: T) {
+        *self.value.lock() = Some(value);
+        self.opened.notify_all();
+    }
+
+    pub(crate) fn wait(&self) -> T {
+        let mut value = self.value.lock();
+        loop {
+            if let Some(value) = &*value {
+                return value.clone();
+            }
+            self.opened.wait(&mut value);
+        }
+    }
+}

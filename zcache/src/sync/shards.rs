@@ -1,0 +1,224 @@
+//! dashmap behind a facade of closures: no guard escapes, and nothing but the key's `Eq` is user code
+//! that runs inside.
+//!
+//! The shards' own tables are used (dashmap's `raw-api`), so that a bucket is a 4-byte id and a control
+//! byte; a map from `u64` to `u64` takes 37 to 42 bytes an entry. Hashes and keys stand in the entries.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
+
+use dashmap::{DashMap, SharedValue};
+use zpool::source::heap_cost;
+
+use super::{Charge, PutError};
+
+/// Tables of ids, each under its own reader-writer lock.
+#[derive(Debug)]
+pub(crate) struct Shards {
+    map: DashMap<u32, (), BuildHasherDefault<DefaultHasher>>,
+}
+
+/// What a table of so many buckets takes, at hashbrown's layout: ids, then control bytes.
+const fn table_bytes(buckets: usize) -> usize {
+    heap_cost((buckets * size_of::<u32>()).next_multiple_of(16) + buckets + 16)
+}
+
+/// The buckets that a full table grows to.
+const fn grown(buckets: usize) -> usize {
+    if buckets < 4 { 4 } else { buckets * 2 }
+}
+
+impl Shards {
+    /// `amount` shards, a power of two above 1.
+    pub(crate) fn new(amount: usize) -> Self {
+        Self {
+            map: DashMap::with_capacity_and_hasher_and_shard_amount(
+                0,
+                BuildHasherDefault::default(),
+                amount,
+            ),
+        }
+    }
+
+    /// What `amount` empty shards hold in bytes.
+    pub(crate) fn fixed_bytes(amount: usize) -> usize {
+        heap_cost(amount * 128)
+    }
+
+    /// Ids in a shard.
+    pub(crate) fn len(&self, at: usize) -> usize {
+        self.map.shards()[at].read().len()
+    }
+
+    /// What `probe` makes of the first id with this hash that it takes. Readers share the lock; where
+    /// none is taken, `missed` runs before it is given back.
+    #[inline]
+    pub(crate) fn look<R>(
+        &self,
+        at: usize,
+        hash: u64,
+        mut probe: impl FnMut(u32) -> Option<R>,
+        missed: impl FnOnce(),
+    ) -> Option<R> {
+        let shard = self.map.shards()[at].read();
+        let mut found = None;
+        shard.get(hash, |(id, _)| {
+            found = probe(*id);
+            found.is_some()
+        });
+        if found.is_none() {
+            missed();
+        }
+        found
+    }
+
+    /// Puts `id` in, in the place of the one with its hash that `probe` takes, if there is one, unless
+    /// `admit` says no under the lock. Growth is charged first.
+    pub(crate) fn put<R>(
+        &self,
+        at: usize,
+        (hash, id): (u64, u32),
+        hash_of: impl Fn(u32) -> u64,
+        mut probe: impl FnMut(u32) -> Option<R>,
+        admit: impl FnOnce() -> bool,
+        memory: &impl Charge,
+    ) -> Result<Option<R>, PutError> {
+        let mut shard = self.map.shards()[at].write();
+        let mut found = None;
+        let place = shard.get_mut(hash, |(of, _)| {
+            found = probe(*of);
+            found.is_some()
+        });
+        if let Some((of, _)) = place {
+            if !admit() {
+                return Err(PutError::NotAdmitted);
+            }
+            *of = id;
+            return Ok(found);
+        }
+        if shard.capacity() == shard.len() {
+            let before = shard.allocation_info().1.size();
+            let charged = table_bytes(grown(shard.buckets()));
+            if !memory.charge(charged) {
+                return Err(PutError::NoRoom(charged));
+            }
+            let grew = shard.try_reserve(1, |(id, _)| hash_of(*id)).is_ok();
+            let after = shard.allocation_info().1.size();
+            // Rehashed in place, or refused by the allocator: nothing new is held.
+            memory.release(if after == before { charged } else { heap_cost(before) });
+            if !grew {
+                return Err(PutError::NoRoom(charged));
+            }
+        }
+        if !admit() {
+            return Err(PutError::NotAdmitted);
+        }
+        shard.insert_entry(hash, (id, SharedValue::new(())), |(id, _)| hash_of(*id));
+        Ok(None)
+    }
+
+    /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way.
+    pub(crate) fn take<R>(
+        &self,
+        at: usize,
+        hash: u64,
+        mut probe: impl FnMut(u32) -> Option<R>,
+        always: impl FnOnce(),
+    ) -> Option<R> {
+        let mut shard = self.map.shards()[at].write();
+        always();
+        let mut found = None;
+        shard.remove_entry(hash, |(id, _)| {
+            found = probe(*id);
+            found.is_some()
+        });
+        found
+    }
+
+    /// Makes a table that is less than a quarter full smaller.
+    pub(crate) fn shrink(&self, at: usize, hash_of: impl Fn(u32) -> u64, memory: &impl Charge) {
+        let mut shard = self.map.shards()[at].write();
+        let before = heap_cost(shard.allocation_info().1.size());
+        if shard.len() < shard.capacity() / 4 && memory.charge(before / 2) {
+            let least = shard.len();
+            shard.shrink_to(least, |(id, _)| hash_of(*id));
+            let after = shard.allocation_info().1.size();
+            let after = if shard.buckets() > 1 { heap_cost(after) } else { 0 };
+            memory.release(before + before / 2 - after);
+        }
+    }
+
+    /// Bytes of a shard's table.
+    pub(crate) fn bytes(&self, at: usize) -> usize {
+        let shard = self.map.shards()[at].read();
+        if shard.buckets() > 1 { heap_cost(shard.allocation_info().1.size()) } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Purse {
+        held: Cell<usize>,
+        closed: Cell<bool>,
+    }
+
+    impl Charge for Purse {
+        fn charge(&self, bytes: usize) -> bool {
+            if !self.closed.get() {
+                self.held.set(self.held.get() + bytes);
+            }
+            !self.closed.get()
+        }
+
+        fn release(&self, bytes: usize) {
+            self.held.set(self.held.get() - bytes);
+        }
+    }
+
+    const fn hash_of(id: u32) -> u64 {
+        (id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn put(shards: &Shards, purse: &Purse, id: u32) -> Result<Option<u32>, PutError> {
+        let same = |of: u32| (of == id).then_some(of);
+        shards.put(0, (hash_of(id), id), hash_of, same, || true, purse)
+    }
+
+    #[test]
+    fn tables_are_charged_to_the_byte_while_they_grow_shrink_and_churn() {
+        let (shards, purse) = (Shards::new(2), Purse::default());
+        for id in 0..5000 {
+            assert_eq!(put(&shards, &purse, id), Ok(None));
+            assert_eq!(purse.held.get(), shards.bytes(0), "after {id}");
+        }
+        assert_eq!(put(&shards, &purse, 77), Ok(Some(77)));
+        for id in 0..4990_u32 {
+            let taken = shards.take(0, hash_of(id), |of| (of == id).then_some(of), || ());
+            assert_eq!(taken, Some(id));
+            assert_eq!(put(&shards, &purse, id + 10_000), Ok(None));
+            let taken =
+                shards.take(0, hash_of(id + 10_000), |of| (of == id + 10_000).then_some(of), || ());
+            assert_eq!(taken, Some(id + 10_000));
+            assert_eq!(purse.held.get(), shards.bytes(0));
+        }
+        shards.shrink(0, hash_of, &purse);
+        assert_eq!((purse.held.get(), shards.len(0)), (shards.bytes(0), 10));
+        assert!(shards.bytes(0) < 256);
+    }
+
+    #[test]
+    fn growth_that_is_refused_changes_nothing() {
+        let (shards, purse) = (Shards::new(2), Purse::default());
+        (0..3).for_each(|id| assert_eq!(put(&shards, &purse, id), Ok(None)));
+        purse.closed.set(true);
+        assert!(matches!(put(&shards, &purse, 3), Err(PutError::NoRoom(_))));
+        assert_eq!((shards.len(0), put(&shards, &purse, 2)), (3, Ok(Some(2))));
+        let look = |id: u32| shards.look(0, hash_of(id), |of| (of == id).then_some(of), || ());
+        assert_eq!((look(2), look(3)), (Some(2), None));
+    }
+}

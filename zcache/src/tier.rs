@@ -1,0 +1,346 @@
+//! The tier: index, policy and store together, and the order in which an entry enters and leaves them.
+//! ```text
+//! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
+//! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
+//!         -> hook -> freed
+//! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
+//!         then as above
+//! ```
+//! Why an id can be trusted:
+//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
+//!    the shard's lock succeed, and a reader never meets a stale one;
+//! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
+//!    victim's pin under the policy's lock succeeds;
+//! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
+//!    index's is comparing entries.
+//!
+//! Locks: a shard of the index, the policy, a bench's slot, the pool's own; no two at once, but that a
+//! shard or the policy may be held over a pin, or over a charge, which take none. The key's `Eq` runs
+//! under a shard's lock; all other user code under none.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use equivalent::Equivalent;
+use zpool::Handle;
+
+use crate::hook::{Hook, Removal};
+use crate::index::{Index, Tag, Version};
+use crate::policy::{Entries, Policy, Priority};
+use crate::record::Entry;
+use crate::stats::{Cause, Counters};
+use crate::store::{Memory, Millis, Store};
+use crate::sync::{
+    AtomicU32, AtomicUsize, Charge, Mutex, Ordering, Plant, PutError, pause, planted,
+};
+
+pub(crate) struct Tier<K> {
+    pub(crate) store: Store<K>,
+    pub(crate) index: Index,
+    pub(crate) policy: Mutex<Box<dyn Policy>>,
+    /// The policy's highest mark.
+    pub(crate) most: u8,
+    pub(crate) counters: Counters,
+    pub(crate) hook: Option<Hook<K>>,
+    pub(crate) born: Instant,
+    pub(crate) capacity: AtomicUsize,
+    /// Which cache this is.
+    pub(crate) number: u64,
+    /// Whether any entry was ever given a time to go at.
+    pub(crate) ageing: AtomicU32,
+    /// The id at which the search for expired entries goes on.
+    pub(crate) sweep: AtomicU32,
+}
+
+/// What the policy sees of entries.
+#[derive(Debug)]
+pub(crate) struct View<'t, K>(pub(crate) &'t Memory<K>);
+
+impl<K: Send + Sync> Entries for View<'_, K> {
+    fn mark(&self, id: u32) -> Option<u8> {
+        let state = self.0.pin_id(id).ok()?.record().state();
+        (state.published() || planted(Plant::UnpublishedGoes)).then(|| state.mark())
+    }
+
+    fn set_mark(&self, id: u32, mark: u8) {
+        if let Ok(entry) = self.0.pin_id(id) {
+            entry.record().set_mark(mark);
+        }
+    }
+
+    fn tag(&self, id: u32) -> u32 {
+        self.0.pin_id(id).map_or(0, |entry| entry.record().tag)
+    }
+}
+
+/// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the old
+/// entry of its key with it unless it came under a condition.
+pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
+    tier: &'t Tier<K>,
+    handle: Option<Handle>,
+    id: u32,
+    tag: Tag,
+    conditional: bool,
+}
+
+/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
+/// this instant can be in the way, and each of them is there for one decoding.
+pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
+    loop {
+        match pool.pin_id(id) {
+            Ok(entry) => return entry,
+            Err(zpool::MapError::TooManyMaps) => pause(),
+            Err(error) => panic!("entry {id} is in the index and not in the pool: {error}"),
+        }
+    }
+}
+
+/// `pin_live`, where the entry's key is `key`.
+#[inline]
+fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
+    pool: &'p Memory<K>,
+    id: u32,
+    tag: Tag,
+    key: &Q,
+) -> Option<Entry<'p, K>> {
+    let entry = pin_live(pool, id);
+    let record = entry.record();
+    (record.tag == tag && key.equivalent(&record.key)).then_some(entry)
+}
+
+impl<K: Send + Sync> Tier<K> {
+    /// Milliseconds since the cache was made.
+    #[inline]
+    pub(crate) fn now(&self) -> Millis {
+        // Without expiries the clock is not asked.
+        if self.ageing.load(Ordering::Relaxed) == 0 { 0 } else { self.clock() }
+    }
+
+    pub(crate) fn clock(&self) -> Millis {
+        Millis::try_from(self.born.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// The entry of `key`, pinned.
+    #[inline]
+    pub(crate) fn find<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Option<Entry<'_, K>> {
+        self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// The entry of `key`, pinned, or how the key stands.
+    pub(crate) fn find_or_version<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Result<Entry<'_, K>, Version> {
+        self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// Makes room in the policy's tables for every id there is.
+    ///
+    /// # Errors
+    /// So many bytes are refused.
+    pub(crate) fn stretch_policy(&self, id: u32) -> Result<(), usize> {
+        let mut policy = self.policy.lock();
+        let growth = policy.growth(id);
+        if growth == 0 {
+            return Ok(());
+        }
+        if !self.store.pool.charge(growth) {
+            return Err(growth);
+        }
+        policy.grow(id).map_err(|_| {
+            self.store.pool.release(growth);
+            growth
+        })
+    }
+
+    /// Takes the entry of `key` off the index. A removal by the owner tells leases and loads.
+    pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Option<Entry<'_, K>> {
+        self.index.take(tag, |id| pin_equal(&self.store.pool, id, tag, key), true)
+    }
+
+    /// Takes this very entry off the index, if it is still there, and ends it. Leases are told where it
+    /// is its owner that wants it gone.
+    pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
+        let (tag, id) = (entry.record().tag, entry.id());
+        let taken = self.index.take(tag, |of| (of == id).then_some(()), by_owner);
+        if taken.is_some() || planted(Plant::LoserFrees) {
+            self.policy_forgets(id);
+            self.bury(entry, cause);
+        }
+        taken.is_some()
+    }
+
+    /// The same for an entry that the caller keeps a hold of.
+    pub(crate) fn withdraw_again(&self, entry: &Entry<'_, K>, cause: Cause) {
+        // Freed already: somebody else has ended it. Otherwise the id is this entry's while it is held.
+        if let Ok(again) = self.store.pool.pin(entry.handle()) {
+            self.withdraw(again, cause, false);
+        }
+    }
+
+    /// An entry that this caller took off the index and that the policy has forgotten.
+    pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>) -> Gone<'t, K> {
+        Gone { tier: self, entry: Some(entry) }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn policy_forgets(&self, id: u32) {
+        if !planted(Plant::FreedQueued) {
+            self.policy.lock().remove(id);
+        }
+    }
+
+    /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells the
+    /// hook, and frees it. The last reader gives its memory back.
+    pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
+        self.counters.left(entry.record().state(), entry.len(), cause);
+        // The pin goes before the object is freed, so that it ends here and not by a reader's way.
+        let _free = Free(&self.store.pool, entry.handle());
+        let entry = entry;
+        let Some(hook) = &self.hook else { return };
+        let tell = || hook(&Removal::new(&entry, &self.store, cause));
+        if std::thread::panicking() {
+            // A second panic would end the process: this hook's is swallowed.
+            let _ = catch_unwind(AssertUnwindSafe(tell));
+        } else {
+            tell();
+        }
+    }
+
+    /// Ends the entry of `key`, if there is one.
+    pub(crate) fn end<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q, cause: Cause) -> bool {
+        let Some(entry) = self.unlink(tag, key) else { return false };
+        self.policy_forgets(entry.id());
+        self.bury(entry, cause);
+        true
+    }
+
+    /// The published entry `id`, pinned, if there is one.
+    pub(crate) fn entry(&self, id: u32) -> Option<Entry<'_, K>> {
+        let entry = self.store.pool.pin_id(id).ok()?;
+        entry.record().state().published().then_some(entry)
+    }
+
+    /// All ids that entries have now or may have had.
+    pub(crate) fn ids(&self) -> std::ops::Range<u32> {
+        0..self.store.pool.ids()
+    }
+
+    /// The tag of a live entry: for the index, when it shrinks.
+    pub(crate) fn tag_of(&self, id: u32) -> Tag {
+        pin_live(&self.store.pool, id).record().tag
+    }
+}
+
+impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
+    /// The object `handle`, known to nobody else.
+    pub(crate) fn new(tier: &'t Tier<K>, handle: Handle, tag: Tag, conditional: bool) -> Self {
+        let id = tier.store.pool.id(handle).expect("a handle of this pool");
+        let entry = pin_live(&tier.store.pool, id);
+        tier.counters.entered(entry.record().state(), entry.len());
+        Self { tier, handle: Some(handle), id, tag, conditional }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Makes it known to the policy, whose tables have room for it.
+    pub(crate) fn queue(&self, priority: Priority) {
+        self.tier.policy.lock().insert(self.id, self.tag, priority);
+    }
+
+    /// Makes the index lead to it. What it replaces ends here.
+    ///
+    /// # Errors
+    /// See [`PutError`]; it may be tried again.
+    pub(crate) fn publish(&mut self, condition: Option<Version>) -> Result<(), PutError> {
+        let (tier, id, tag) = (self.tier, self.id, self.tag);
+        let pool = &tier.store.pool;
+        let new = pin_live(pool, id);
+        let same = |of| pin_equal(pool, of, tag, &new.record().key);
+        let old = tier.index.put((tag, id), condition, |of| tier.tag_of(of), same, pool)?;
+        self.handle = None;
+        new.record().publish();
+        if let Some(old) = old {
+            // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
+            tier.policy.lock().replace(old.id(), id);
+            drop(new);
+            tier.bury(old, Cause::Replaced);
+        }
+        Ok(())
+    }
+}
+
+impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle else { return };
+        let tier = self.tier;
+        // Freed at the end, also where a hook panics.
+        let _free = Free(&tier.store.pool, handle);
+        tier.policy_forgets(self.id);
+        let entry = pin_live(&tier.store.pool, self.id);
+        tier.counters.withdrawn(entry.record().state(), entry.len());
+        if !self.conditional {
+            tier.end(self.tag, &entry.record().key, Cause::Replaced);
+        }
+    }
+}
+
+/// An entry that is off the index and the policy, and has to be buried: as a removed one, if nothing
+/// else is said.
+pub(crate) struct Gone<'t, K: Send + Sync> {
+    tier: &'t Tier<K>,
+    entry: Option<Entry<'t, K>>,
+}
+
+impl<'t, K: Send + Sync> Gone<'t, K> {
+    pub(crate) fn entry(&self) -> &Entry<'t, K> {
+        self.entry.as_ref().expect("there until it is buried")
+    }
+
+    pub(crate) fn bury(mut self, cause: Cause) {
+        if let Some(entry) = self.entry.take() {
+            self.tier.bury(entry, cause);
+        }
+    }
+}
+
+impl<K: Send + Sync> Drop for Gone<'_, K> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            self.tier.bury(entry, Cause::Removed);
+        }
+    }
+}
+
+/// Frees an object that nobody else can, when it is dropped.
+struct Free<'p, K: Send + Sync>(&'p Memory<K>, Handle);
+
+impl<K: Send + Sync> Drop for Free<'_, K> {
+    fn drop(&mut self) {
+        let freed = self.0.free(self.1);
+        debug_assert!(freed.is_ok() || planted(Plant::LoserFrees), "an entry ends once");
+    }
+}
+
+impl<K> std::fmt::Debug for Tier<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tier")
+            .field("entries", &self.counters.entries())
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
