@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use zcache::codec::{self, Lz4};
+use zcache::codec::{self, Zstd};
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
 use zcache::{Cache, Cause, Config, Insert, InsertError, LoadError, ResizeError};
 use zpool::SourceKind;
@@ -85,8 +85,8 @@ impl CacheSetup {
     }
 }
 
-fn zstd() -> impl codec::Codec {
-    Lz4
+fn zstd() -> Zstd {
+    Zstd::level(1).expect("a level")
 }
 
 type OracleCache = Cache<Key>;

@@ -26,7 +26,24 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["lib"],
         ],
     ),
-    ("zcache", &[&["lib"]]),
+    (
+        "zcache",
+        &[
+            &["sync"],
+            &["codec", "error", "index", "policy"],
+            &["record"],
+            &["bench", "stats", "words"],
+            &["config", "store"],
+            &["hook"],
+            &["tier"],
+            &["evict"],
+            &["insert"],
+            &["flight"],
+            &["cache"],
+            &["load", "many"],
+            &["lib"],
+        ],
+    ),
 ];
 
 /// Modules with unsafe code; every other one is declared with `#[forbid(unsafe_code)]`.

@@ -12,14 +12,14 @@ use zpool::{Compaction, Pool, SourceKind};
 
 use crate::bench::Benches;
 use crate::config::Config;
-use crate::error::{BufferTooSmall, ConfigError, InsertError, ResizeError};
+use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE, ResizeError};
 use crate::evict::Lack;
 use crate::flight::Flights;
 use crate::hook::Removal;
 use crate::index::{Index, Tag, tag};
 use crate::insert::Terms;
 use crate::policy::Priority;
-use crate::record::{Entry, MAX_MARK, MAX_PAGE};
+use crate::record::{Entry, MAX_MARK};
 use crate::stats::{Cause, Counters, Stats, add};
 use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
 use crate::sync::{AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
@@ -63,7 +63,8 @@ use crate::tier::Tier;
 ///
 /// ```
 /// # use zcache::{Cache, Config};
-/// ///
+/// use std::sync::Arc;
+///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cache: Arc<Cache<u64>> = Arc::new(Cache::new(Config::new(8 << 20))?);

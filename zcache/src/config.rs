@@ -1,11 +1,11 @@
 //! What a cache is made of: plain data, validated once by [`Cache::new`](crate::Cache::new).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::codec::{Codec, Lz4};
 use crate::error::ConfigError;
 use crate::policy::{Policy, S3Fifo};
+use crate::sync::Arc;
 
 /// The settings of a [`Cache`](crate::Cache).
 ///

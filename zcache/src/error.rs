@@ -2,7 +2,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::Arc;
+
+use crate::sync::Arc;
+
+/// The largest `max_page`: 128 KiB.
+pub const MAX_PAGE: usize = 128 << 10;
 
 /// Why a [`Config`](crate::Config) makes no cache.
 #[derive(Debug)]
@@ -14,7 +18,7 @@ pub enum ConfigError {
         /// The smallest capacity that works with these settings, in bytes.
         least: usize,
     },
-    /// `max_page` of this many bytes: wanted is 1 to [`MAX_PAGE`](crate::MAX_PAGE).
+    /// `max_page` of this many bytes: wanted is 1 to [`MAX_PAGE`].
     MaxPage(usize),
     /// So many shards: wanted is a power of two from 2 to 65536.
     Shards(usize),
@@ -97,7 +101,7 @@ impl fmt::Display for ConfigError {
                 )
             }
             Self::MaxPage(bytes) => {
-                write!(f, "max_page of {bytes} bytes: wanted is 1 to {}", crate::MAX_PAGE)
+                write!(f, "max_page of {bytes} bytes: wanted is 1 to {MAX_PAGE}")
             }
             Self::Shards(amount) => {
                 write!(f, "{amount} shards: wanted is a power of two from 2 to 65536")

@@ -6,13 +6,12 @@
 //! and its page is not stored.
 
 use std::error::Error;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::error::LoadError;
 use crate::index::Tag;
-use crate::sync::{AtomicUsize, Gate, Mutex, Ordering, Plant, ThreadId, planted, thread_id};
+use crate::sync::{Arc, AtomicUsize, Gate, Mutex, Ordering, Plant, ThreadId, planted, thread_id};
 
 /// What a flight brings.
 pub(crate) type Landing = Result<Bytes, LoadError>;

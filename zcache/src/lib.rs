@@ -43,8 +43,7 @@ pub mod design {}
 
 pub use cache::{Cache, Insert};
 pub use config::Config;
-pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, ResizeError};
+pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use hook::Removal;
 pub use load::Lease;
-pub use record::MAX_PAGE;
 pub use stats::{Bytes, Cause, Gone, Rejected, Sampled, Stats};

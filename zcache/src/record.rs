@@ -7,11 +7,9 @@
 
 use zpool::Pinned;
 
+use crate::error::MAX_PAGE;
 use crate::index::Tag;
 use crate::sync::{AtomicU32, Ordering};
-
-/// The largest `max_page`: 128 KiB.
-pub const MAX_PAGE: usize = 128 << 10;
 
 /// A pinned entry.
 pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;

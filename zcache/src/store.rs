@@ -7,8 +7,6 @@
 //! What an object is compressed with and checked by can only change with its bytes, so all of it stands
 //! in the record or behind the payload, never in a second place.
 
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
@@ -16,6 +14,7 @@ use crate::bench::{Benches, Full, Lent};
 use crate::codec::{Codec, fill, looks_incompressible, same_filled};
 use crate::index::Tag;
 use crate::record::{Entry, Form, INLINE, Record};
+use crate::sync::Arc;
 use crate::sync::Charge;
 use crate::words::Words;
 
@@ -318,14 +317,14 @@ impl<K: Send + Sync> Store<K> {
             return decoded.map_err(|_| Trouble::Corrupt);
         }
         let mut bench = self.bench();
-        if let Some(decoded) = bench.context(len)?.decompress_prefix(payload, len, to) {
-            return decoded.map_err(|_| Trouble::Corrupt);
+        let page = bench.buffer(len)?;
+        if let Some(decoded) = self.codec.decode(payload, page) {
+            decoded.map_err(|_| Trouble::Corrupt)?;
+        } else {
+            let (context, page) = bench.both(len)?;
+            context.decompress(payload, page).map_err(|_| Trouble::Corrupt)?;
         }
-        let (context, page) = bench.both(len)?;
-        match self.codec.decode(payload, page) {
-            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt)?,
-            None => context.decompress(payload, page).map_err(|_| Trouble::Corrupt)?,
-        }
+        let page = bench.bytes(len);
         to.copy_from_slice(&page[..to.len()]);
         Ok(())
     }

@@ -1,18 +1,29 @@
 //! Codecs: what makes pages small.
+//!
+//! [`Lz4`] is the default, [`Zstd`] (feature `zstd`) compresses better and decodes four to eight times as
+//! long, [`None`] keeps pages as they are; implement [`Codec`] for your own. Beside them stands what the
+//! cache asks before it asks a codec: whether a page is [`same_filled`] or [`looks_incompressible`].
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+use crate::sync::Arc;
+
 mod fill;
 mod lz4;
+mod lz4_prefix;
 mod none;
 mod sample;
+#[cfg(feature = "zstd")]
+mod zstd;
 
 pub use fill::{fill, same_filled};
 pub use lz4::Lz4;
 pub use none::None;
 pub use sample::looks_incompressible;
+#[cfg(feature = "zstd")]
+pub use zstd::{Dictionary, Level, TrainError, Zstd};
 
 /// The payload does not decode to a page of that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,37 +31,95 @@ pub struct Corrupt;
 
 impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the payload does not decode to the page")
+        f.write_str("the payload does not decode to a page of that length")
     }
 }
 
 impl std::error::Error for Corrupt {}
 
-/// A codec.
+/// What compresses and decodes pages, for all threads of a cache; and for several caches, as an `Arc`.
+///
+/// The work is done by [`Context`]s, of which the cache keeps about one for each thread that can run.
+/// A codec must not call the cache that it works for.
+///
+/// ```
+/// use std::{borrow::Cow, io};
+/// use zcache::codec::{Codec, Context, Corrupt};
+///
+/// /// Stores pages whose second half repeats the first as that half.
+/// #[derive(Debug)]
+/// struct Halves;
+///
+/// impl Codec for Halves {
+///     fn name(&self) -> Cow<'static, str> {
+///         "halves".into()
+///     }
+///     fn context_bytes(&self, _max_page: usize) -> usize {
+///         0 // a unit struct, boxed, is no heap block
+///     }
+///     fn context(&self, _max_page: usize) -> io::Result<Box<dyn Context>> {
+///         Ok(Box::new(Halves))
+///     }
+/// }
+///
+/// impl Context for Halves {
+///     fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
+///         let (first, second) = page.split_at(page.len() / 2);
+///         let to = to.get_mut(..first.len()).filter(|_| first == second)?;
+///         to.copy_from_slice(first);
+///         Some(first.len())
+///     }
+///     fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
+///         let (first, second) = page.split_at_mut(page.len() / 2);
+///         if payload.len() != first.len() || payload.len() != second.len() {
+///             return Err(Corrupt); // never a panic, whatever the payload
+///         }
+///         first.copy_from_slice(payload);
+///         second.copy_from_slice(payload);
+///         Ok(())
+///     }
+/// }
+///
+/// use zcache::{Cache, Config};
+/// let cache = Cache::new(Config::new(4 << 20).codec(Halves))?;
+/// let page: Vec<u8> = (0..=255).cycle().take(512).collect();
+/// cache.insert(1, &page)?;
+/// assert_eq!(cache.get(&1).as_deref(), Some(&page[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Codec: fmt::Debug + Send + Sync {
-    /// Its name: `zstd:3`.
+    /// A short name with what settings there are: `zstd:3+dict`.
     fn name(&self) -> Cow<'static, str>;
-    /// Most bytes that one context holds, for pages of up to `max_page` bytes.
+
+    /// The most bytes that one context holds for pages of up to `max_page` bytes, each heap block at
+    /// [`zpool::source::heap_cost`]. The cache charges them before it makes one.
     fn context_bytes(&self, max_page: usize) -> usize;
-    /// Makes a context.
+
+    /// A context for pages of up to `max_page` bytes. It is used by one thread at a time, and for ever.
     ///
     /// # Errors
-    /// The library has none.
+    /// What the library reports; memory, in most cases.
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>>;
-    /// Bytes that all contexts share.
+
+    /// Bytes that all contexts share, such as a digested dictionary. Charged once a cache.
     fn shared_bytes(&self) -> usize {
         0
     }
-    /// Whether pages are kept as they are.
+
+    /// Whether pages are kept as they are; then no context is ever asked for.
     fn is_plain(&self) -> bool {
         false
     }
-    /// Decodes without a context.
+
+    /// As [`Context::decompress`], for codecs that need no context to decode: then a hit touches none.
+    /// `None`: this one needs it.
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
         let _ = (payload, page);
         Option::None
     }
-    /// Decodes the first bytes.
+
+    /// Decodes the first `prefix.len()` bytes of a page of `len` bytes, and no more than it has to.
+    /// `None`: the whole page has to be decoded.
     fn decode_prefix(
         &self,
         payload: &[u8],
@@ -62,23 +131,51 @@ pub trait Codec: fmt::Debug + Send + Sync {
     }
 }
 
-/// A context.
+/// What one compression or decoding at a time works with.
 pub trait Context: Send {
-    /// Compresses.
+    /// Compresses `page` into the start of `to` and returns the length. `None`: it does not fit there;
+    /// `to` is as long as a payload may be to be worth storing, less than the page.
     fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize>;
-    /// Decodes.
+
+    /// Decodes `payload` to the whole of `page`.
     ///
     /// # Errors
-    /// Corrupt.
+    /// [`Corrupt`]. Any payload may come, and `page` may be of any length: that is never a panic, nor
+    /// memory by a length that the payload claims. What is in `page` then is anything.
     fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt>;
-    /// Decodes the first bytes.
-    fn decompress_prefix(
-        &mut self,
+}
+
+impl<C: Codec + ?Sized> Codec for Arc<C> {
+    fn name(&self) -> Cow<'static, str> {
+        (**self).name()
+    }
+
+    fn context_bytes(&self, max_page: usize) -> usize {
+        (**self).context_bytes(max_page)
+    }
+
+    fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
+        (**self).context(max_page)
+    }
+
+    fn shared_bytes(&self) -> usize {
+        (**self).shared_bytes()
+    }
+
+    fn is_plain(&self) -> bool {
+        (**self).is_plain()
+    }
+
+    fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
+        (**self).decode(payload, page)
+    }
+
+    fn decode_prefix(
+        &self,
         payload: &[u8],
         len: usize,
         prefix: &mut [u8],
     ) -> Option<Result<(), Corrupt>> {
-        let _ = (payload, len, prefix);
-        Option::None
+        (**self).decode_prefix(payload, len, prefix)
     }
 }

@@ -23,6 +23,10 @@ pub(crate) use self::shards::Shards;
 
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::atomic::Ordering;
+// These decide nothing either.
+pub(crate) use std::sync::Arc;
+#[cfg(feature = "zstd")]
+pub(crate) use std::sync::OnceLock;
 
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
