@@ -181,15 +181,17 @@ impl World {
         let had = self.model.remove(&key).is_some();
         let gone = std::mem::take(&mut lock(&self.told).gone);
         let (own, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(k, ..)| *k == key);
-        // The old page went, as the victim of the new one or replaced by it; and then the new one,
-        // where its time was over at once and the hook looked it up.
-        let looked_up = own.len() > usize::from(had);
-        assert!(own.len() == usize::from(had) + usize::from(looked_up), "{key} went: {own:?}");
-        assert!(!looked_up || expired && own.last().is_some_and(|(_, c, _)| *c == Cause::Expired));
+        // The old page went, as the victim of the new one or replaced by it; and then the new one, where
+        // the hook looked it up and its time was over, or inserted something and took it as a victim.
+        let again = own.len() > usize::from(had);
+        assert!(own.len() == usize::from(had) + usize::from(again), "{key} went: {own:?}");
+        let cause = own.last().map(|(_, cause, _)| *cause);
+        let victim = cause == Some(Cause::Evicted) || expired && cause == Some(Cause::Expired);
+        assert!(!again || victim, "{key} went: {own:?}");
         lock(&self.told).gone = others;
         self.settle();
         match inserted {
-            Some(Ok(())) if looked_up => {}
+            Some(Ok(())) if again => {}
             Some(Ok(())) => {
                 self.model.insert(key, (page.to_vec(), expired));
             }
