@@ -139,6 +139,16 @@ impl PageFile {
 }
 
 impl PageFile {
+    /// The same bytes in longer pages, those at the end left out that make no whole one; `None` where
+    /// a page has more bytes already or does not divide `bytes`.
+    #[must_use]
+    pub fn join(&self, bytes: usize) -> Option<Self> {
+        let whole = bytes >= self.page_size && bytes % self.page_size == 0;
+        let len = self.bytes.len() / bytes.max(1) * bytes;
+        let name = self.name.clone();
+        (whole && len > 0).then(|| Self { page_size: bytes, name, bytes: self.bytes[..len].into() })
+    }
+
     /// What a compressed page cache would store: each page as an LZ4 block, or as it is where that is
     /// no shorter.
     pub fn lz4(&self) -> impl ExactSizeIterator<Item = Vec<u8>> {
