@@ -176,7 +176,9 @@ impl<T: Send + Sync> Pool<T> {
     /// See [`MapError`]; [`MapError::Stale`] when no live object has it.
     #[inline]
     pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
-        let pin = self.arena.table.pin_index(id).map_err(|refusal| self.refused(refusal))?;
+        let zspages = &self.arena.zspages;
+        let pin = self.arena.table.pin_index(id, |location| zspages.prefetch(location));
+        let pin = pin.map_err(|refusal| self.refused(refusal))?;
         Ok(Pinned::new(&self.arena, self.arena.zspages.map(pin)))
     }
 
