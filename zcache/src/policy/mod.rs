@@ -1,1 +1,124 @@
 //! Eviction policies: who goes.
+//! ```text
+//! Sieve     a queue and a hand: what is asked for stays where it is       8.03 bytes an entry
+//! Lru       a queue and second chances (CLOCK); exact when told of hits   8.03
+//! ```
+//! A policy speaks entry ids and sees no keys, values or handles. Inserts and removals tell it under one
+//! short lock; hits do not: they set a mark in the entry, and the policy reads marks through [`Entries`]
+//! when it has to name a victim. So a hit writes nothing shared when the mark is set already, and a
+//! policy is plain single-threaded code.
+//!
+//! Bytes: tables grow with the ids, in chunks, and every chunk is asked for before it is taken
+//! ([`Policy::growth`], then [`Policy::grow`]). Nothing else in a policy allocates, ghosts included, so
+//! that an eviction at the cap never needs room first.
+
+mod chunks;
+mod links;
+mod lru;
+mod search;
+mod sieve;
+
+use std::collections::TryReserveError;
+
+pub use lru::Lru;
+pub use sieve::Sieve;
+
+/// Ids are below this, 2^30.
+pub const MAX_ENTRIES: u32 = 1 << 30;
+
+/// Standing that an entry is inserted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Priority {
+    /// Goes first, unless it is asked for meanwhile: pages of a scan, pages read ahead.
+    Low,
+    /// Has to prove itself.
+    #[default]
+    Normal,
+    /// Treated as one that has proved itself already, by policies that tell these apart.
+    High,
+}
+
+/// What a policy asks about entries while it looks for a victim.
+pub trait Entries {
+    /// Hits since the policy last set the mark, at most [`Policy::max_mark`]. `None`: the entry may not
+    /// go now, as one that is not published yet.
+    fn mark(&self, id: u32) -> Option<u8>;
+
+    /// Sets the mark, for hits to count on from there. A hit that comes between [`mark`](Self::mark)
+    /// and this may be lost.
+    fn set_mark(&self, id: u32, mark: u8);
+
+    /// The hash of the entry's key, all 32 bits well mixed: what its ghost is known by.
+    fn tag(&self, id: u32) -> u32;
+}
+
+/// Decides who goes.
+///
+/// Ids are below [`MAX_ENTRIES`]; the caller hands out low ones first and uses them again, since tables
+/// are as long as the highest id. An id is free for another entry once the policy has named it as a
+/// victim or was told to remove it. [`Lru`] has an example of the whole round.
+pub trait Policy: std::fmt::Debug + Send {
+    /// What the policy is called in statistics.
+    fn name(&self) -> &'static str;
+
+    /// The mark that hits stop counting at, 1 or more: further hits need not write.
+    fn max_mark(&self) -> u8;
+
+    /// Bytes that must be charged before [`grow`](Self::grow) makes room for `id`; 0 if it has room.
+    fn growth(&self, id: u32) -> usize;
+
+    /// Makes that room; [`bytes`](Self::bytes) rises by just what [`growth`](Self::growth) said.
+    ///
+    /// # Errors
+    /// The allocator failed, and nothing changed.
+    ///
+    /// # Panics
+    /// `id` is [`MAX_ENTRIES`] or more.
+    fn grow(&mut self, id: u32) -> Result<(), TryReserveError>;
+
+    /// `id` enters. `tag` is what [`Entries::tag`] says of it.
+    ///
+    /// # Panics
+    /// `id` is in the policy already, or has no room.
+    fn insert(&mut self, id: u32, tag: u32, priority: Priority);
+
+    /// `id` goes, wherever it is; `false` if it is not in the policy. Takes constant time, leaves no
+    /// ghost.
+    fn remove(&mut self, id: u32) -> bool;
+
+    /// `new`, already inserted, takes the place and standing of `old`, which goes: a key got a new value.
+    /// Where `old` is not in the policy `new` stays where it is, and where `new` is not, `old` goes.
+    fn replace(&mut self, old: u32, new: u32);
+
+    /// A hit on `id`, for drivers that can afford to tell of each one at once; the cache does not.
+    fn touch(&mut self, id: u32) {
+        let _ = id;
+    }
+
+    /// Names a victim and forgets it; a ghost may remain. Looks at `effort` entries at most, then takes
+    /// one of those that it spared regardless of its mark. Entries whose mark is `None` never go, and
+    /// keep their places: the answer is `None` if `effort` entries showed no other, or there is none.
+    fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32>;
+
+    /// Whether `id` is in the policy.
+    fn contains(&self, id: u32) -> bool;
+
+    /// Entries in the policy.
+    fn len(&self) -> usize;
+
+    /// Whether no entry is in the policy.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all growth.
+    /// They stay until the policy is dropped.
+    fn bytes(&self) -> usize;
+
+    /// Asserts the policy's invariants; visits every entry.
+    ///
+    /// # Panics
+    /// One does not hold.
+    fn check(&self);
+}
