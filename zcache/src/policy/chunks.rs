@@ -64,6 +64,11 @@ impl<T: Default, const N: usize> Chunks<T, N> {
         chunks.flat_map(|chunk| chunk.iter())
     }
 
+    /// Chunks in the table.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks
+    }
+
     /// Bytes of heap held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -152,7 +157,7 @@ mod tests {
             assert_eq!((table.growth(number), table.get(number * 4)), (0, Some(&0)));
             *table.get_mut(number * 4 + 3).expect("there") = number as u64;
         }
-        assert_eq!((table.get(163), table.get(164), table.chunks), (Some(&40), None, 5));
+        assert_eq!((table.get(163), table.get(164), table.chunks()), (Some(&40), None, 5));
         assert_eq!(table.values().sum::<u64>(), 3 + 40 + 1 + 16);
     }
 }

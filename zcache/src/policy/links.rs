@@ -76,6 +76,10 @@ impl<const LISTS: usize> Links<LISTS> {
         self.nodes.bytes()
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.nodes.chunks()
+    }
+
     /// The list that `id` is on.
     pub(super) fn list(&self, id: u32) -> Option<usize> {
         self.nodes.get(id as usize)?.list()

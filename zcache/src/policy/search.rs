@@ -33,6 +33,10 @@ impl<'a> Search<'a> {
         self.spared.get_or_insert(id);
     }
 
+    pub(super) fn tag(&self, id: u32) -> u32 {
+        self.entries.tag(id)
+    }
+
     /// CLOCK: from the tail of `list` on, entries with a mark go back to the head, for the price of one
     /// of it. Takes the first one without off the list and names it; `None` where the effort ran out
     /// or no entry may go. Entries that may not go are passed and stay where they are.
