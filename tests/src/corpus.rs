@@ -193,7 +193,7 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, PagesError> {
     if paths.is_empty() { Err(PagesError::NoFiles(path.into())) } else { Ok(paths) }
 }
 
-fn file_name(path: &Path) -> String {
+pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -210,7 +210,8 @@ fn named_size(name: &str) -> Option<usize> {
     size.strip_suffix('k')?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
+/// The bytes of a file, unpacked where its name ends in `.zst`.
+pub(crate) fn contents(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let mut bytes = Vec::new();
     if path.extension().is_some_and(|ending| ending == "zst") {

@@ -6,19 +6,22 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
-//! - [`corpus`] reads real pages.
+//! - [`corpus`] reads real pages, [`traces`] real access sequences;
+//! - [`naive`] are eviction policies as their papers have them.
 
 pub mod alloc;
 pub mod cache_ops;
 pub mod cache_oracle;
 pub mod corpus;
 pub mod faults;
+pub mod naive;
 pub mod ops;
 pub mod oracle;
 pub mod pattern;
 pub mod ram;
 pub mod records;
 pub mod setups;
+pub mod traces;
 
 /// The README's example runs.
 #[cfg(doctest)]

@@ -1,236 +1,294 @@
-//! Doubly linked lists over entry ids, all in one table of 8 bytes an id.
+//! Doubly linked lists over ids, several in one table of nodes: 8 bytes an id.
 //! ```text
-//! node = list 2 | towards the head 30      30 | towards the tail        list 0: on none
+//! node    | list + 1: 2 | newer: 30 | older: 32 |       list + 1 is 0: on no list
+//! list    head, entered last <- newer | older -> tail, goes first
 //! ```
-//! The table grows by chunks, so growing copies nothing and leaves no slack. Invariant: a node with list
-//! `l` is on list `l` once, and on no other.
+//! Invariants: an id is on one list at most, the one its node names; `a.older == b` if and only if
+//! `b.newer == a`, but that the head's `newer` and the tail's `older` are their own ids.
 
 use std::collections::TryReserveError;
+use std::fmt;
 
-use zpool::source::heap_cost;
+use super::MAX_ENTRIES;
+use super::chunks::{Chunks, Made};
 
-/// Nodes of a chunk.
-const CHUNK: usize = 1024;
-/// No neighbour.
-const END: u32 = (1 << 30) - 1;
-const CHUNK_BYTES: usize = heap_cost(CHUNK * size_of::<Node>());
+/// Nodes in a chunk: 8 KiB.
+pub(super) const CHUNK: usize = 1024;
+const LIST_AT: u32 = 30;
+const ID: u32 = MAX_ENTRIES - 1;
 
-/// Two links and the number of a list.
-#[derive(Debug, Clone, Copy)]
-struct Node {
-    /// The list's number in the two highest bits.
-    up: u32,
-    down: u32,
+/// The links of an id.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Node {
+    list_and_newer: u32,
+    older: u32,
 }
 
-const FREE: Node = Node { up: END, down: END };
-
-/// The table that all lists of a policy share.
-#[derive(Debug, Default)]
-pub(super) struct Links {
-    chunks: Vec<Box<[Node]>>,
+impl Node {
+    fn list(self) -> Option<usize> {
+        (self.list_and_newer >> LIST_AT).checked_sub(1).map(|list| list as usize)
+    }
 }
 
-/// One list; its number is 1 to 3 and different from that of the others.
-#[derive(Debug)]
-pub(super) struct List {
-    number: u32,
-    head: u32,
-    tail: u32,
+#[derive(Clone, Copy, Default)]
+struct List {
+    head: Option<u32>,
+    tail: Option<u32>,
     len: usize,
 }
 
-impl Links {
-    const fn spine(chunks: usize) -> usize {
-        heap_cost(chunks * size_of::<Box<[Node]>>())
+/// `LISTS` lists, 3 at the most, on one table of nodes. A list is named by its number.
+pub(super) struct Links<const LISTS: usize> {
+    nodes: Chunks<Node, CHUNK>,
+    lists: [List; LISTS],
+}
+
+impl<const LISTS: usize> Links<LISTS> {
+    pub(super) fn new() -> Self {
+        const { assert!(LISTS <= 3, "two bits name a list") };
+        Self { nodes: Chunks::default(), lists: [List::default(); LISTS] }
     }
 
-    /// Bytes that [`grow`](Self::grow) would take.
+    /// Bytes that a node for `id` will cost; 0 if it is there.
     pub(super) fn growth(&self, id: u32) -> usize {
-        let wanted = id as usize / CHUNK + 1;
-        let more = wanted.saturating_sub(self.chunks.len());
-        if more == 0 {
-            return 0;
-        }
-        let spine = Self::spine(self.spine_for(wanted)) - Self::spine(self.chunks.capacity());
-        more * CHUNK_BYTES + spine
+        self.nodes.growth(id as usize / CHUNK)
     }
 
-    /// The spine doubles; its former half is given back after the new one is taken, which is not worth
-    /// charging: 16 bytes for 8 KiB of nodes.
-    fn spine_for(&self, chunks: usize) -> usize {
-        if chunks <= self.chunks.capacity() {
-            self.chunks.capacity()
-        } else {
-            chunks.next_power_of_two().max(4)
-        }
-    }
-
+    /// Makes a node for `id`, unless it is there.
     pub(super) fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
-        assert!(id < END, "ids are below 2^30 - 1");
-        let wanted = id as usize / CHUNK + 1;
-        let spine = self.spine_for(wanted);
-        self.chunks.try_reserve_exact(spine - self.chunks.len())?;
-        while self.chunks.len() < wanted {
-            let mut chunk = Vec::new();
-            chunk.try_reserve_exact(CHUNK)?;
-            chunk.resize(CHUNK, FREE);
-            self.chunks.push(chunk.into_boxed_slice());
+        if self.growth(id) > 0 {
+            let made = self.make(id)?;
+            self.install(id, made);
         }
         Ok(())
     }
 
+    /// The first half of growing, for those that have more to allocate before anything changes.
+    pub(super) fn make(&self, id: u32) -> Result<Made<Node, CHUNK>, TryReserveError> {
+        self.nodes.make(id as usize / CHUNK)
+    }
+
+    pub(super) fn install(&mut self, id: u32, made: Made<Node, CHUNK>) {
+        self.nodes.install(id as usize / CHUNK, made);
+    }
+
     pub(super) fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK_BYTES + Self::spine(self.chunks.capacity())
+        self.nodes.bytes()
     }
 
+    pub(super) fn chunks(&self) -> usize {
+        self.nodes.chunks()
+    }
+
+    /// The list that `id` is on.
+    pub(super) fn list(&self, id: u32) -> Option<usize> {
+        self.nodes.get(id as usize)?.list()
+    }
+
+    /// Ids on `list`.
+    pub(super) fn len(&self, list: usize) -> usize {
+        self.lists[list].len
+    }
+
+    /// Ids on all lists.
+    pub(super) fn total(&self) -> usize {
+        self.lists.iter().map(|list| list.len).sum()
+    }
+
+    pub(super) fn head(&self, list: usize) -> Option<u32> {
+        self.lists[list].head
+    }
+
+    pub(super) fn tail(&self, list: usize) -> Option<u32> {
+        self.lists[list].tail
+    }
+
+    /// The id that entered the list of `id` just after it: the next one towards the head.
+    pub(super) fn newer(&self, id: u32) -> Option<u32> {
+        let newer = self.node(id).list_and_newer & ID;
+        (newer != id).then_some(newer)
+    }
+
+    /// The next one towards the tail.
+    pub(super) fn older(&self, id: u32) -> Option<u32> {
+        let older = self.node(id).older;
+        (older != id).then_some(older)
+    }
+
+    /// `id`, which is on no list, becomes the head of `list`.
+    pub(super) fn push_head(&mut self, list: usize, id: u32) {
+        self.link(list, id, None, self.head(list));
+    }
+
+    /// `id`, which is on no list, becomes the tail of `list`.
+    pub(super) fn push_tail(&mut self, list: usize, id: u32) {
+        self.link(list, id, self.tail(list), None);
+    }
+
+    /// `id`, which is on no list, goes in beside `at`, on the side of the tail.
+    pub(super) fn insert_older(&mut self, at: u32, id: u32) {
+        let list = self.list(at).expect("beside an id on a list");
+        self.link(list, id, Some(at), self.older(at));
+    }
+
+    /// `id`, which is on a list, becomes the head of `list`.
+    pub(super) fn move_to_head(&mut self, list: usize, id: u32) {
+        self.remove(id);
+        self.push_head(list, id);
+    }
+
+    /// Takes `id` off its list, and says whether it was on one.
+    pub(super) fn remove(&mut self, id: u32) -> bool {
+        let Some(list) = self.list(id) else { return false };
+        let (newer, older) = (self.newer(id), self.older(id));
+        self.join(list, newer, older);
+        self.lists[list].len -= 1;
+        *self.node_mut(id) = Node::default();
+        true
+    }
+
+    /// `new` takes the place of `old`, which is on no list then. If `old` is on none already, `new` stays
+    /// where it is, and if `new` is on none, `old` goes.
+    pub(super) fn replace(&mut self, old: u32, new: u32) {
+        let Some(list) = self.list(old) else { return };
+        if old == new {
+            return;
+        }
+        let enters = self.remove(new);
+        let (newer, older) = (self.newer(old), self.older(old));
+        self.remove(old);
+        if enters {
+            self.link(list, new, newer, older);
+        }
+    }
+
+    /// Puts `id` between two neighbours on `list`.
+    fn link(&mut self, list: usize, id: u32, newer: Option<u32>, older: Option<u32>) {
+        assert!(self.node(id).list().is_none(), "entry {id} is in the policy already");
+        self.join(list, newer, Some(id));
+        self.join(list, Some(id), older);
+        self.node_mut(id).list_and_newer |= (list as u32 + 1) << LIST_AT;
+        self.lists[list].len += 1;
+    }
+
+    /// Makes two ids neighbours, or one of them an end of `list`.
+    fn join(&mut self, list: usize, newer: Option<u32>, older: Option<u32>) {
+        match newer {
+            Some(id) => self.node_mut(id).older = older.unwrap_or(id),
+            None => self.lists[list].head = older,
+        }
+        match older {
+            Some(id) => {
+                let node = self.node_mut(id);
+                node.list_and_newer = node.list_and_newer & !ID | newer.unwrap_or(id);
+            }
+            None => self.lists[list].tail = newer,
+        }
+    }
+
+    #[inline]
     fn node(&self, id: u32) -> Node {
-        let chunk = self.chunks.get(id as usize / CHUNK);
-        chunk.map_or(FREE, |chunk| chunk[id as usize % CHUNK])
+        *self.nodes.get(id as usize).expect("`grow` made room for the id")
     }
 
+    #[inline]
     fn node_mut(&mut self, id: u32) -> &mut Node {
-        &mut self.chunks[id as usize / CHUNK][id as usize % CHUNK]
+        self.nodes.get_mut(id as usize).expect("`grow` made room for the id")
     }
 
-    /// The number of the list that `id` is on; 0: none.
-    pub(super) fn list_of(&self, id: u32) -> u32 {
-        self.node(id).up >> 30
+    /// The ids on `list` from the tail to the head, in the order in which they would go.
+    pub(super) fn ids(&self, list: usize) -> impl Iterator<Item = u32> {
+        std::iter::successors(self.tail(list), |id| self.newer(*id))
     }
 
-    /// The neighbour towards the head.
-    pub(super) fn up(&self, id: u32) -> Option<u32> {
-        let up = self.node(id).up & END;
-        (up != END).then_some(up)
-    }
-
-    fn set_up(&mut self, id: u32, up: u32) {
-        let node = self.node_mut(id);
-        node.up = node.up & !END | up;
+    /// Asserts what the header says.
+    pub(super) fn check(&self) {
+        for (list, List { head, tail, len }) in self.lists.iter().enumerate() {
+            let (mut last, mut count) = (None, 0);
+            for id in self.ids(list) {
+                assert_eq!((self.list(id), self.older(id)), (Some(list), last), "links of {id}");
+                (last, count) = (Some(id), count + 1);
+                assert!(count <= *len, "list {list} runs in a circle or is longer than {len}");
+            }
+            assert_eq!((last, count), (*head, *len), "list {list}");
+            assert_eq!(head.is_none(), tail.is_none(), "list {list}");
+        }
+        let placed = self.nodes.values().filter(|node| node.list().is_some()).count();
+        assert_eq!(placed, self.total(), "each id that names a list is on it");
     }
 }
 
-impl List {
-    pub(super) fn new(number: u32) -> Self {
-        debug_assert!((1..=3).contains(&number));
-        Self { number, head: END, tail: END, len: 0 }
-    }
-
-    pub(super) fn number(&self) -> u32 {
-        self.number
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The entry at the eviction end.
-    pub(super) fn tail(&self) -> Option<u32> {
-        (self.tail != END).then_some(self.tail)
-    }
-
-    pub(super) fn push_head(&mut self, links: &mut Links, id: u32) {
-        self.push(links, id, END, self.head);
-    }
-
-    pub(super) fn push_tail(&mut self, links: &mut Links, id: u32) {
-        self.push(links, id, self.tail, END);
-    }
-
-    /// Puts `id` between two neighbours.
-    fn push(&mut self, links: &mut Links, id: u32, up: u32, down: u32) {
-        debug_assert_eq!(links.list_of(id), 0, "an id is on one list");
-        *links.node_mut(id) = Node { up: self.number << 30 | up, down };
-        self.join(links, up, id);
-        self.join(links, id, down);
-        self.len += 1;
-    }
-
-    /// Makes two ids neighbours; where one is none, the other is an end of the list.
-    fn join(&mut self, links: &mut Links, up: u32, down: u32) {
-        if up == END {
-            self.head = down;
-        } else {
-            links.node_mut(up).down = down;
-        }
-        if down == END {
-            self.tail = up;
-        } else {
-            links.set_up(down, up);
-        }
-    }
-
-    /// Takes `id`, which is on this list, out.
-    pub(super) fn remove(&mut self, links: &mut Links, id: u32) {
-        let Node { up, down } = links.node(id);
-        debug_assert_eq!(up >> 30, self.number, "an id is taken off its own list");
-        self.join(links, up & END, down);
-        *links.node_mut(id) = FREE;
-        self.len -= 1;
-    }
-
-    /// `new`, which is on no list, takes the place of `old`, which is on this one.
-    pub(super) fn swap(&mut self, links: &mut Links, old: u32, new: u32) {
-        let Node { up, down } = links.node(old);
-        *links.node_mut(old) = FREE;
-        *links.node_mut(new) = Node { up, down };
-        self.join(links, up & END, new);
-        self.join(links, new, down);
-    }
-
-    /// Asserts that the list is whole.
-    pub(super) fn check(&self, links: &Links) {
-        let (mut up, mut at, mut len) = (END, self.head, 0);
-        while at != END {
-            let node = links.node(at);
-            assert_eq!((node.up >> 30, node.up & END), (self.number, up), "links go both ways");
-            (up, at, len) = (at, node.down, len + 1);
-            assert!(len <= self.len, "a list ends");
-        }
-        assert_eq!((len, self.tail), (self.len, up), "a list's length and end");
+impl<const LISTS: usize> fmt::Debug for Links<LISTS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lists.iter().map(|list| list.len)).finish()
     }
 }
 
-#[cfg(all(test, not(zcache_loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
-    fn ids(list: &List, links: &Links) -> Vec<u32> {
-        list.check(links);
-        std::iter::successors(list.tail(), |id| links.up(*id)).collect()
+    fn links(ids: std::ops::Range<u32>) -> Links<2> {
+        let mut links = Links::new();
+        for id in ids {
+            links.grow(id).expect("room");
+            links.push_head(0, id);
+        }
+        links.check();
+        links
+    }
+
+    fn order(links: &Links<2>) -> [Vec<u32>; 2] {
+        links.check();
+        [links.ids(0).collect(), links.ids(1).collect()]
     }
 
     #[test]
-    fn lists_keep_their_order_and_share_a_table() {
-        let mut links = Links::default();
-        let (mut one, mut two) = (List::new(1), List::new(2));
-        let charged = links.growth(5000);
-        links.grow(5000).expect("memory");
-        assert_eq!((links.growth(5119), links.bytes()), (0, charged));
-        for id in [1, 2, 3] {
-            one.push_head(&mut links, id);
-        }
-        two.push_head(&mut links, 5000);
-        one.push_tail(&mut links, 9);
-        assert_eq!(ids(&one, &links), [9, 1, 2, 3]);
-        one.remove(&mut links, 2);
-        one.swap(&mut links, 9, 7);
-        assert_eq!((ids(&one, &links), ids(&two, &links)), (vec![7, 1, 3], vec![5000]));
-        assert_eq!([2, 9, 7, 5000, 100_000].map(|id| links.list_of(id)), [0, 0, 1, 2, 0]);
-        for id in [3, 7, 1] {
-            one.remove(&mut links, id);
-        }
-        assert_eq!((ids(&one, &links), one.len()), (vec![], 0));
+    fn ids_go_where_they_are_put() {
+        let mut links = links(0..4);
+        links.move_to_head(1, 2);
+        links.move_to_head(0, 0);
+        assert_eq!(order(&links), [vec![1, 3, 0], vec![2]]);
+        assert!(links.remove(3) && !links.remove(3) && !links.remove(1 << 20));
+        links.push_tail(1, 3);
+        assert_eq!(order(&links), [vec![1, 0], vec![3, 2]]);
+        assert!(links.remove(1));
+        links.insert_older(2, 1);
+        assert_eq!(order(&links), [vec![0], vec![3, 1, 2]]);
+        assert_eq!((links.len(0), links.total(), links.list(2)), (1, 4, Some(1)));
     }
 
     #[test]
-    fn growth_is_what_growing_takes() {
-        let mut links = Links::default();
-        for id in (0..40_000).step_by(700) {
-            let (before, growth) = (links.bytes(), links.growth(id));
-            links.grow(id).expect("memory");
-            assert_eq!(links.bytes(), before + growth);
+    fn replacing_takes_the_place_of_neighbours_too() {
+        let mut links = links(0..6);
+        links.replace(2, 3);
+        assert_eq!(order(&links)[0], [0, 1, 3, 4, 5]);
+        links.replace(4, 3);
+        assert_eq!(order(&links)[0], [0, 1, 3, 5]);
+        links.replace(0, 5);
+        assert_eq!(order(&links)[0], [5, 1, 3]);
+        links.replace(1, 1);
+        links.replace(0, 1); // 0 is gone: 1 stays
+        links.replace(3, 0); // and where 0 should enter, 3 goes
+        assert_eq!(order(&links)[0], [5, 1]);
+    }
+
+    #[test]
+    fn the_highest_id_has_a_node_like_any_other() {
+        let last = MAX_ENTRIES - 1;
+        let mut links = links(0..1);
+        links.grow(last).expect("room");
+        links.push_head(0, last);
+        assert_eq!(order(&links)[0], [0, last]);
+    }
+
+    #[test]
+    fn a_million_ids_take_eight_bytes_each_and_two_in_a_hundred_more() {
+        let mut links = Links::<1>::new();
+        for id in (0..1 << 20).step_by(CHUNK) {
+            links.grow(id).expect("room");
         }
-        assert!(links.bytes() <= 40 * (8192 + 32));
+        let each = links.bytes() as f64 / f64::from(1 << 20);
+        assert!((8.0..8.04).contains(&each), "{each}");
     }
 }

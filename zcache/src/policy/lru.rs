@@ -1,32 +1,65 @@
-//! LRU, as far as marks tell: CLOCK.
+//! LRU, as near as a cache comes whose hits write a mark only.
 
 use std::collections::TryReserveError;
 
-use super::links::{Links, List};
+use super::links::Links;
+use super::search::Search;
 use super::{Entries, Policy, Priority};
 
-/// Least recently used, approximated: entries stand in the order in which they came, and one that was hit
-/// since goes back to the start instead of out. That is CLOCK, the "second chance" of operating systems.
+/// Least recently used: one list, entries enter at its head and go at its tail.
 ///
-/// Told of each hit by [`touch`](Policy::touch) it is exact LRU; told of none, and without marks, FIFO. A
-/// [`Cache`](crate::Cache) sets marks: exact LRU would have each hit write to one list.
+/// What it is exactly depends on what it is told:
+/// - marks, as by the cache: CLOCK, an approximation. An entry at the tail that was hit since it was last
+///   there goes back to the head once, however often it was hit;
+/// - each hit, by [`touch`](Policy::touch): LRU itself;
+/// - neither: FIFO.
+///
+/// [`Priority::Low`] enters at the tail; `High` is as `Normal`.
+///
+/// ```
+/// use std::cell::Cell;
+/// use zcache::policy::{Entries, Lru, Policy, Priority};
+///
+/// struct Marks([Cell<u8>; 3]);
+///
+/// impl Entries for Marks {
+///     fn mark(&self, id: u32) -> Option<u8> {
+///         Some(self.0[id as usize].get())
+///     }
+///     fn set_mark(&self, id: u32, mark: u8) {
+///         self.0[id as usize].set(mark);
+///     }
+///     fn tag(&self, id: u32) -> u32 {
+///         id.wrapping_mul(0x9e37_79b9)
+///     }
+/// }
+///
+/// let (mut lru, marks) = (Lru::new(), Marks(Default::default()));
+/// for id in 0..3 {
+///     let _charge = lru.growth(id); // a budget is asked for this first
+///     lru.grow(id)?;
+///     lru.insert(id, marks.tag(id), Priority::Normal);
+/// }
+/// marks.set_mark(0, 1); // a hit
+/// assert_eq!(lru.evict(&marks, 100), Some(1));
+/// # Ok::<(), std::collections::TryReserveError>(())
+/// ```
 #[derive(Debug)]
 pub struct Lru {
-    links: Links,
-    list: List,
+    links: Links<1>,
+}
+
+impl Lru {
+    /// One without entries, which holds no memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { links: Links::new() }
+    }
 }
 
 impl Default for Lru {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Lru {
-    /// The policy, empty.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { links: Links::default(), list: List::new(1) }
     }
 }
 
@@ -49,52 +82,37 @@ impl Policy for Lru {
 
     fn insert(&mut self, id: u32, _tag: u32, priority: Priority) {
         match priority {
-            Priority::Low => self.list.push_tail(&mut self.links, id),
-            Priority::Normal | Priority::High => self.list.push_head(&mut self.links, id),
+            Priority::Low => self.links.push_tail(0, id),
+            Priority::Normal | Priority::High => self.links.push_head(0, id),
         }
     }
 
     fn remove(&mut self, id: u32) -> bool {
-        let known = self.contains(id);
-        if known {
-            self.list.remove(&mut self.links, id);
-        }
-        known
+        self.links.remove(id)
     }
 
     fn replace(&mut self, old: u32, new: u32) {
-        // A write is a use: the newcomer's place, at the head, is the better one.
-        if self.remove(old) {
-            self.touch(new);
-        }
+        self.links.replace(old, new);
     }
 
     fn touch(&mut self, id: u32) {
-        if self.remove(id) {
-            self.list.push_head(&mut self.links, id);
+        if self.links.remove(id) {
+            self.links.push_head(0, id);
         }
     }
 
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
-        for look in 1..=effort.min(2 * self.list.len() + 1) {
-            let id = self.list.tail()?;
-            self.list.remove(&mut self.links, id);
-            match entries.mark(id) {
-                Some(mark) if mark == 0 || look == effort => return Some(id),
-                Some(_) => entries.set_mark(id, 0),
-                None => {}
-            }
-            self.list.push_head(&mut self.links, id);
-        }
-        None
+        let mut search = Search::new(entries, effort);
+        let found = search.second_chance(&mut self.links, 0);
+        found.or_else(|| search.spared.inspect(|id| _ = self.links.remove(*id)))
     }
 
     fn contains(&self, id: u32) -> bool {
-        self.links.list_of(id) != 0
+        self.links.list(id).is_some()
     }
 
     fn len(&self) -> usize {
-        self.list.len()
+        self.links.total()
     }
 
     fn bytes(&self) -> usize {
@@ -102,6 +120,6 @@ impl Policy for Lru {
     }
 
     fn check(&self) {
-        self.list.check(&self.links);
+        self.links.check();
     }
 }

@@ -1,83 +1,108 @@
-//! Eviction policies: who goes when room is needed.
+//! Eviction policies: who goes.
+//! ```text
+//! S3Fifo    two queues and ghosts: what is asked for once goes early      8.0 + 4.7 bytes an entry
+//! Sieve     a queue and a hand: what is asked for stays where it is       8.0
+//! Lru       a queue and second chances (CLOCK); exact when told of hits   8.0
+//! ```
+//! A policy speaks entry ids and sees no keys, values or handles. Inserts and removals tell it under one
+//! short lock; hits do not: they set a mark in the entry, and the policy reads marks through [`Entries`]
+//! when it has to name a victim. So a hit writes nothing shared when the mark is set already, and a
+//! policy is plain single-threaded code.
 //!
-//! A policy speaks entry ids, numbers below 2^30, and sees no keys, values or handles. It is used under
-//! one short lock by those who insert and remove. Hits never call it: a hit sets a mark in the entry
-//! itself, and the policy reads marks, through [`Entries`], when it looks for a victim.
-//!
-//! All bytes a policy takes are charged by its user first: see [`Policy::growth`].
+//! Bytes: tables grow with the ids, in chunks, and every chunk is asked for before it is taken
+//! ([`Policy::growth`], then [`Policy::grow`]). Nothing else in a policy allocates, ghosts included, so
+//! that an eviction at the cap never needs room first.
 
+mod chunks;
 mod ghost;
 mod links;
 mod lru;
 mod s3fifo;
+mod search;
 mod sieve;
+
+use std::collections::TryReserveError;
 
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
 pub use sieve::Sieve;
 
-use std::collections::TryReserveError;
-use std::fmt;
+/// Ids are below this, 2^30.
+pub const MAX_ENTRIES: u32 = 1 << 30;
 
-/// The standing that an entry is inserted with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+/// Standing that an entry is inserted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Priority {
-    /// Likely not asked for again: among the first to go.
+    /// Goes first, unless it is asked for meanwhile: pages of a scan, pages read ahead.
     Low,
-    /// As any entry.
+    /// Has to prove itself.
     #[default]
     Normal,
-    /// Likely asked for again: where the policy has a place for entries that have proved it, there.
+    /// Treated as one that has proved itself already, by policies that tell these apart.
     High,
 }
 
 /// What a policy asks about entries while it looks for a victim.
 pub trait Entries {
-    /// Hits since the policy last set it, [`max_mark`](Policy::max_mark) at the most. `None`: the entry
-    /// may not go just now.
+    /// Hits since the policy last set the mark, at most [`Policy::max_mark`]. `None`: the entry may not
+    /// go now, as one that is not published yet.
     fn mark(&self, id: u32) -> Option<u8>;
 
-    /// Sets the mark.
+    /// Sets the mark, for hits to count on from there. A hit that comes between [`mark`](Self::mark)
+    /// and this may be lost.
     fn set_mark(&self, id: u32, mark: u8);
 
-    /// The hash of the entry's key, as it was inserted with.
+    /// The hash of the entry's key, all 32 bits well mixed: what its ghost is known by.
     fn tag(&self, id: u32) -> u32;
 }
 
-/// An eviction policy: an order of entry ids, and a rule for who is next.
-pub trait Policy: fmt::Debug + Send {
-    /// A short name: `s3-fifo`.
+/// Decides who goes.
+///
+/// Ids are below [`MAX_ENTRIES`]; the caller hands out low ones first and uses them again, since tables
+/// are as long as the highest id. An id is free for another entry once the policy has named it as a
+/// victim or was told to remove it. [`Lru`] has an example of the whole round.
+pub trait Policy: std::fmt::Debug + Send {
+    /// What the policy is called in statistics.
     fn name(&self) -> &'static str;
 
-    /// The highest mark that makes a difference, 1 to 3: hits beyond it write nothing.
+    /// The mark that hits stop counting at, 1 or more: further hits need not write.
     fn max_mark(&self) -> u8;
 
-    /// Bytes that [`grow`](Self::grow) would take; 0 if `id` may be inserted as it is.
+    /// Bytes that must be charged before [`grow`](Self::grow) makes room for `id`; 0 if it has room.
     fn growth(&self, id: u32) -> usize;
 
-    /// Makes room in the tables for `id`.
+    /// Makes that room; [`bytes`](Self::bytes) rises by just what [`growth`](Self::growth) said.
     ///
     /// # Errors
-    /// The allocator refused; nothing has changed.
+    /// The allocator failed, and nothing changed.
+    ///
+    /// # Panics
+    /// `id` is [`MAX_ENTRIES`] or more.
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError>;
 
-    /// `id` enters. It is not in the policy, and has room. `tag` is the hash of its key.
+    /// `id` enters. `tag` is what [`Entries::tag`] says of it.
+    ///
+    /// # Panics
+    /// `id` is in the policy already, or has no room.
     fn insert(&mut self, id: u32, tag: u32, priority: Priority);
 
-    /// `id` goes, wherever it is; `false` if it is not in the policy. Takes constant time.
+    /// `id` goes, wherever it is; `false` if it is not in the policy. Takes constant time, leaves no
+    /// ghost.
     fn remove(&mut self, id: u32) -> bool;
 
-    /// `new` takes the place of `old`, which goes: a key has a new value. Either may be gone already.
+    /// `new`, already inserted, takes the place and standing of `old`, which goes: a key got a new value.
+    /// Where `old` is not in the policy `new` stays where it is, and where `new` is not, `old` goes.
     fn replace(&mut self, old: u32, new: u32);
 
-    /// A hit, for those who can afford to tell of each one at once; [`Cache`](crate::Cache) does not.
+    /// A hit on `id`, for drivers that can afford to tell of each one at once; the cache does not.
     fn touch(&mut self, id: u32) {
         let _ = id;
     }
 
-    /// Names a victim and forgets it. Looks at `effort` entries at the most before it takes one whatever
-    /// its mark. `None`: there is no entry that may go, or none was found with that effort.
+    /// Names a victim and forgets it; a ghost may remain. Looks at `effort` entries at most, then takes
+    /// one of those that it spared regardless of its mark. Entries whose mark is `None` never go, and
+    /// keep their places: the answer is `None` if `effort` entries showed no other, or there is none.
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32>;
 
     /// Whether `id` is in the policy.
@@ -86,31 +111,18 @@ pub trait Policy: fmt::Debug + Send {
     /// Entries in the policy.
     fn len(&self) -> usize;
 
-    /// Whether there is none.
+    /// Whether no entry is in the policy.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Bytes of the tables, each block at [`zpool::source::heap_cost`].
+    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all growth.
+    /// They stay until the policy is dropped.
     fn bytes(&self) -> usize;
 
-    /// Bytes that [`grow_ghosts`](Self::grow_ghosts) would take, what it gives back in turn not counted;
-    /// 0 if it would do nothing. Ghosts are what a policy remembers of entries that went.
-    fn ghost_growth(&self) -> usize {
-        0
-    }
-
-    /// Adapts the room for ghosts to the number of entries. Without it the policy works with fewer.
-    ///
-    /// # Errors
-    /// The allocator refused; nothing has changed.
-    fn grow_ghosts(&mut self) -> Result<(), TryReserveError> {
-        Ok(())
-    }
-
-    /// Asserts the policy's invariants. For tests.
+    /// Asserts the policy's invariants; visits every entry.
     ///
     /// # Panics
-    /// One does not hold: a bug.
+    /// One does not hold.
     fn check(&self);
 }

@@ -1,90 +1,80 @@
-//! S3-FIFO.
+//! S3-FIFO: three static queues.
+//! ```text
+//!                     asked for twice ---------> head  main  tail -> mark left: back to the head, one less
+//! new -> head  small  tail                        ^                  none left: out
+//!                     else: out, a ghost remains  | asked for again while a ghost
+//! ```
+//! Most pages are asked for once; they pass through the tenth that is `small` and never reach `main`. The
+//! rules are those of the paper and of its authors' simulator, where they say more: an entry goes from
+//! `small` while that has its tenth of the entries or more, or `main` is empty; a search in `small` ends
+//! there; who moves to `main` starts again with no mark. There are as many ghosts as `main` is
+//! entitled to entries, and their room comes with that of the entries.
 
 use std::collections::TryReserveError;
 
 use super::ghost::Ghosts;
-use super::links::{Links, List};
+use super::links::Links;
+use super::search::Search;
 use super::{Entries, Policy, Priority};
 
-/// Hits that an entry of the small queue needs to stay.
-const PROVED: u8 = 2;
-/// The small queue holds one in this many entries.
-const SMALL: usize = 10;
+const SMALL: usize = 0;
+const MAIN: usize = 1;
+/// `small` is one in so many entries.
+const SHARE: usize = 10;
+/// Hits after insertion that bring an entry from `small` to `main`.
+const PROVEN: u8 = 2;
 
-/// S3-FIFO (Yang et al., SOSP 2023): newcomers pass a small queue, a tenth of all entries. Those hit twice on
-/// the way go on to the main queue, the others out, and leave a ghost; who comes back while its ghost
-/// is there starts in the main queue. In the main queue an entry that was hit goes round once more for
-/// each hit, up to three. Scans so pass through the tenth, and hits move nothing.
+/// S3-FIFO (Yang et al., SOSP 2023): scans pass through a small queue, what is asked for again stays.
+///
+/// [`Priority::High`] enters the main queue, [`Low`](Priority::Low) goes next from the small one.
+/// [`Lru`](super::Lru) has an example of how a policy is used.
 #[derive(Debug)]
 pub struct S3Fifo {
-    links: Links,
-    small: List,
-    main: List,
+    queues: Links<2>,
     ghosts: Ghosts,
+}
+
+impl S3Fifo {
+    /// One without entries, which holds no memory yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { queues: Links::new(), ghosts: Ghosts::new() }
+    }
+
+    /// Entries that `small` is entitled to.
+    fn share(&self) -> usize {
+        (self.queues.total() / SHARE).max(1)
+    }
+
+    fn search_small(&mut self, search: &mut Search<'_>) -> Option<u32> {
+        let mut at = self.queues.tail(SMALL);
+        while search.goes_on() {
+            let id = at?;
+            at = self.queues.newer(id);
+            match search.look(id) {
+                None => {}
+                Some(PROVEN..) => {
+                    self.queues.move_to_head(MAIN, id);
+                    search.spare(id, 0);
+                }
+                Some(_) => {
+                    self.ghosts.remember(search.tag(id), self.queues.total() - self.share());
+                    self.queues.remove(id);
+                    return Some(id);
+                }
+            }
+        }
+        None
+    }
+
+    fn search_main(&mut self, search: &mut Search<'_>) -> Option<u32> {
+        search.second_chance(&mut self.queues, MAIN)
+    }
 }
 
 impl Default for S3Fifo {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// What a look at one entry came to.
-enum Look {
-    Victim(u32),
-    /// The entry stays, wherever it is now.
-    Stays,
-    /// There is no entry to look at.
-    Nobody,
-}
-
-impl S3Fifo {
-    /// The policy, empty.
-    #[must_use]
-    pub fn new() -> Self {
-        Self {
-            links: Links::default(),
-            small: List::new(1),
-            main: List::new(2),
-            ghosts: Ghosts::default(),
-        }
-    }
-
-    /// The queue of the number `list_of` gives.
-    fn queue(&mut self, number: u32) -> &mut List {
-        if number == self.small.number() { &mut self.small } else { &mut self.main }
-    }
-
-    fn look_small(&mut self, entries: &dyn Entries, any: bool) -> Look {
-        let Some(id) = self.small.tail() else { return Look::Nobody };
-        self.small.remove(&mut self.links, id);
-        match entries.mark(id) {
-            Some(mark) if mark < PROVED || any => {
-                self.ghosts.insert(entries.tag(id));
-                Look::Victim(id)
-            }
-            Some(_) => {
-                entries.set_mark(id, 0);
-                self.main.push_head(&mut self.links, id);
-                Look::Stays
-            }
-            None => {
-                self.small.push_head(&mut self.links, id);
-                Look::Stays
-            }
-        }
-    }
-
-    fn look_main(&mut self, entries: &dyn Entries, any: bool) -> Look {
-        let Some(id) = self.main.tail() else { return Look::Nobody };
-        self.main.remove(&mut self.links, id);
-        match entries.mark(id) {
-            Some(mark) if mark == 0 || any => return Look::Victim(id),
-            Some(mark) => entries.set_mark(id, mark - 1),
-            None => {}
-        }
-        self.main.push_head(&mut self.links, id);
-        Look::Stays
     }
 }
 
@@ -98,84 +88,65 @@ impl Policy for S3Fifo {
     }
 
     fn growth(&self, id: u32) -> usize {
-        self.links.growth(id)
+        match self.queues.growth(id) {
+            0 => 0,
+            queues => queues + self.ghosts.growth(),
+        }
     }
 
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
-        self.links.grow(id)
+        if self.queues.growth(id) > 0 {
+            let (nodes, ghosts) = (self.queues.make(id)?, self.ghosts.make()?);
+            self.queues.install(id, nodes);
+            self.ghosts.install(ghosts);
+        }
+        Ok(())
     }
 
     fn insert(&mut self, id: u32, tag: u32, priority: Priority) {
-        let came_back = self.ghosts.take(tag);
+        let returns = self.ghosts.take(tag);
         match priority {
-            Priority::High => self.main.push_head(&mut self.links, id),
-            _ if came_back => self.main.push_head(&mut self.links, id),
-            Priority::Low => self.small.push_tail(&mut self.links, id),
-            Priority::Normal => self.small.push_head(&mut self.links, id),
+            Priority::Low => self.queues.push_tail(SMALL, id),
+            Priority::Normal if !returns => self.queues.push_head(SMALL, id),
+            Priority::Normal | Priority::High => self.queues.push_head(MAIN, id),
         }
     }
 
     fn remove(&mut self, id: u32) -> bool {
-        let number = self.links.list_of(id);
-        if number == self.small.number() {
-            self.small.remove(&mut self.links, id);
-        } else if number == self.main.number() {
-            self.main.remove(&mut self.links, id);
-        }
-        number != 0
+        self.queues.remove(id)
     }
 
     fn replace(&mut self, old: u32, new: u32) {
-        let number = self.links.list_of(old);
-        if number != 0 && self.remove(new) {
-            let mut links = std::mem::take(&mut self.links);
-            self.queue(number).swap(&mut links, old, new);
-            self.links = links;
-        } else {
-            self.remove(old);
-        }
+        self.queues.replace(old, new);
     }
 
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
-        let looks = effort.min(5 * self.len() + 1);
-        for look in 1..=looks {
-            let any = look == effort;
-            // As the authors do: the small queue pays while it holds more than its share, or is all
-            // there is.
-            let small = self.small.len() * SMALL >= self.len() || self.main.len() == 0;
-            let looked =
-                if small { self.look_small(entries, any) } else { self.look_main(entries, any) };
-            match looked {
-                Look::Victim(id) => return Some(id),
-                Look::Stays => {}
-                Look::Nobody => return None,
-            }
-        }
-        None
+        let mut search = Search::new(entries, effort);
+        let small = self.queues.len(SMALL) >= self.share() || self.queues.len(MAIN) == 0;
+        // Where one queue has nobody who may go, the other may.
+        let found = if small {
+            self.search_small(&mut search).or_else(|| self.search_main(&mut search))
+        } else {
+            self.search_main(&mut search).or_else(|| self.search_small(&mut search))
+        };
+        found.or_else(|| search.spared.inspect(|id| _ = self.queues.remove(*id)))
     }
 
     fn contains(&self, id: u32) -> bool {
-        self.links.list_of(id) != 0
+        self.queues.list(id).is_some()
     }
 
     fn len(&self) -> usize {
-        self.small.len() + self.main.len()
+        self.queues.total()
     }
 
     fn bytes(&self) -> usize {
-        self.links.bytes() + self.ghosts.bytes()
-    }
-
-    fn ghost_growth(&self) -> usize {
-        self.ghosts.growth(self.len())
-    }
-
-    fn grow_ghosts(&mut self) -> Result<(), TryReserveError> {
-        self.ghosts.grow(self.len())
+        self.queues.bytes() + self.ghosts.bytes()
     }
 
     fn check(&self) {
-        self.small.check(&self.links);
-        self.main.check(&self.links);
+        self.queues.check();
+        self.ghosts.check();
+        assert_eq!(self.queues.chunks(), self.ghosts.chunks(), "a ghost for each entry");
     }
 }

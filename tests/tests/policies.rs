@@ -1,0 +1,476 @@
+//! Eviction policies by themselves, at equal sizes: against the hit ratios that came with the shared
+//! traces, and against the policies as their papers have them. `--ignored` runs every trace, which takes
+//! minutes and is for `--release`; `--nocapture` shows the figures.
+#![cfg(not(zcache_loom))]
+#![allow(clippy::print_stdout, reason = "the figures beside the verdict")]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tests::alloc::{Watched, failing, held};
+use tests::naive::{self, Naive};
+use tests::pattern::Random;
+use tests::traces::{self, Trace};
+use zcache::policy::{Entries, Lru, Policy, Priority, S3Fifo, Sieve};
+
+/// Shared traces that a debug build is through with in seconds.
+const SHORT: [&str; 5] = ["lirs-2pools", "lirs-glimpse", "lirs-multi3", "pg-gitlog-8k", "web12"];
+/// Cache sizes, in percent of the pages of a trace.
+const SIZES: [usize; 4] = [1, 5, 10, 25];
+/// How far S3-FIFO's hit ratio may be from that with exact ghosts.
+const GHOSTS_COST: f64 = 0.002;
+const NONE: u32 = u32::MAX;
+
+#[global_allocator]
+static ALLOCATOR: Watched = Watched;
+
+/// How a policy hears of hits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hits {
+    Mark,
+    Touch,
+    Untold,
+}
+
+/// A policy and entries of one size, which its ids stand for.
+struct Driven<P> {
+    policy: P,
+    hits: Hits,
+    capacity: usize,
+    /// The id of each page, or `NONE`.
+    id_of: Vec<u32>,
+    entries: Table,
+    free: Vec<u32>,
+}
+
+/// The entries by id: mark and page.
+#[derive(Default)]
+struct Table(Vec<(Cell<u8>, u32)>);
+
+impl Entries for Table {
+    fn mark(&self, id: u32) -> Option<u8> {
+        Some(self.0[id as usize].0.get())
+    }
+
+    fn set_mark(&self, id: u32, mark: u8) {
+        self.0[id as usize].0.set(mark);
+    }
+
+    fn tag(&self, id: u32) -> u32 {
+        tag(self.0[id as usize].1)
+    }
+}
+
+fn tag(page: u32) -> u32 {
+    Random::new(page.into()).bits() as u32
+}
+
+impl<P: Policy> Driven<P> {
+    fn new(policy: P, hits: Hits, capacity: usize, pages: usize) -> Self {
+        let (id_of, entries, free) = (vec![NONE; pages], Table::default(), Vec::new());
+        Self { policy, hits, capacity, id_of, entries, free }
+    }
+
+    /// Asks for `page`, which enters where it is missing. Says whether it was there.
+    fn request(&mut self, page: u32) -> bool {
+        let id = self.id_of[page as usize];
+        if id != NONE {
+            let mark = &self.entries.0[id as usize].0;
+            match self.hits {
+                Hits::Mark => mark.set((mark.get() + 1).min(self.policy.max_mark())),
+                Hits::Touch => self.policy.touch(id),
+                Hits::Untold => {}
+            }
+            return true;
+        }
+        if self.policy.len() == self.capacity {
+            let victim = self.policy.evict(&self.entries, usize::MAX).expect("all may go");
+            self.id_of[self.entries.0[victim as usize].1 as usize] = NONE;
+            self.free.push(victim);
+        }
+        let id = self.free.pop().unwrap_or(self.entries.0.len() as u32);
+        if id as usize == self.entries.0.len() {
+            self.entries.0.push(Default::default());
+            self.policy.grow(id).expect("memory");
+        }
+        self.entries.0[id as usize] = (Cell::new(0), page);
+        self.id_of[page as usize] = id;
+        self.policy.insert(id, tag(page), Priority::Normal);
+        false
+    }
+
+    fn hits(mut self, pages: &[u32]) -> usize {
+        let hits = pages.iter().filter(|page| self.request(**page)).count();
+        self.policy.check();
+        hits
+    }
+}
+
+/// A trace in a form that is fast to replay.
+struct Pages {
+    name: String,
+    pages: Vec<u32>,
+    distinct: usize,
+}
+
+impl Pages {
+    fn new(trace: &Trace) -> Self {
+        let (pages, distinct) = trace.dense();
+        Self { name: trace.name().to_owned(), pages, distinct }
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+        SIZES.map(|percent| (percent, (self.distinct * percent + 50) / 100)).into_iter()
+    }
+
+    fn real(&self, policy: impl Policy, hits: Hits, capacity: usize) -> usize {
+        Driven::new(policy, hits, capacity, self.distinct).hits(&self.pages)
+    }
+
+    fn naive(&self, mut policy: impl Naive) -> usize {
+        self.pages.iter().filter(|page| policy.request(**page)).count()
+    }
+
+    fn ratio(&self, hits: usize) -> f64 {
+        hits as f64 / self.pages.len() as f64
+    }
+}
+
+/// The shared traces: the short ones, or all.
+fn shared(all: bool) -> impl Iterator<Item = Pages> {
+    let wanted = move |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        all || SHORT.iter().any(|short| name.split('.').next() == Some(short))
+    };
+    traces::shared_files()
+        .into_iter()
+        .filter(wanted)
+        .map(|path| Pages::new(&Trace::read(&path).unwrap()))
+}
+
+/// LRU, FIFO and CLOCK, as the reference has them, to its last digit.
+fn agrees_with_the_reference(all: bool) {
+    let Some(reference) = traces::reference_hit_ratios() else { return };
+    let mut rows: HashMap<&str, Vec<Vec<&str>>> = HashMap::new();
+    for line in reference.lines().skip(1) {
+        let (name, rest) = line.split_once(',').unwrap();
+        rows.entry(name).or_default().push(rest.split(',').collect());
+    }
+    let mut compared = 0;
+    for trace in shared(all) {
+        for row in rows.get(trace.name.as_str()).into_iter().flatten() {
+            let [requests, distinct, percent, capacity] =
+                [0, 1, 2, 3].map(|at| row[at].parse::<usize>().unwrap());
+            assert_eq!((requests, distinct), (trace.pages.len(), trace.distinct), "{}", trace.name);
+            let ratio =
+                |hits| format!("{:.6}", trace.ratio(trace.real(Lru::new(), hits, capacity)));
+            let ours = [Hits::Touch, Hits::Untold, Hits::Mark].map(ratio);
+            println!("{:>20} {percent:>2} % {}", trace.name, ours.join(" "));
+            assert_eq!(ours[..], row[4..7], "LRU, FIFO, CLOCK: {} at {capacity}", trace.name);
+            compared += 1;
+        }
+    }
+    assert!(!all || compared == reference.lines().count() - 1, "every row has its trace");
+    println!("{compared} rows agree");
+}
+
+/// SIEVE hit by hit, S3-FIFO as near as its ghosts are.
+fn agrees_with_the_papers(traces: impl Iterator<Item = Pages>) {
+    let (mut largest, mut better, mut count) = (0.0_f64, 0, 0);
+    println!(
+        "{:>20} {:>4} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "%", "lru", "sieve", "s3-fifo", "- naive", "- lru"
+    );
+    for trace in traces {
+        for (percent, capacity) in trace.sizes() {
+            let sieve = trace.real(Sieve::new(), Hits::Mark, capacity);
+            assert_eq!(
+                sieve,
+                trace.naive(naive::Sieve::new(capacity)),
+                "{}, {capacity}",
+                trace.name
+            );
+            let [lru, sieve, exact, ours] = [
+                trace.real(Lru::new(), Hits::Touch, capacity),
+                sieve,
+                trace.naive(naive::S3Fifo::new(capacity)),
+                trace.real(S3Fifo::new(), Hits::Mark, capacity),
+            ]
+            .map(|hits| trace.ratio(hits));
+            let (off, margin) = (ours - exact, ours - lru);
+            println!(
+                "{:>20} {percent:>4} {lru:>9.6} {sieve:>9.6} {ours:>9.6} {off:>+9.6} {margin:>+9.6}",
+                trace.name
+            );
+            if off.abs() > largest.abs() {
+                largest = off;
+            }
+            better += usize::from(margin >= 0.0);
+            count += 1;
+        }
+    }
+    println!(
+        "largest difference by ghosts {largest:+.6}; S3-FIFO at least LRU in {better} of {count}"
+    );
+    assert!(largest.abs() <= GHOSTS_COST, "{largest:+.6}");
+}
+
+#[test]
+fn lru_fifo_and_clock_hit_as_the_reference_says() {
+    agrees_with_the_reference(false);
+}
+
+#[test]
+#[ignore = "every trace takes long"]
+fn lru_fifo_and_clock_hit_as_the_reference_says_on_every_trace() {
+    agrees_with_the_reference(true);
+}
+
+#[test]
+fn sieve_and_s3_fifo_hit_as_their_papers_say() {
+    agrees_with_the_papers(shared(false).chain(traces::made().iter().map(Pages::new)));
+}
+
+#[test]
+#[ignore = "every trace takes long"]
+fn sieve_and_s3_fifo_hit_as_their_papers_say_on_every_trace() {
+    agrees_with_the_papers(shared(true));
+}
+
+#[test]
+fn lru_fifo_and_clock_hit_as_plainly_written_ones() {
+    for trace in traces::made() {
+        let trace = Pages::new(&trace);
+        for capacity in [1, 2, 10, 300] {
+            let real = [Hits::Touch, Hits::Untold, Hits::Mark]
+                .map(|hits| trace.real(Lru::new(), hits, capacity));
+            let naive = [
+                trace.naive(naive::Lru::new(capacity)),
+                trace.naive(naive::Fifo::new(capacity)),
+                trace.naive(naive::Clock::new(capacity)),
+            ];
+            assert_eq!(real, naive, "LRU, FIFO, CLOCK: {} at {capacity}", trace.name);
+        }
+    }
+}
+
+fn all() -> [Box<dyn Policy>; 3] {
+    [Box::new(S3Fifo::new()), Box::new(Sieve::new()), Box::new(Lru::new())]
+}
+
+#[test]
+fn tables_cost_what_was_said_and_a_failed_allocation_changes_nothing() {
+    for mut policy in all() {
+        let (start, mut charged) = (held(), 0);
+        for id in (0..200_000).step_by(300) {
+            for nth in 1.. {
+                let before = (policy.growth(id), policy.bytes(), held());
+                let (grown, _) = failing(nth, || policy.grow(id));
+                if grown.is_ok() {
+                    charged += before.0;
+                    break;
+                }
+                assert_eq!((policy.growth(id), policy.bytes(), held()), before);
+            }
+            assert_eq!(policy.growth(id), 0);
+            assert_eq!((policy.bytes(), held() - start), (charged, charged as isize));
+        }
+        let each = charged as f64 / 200_000.0;
+        println!("{:>8}: {each:.3} bytes an entry", policy.name());
+        assert!(each < if policy.name() == "s3-fifo" { 12.8 } else { 8.1 }, "{each}");
+        let table = Table(vec![(Cell::new(0), 7); 200_000]);
+        let ((), calls) = failing(0, || {
+            (0..200_000).for_each(|id| policy.insert(id, tag(id), Priority::Normal));
+            (0..100_000).for_each(|_| assert!(policy.evict(&table, 1).is_some()));
+        });
+        assert_eq!((calls, policy.bytes()), (0, charged), "only `grow` allocates");
+    }
+}
+
+#[test]
+fn low_goes_first_and_high_stays_in_s3_fifo() {
+    for mut policy in all() {
+        policy.grow(0).unwrap();
+        let table = Table((0..40).map(|page| (Cell::new(0), page)).collect());
+        for id in 0..40 {
+            let priority = match id {
+                5 => Priority::High,
+                39 => Priority::Low,
+                _ => Priority::Normal,
+            };
+            policy.insert(id, tag(id), priority);
+        }
+        assert_eq!(policy.evict(&table, 1), Some(39), "{}", policy.name());
+        let others: Vec<u32> = std::iter::from_fn(|| policy.evict(&table, 1)).take(35).collect();
+        assert_eq!(others.contains(&5), policy.name() != "s3-fifo");
+        assert!(others.is_sorted(), "first in, first out, where nothing is hit");
+    }
+}
+
+/// What happens to a policy. An id is one of those there may be, or of those in the policy.
+#[derive(Debug, Clone)]
+enum Op {
+    Insert(Index, u32, Priority, bool),
+    Remove(u32),
+    Replace(Index, Index),
+    ReplaceAny(u32, u32),
+    Publish(Index),
+    Hit(Index),
+    Touch(u32),
+    Evict(usize),
+    EvictAny,
+}
+
+const IDS: u32 = 60;
+
+fn op() -> impl Strategy<Value = Op> {
+    let priority = prop_oneof![
+        1 => Just(Priority::Low),
+        6 => Just(Priority::Normal),
+        1 => Just(Priority::High),
+    ];
+    let pick = any::<Index>;
+    prop_oneof![
+        20 => (pick(), 0..100_u32, priority, prop::bool::weighted(0.8))
+            .prop_map(|(pick, page, priority, is)| Op::Insert(pick, page, priority, is)),
+        3 => (0..IDS).prop_map(Op::Remove),
+        4 => (pick(), pick()).prop_map(|(old, new)| Op::Replace(old, new)),
+        1 => (0..IDS, 0..IDS).prop_map(|(old, new)| Op::ReplaceAny(old, new)),
+        4 => pick().prop_map(Op::Publish),
+        16 => pick().prop_map(Op::Hit),
+        2 => (0..IDS).prop_map(Op::Touch),
+        10 => (0..8_usize).prop_map(Op::Evict),
+        4 => Just(Op::EvictAny),
+    ]
+}
+
+/// An entry that a policy should have.
+#[derive(Debug, Clone)]
+struct Expected {
+    mark: Cell<u8>,
+    page: u32,
+    published: bool,
+}
+
+/// The entries that a policy should have, and what it looked at.
+#[derive(Debug, Default)]
+struct Model {
+    entries: HashMap<u32, Expected>,
+    looks: RefCell<Vec<u32>>,
+    most: u8,
+}
+
+impl Entries for Model {
+    fn mark(&self, id: u32) -> Option<u8> {
+        self.looks.borrow_mut().push(id);
+        let entry = &self.entries[&id];
+        entry.published.then(|| entry.mark.get())
+    }
+
+    fn set_mark(&self, id: u32, mark: u8) {
+        assert!(mark < self.entries[&id].mark.get() && self.entries[&id].published);
+        self.entries[&id].mark.set(mark);
+    }
+
+    fn tag(&self, id: u32) -> u32 {
+        tag(self.entries[&id].page)
+    }
+}
+
+impl Model {
+    /// One of the ids that are in the policy, or that are not.
+    fn pick(&self, index: Index, inside: bool) -> Option<u32> {
+        let ids: Vec<u32> = (0..IDS).filter(|id| self.entries.contains_key(id) == inside).collect();
+        (!ids.is_empty()).then(|| *index.get(&ids))
+    }
+
+    fn step(&mut self, policy: &mut dyn Policy, op: Op) {
+        match op {
+            Op::Insert(index, page, priority, published) => {
+                let Some(id) = self.pick(index, false) else { return };
+                policy.insert(id, tag(page), priority);
+                self.entries.insert(id, Expected { mark: Cell::new(0), page, published });
+            }
+            Op::Remove(id) => assert_eq!(policy.remove(id), self.entries.remove(&id).is_some()),
+            Op::Replace(old, new) => {
+                let (old, new) = (self.pick(old, true), self.pick(new, true));
+                if let (Some(old), Some(new)) = (old, new) {
+                    self.replace(policy, old, new);
+                }
+            }
+            Op::ReplaceAny(old, new) => self.replace(policy, old, new),
+            Op::Publish(index) => {
+                if let Some(id) = self.pick(index, true) {
+                    self.entries.get_mut(&id).unwrap().published = true;
+                }
+            }
+            Op::Hit(index) => {
+                if let Some(id) = self.pick(index, true) {
+                    let mark = &self.entries[&id].mark;
+                    mark.set((mark.get() + 1).min(self.most));
+                }
+            }
+            Op::Touch(id) => policy.touch(id),
+            Op::Evict(effort) => self.evict(policy, effort),
+            Op::EvictAny => self.evict(policy, usize::MAX),
+        }
+    }
+
+    fn replace(&mut self, policy: &mut dyn Policy, old: u32, new: u32) {
+        policy.replace(old, new);
+        if old != new {
+            self.entries.remove(&old);
+        }
+    }
+
+    fn evict(&mut self, policy: &mut dyn Policy, effort: usize) {
+        self.looks.borrow_mut().clear();
+        let victim = policy.evict(self, effort);
+        let looks = self.looks.take();
+        assert!(looks.len() <= effort, "{} looks", looks.len());
+        let may_go = |id: &u32| self.entries[id].published;
+        match victim {
+            Some(id) => {
+                assert!(looks.contains(&id) && may_go(&id), "{id} may not go");
+                self.entries.remove(&id);
+            }
+            None => {
+                assert!(!looks.iter().any(may_go), "one that may go was seen");
+                let all = self.entries.keys().all(|id| looks.contains(id));
+                assert!(looks.len() == effort || all, "there was effort to look on");
+            }
+        }
+    }
+
+    fn check(&self, policy: &dyn Policy) {
+        policy.check();
+        assert_eq!(policy.len(), self.entries.len());
+        assert!((0..IDS).all(|id| policy.contains(id) == self.entries.contains_key(&id)));
+    }
+}
+
+/// Cases a property runs: `PROPTEST_CASES`, or enough to take a few seconds.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    let cases = cases.unwrap_or(48);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn no_id_is_lost_doubled_or_named_before_its_time(ops in vec(op(), 1..300)) {
+        for mut policy in all() {
+            (0..IDS).for_each(|id| policy.grow(id).unwrap());
+            let mut model = Model { most: policy.max_mark(), ..Model::default() };
+            for op in ops.clone() {
+                model.step(&mut *policy, op);
+                model.check(&*policy);
+            }
+        }
+    }
+}
