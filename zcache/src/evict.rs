@@ -14,7 +14,7 @@ use zpool::AllocError;
 
 use crate::record::Entry;
 use crate::stats::Cause;
-use crate::sync::{Charge as _, Ordering, Plant, planted};
+use crate::sync::{Ordering, Plant, planted};
 use crate::tier::{Tier, View, pin_live};
 
 /// Rounds before an attempt is given up.
@@ -112,26 +112,12 @@ impl<K: Send + Sync> Tier<K> {
     fn victim(&self) -> Option<Entry<'_, K>> {
         let pool = &self.store.pool;
         let mut policy = self.policy.lock();
-        self.grow_ghosts(&mut **policy);
         let id = policy.evict(&View(pool), LOOKS)?;
         if planted(Plant::VictimUnpinned) {
             drop(policy);
             return pool.pin_id(id).ok();
         }
         Some(pin_live(pool, id))
-    }
-
-    /// Makes the policy's memory of those that went as large as it wants to be, if there is room.
-    fn grow_ghosts(&self, policy: &mut dyn crate::policy::Policy) {
-        let growth = policy.ghost_growth();
-        if growth != 0 && self.store.pool.charge(growth) {
-            let before = policy.bytes();
-            let grown = policy.grow_ghosts();
-            let after = policy.bytes();
-            // What the former ghosts took, or everything, where the allocator refused.
-            let _ = grown;
-            self.store.pool.release((before + growth).saturating_sub(after));
-        }
     }
 
     /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.

@@ -1,7 +1,8 @@
 //! What an insert costs, and what random pages cost over storing everything as it is.
 //!
-//! Caches that are not full, so that nothing is evicted; then full ones. Rounds take all rows in turn, and
-//! the best of all counts.
+//! First caches with room, in which the same keys are replaced over and over, so that no memory is new;
+//! then full ones, in which every insert of a new key evicts. Rounds take all rows in turn, and the
+//! best of all counts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ struct Row {
     name: &'static str,
     cache: Cache<u64>,
     pages: Vec<Vec<u8>>,
+    /// Keys come again after so many.
+    keys: u64,
     next: u64,
     best: f64,
 }
@@ -63,18 +66,17 @@ impl Row {
     fn new(
         name: &'static str,
         codec: impl Codec + 'static,
-        capacity: usize,
+        (capacity, keys): (usize, u64),
         pages: &[Vec<u8>],
     ) -> Result<Self, Failure> {
         let cache = Cache::new(Config::new(capacity).codec(codec).checksum(false))?;
-        Ok(Self { name, cache, pages: pages.to_vec(), next: 0, best: f64::INFINITY })
+        Ok(Self { name, cache, pages: pages.to_vec(), keys, next: 0, best: f64::INFINITY })
     }
 
     fn window(&mut self) {
         let start = Instant::now();
         for page in self.pages.iter().cycle().take(WINDOW) {
-            // The same keys over and over in a cache with room for all: replaced, not evicted.
-            let key = self.next;
+            let key = self.next % self.keys;
             self.next += 1;
             self.cache.insert(key, page).expect("room for a page");
         }
@@ -94,8 +96,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     let sample = corpus::sample().cut(PAGE).ok_or("the sample can be cut")?;
     let real: Vec<Vec<u8>> = sample.pages().step_by(3).map(<[u8]>::to_vec).collect();
     let same = vec![vec![0; PAGE]; WINDOW];
-    // Room for all windows; and for a hundredth of them.
-    let (roomy, full) = (2 * options.rounds * WINDOW * PAGE + (64 << 20), 16 << 20);
+    let (roomy, full) = ((64 << 20, WINDOW as u64), (16 << 20, u64::MAX));
     let mut rows = [
         Row::new("random pages, none", codec::None, roomy, &noise)?,
         Row::new("random pages, lz4", Lz4, roomy, &noise)?,

@@ -99,9 +99,11 @@ mod c {
 #[cfg(any(test, not(feature = "lz4-c")))]
 mod flex {
     use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
+    #[cfg(not(feature = "lz4-c"))]
     use zpool::source::heap_cost;
 
     /// The encoder and its table, of up to 4096 entries of 4 bytes.
+    #[cfg(not(feature = "lz4-c"))]
     pub(super) const BYTES: usize = heap_cost(4096 * 4) + heap_cost(size_of::<Encoder>());
 
     pub(super) struct Encoder(CompressTable);
