@@ -23,8 +23,10 @@ usage: cache_insert [options]
   --json            JSON instead of a table
 ";
 
-/// Pages of a window.
+/// Inserts of a window.
 const WINDOW: usize = 500;
+/// Different pages: few enough to be in the processor's caches, as a page is that was just read.
+const PAGES: usize = 48;
 const PAGE: usize = 4096;
 /// What a random page may cost over `None`, in nanoseconds.
 const RANDOM: f64 = 150.0;
@@ -92,10 +94,10 @@ fn run(options: &Options) -> Result<(), Failure> {
         random.fill(&mut page);
         page
     };
-    let noise: Vec<Vec<u8>> = (0..WINDOW).map(noise).collect();
+    let noise: Vec<Vec<u8>> = (0..PAGES).map(noise).collect();
     let sample = corpus::sample().cut(PAGE).ok_or("the sample can be cut")?;
-    let real: Vec<Vec<u8>> = sample.pages().step_by(3).map(<[u8]>::to_vec).collect();
-    let same = vec![vec![0; PAGE]; WINDOW];
+    let real: Vec<Vec<u8>> = sample.pages().step_by(29).map(<[u8]>::to_vec).collect();
+    let same = vec![vec![0; PAGE]; PAGES];
     let (roomy, full) = ((64 << 20, WINDOW as u64), (16 << 20, u64::MAX));
     let mut rows = [
         Row::new("random pages, none", codec::None, roomy, &noise)?,

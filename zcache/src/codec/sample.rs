@@ -5,7 +5,7 @@ const RUNS: usize = 16;
 const RUN: usize = 8;
 /// Different values among the 128 from which on a page looks incompressible. Random bytes have 100.8 on
 /// average, 88 or less once in 1500 pages.
-const DISTINCT: usize = 88;
+const DISTINCT: u8 = 88;
 
 /// Whether a page of 512 bytes or more looks like random bytes: encrypted or compressed already. It
 /// then is not worth the time of a codec, which for LZ4 is ten times that of this look.
@@ -22,7 +22,8 @@ pub fn looks_incompressible(page: &[u8]) -> bool {
         // One store a byte, none of which waits for another.
         run[..RUN].iter().for_each(|byte| seen[usize::from(*byte)] = 1);
     }
-    seen.iter().map(|seen| usize::from(*seen)).sum::<usize>() > DISTINCT
+    // No more than 128: bytes can be added up as bytes, many at once.
+    seen.iter().sum::<u8>() > DISTINCT
 }
 
 #[cfg(test)]
