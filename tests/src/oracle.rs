@@ -504,7 +504,8 @@ impl<'p> PoolOracle<'p> {
             (self.stale, self.busy, self.too_large),
         );
         assert_eq!(stats.page_bytes, stats.pages * stats.page_size);
-        assert_eq!(stats.page_bytes + stats.metadata_bytes, pool.held_bytes());
+        let held = stats.page_bytes + stats.metadata_bytes + stats.reserved_bytes;
+        assert_eq!(held, pool.held_bytes());
         assert!(stats.peak_bytes >= pool.held_bytes());
         let in_use: usize = stats.classes.iter().map(|class| class.pages).sum();
         assert_eq!(in_use + stats.pages_kept, stats.pages);

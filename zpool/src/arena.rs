@@ -233,11 +233,13 @@ impl<T> Arena<T> {
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
     }
 
-    /// Takes in what readers left behind, if they did.
-    pub(crate) fn tidy_up(&self) {
-        if self.untidy.load(Ordering::Relaxed) != 0 {
+    /// Takes in what readers left behind, if they did; says whether.
+    pub(crate) fn tidy_up(&self) -> bool {
+        let untidy = self.untidy.load(Ordering::Relaxed) != 0;
+        if untidy {
             self.tidy();
         }
+        untidy
     }
 
     /// Gives back what is held without need: scratch buffers and the source's kept pages.

@@ -11,10 +11,11 @@ use std::ops::{Deref, DerefMut};
 
 use crate::arena::Arena;
 use crate::error::{MapError, StoreError};
-use crate::handle::{Place, Unlocked};
+use crate::handle::{Handle, Place, Unlocked};
+use crate::pinned::Pinned;
 use crate::scratch::Buffer;
 use crate::sync::Ordering;
-use crate::zspage::{Mapped, MappedMut};
+use crate::zspage::MappedMut;
 
 /// An object mapped for reading, by [`Pool::map`](crate::Pool::map). Derefs to its bytes.
 ///
@@ -38,8 +39,7 @@ use crate::zspage::{Mapped, MappedMut};
 /// ```
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapRef<'p, T = ()> {
-    arena: &'p Arena<T>,
-    mapped: Option<Mapped<'p, T>>,
+    pinned: Pinned<'p, T>,
     copy: Option<Buffer>,
 }
 
@@ -76,8 +76,9 @@ pub struct MapWrite<'p, T = ()> {
 }
 
 impl<'p, T> MapRef<'p, T> {
-    pub(crate) fn new(arena: &'p Arena<T>, mapped: Mapped<'p, T>) -> Self {
-        Self { arena, mapped: Some(mapped), copy: None }
+    #[inline]
+    pub(crate) fn new(pinned: Pinned<'p, T>) -> Self {
+        Self { pinned, copy: None }
     }
 
     /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
@@ -87,21 +88,24 @@ impl<'p, T> MapRef<'p, T> {
         mut self,
         copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
     ) -> Result<Self, MapError> {
-        if self.mapped().bytes().is_none() {
-            self.copy = self.mapped().pin().place().map(copy_of).transpose()?;
+        if self.pinned.bytes().is_none() {
+            self.copy = self.pinned.place().map(copy_of).transpose()?;
         }
         Ok(self)
     }
 
-    #[inline]
-    fn mapped(&self) -> &Mapped<'p, T> {
-        self.mapped.as_ref().expect("mapped until it is dropped")
-    }
-
     /// The record that was stored beside the object.
+    #[inline]
     #[must_use]
     pub fn record(&self) -> &T {
-        self.mapped().pin().record()
+        self.pinned.record()
+    }
+
+    /// The object's handle. It is stale by now if the object was freed while it was mapped.
+    #[inline]
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.pinned.handle()
     }
 
     /// Whether this map is a copy: the object crosses a seam, or its pages have no address.
@@ -116,9 +120,9 @@ impl<T> Deref for MapRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match (self.mapped().bytes(), &self.copy) {
+        match (self.pinned.bytes(), &self.copy) {
             (Some(bytes), _) => bytes,
-            (None, Some(copy)) => &copy[..self.mapped().pin().len()],
+            (None, Some(copy)) => &copy[..self.pinned.len()],
             (None, None) => &[],
         }
     }
@@ -127,14 +131,8 @@ impl<T> Deref for MapRef<'_, T> {
 impl<T> Drop for MapRef<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        let arena = self.arena;
         if let Some(copy) = self.copy.take() {
-            arena.give_scratch(copy);
-        }
-        let Some(pin) = self.mapped.take().map(Mapped::into_pin) else { return };
-        arena.zspages.touch(pin.place(), false);
-        if let Some(ended) = pin.unpin() {
-            arena.end_unwaiting(ended);
+            self.pinned.arena().give_scratch(copy);
         }
     }
 }

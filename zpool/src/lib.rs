@@ -66,6 +66,8 @@ mod ledger;
 #[forbid(unsafe_code)]
 mod models;
 #[forbid(unsafe_code)]
+mod pinned;
+#[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
 mod scratch;
@@ -88,5 +90,6 @@ pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
+pub use pinned::Pinned;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

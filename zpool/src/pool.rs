@@ -1,22 +1,25 @@
-//! The pool: the public face of the allocator.
+//! The pool: the public face of the allocator. Here is what is made of one object after another;
+//! storing them is in `alloc`, the memory of them all in `memory`.
 
 use std::fmt;
 
 use crate::arena::Arena;
-use crate::compact::{Compaction, compact};
 use crate::config::{Config, SourceKind};
 use crate::error::{AllocError, ConfigError, MapError, ReadError, Stale, WriteError};
-use crate::fresh::{Fresh, Lent};
+use crate::fresh::Lent;
 use crate::geometry::MAX_OBJECT;
 use crate::guard::{MapMut, MapRef, MapWrite};
 use crate::handle::{Handle, Lock, Pin, Place};
-use crate::ladder;
+use crate::ladder::{self, Reach};
 use crate::ledger::Ledger;
+use crate::pinned::Pinned;
 use crate::scratch::Buffer;
-use crate::snapshot::snapshot;
 use crate::source::{File, Heap, PageSource, most_pages};
-use crate::stats::{PoolStats, count};
+use crate::stats::count;
 use crate::word::Refusal;
+
+mod alloc;
+mod memory;
 
 /// A pool of objects packed into zspages: a userspace zsmalloc.
 ///
@@ -105,90 +108,12 @@ impl<T: Send + Sync> Pool<T> {
         Ok(Self { arena, max_object: config.max_object })
     }
 
-    /// Stores a copy of `bytes` with `record` beside it.
-    ///
-    /// # Errors
-    /// See [`AllocError`]; the record is dropped then.
-    pub fn alloc_record(&self, record: T, bytes: &[u8]) -> Result<Handle, AllocError> {
-        let mut fresh = self.fresh(bytes.len())?;
-        if let Some(place) = &mut fresh.place {
-            let zspages = &self.arena.zspages;
-            if let Some(to) = zspages.bytes_mut(place, bytes.len()) {
-                to.copy_from_slice(bytes);
-            } else if zspages.write_at(place, 0, bytes).is_err() {
-                count(&self.arena.counters.store_failures, 1);
-                return Err(AllocError::Source);
-            }
-        }
-        Ok(fresh.publish(bytes.len(), record))
-    }
-
-    /// Stores an object of `len` bytes that `fill` writes, with `record` beside it. `fill` sees zeros
-    /// and runs outside every lock; if it panics, nothing is stored.
-    ///
-    /// # Errors
-    /// See [`AllocError`]; the record is dropped then.
-    pub fn alloc_record_with(
-        &self,
-        record: T,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Handle, AllocError> {
-        let mut fresh = self.fresh(len)?;
-        let arena = &self.arena;
-        match &mut fresh.place {
-            None => fill(&mut []),
-            Some(place) => match arena.zspages.bytes_mut(place, len) {
-                Some(bytes) => {
-                    bytes.fill(0);
-                    fill(bytes);
-                }
-                None => {
-                    let buffer = self.scratch_or_trim(len).ok_or(AllocError::OutOfPages)?;
-                    let mut copy = Lent { arena: &self.arena, buffer: Some(buffer) };
-                    let bytes = &mut copy.bytes()[..len];
-                    bytes.fill(0);
-                    fill(bytes);
-                    if arena.zspages.write_at(place, 0, bytes).is_err() {
-                        count(&self.arena.counters.store_failures, 1);
-                        return Err(AllocError::Source);
-                    }
-                }
-            },
-        }
-        Ok(fresh.publish(len, record))
-    }
-
-    fn fresh(&self, len: usize) -> Result<Fresh<'_, T>, AllocError> {
-        let counters = &self.arena.counters;
-        if len > self.max_object {
-            count(&counters.too_large, 1);
-            return Err(AllocError::TooLarge(len));
-        }
-        let arena = &self.arena;
-        let failed = |error| {
-            count(&counters.out_of_pages, 1);
-            error
-        };
-        let vacant = ladder::vacant(arena).map_err(failed)?;
-        let place = match len {
-            0 => None,
-            len => Some(ladder::place(arena, len, vacant.index()).map_err(failed)?),
-        };
-        Ok(Fresh { arena, vacant: Some(vacant), place })
-    }
-
     /// A scratch buffer for one who may wait: what is kept goes first.
     fn scratch_or_trim(&self, len: usize) -> Option<Buffer> {
         self.arena.scratch.take(len, &self.arena.ledger).or_else(|| {
             self.arena.trim();
             self.arena.take_scratch(len)
         })
-    }
-
-    #[inline]
-    fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, MapError> {
-        self.arena.table.pin(handle).map_err(|refusal| self.refused(refusal))
     }
 
     fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, MapError> {
@@ -234,9 +159,70 @@ impl<T: Send + Sync> Pool<T> {
     /// See [`MapError`].
     #[inline]
     pub fn map(&self, handle: Handle) -> Result<MapRef<'_, T>, MapError> {
-        let pin = self.pin(handle)?;
-        let guard = MapRef::new(&self.arena, self.arena.zspages.map(pin));
-        guard.with_copy(|place| self.copy_of(place))
+        MapRef::new(self.pin(handle)?).with_copy(|place| self.copy_of(place))
+    }
+
+    /// Pins an object for reading: [`map`](Self::map) without a copy where the bytes are not one piece
+    /// of memory.
+    ///
+    /// # Errors
+    /// See [`MapError`]; never [`OutOfMemory`](MapError::OutOfMemory) or [`Source`](MapError::Source).
+    #[inline]
+    pub fn pin(&self, handle: Handle) -> Result<Pinned<'_, T>, MapError> {
+        self.pinned(self.arena.table.pin(handle))
+    }
+
+    /// Pins whatever object has this [id](Self::id) just now.
+    ///
+    /// For callers that know by other means which object that is: an index of theirs that keeps ids, 4
+    /// bytes instead of a handle's 8, and takes an id out before it frees the object. No generation is
+    /// compared here, so an id that outlived its object leads to the slot's next one. Who may hold such
+    /// an id compares what the pinned object says: its [`handle`](Pinned::handle), record or bytes.
+    ///
+    /// # Errors
+    /// See [`MapError`]; [`Stale`](MapError::Stale) when no object that is live has this id.
+    ///
+    /// ```
+    /// use zpool::{Config, MapError, Pool};
+    ///
+    /// let pool: Pool = Pool::new(Config::new())?;
+    /// let handle = pool.alloc(b"indexed")?;
+    /// let id = pool.id(handle).expect("a handle of this pool");
+    /// assert_eq!(pool.pin_id(id)?.handle(), handle);
+    /// pool.free(handle)?;
+    /// assert_eq!(pool.pin_id(id).err(), Some(MapError::Stale));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
+        self.pinned(self.arena.table.pin_index(id))
+    }
+
+    #[inline]
+    fn pinned<'p>(&'p self, pin: Result<Pin<'p, T>, Refusal>) -> Result<Pinned<'p, T>, MapError> {
+        match pin {
+            Ok(pin) => Ok(Pinned::new(&self.arena, pin)),
+            Err(refusal) => Err(self.refused(refusal)),
+        }
+    }
+
+    /// The id of the object that `handle` names: the number of its slot, below
+    /// [`ids`](Self::ids) and never `u32::MAX`. `None`: `handle` cannot be of this pool. This is
+    /// arithmetic; whether the object is live is not looked at.
+    ///
+    /// No two objects that have not ended have the same id. One is given out again after its object
+    /// ended: was freed, and its last guard dropped.
+    #[inline]
+    #[must_use]
+    pub fn id(&self, handle: Handle) -> Option<u32> {
+        self.arena.table.index(handle)
+    }
+
+    /// How many ids were ever given out: all ids are below this. Takes no lock.
+    #[inline]
+    #[must_use]
+    pub fn ids(&self) -> u32 {
+        self.arena.table.slots()
     }
 
     /// Maps an object for reading and writing, alone; its length stays.
@@ -266,7 +252,7 @@ impl<T: Send + Sync> Pool<T> {
         let mut write = MapWrite::new(&self.arena, mapped, len);
         let prepared = match len {
             0 => Ok(()),
-            len => ladder::place(arena, len, owner).and_then(|place| {
+            len => ladder::place(arena, Reach::Top, len, owner).and_then(|place| {
                 write.prepare(place, |len| self.scratch_or_trim(len)).ok_or(AllocError::OutOfPages)
             }),
         };
@@ -286,27 +272,7 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`ReadError`].
     pub fn read_into(&self, handle: Handle, to: &mut [u8]) -> Result<usize, ReadError> {
-        let pin = self.pin(handle)?;
-        let arena = &self.arena;
-        let len = pin.len();
-        let read = match (to.get_mut(..len), pin.place()) {
-            (None, _) => Err(ReadError::BufferTooSmall(len)),
-            (Some(to), Some(place)) => {
-                arena.zspages.read_at(place, 0, to).map(|()| len).map_err(|_| {
-                    count(&self.arena.counters.load_failures, 1);
-                    MapError::Source.into()
-                })
-            }
-            (Some(_), None) => Ok(0),
-        };
-        self.unpin(pin);
-        read
-    }
-
-    fn unpin(&self, pin: Pin<'_, T>) {
-        if let Some(ended) = pin.unpin() {
-            self.arena.end_unwaiting(ended);
-        }
+        self.pin(handle)?.read_into(to)
     }
 
     /// Calls `f` with the record of an object, without mapping its bytes. The object is pinned
@@ -315,16 +281,7 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`MapError`].
     pub fn with_record<R>(&self, handle: Handle, f: impl FnOnce(&T) -> R) -> Result<R, MapError> {
-        struct Pinned<'p, T: Send + Sync>(&'p Pool<T>, Option<Pin<'p, T>>);
-        impl<T: Send + Sync> Drop for Pinned<'_, T> {
-            fn drop(&mut self) {
-                if let Some(pin) = self.1.take() {
-                    self.0.unpin(pin);
-                }
-            }
-        }
-        let pinned = Pinned(self, Some(self.pin(handle)?));
-        Ok(f(pinned.1.as_ref().expect("pinned just now").record()))
+        Ok(f(self.pin(handle)?.record()))
     }
 
     /// The length of an object in bytes.
@@ -332,10 +289,7 @@ impl<T: Send + Sync> Pool<T> {
     /// # Errors
     /// See [`MapError`].
     pub fn object_len(&self, handle: Handle) -> Result<usize, MapError> {
-        let pin = self.pin(handle)?;
-        let len = pin.len();
-        self.unpin(pin);
-        Ok(len)
+        Ok(self.pin(handle)?.len())
     }
 
     /// Frees an object. Its handle fails from here on; where it is mapped, the object itself ends
@@ -373,24 +327,10 @@ impl<T: Send + Sync> Pool<T> {
         self.len() == 0
     }
 
-    /// Bytes held now, pages and metadata: what `max_bytes` caps.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.arena.ledger.held()
-    }
-
     /// The largest object, in bytes.
     #[must_use]
     pub fn max_object(&self) -> usize {
         self.max_object
-    }
-
-    /// What an object of `len` bytes would cost in bytes of pages if it were stored now: its slot and
-    /// its share of what its zspage leaves over. Metadata comes on top. Lengths above `max_object`
-    /// are counted as `max_object`.
-    #[must_use]
-    pub fn slot_bytes(&self, len: usize) -> usize {
-        self.arena.slot_bytes(len.min(self.max_object))
     }
 
     /// Hints the processor that the handle is about to be mapped. A handle that names nothing is
@@ -409,40 +349,6 @@ impl<T: Send + Sync> Pool<T> {
         }
     }
 
-    /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
-    /// object) or nothing is left to gain. Resumable: call it again as long as it is not `done`.
-    /// Readers are not held up; a writer may be told [`MapError::Busy`] while its object is copied.
-    pub fn compact(&self, budget: usize) -> Compaction {
-        compact(&self.arena, budget)
-    }
-
-    /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
-    /// readers left behind. Moves nothing.
-    pub fn trim(&self) {
-        let arena = &self.arena;
-        arena.tidy();
-        arena.trim();
-    }
-
-    /// Changes the cap on bytes held. Below what is held now the pool takes no further memory:
-    /// allocations that fit a free slot still succeed, the others compact first and then fail. This
-    /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is done,
-    /// then [`trim`](Self::trim).
-    pub fn set_max_bytes(&self, bytes: usize) {
-        self.arena.ledger.set_max_bytes(bytes);
-    }
-
-    /// Changes the cap on pages held, likewise.
-    pub fn set_max_pages(&self, pages: usize) {
-        self.arena.ledger.set_max_pages(pages);
-    }
-
-    /// A snapshot of all counters. Takes each class's lock in turn.
-    #[must_use]
-    pub fn stats(&self) -> PoolStats {
-        snapshot(&self.arena)
-    }
-
     /// Asserts every invariant of the pool. For tests; call it while no other thread uses the pool.
     /// Guards may exist.
     ///
@@ -457,29 +363,6 @@ impl<T: Send + Sync> Pool<T> {
 impl<T> Pool<T> {
     pub(crate) fn arena(&self) -> &Arena<T> {
         &self.arena
-    }
-}
-
-impl<T: Send + Sync + Default> Pool<T> {
-    /// Stores a copy of `bytes`.
-    ///
-    /// # Errors
-    /// See [`AllocError`].
-    pub fn alloc(&self, bytes: &[u8]) -> Result<Handle, AllocError> {
-        self.alloc_record(T::default(), bytes)
-    }
-
-    /// Stores an object of `len` bytes that `fill` writes. `fill` sees zeros and runs outside every
-    /// lock; if it panics, nothing is stored.
-    ///
-    /// # Errors
-    /// See [`AllocError`].
-    pub fn alloc_with(
-        &self,
-        len: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Handle, AllocError> {
-        self.alloc_record_with(T::default(), len, fill)
     }
 }
 

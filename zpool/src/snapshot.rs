@@ -23,7 +23,7 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
     let classes = classes.filter(|class| class.zspages != 0).collect();
     let slots = arena.table.counts();
     let page_size = arena.zspages.source().page_size();
-    let page_bytes = arena.ledger.pages() * page_size;
+    let (page_bytes, reserved_bytes) = (arena.ledger.page_bytes(), arena.ledger.lent());
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     PoolStats {
         objects: slots.live,
@@ -32,7 +32,8 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
         pages: arena.ledger.pages(),
         pages_kept: arena.zspages.source().kept(),
         page_bytes,
-        metadata_bytes: arena.ledger.held().saturating_sub(page_bytes),
+        metadata_bytes: arena.ledger.held().saturating_sub(page_bytes + reserved_bytes),
+        reserved_bytes,
         peak_bytes: arena.ledger.peak(),
         pending: arena.zspages.pending(),
         pinned_after_free: slots.dying,

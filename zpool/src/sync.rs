@@ -22,6 +22,8 @@ pub(crate) enum Plant {
     PublishRelaxed,
     /// A pin does not acquire the bytes.
     PinRelaxed,
+    /// A pin by number does not look at whether the slot's object is live.
+    PinDead,
     /// A pin does not look at how many there are.
     PinUnbounded,
     /// An unpin does not release what the reader did before it let go.
