@@ -76,22 +76,10 @@ pub struct MapWrite<'p, T = ()> {
 }
 
 impl<'p, T> MapRef<'p, T> {
+    /// An object and the copy that it needs if it is not one piece of memory.
     #[inline]
-    pub(crate) fn new(pinned: Pinned<'p, T>) -> Self {
-        Self { pinned, copy: None }
-    }
-
-    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
-    /// is not called.
-    #[inline]
-    pub(crate) fn with_copy(
-        mut self,
-        copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
-    ) -> Result<Self, MapError> {
-        if self.pinned.bytes().is_none() {
-            self.copy = self.pinned.place().map(copy_of).transpose()?;
-        }
-        Ok(self)
+    pub(crate) fn new(pinned: Pinned<'p, T>, copy: Option<Buffer>) -> Self {
+        Self { pinned, copy }
     }
 
     /// The record that was stored beside the object.
@@ -152,7 +140,8 @@ impl<'p, T> MapMut<'p, T> {
         Self { arena, mapped: Some(mapped), copy: None }
     }
 
-    /// As for [`MapRef`]: makes the copy that the object needs.
+    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
+    /// is not called.
     pub(crate) fn with_copy(
         mut self,
         copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
