@@ -53,6 +53,10 @@ pub enum Mode {
     Mut,
     /// For being replaced by an object of this length.
     Write(Len),
+    /// Pinned, by its handle.
+    Pinned,
+    /// Pinned, by its id.
+    ById,
 }
 
 /// One operation. A `pick` chooses among the objects there are, or the handles that were freed.
@@ -63,6 +67,10 @@ pub enum PoolOp {
     Alloc(Len),
     /// `alloc_record_with`; with `true` its closure panics.
     AllocWith(Len, bool),
+    /// `alloc_record_parts`, the first part being this many 255ths.
+    AllocParts(Len, u8),
+    /// `try_alloc_record`, likewise.
+    TryAlloc(Len, u8),
     /// Maps an object, reads or writes it, and lets go.
     Use(u16, Mode, End),
     /// `read_into`, with a buffer this much longer than needed, or shorter.
@@ -93,6 +101,10 @@ pub enum PoolOp {
     CapBytes(u8),
     /// `set_max_pages` to this many percent of what is held.
     CapPages(u8),
+    /// `reserve` of this many bytes.
+    Reserve(u32),
+    /// `release` of a part of what is reserved.
+    Unreserve(u32),
     /// Both caps back to what they were.
     Uncap,
 }
@@ -120,9 +132,11 @@ impl Bytes<'_> {
     }
 
     fn mode(&mut self) -> Mode {
-        match self.u8() % 4 {
+        match self.u8() % 6 {
             0 | 1 => Mode::Shared,
             2 => Mode::Mut,
+            3 => Mode::Pinned,
+            4 => Mode::ById,
             _ => Mode::Write(self.len()),
         }
     }
@@ -138,7 +152,7 @@ impl Bytes<'_> {
     }
 
     fn op(&mut self) -> PoolOp {
-        match self.u8() % 32 {
+        match self.u8() % 37 {
             0..=7 => PoolOp::Alloc(self.len()),
             8 | 9 => PoolOp::AllocWith(self.len(), false),
             10 => PoolOp::AllocWith(self.len(), true),
@@ -155,6 +169,10 @@ impl Bytes<'_> {
             28 => PoolOp::Compact(u32::from(self.u16())),
             29 => PoolOp::CompactAll,
             30 => PoolOp::Trim,
+            31 => PoolOp::AllocParts(self.len(), self.u8()),
+            32 | 33 => PoolOp::TryAlloc(self.len(), self.u8()),
+            34 => PoolOp::Reserve(u32::from(self.u16())),
+            35 => PoolOp::Unreserve(u32::from(self.u16())),
             _ => match self.u8() % 4 {
                 0 => PoolOp::CapBytes(self.u8()),
                 1 => PoolOp::CapPages(self.u8()),

@@ -21,7 +21,9 @@ use crate::pattern::{self, Random};
 use crate::records::{Tally, Tracked};
 use crate::setups::Setup;
 
+mod budget;
 mod held;
+mod ids;
 
 use held::Held;
 
@@ -54,6 +56,8 @@ pub struct PoolOracle<'p> {
     tally: Tally,
     seeds: Random,
     foreign: Option<(Pool, Handle)>,
+    /// Bytes reserved for the user.
+    reserved: usize,
     caps: (usize, usize),
     capped: bool,
     /// Whether the page source may fail.
@@ -92,6 +96,7 @@ impl<'p> PoolOracle<'p> {
             tally: Tally::default(),
             seeds: Random::new(1),
             foreign: None,
+            reserved: 0,
             caps: (setup.max_bytes, setup.max_pages),
             capped: setup.max_bytes != usize::MAX || setup.max_pages != usize::MAX,
             faulty: false,
@@ -138,6 +143,7 @@ impl<'p> PoolOracle<'p> {
             self.free(pool, 0);
         }
         pool.trim();
+        self.unreserve(pool, usize::MAX);
         self.compare(pool);
         let stats = pool.stats();
         if self.lost.is_empty() {
@@ -151,6 +157,10 @@ impl<'p> PoolOracle<'p> {
         match op {
             PoolOp::Alloc(len) => self.alloc(pool, len),
             PoolOp::AllocWith(len, panics) => self.alloc_with(pool, len, panics),
+            PoolOp::AllocParts(len, split) => self.alloc_parts(pool, len, split),
+            PoolOp::TryAlloc(len, split) => self.try_alloc(pool, len, split),
+            PoolOp::Reserve(bytes) => self.reserve(pool, bytes as usize),
+            PoolOp::Unreserve(bytes) => self.unreserve(pool, bytes as usize),
             PoolOp::Use(pick, mode, end) => {
                 if self.hold(pool, pick, mode) {
                     self.release(pool, self.held.len() - 1, end);
@@ -169,7 +179,9 @@ impl<'p> PoolOracle<'p> {
                 self.free(pool, usize::from(pick) % self.order.len());
             }
             PoolOp::UseStale(pick) if !self.dead.is_empty() => {
-                self.refused(pool, self.dead[usize::from(pick) % self.dead.len()]);
+                let handle = self.dead[usize::from(pick) % self.dead.len()];
+                self.refused(pool, handle);
+                self.slot_of_the_dead(pool, handle);
             }
             PoolOp::Free(_) | PoolOp::UseStale(_) => {}
             PoolOp::UseForeign => {
@@ -316,11 +328,13 @@ impl<'p> PoolOracle<'p> {
     fn hold(&mut self, pool: &'p Pool<Tracked>, pick: u16, mode: Mode) -> bool {
         let Some(handle) = self.pick(pick) else { return false };
         let (shared, exclusive) = self.guards(handle);
-        let busy = exclusive > 0 || shared > 0 && mode != Mode::Shared;
+        let alone = matches!(mode, Mode::Mut | Mode::Write(_));
+        let busy = exclusive > 0 || shared > 0 && alone;
         let seed = self.seeds.bits();
         let object = &self.live[&handle];
         let made = match mode {
             Mode::Shared => Held::shared(pool, handle),
+            Mode::Pinned | Mode::ById => Held::pinned(pool, handle, mode == Mode::ById),
             Mode::Mut => Held::exclusive_over(pool, handle, seed),
             Mode::Write(len) => {
                 let len = len.of(pool.max_object());
@@ -345,6 +359,8 @@ impl<'p> PoolOracle<'p> {
                 true
             }
             Err(error) => {
+                let unpinned = matches!(mode, Mode::Pinned | Mode::ById);
+                assert!(!unpinned || error != MapError::OutOfMemory, "a pin needs no memory");
                 self.no_map(error, busy);
                 false
             }
@@ -504,7 +520,11 @@ impl<'p> PoolOracle<'p> {
             (self.stale, self.busy, self.too_large),
         );
         assert_eq!(stats.page_bytes, stats.pages * stats.page_size);
-        assert_eq!(stats.page_bytes + stats.metadata_bytes, pool.held_bytes());
+        let held = stats.page_bytes + stats.metadata_bytes + stats.reserved_bytes;
+        assert_eq!((held, stats.reserved_bytes), (pool.held_bytes(), self.reserved));
+        let bytes = (stats.page_bytes, stats.payload_bytes);
+        assert_eq!((pool.page_bytes(), pool.payload_bytes()), bytes);
+        self.compare_ids(pool, stats.handle_slots);
         assert!(stats.peak_bytes >= pool.held_bytes());
         let in_use: usize = stats.classes.iter().map(|class| class.pages).sum();
         assert_eq!(in_use + stats.pages_kept, stats.pages);
@@ -541,7 +561,7 @@ impl<'p> PoolOracle<'p> {
 }
 
 /// How many calls [`assert_stale`] makes that count as failures.
-pub const STALE_CALLS: u64 = 7;
+pub const STALE_CALLS: u64 = 8;
 
 /// Every call refuses `handle`.
 ///
@@ -549,6 +569,7 @@ pub const STALE_CALLS: u64 = 7;
 /// One does not.
 pub fn assert_stale<T: Send + Sync>(pool: &Pool<T>, handle: Handle) {
     assert_eq!(pool.map(handle).err(), Some(MapError::Stale));
+    assert_eq!(pool.pin(handle).err(), Some(MapError::Stale));
     assert_eq!(pool.map_mut(handle).err(), Some(MapError::Stale));
     assert_eq!(pool.map_write(handle, 1).err(), Some(WriteError::Map(MapError::Stale)));
     assert_eq!(pool.read_into(handle, &mut [0; 9]), Err(ReadError::Map(MapError::Stale)));

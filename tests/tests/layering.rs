@@ -19,7 +19,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["fullness"],
             &["class"],
             &["arena"],
-            &["check", "compact", "fresh"],
+            &["check", "compact", "fresh", "pinned"],
             &["guard", "ladder", "snapshot"],
             &["pool"],
             &["models"],

@@ -17,6 +17,8 @@ fn mode() -> impl Strategy<Value = Mode> {
         3 => Just(Mode::Shared),
         2 => Just(Mode::Mut),
         3 => len().prop_map(Mode::Write),
+        1 => Just(Mode::Pinned),
+        1 => Just(Mode::ById),
     ]
 }
 
@@ -35,6 +37,8 @@ fn pool_op() -> impl Strategy<Value = PoolOp> {
     prop_oneof![
         24 => len().prop_map(PoolOp::Alloc),
         8 => (len(), prop::bool::weighted(0.2)).prop_map(|(len, panics)| PoolOp::AllocWith(len, panics)),
+        4 => (len(), any::<u8>()).prop_map(|(len, split)| PoolOp::AllocParts(len, split)),
+        6 => (len(), any::<u8>()).prop_map(|(len, split)| PoolOp::TryAlloc(len, split)),
         16 => (pick(), mode(), end()).prop_map(|(pick, mode, end)| PoolOp::Use(pick, mode, end)),
         4 => (pick(), any::<i8>()).prop_map(|(pick, slack)| PoolOp::ReadInto(pick, slack)),
         2 => pick().prop_map(PoolOp::Record),
@@ -50,6 +54,8 @@ fn pool_op() -> impl Strategy<Value = PoolOp> {
         1 => Just(PoolOp::Trim),
         1 => any::<u8>().prop_map(PoolOp::CapBytes),
         1 => any::<u8>().prop_map(PoolOp::CapPages),
+        2 => (0_u32..100_000).prop_map(PoolOp::Reserve),
+        2 => (0_u32..100_000).prop_map(PoolOp::Unreserve),
         2 => Just(PoolOp::Uncap),
     ]
 }

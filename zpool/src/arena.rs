@@ -31,8 +31,6 @@ pub(crate) struct Arena<T> {
     untidy: AtomicU32,
     /// Sum of the lengths of all objects that have not ended.
     payload: AtomicUsize,
-    /// What the user has reserved for memory of his own.
-    pub(crate) reserved: AtomicUsize,
     /// Objects that have not ended, by group (the numbers of other classes stay 0).
     population: Box<[AtomicU32]>,
 }
@@ -69,7 +67,6 @@ impl<T> Arena<T> {
             zero_on_free,
             untidy: AtomicU32::new(0),
             payload: AtomicUsize::new(0),
-            reserved: AtomicUsize::new(0),
         })
     }
 
@@ -236,11 +233,13 @@ impl<T> Arena<T> {
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
     }
 
-    /// Takes in what readers left behind, if they did.
-    pub(crate) fn tidy_up(&self) {
-        if self.untidy.load(Ordering::Relaxed) != 0 {
+    /// Takes in what readers left behind, if they did; says whether.
+    pub(crate) fn tidy_up(&self) -> bool {
+        let untidy = self.untidy.load(Ordering::Relaxed) != 0;
+        if untidy {
             self.tidy();
         }
+        untidy
     }
 
     /// Gives back what is held without need: scratch buffers and the source's kept pages.

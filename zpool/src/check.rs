@@ -5,12 +5,12 @@
 //! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
 //!   or is freed and still mapped, or is the new place of an object that `map_write` holds;
 //! - each live handle: its location is a slot in use that names it as owner, its length fits;
-//! - all together: payload and page counts add up to what the ledger holds.
+//! - all together: payload and page counts add up to what the ledger holds, and what is reserved by
+//!   the user is a part of that.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::arena::Arena;
-use crate::sync::Ordering;
 use crate::word::NOWHERE;
 use crate::zspage::Fill;
 
@@ -66,6 +66,6 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     let kept = zspages.source().kept();
     assert_eq!(held, pages.len(), "pages of all zspages");
     assert_eq!(held + kept, arena.ledger.pages(), "pages in zspages and kept");
-    let reserved = arena.reserved.load(Ordering::Relaxed);
-    assert!(arena.ledger.held() >= arena.ledger.pages() * zspages.source().page_size() + reserved);
+    let ledger = &arena.ledger;
+    assert!(ledger.held() >= ledger.page_bytes() + ledger.lent(), "the ledger's parts");
 }

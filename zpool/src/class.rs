@@ -284,13 +284,13 @@ impl Class {
         Some(Emptying { id, slot: 0 })
     }
 
-    /// The next object to move out of the zspage that is being emptied: a pin on it, its generation,
-    /// and a place for it elsewhere in the class. Skips what is not live, not here or held.
+    /// The next object to move out of the zspage that is being emptied: a pin on it, and
+    /// a place for it elsewhere in the class. Skips what is not live, not here or held.
     pub(crate) fn next<'p, T>(
         &self,
         on: Ground<'p, T>,
         at: &mut Emptying,
-    ) -> Option<(Pin<'p, T>, u64, Place)> {
+    ) -> Option<(Pin<'p, T>, Place)> {
         let mut state = self.lock(on);
         loop {
             let Fill { inuse, objects, .. } = on.zspages.fill(&state.token, at.id);
@@ -305,7 +305,7 @@ impl Class {
             }
             let to = self.place_locked(&mut state, on, owner)?;
             match on.table.pin_at(owner, location) {
-                Some((pin, generation)) => return Some((pin, generation, to)),
+                Some(pin) => return Some((pin, to)),
                 None => self.give(&mut state, on, to),
             };
         }

@@ -180,13 +180,13 @@ fn empty_one<T>(
     let mut opened = Opened { arena, class, at: Some(at) };
     while did.bytes_moved < budget {
         let next = opened.at.as_mut().and_then(|at| class.next(on, at));
-        let Some((pin, generation, mut to)) = next else { break };
+        let Some((pin, mut to)) = next else { break };
         let len = pin.len();
         let copied = pin.place().map_or(Ok(()), |from| arena.zspages.copy(from, &mut to));
         if copied.is_err() {
             count(&arena.counters.load_failures, 1);
         }
-        let swung = if copied.is_ok() { pin.swing(generation, to) } else { Err((pin, to)) };
+        let swung = if copied.is_ok() { pin.swing(to) } else { Err((pin, to)) };
         match swung {
             Ok(left) => {
                 did.bytes_moved += len;

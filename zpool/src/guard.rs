@@ -10,23 +10,12 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::arena::Arena;
-use crate::error::{MapError, ReadError, StoreError};
-use crate::handle::{Handle, Pin, Place, Unlocked};
+use crate::error::{MapError, StoreError};
+use crate::handle::{Handle, Place, Unlocked};
+use crate::pinned::Pinned;
 use crate::scratch::Buffer;
-use crate::stats::count;
 use crate::sync::Ordering;
-use crate::zspage::{Mapped, MappedMut};
-
-/// An object pinned for reading, by [`Pool::pin`](crate::Pool::pin): a [`MapRef`] that makes no copy. It
-/// gives the object's own bytes where they are one piece of memory, and copies them out to memory of
-/// the caller's where they are not, so that it never needs any.
-///
-/// All that is said of [`MapRef`] holds: keep it short-lived.
-#[must_use = "an object stays pinned as long as this exists"]
-pub struct Pinned<'p, T = ()> {
-    arena: &'p Arena<T>,
-    mapped: Option<Mapped<'p, T>>,
-}
+use crate::zspage::MappedMut;
 
 /// An object mapped for reading, by [`Pool::map`](crate::Pool::map). Derefs to its bytes.
 ///
@@ -86,123 +75,22 @@ pub struct MapWrite<'p, T = ()> {
     unwinding: bool,
 }
 
-impl<'p, T> Pinned<'p, T> {
-    pub(crate) fn new(arena: &'p Arena<T>, mapped: Mapped<'p, T>) -> Self {
-        Self { arena, mapped: Some(mapped) }
-    }
-
-    #[inline]
-    fn mapped(&self) -> &Mapped<'p, T> {
-        self.mapped.as_ref().expect("mapped until it is dropped")
-    }
-
-    /// The record that was stored beside the object.
-    #[inline]
-    #[must_use]
-    pub fn record(&self) -> &T {
-        self.mapped().pin().record()
-    }
-
-    /// The object's length in bytes.
-    #[inline]
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.mapped().pin().len()
-    }
-
-    /// Whether the object has no bytes.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The object's bytes; `None` where they cross a seam or have no address.
-    #[inline]
-    #[must_use]
-    pub fn bytes(&self) -> Option<&[u8]> {
-        let mapped = self.mapped();
-        match (mapped.bytes(), mapped.pin().place()) {
-            (None, None) => Some(&[]),
-            (bytes, _) => bytes,
-        }
-    }
-
-    /// Copies the object to the start of `to` and returns its length, whatever it lies on.
-    ///
-    /// # Errors
-    /// The buffer is too small, or the page source failed.
-    pub fn read_into(&self, to: &mut [u8]) -> Result<usize, ReadError> {
-        read_into(self.arena, self.mapped().pin(), to)
-    }
-
-    /// The object's handle; stale, where somebody freed it meanwhile.
-    #[inline]
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.mapped().pin().handle()
-    }
-
-    /// The object's id: see [`Pool::id`](crate::Pool::id).
-    #[inline]
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.mapped().pin().index()
-    }
-}
-
-impl<T> Drop for Pinned<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        let Some(pin) = self.mapped.take().map(Mapped::into_pin) else { return };
-        let arena = self.arena;
-        arena.zspages.touch(pin.place(), false);
-        if let Some(ended) = pin.unpin() {
-            arena.end_unwaiting(ended);
-        }
-    }
-}
-
-/// Copies a pinned object to the start of `to`.
-pub(crate) fn read_into<T>(
-    arena: &Arena<T>,
-    pin: &Pin<'_, T>,
-    to: &mut [u8],
-) -> Result<usize, ReadError> {
-    let len = pin.len();
-    let to = to.get_mut(..len).ok_or(ReadError::BufferTooSmall(len))?;
-    let Some(place) = pin.place() else { return Ok(0) };
-    arena.zspages.read_at(place, 0, to).map(|()| len).map_err(|_| {
-        count(&arena.counters.load_failures, 1);
-        MapError::Source.into()
-    })
-}
-
 impl<'p, T> MapRef<'p, T> {
-    pub(crate) fn new(pinned: Pinned<'p, T>) -> Self {
-        Self { pinned, copy: None }
-    }
-
-    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
-    /// is not called.
+    /// An object and the copy that it needs if it is not one piece of memory.
     #[inline]
-    pub(crate) fn with_copy(
-        mut self,
-        copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
-    ) -> Result<Self, MapError> {
-        let mapped = self.pinned.mapped();
-        if mapped.bytes().is_none() {
-            self.copy = mapped.pin().place().map(copy_of).transpose()?;
-        }
-        Ok(self)
+    pub(crate) fn new(pinned: Pinned<'p, T>, copy: Option<Buffer>) -> Self {
+        Self { pinned, copy }
     }
 
     /// The record that was stored beside the object.
+    #[inline]
     #[must_use]
     pub fn record(&self) -> &T {
         self.pinned.record()
     }
 
-    /// The object's handle; stale, where somebody freed it meanwhile.
+    /// The object's handle. It is stale by now if the object was freed while it was mapped.
+    #[inline]
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.pinned.handle()
@@ -220,7 +108,7 @@ impl<T> Deref for MapRef<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        match (self.pinned.mapped().bytes(), &self.copy) {
+        match (self.pinned.bytes(), &self.copy) {
             (Some(bytes), _) => bytes,
             (None, Some(copy)) => &copy[..self.pinned.len()],
             (None, None) => &[],
@@ -232,7 +120,7 @@ impl<T> Drop for MapRef<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(copy) = self.copy.take() {
-            self.pinned.arena.give_scratch(copy);
+            self.pinned.arena().give_scratch(copy);
         }
     }
 }
@@ -252,7 +140,8 @@ impl<'p, T> MapMut<'p, T> {
         Self { arena, mapped: Some(mapped), copy: None }
     }
 
-    /// As for [`MapRef`]: makes the copy that the object needs.
+    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
+    /// is not called.
     pub(crate) fn with_copy(
         mut self,
         copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,
@@ -433,12 +322,6 @@ impl<T> DerefMut for MapWrite<'_, T> {
 impl<T> Drop for MapWrite<'_, T> {
     fn drop(&mut self) {
         let _ = self.close(self.unwinding || !std::thread::panicking());
-    }
-}
-
-impl<T> fmt::Debug for Pinned<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pinned").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 

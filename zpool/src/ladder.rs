@@ -1,4 +1,7 @@
 //! What happens at the cap, step by step, before an allocation fails.
+//!
+//! An allocation that asks for what is [`AtHand`](Reach::AtHand) ends with step 1, and costs nobody
+//! else anything: its caller has other means to make room, or other uses for it.
 //! ```text
 //! 1  take in what readers left behind
 //! 2  compact until pages come free, as long as there is something to gain; give back what is kept
@@ -12,6 +15,15 @@ use crate::compact::compact;
 use crate::error::AllocError;
 use crate::handle::{Place, Vacant};
 use crate::sync::{PATIENCE, pause};
+
+/// How far an allocation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What is free, or under the cap.
+    AtHand,
+    /// Every step.
+    Top,
+}
 
 /// Bytes moved between two attempts.
 const STEP: usize = 64 << 10;
@@ -39,19 +51,34 @@ fn with_room<T, R>(arena: &Arena<T>, mut attempt: impl FnMut() -> Option<R>) -> 
     attempt()
 }
 
-/// A free handle slot.
-pub(crate) fn vacant<T>(arena: &Arena<T>) -> Result<Vacant<'_, T>, AllocError> {
-    let attempt = || arena.table.vacant(&arena.ledger);
-    attempt().or_else(|| with_room(arena, attempt)).ok_or(AllocError::OutOfPages)
+/// Tries `attempt`, and again after as much as `reach` allows.
+fn climb<T, R>(
+    arena: &Arena<T>,
+    reach: Reach,
+    mut attempt: impl FnMut() -> Option<R>,
+) -> Option<R> {
+    attempt().or_else(|| match reach {
+        Reach::AtHand if arena.tidy_up() => attempt(),
+        Reach::AtHand => None,
+        Reach::Top => with_room(arena, attempt),
+    })
 }
 
-/// A place for `len` bytes, not 0, by every means there is.
-pub(crate) fn place<T>(arena: &Arena<T>, len: usize, owner: u32) -> Result<Place, AllocError> {
-    let attempt = || arena.place(len, owner).ok();
-    let attempts = || {
-        let placed = attempt().or_else(|| with_room(arena, attempt));
-        let placed = placed.or_else(|| arena.place_short(len, owner).ok());
-        placed.or_else(|| arena.place_loose(len, owner))
-    };
-    attempts().ok_or(AllocError::OutOfPages)
+/// A free handle slot.
+pub(crate) fn vacant<T>(arena: &Arena<T>, reach: Reach) -> Result<Vacant<'_, T>, AllocError> {
+    climb(arena, reach, || arena.table.vacant(&arena.ledger)).ok_or(AllocError::OutOfPages)
+}
+
+/// A place for `len` bytes, not 0, by every means that `reach` allows.
+pub(crate) fn place<T>(
+    arena: &Arena<T>,
+    reach: Reach,
+    len: usize,
+    owner: u32,
+) -> Result<Place, AllocError> {
+    let mut placed = climb(arena, reach, || arena.place(len, owner).ok());
+    if placed.is_none() && reach == Reach::Top {
+        placed = arena.place_short(len, owner).ok().or_else(|| arena.place_loose(len, owner));
+    }
+    placed.ok_or(AllocError::OutOfPages)
 }

@@ -3,9 +3,10 @@
 //! Whoever is about to take memory reserves it first and takes it second, so that the cap is never
 //! passed, not even between two threads. Whoever gives memory back releases it after it is gone.
 //! ```text
-//! held = pages * page_size + metadata        held <= max_bytes        pages <= max_pages
+//! held = pages * page_size + metadata + lent      held <= max_bytes      pages <= max_pages
 //! ```
-//! One counter carries `held`; `pages` has its own because it has a cap of its own.
+//! One counter carries `held`; `pages` has its own because it has a cap of its own. `lent` is what
+//! the pool's user charged for memory that is not the pool's.
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -17,6 +18,7 @@ pub struct Refused;
 #[derive(Debug)]
 pub struct Ledger {
     held: AtomicUsize,
+    lent: AtomicUsize,
     max_bytes: AtomicUsize,
     pages: AtomicUsize,
     max_pages: AtomicUsize,
@@ -42,6 +44,7 @@ impl Ledger {
     pub fn new(page_size: usize, max_pages: usize, max_bytes: usize) -> Self {
         Self {
             held: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
             max_bytes: AtomicUsize::new(max_bytes),
             pages: AtomicUsize::new(0),
             max_pages: AtomicUsize::new(max_pages),
@@ -64,6 +67,36 @@ impl Ledger {
     pub fn release(&self, bytes: usize) {
         let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "released {bytes} bytes of {before} held");
+    }
+
+    /// Reserves `bytes` for the pool's user.
+    pub(crate) fn lend(&self, bytes: usize) -> Result<(), Refused> {
+        if bytes > 0 {
+            self.reserve(bytes)?;
+            self.lent.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes `bytes` back from the pool's user, or what is lent, if that is less; says how many.
+    pub(crate) fn take_back(&self, bytes: usize) -> usize {
+        let mut lent = self.lent();
+        loop {
+            let back = bytes.min(lent);
+            let order = Ordering::Relaxed;
+            match self.lent.compare_exchange_weak(lent, lent - back, order, order) {
+                Ok(_) => {
+                    self.release(back);
+                    return back;
+                }
+                Err(now) => lent = now,
+            }
+        }
+    }
+
+    /// Bytes lent to the pool's user, a part of those held.
+    pub(crate) fn lent(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
     }
 
     /// Reserves as many pages as the caps allow, `wanted` at most, and says how many.
@@ -95,7 +128,7 @@ impl Ledger {
         self.release(pages * self.page_size);
     }
 
-    /// Bytes held now: pages and metadata.
+    /// Bytes held now: pages, metadata, and what the pool's user reserved.
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Ordering::Relaxed)
@@ -114,6 +147,11 @@ impl Ledger {
     #[must_use]
     pub fn pages(&self) -> usize {
         self.pages.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the pages held now.
+    pub(crate) fn page_bytes(&self) -> usize {
+        self.pages() * self.page_size
     }
 
     pub(crate) fn set_max_bytes(&self, bytes: usize) {
@@ -148,6 +186,17 @@ mod tests {
         ledger.release_pages(5);
         assert_eq!((ledger.held(), ledger.pages()), (0, 0));
         assert_eq!(ledger.peak(), 5 * 4096 + 100);
+    }
+
+    #[test]
+    fn what_is_lent_is_under_the_same_cap_and_comes_back_once() {
+        let ledger = Ledger::new(4096, 10, 4096 + 100);
+        assert_eq!(ledger.lend(100), Ok(()));
+        assert_eq!(ledger.reserve_pages(2), 1);
+        assert_eq!((ledger.lend(1), ledger.lend(0)), (Err(Refused), Ok(())));
+        assert_eq!((ledger.take_back(60), ledger.lent()), (60, 40));
+        assert_eq!((ledger.take_back(usize::MAX), ledger.lent()), (40, 0));
+        assert_eq!((ledger.held(), ledger.page_bytes()), (4096, 4096));
     }
 
     #[test]

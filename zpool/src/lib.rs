@@ -66,6 +66,8 @@ mod ledger;
 #[forbid(unsafe_code)]
 mod models;
 #[forbid(unsafe_code)]
+mod pinned;
+#[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
 mod scratch;
@@ -86,7 +88,8 @@ pub mod design {}
 pub use compact::Compaction;
 pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
-pub use guard::{MapMut, MapRef, MapWrite, Pinned};
+pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
+pub use pinned::Pinned;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

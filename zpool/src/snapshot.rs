@@ -23,8 +23,7 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
     let classes = classes.filter(|class| class.zspages != 0).collect();
     let slots = arena.table.counts();
     let page_size = arena.zspages.source().page_size();
-    let page_bytes = arena.ledger.pages() * page_size;
-    let reserved_bytes = arena.reserved.load(Ordering::Relaxed);
+    let (page_bytes, reserved_bytes) = (arena.ledger.page_bytes(), arena.ledger.lent());
     let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     PoolStats {
         objects: slots.live,

@@ -126,9 +126,9 @@ pub struct PoolStats {
     pub page_bytes: usize,
     /// Bytes of everything else: tables, classes, zspages' bookkeeping, scratch, the source's own.
     pub metadata_bytes: usize,
-    /// Bytes that the user has reserved for memory of his own; they count against the cap.
+    /// Bytes of the user's own, charged by [`Pool::reserve`](crate::Pool::reserve).
     pub reserved_bytes: usize,
-    /// The most bytes, pages, metadata and reservations, ever held at once.
+    /// The most bytes, pages, metadata and reserved ones, ever held at once.
     pub peak_bytes: usize,
     /// Objects that ended under a reader and wait for their class's lock.
     pub pending: usize,
@@ -151,7 +151,7 @@ pub struct PoolStats {
 }
 
 impl PoolStats {
-    /// Payload per byte held, pages and metadata; 0 for an empty pool.
+    /// Payload per byte of pages and metadata; 0 for an empty pool.
     #[must_use]
     pub fn density(&self) -> f64 {
         let held = self.page_bytes + self.metadata_bytes;
@@ -171,12 +171,13 @@ impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} objects, {} in {} of pages and {} of metadata: density {:.3}",
+            "{} objects, {} in {} of pages and {} of metadata: density {:.3}; {} reserved beside them",
             self.objects,
             human(self.payload_bytes),
             human(self.page_bytes),
             human(self.metadata_bytes),
             self.density(),
+            human(self.reserved_bytes),
         )?;
         writeln!(
             f,

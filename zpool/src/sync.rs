@@ -22,7 +22,7 @@ pub(crate) enum Plant {
     PublishRelaxed,
     /// A pin does not acquire the bytes.
     PinRelaxed,
-    /// A pin by id takes an object that is freed already.
+    /// A pin by number does not look at whether the slot's object is live.
     PinDead,
     /// A pin does not look at how many there are.
     PinUnbounded,

@@ -90,17 +90,19 @@ impl Word {
     /// One more shared pin, and the location it protects.
     #[inline]
     pub(crate) fn pin(&self, wanted: u64) -> Result<u64, Refusal> {
-        self.pin_where(|seen| generation(seen) == wanted)
+        self.pin_if(|seen| generation(seen) == wanted).map(location)
     }
 
-    /// The same for whatever object is live here.
+    /// One more shared pin on whatever object is live: its generation, and the location.
     #[inline]
-    pub(crate) fn pin_live(&self) -> Result<u64, Refusal> {
-        self.pin_where(|seen| live(seen) || planted(Plant::PinDead))
+    pub(crate) fn pin_live(&self) -> Result<(u64, u64), Refusal> {
+        let pinned = self.pin_if(|seen| live(seen) || planted(Plant::PinDead))?;
+        Ok((generation(pinned), location(pinned)))
     }
 
+    /// One more shared pin, if the word is `wanted`; the word that it was added to.
     #[inline(always)]
-    fn pin_where(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
+    fn pin_if(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             if !wanted(seen) {
@@ -116,7 +118,7 @@ impl Word {
             // Acquire pairs with the Release of `publish`, `unlock` and `swing`.
             let order = unless(Plant::PinRelaxed, Ordering::Acquire);
             match self.0.compare_exchange_weak(seen, seen + PIN, order, Ordering::Relaxed) {
-                Ok(_) => return Ok(location(seen)),
+                Ok(_) => return Ok(seen),
                 Err(now) => seen = now,
             }
         }

@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use zpool::{Handle, MapError, MapMut, MapRef, MapWrite, Pool, StoreError, WriteError};
+use zpool::{
+    Handle, MapError, MapMut, MapRef, MapWrite, Pinned, Pool, ReadError, StoreError, WriteError,
+};
 
 use crate::ops::End;
 use crate::pattern;
@@ -11,6 +13,7 @@ use crate::records::Tracked;
 #[derive(Debug)]
 enum Guard<'p> {
     Shared(MapRef<'p, Tracked>),
+    Pinned(Pinned<'p, Tracked>),
     Mut(MapMut<'p, Tracked>),
     Write(MapWrite<'p, Tracked>),
 }
@@ -31,6 +34,25 @@ impl<'p> Held<'p> {
         let guard = pool.map(handle)?;
         let (bytes, record) = (guard.to_vec(), guard.record().number());
         Ok(Self { handle, was: Some(bytes.clone()), bytes, record, guard: Guard::Shared(guard) })
+    }
+
+    /// By `pin`, or by `pin_id`; reads the object only if the page source lets it.
+    pub(super) fn pinned(
+        pool: &'p Pool<Tracked>,
+        handle: Handle,
+        by_id: bool,
+    ) -> Result<Self, MapError> {
+        let id = pool.id(handle).expect("a live handle has an id");
+        let guard = if by_id { pool.pin_id(id) } else { pool.pin(handle) }?;
+        assert_eq!((guard.handle(), guard.id()), (handle, id));
+        let mut bytes = vec![0; guard.len()];
+        match guard.read_into(&mut bytes) {
+            Ok(len) => assert_eq!((len, len == 0), (bytes.len(), guard.is_empty())),
+            Err(ReadError::Map(error)) => return Err(error),
+            Err(error) => panic!("a buffer as long as the object: {error}"),
+        }
+        let record = guard.record().number();
+        Ok(Self { handle, was: Some(bytes.clone()), bytes, record, guard: Guard::Pinned(guard) })
     }
 
     /// Overwrites the middle of the object.
@@ -66,7 +88,7 @@ impl<'p> Held<'p> {
     }
 
     pub(super) fn exclusive(&self) -> bool {
-        !matches!(self.guard, Guard::Shared(_))
+        !matches!(self.guard, Guard::Shared(_) | Guard::Pinned(_))
     }
 
     pub(super) fn is_mut(&self) -> bool {
@@ -87,6 +109,10 @@ impl<'p> Held<'p> {
         let (bytes, record): (&[u8], _) = match &self.guard {
             Guard::Shared(guard) => (guard, guard.record()),
             Guard::Mut(guard) => (guard, guard.record()),
+            Guard::Pinned(guard) => {
+                assert_eq!(guard.handle(), self.handle, "also of an object freed meanwhile");
+                (guard.bytes().unwrap_or(&self.bytes), guard.record())
+            }
             Guard::Write(guard) => (guard, guard.record()),
         };
         assert!(*bytes == *self.bytes, "a guard's {} bytes changed under it", bytes.len());
@@ -98,6 +124,10 @@ impl<'p> Held<'p> {
         let Self { guard, bytes, .. } = self;
         match (guard, end) {
             (Guard::Shared(guard), _) => {
+                by_panic(guard, end == End::Panic);
+                Ok(None)
+            }
+            (Guard::Pinned(guard), _) => {
                 by_panic(guard, end == End::Panic);
                 Ok(None)
             }
@@ -123,6 +153,7 @@ impl<'p> Held<'p> {
         let Self { guard, bytes, .. } = self;
         match guard {
             Guard::Shared(guard) => std::mem::forget(guard),
+            Guard::Pinned(guard) => std::mem::forget(guard),
             Guard::Mut(guard) => {
                 std::mem::forget(guard);
                 return Some(bytes);

@@ -6,8 +6,8 @@ use super::{Handle, Place, prefetch};
 use crate::directory::Directory;
 use crate::ledger::Ledger;
 use crate::sync::{
-    AtomicU64, AtomicUsize, CHUNK, LOCK_TRIES, Mutex, Ordering, Plant, planted, random_key, spin,
-    unless,
+    AtomicU32, AtomicU64, AtomicUsize, CHUNK, LOCK_TRIES, Mutex, Ordering, Plant, planted,
+    random_key, spin, unless,
 };
 use crate::word::{EXCLUSIVE, GENERATION_BITS, NOWHERE, Outcome, Refusal, Word};
 
@@ -30,8 +30,11 @@ pub(crate) struct Table<T> {
     /// Free slots, linked through their words: `tag 32 | index + 1`, or 0. The tag counts takes, so
     /// that a head seen twice is the same list.
     free: AtomicU64,
-    /// The next slot never used; held while the table grows.
-    fresh: Mutex<u32>,
+    /// Held while the table grows.
+    growth: Mutex<()>,
+    /// The next slot never used; changed by the holder of `growth`. Relaxed: who knows of a slot by a
+    /// handle sees it counted, and who does not needs no exact answer.
+    fresh: AtomicU32,
     /// What handles are scrambled with; bit 0 is clear.
     key: u64,
     /// Whether lengths pass 65536.
@@ -60,7 +63,8 @@ impl<T> Table<T> {
         Self {
             chunks: Directory::new(),
             free: AtomicU64::new(0),
-            fresh: Mutex::new(0),
+            growth: Mutex::new(()),
+            fresh: AtomicU32::new(0),
             key: random_key(),
             wide: max_object > 1 << 16,
             live: AtomicUsize::new(0),
@@ -80,7 +84,7 @@ impl<T> Table<T> {
                 let buried = self.buried.load(Ordering::Relaxed);
                 self.orphaned.load(Ordering::Relaxed).saturating_sub(buried)
             },
-            slots: *self.fresh.lock() as usize,
+            slots: self.slots() as usize,
             retired: self.retired.load(Ordering::Relaxed),
         }
     }
@@ -88,6 +92,12 @@ impl<T> Table<T> {
     #[inline]
     pub(crate) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    /// Slots ever made.
+    #[inline]
+    pub(crate) fn slots(&self) -> u32 {
+        self.fresh.load(Ordering::Relaxed)
     }
 
     /// A free slot, made if need be. `None`: no room under the ledger's cap.
@@ -98,9 +108,10 @@ impl<T> Table<T> {
     }
 
     fn grow(&self, ledger: &Ledger) -> Option<u32> {
-        let mut fresh = self.fresh.lock();
-        let (chunk, at) = split(*fresh);
-        if *fresh == u32::MAX {
+        let _growing = self.growth.lock();
+        let fresh = self.slots();
+        let (chunk, at) = split(fresh);
+        if fresh == u32::MAX {
             return None;
         }
         if at == 0 && self.chunks.get(chunk).is_none() {
@@ -111,8 +122,8 @@ impl<T> Table<T> {
                 return None;
             }
         }
-        *fresh += 1;
-        Some(*fresh - 1)
+        self.fresh.store(fresh + 1, Ordering::Relaxed);
+        Some(fresh)
     }
 
     pub(super) fn word(&self, index: u32) -> Option<&Word> {
@@ -168,25 +179,38 @@ impl<T> Table<T> {
         }
     }
 
+    /// The slot that the handle names, by arithmetic. `None`: it names none that any table has.
     #[inline]
-    fn find(&self, handle: Handle) -> Option<(&Chunk<T>, u32, u64)> {
-        let clear = handle.to_bits() ^ self.key;
-        let index = u32::try_from(clear >> GENERATION_BITS).ok()?;
-        let chunk = self.chunks.get(split(index).0)?;
-        Some((chunk, index, clear & ((1 << GENERATION_BITS) - 1)))
+    pub(crate) fn index(&self, handle: Handle) -> Option<u32> {
+        let index = (handle.to_bits() ^ self.key) >> GENERATION_BITS;
+        // `grow` makes no slot of number `u32::MAX`.
+        u32::try_from(index).ok().filter(|index| *index != u32::MAX)
     }
 
+    #[inline]
+    fn find(&self, handle: Handle) -> Option<(&Chunk<T>, u32, u64)> {
+        let index = self.index(handle)?;
+        let chunk = self.chunks.get(split(index).0)?;
+        Some((chunk, index, (handle.to_bits() ^ self.key) & ((1 << GENERATION_BITS) - 1)))
+    }
+
+    #[inline]
     pub(super) fn handle(&self, index: u32, generation: u64) -> Handle {
         let bits = (u64::from(index) << GENERATION_BITS | generation) ^ self.key;
         Handle::from_bits(bits).expect("a live generation is odd and the key's bit 0 is clear")
     }
 
-    fn pinned<'t>(&'t self, chunk: &'t Chunk<T>, index: u32, location: u64) -> Pin<'t, T> {
+    fn pinned<'t>(
+        &'t self,
+        chunk: &'t Chunk<T>,
+        (index, generation): (u32, u64),
+        location: u64,
+    ) -> Pin<'t, T> {
         let len = chunk.len(split(index).1);
         // SAFETY: lent only: a `Pin` shows it as `&Place`, and a `Lock` owns the object, which has
         // `len` bytes there: `publish` and `unlock_at` checked.
         let place = (location != NOWHERE).then(|| unsafe { Place::new(location, len) });
-        Pin::new(self, chunk, index, place)
+        Pin::new(self, chunk, (index, generation), place)
     }
 
     /// A share of the object, for reading.
@@ -194,35 +218,16 @@ impl<T> Table<T> {
     pub(crate) fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, Refusal> {
         let (chunk, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
         let location = chunk.slots[split(index).1].word.pin(generation)?;
-        Ok(self.pinned(chunk, index, location))
+        Ok(self.pinned(chunk, (index, generation), location))
     }
 
-    /// A share of whatever object is live in slot `index`. `hint` is told the object's location before
-    /// its length is read.
+    /// The same of whatever object is live in slot `index`.
     #[inline]
-    pub(crate) fn pin_index(
-        &self,
-        index: u32,
-        hint: impl FnOnce(u64),
-    ) -> Result<Pin<'_, T>, Refusal> {
+    pub(crate) fn pin_index(&self, index: u32) -> Result<Pin<'_, T>, Refusal> {
         let (chunk, at) = split(index);
         let chunk = self.chunks.get(chunk).ok_or(Refusal::Stale)?;
-        // No load passes the compare-exchange: its cache miss and the length's would add up.
-        chunk.prefetch_len(at);
-        let location = chunk.slots[at].word.pin_live()?;
-        hint(location);
-        Ok(self.pinned(chunk, index, location))
-    }
-
-    /// The slot that a handle names, if it can be one of this table's.
-    #[inline]
-    pub(crate) fn index_of(&self, handle: Handle) -> Option<u32> {
-        self.find(handle).map(|(_, index, _)| index)
-    }
-
-    /// Slots ever made: every index is below.
-    pub(crate) fn slots(&self) -> u32 {
-        *self.fresh.lock()
+        let (generation, location) = chunk.slots[at].word.pin_live()?;
+        Ok(self.pinned(chunk, (index, generation), location))
     }
 
     /// The object alone, for writing. A migration holds a pin for as long as one copy takes, so
@@ -238,16 +243,16 @@ impl<T> Table<T> {
             }
             tries += 1;
         };
-        Ok(Lock::new(self.pinned(chunk, index, location)))
+        Ok(Lock::new(self.pinned(chunk, (index, generation), location)))
     }
 
     /// A migration's share of the object that slot `index` holds, if that is live, unshared and
-    /// exactly at `location`; with its generation.
-    pub(crate) fn pin_at(&self, index: u32, location: u64) -> Option<(Pin<'_, T>, u64)> {
+    /// exactly at `location`.
+    pub(crate) fn pin_at(&self, index: u32, location: u64) -> Option<Pin<'_, T>> {
         let (chunk, at) = split(index);
         let chunk = self.chunks.get(chunk)?;
         let generation = chunk.slots.get(at)?.word.pin_at(location)?;
-        Some((self.pinned(chunk, index, location), generation))
+        Some(self.pinned(chunk, (index, generation), location))
     }
 
     /// Ends the handle. What comes back is the object, where nobody held it.
@@ -315,7 +320,7 @@ impl<T> Table<T> {
     /// Calls `f` with each slot's index, location, whether it is live, and whether it is held
     /// exclusively: for `check`.
     pub(crate) fn each(&self, mut f: impl FnMut(u32, u64, bool, bool)) {
-        for index in 0..*self.fresh.lock() {
+        for index in 0..self.slots() {
             if let Some(word) = self.word(index) {
                 let (generation, pins, location) = word.glance();
                 f(index, location, generation & 1 == 1, pins == EXCLUSIVE);
@@ -370,8 +375,7 @@ impl<T> Rest<'_, T> {
 impl<T> Drop for Table<T> {
     fn drop(&mut self) {
         if std::mem::needs_drop::<T>() {
-            let slots = *self.fresh.lock();
-            Rest(self, 0..slots).bury();
+            Rest(self, 0..self.slots()).bury();
         }
     }
 }

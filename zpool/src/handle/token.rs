@@ -6,7 +6,7 @@ use super::chunk::{Chunk, Slot};
 use super::table::{Table, split};
 use super::{Handle, Place};
 use crate::sync::Ordering;
-use crate::word::{GENERATION_BITS, NOWHERE, Word};
+use crate::word::{NOWHERE, Word};
 
 /// A FREE slot, held alone. Dropping it gives the slot back.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(crate) struct Pin<'t, T> {
     table: &'t Table<T>,
     chunk: &'t Chunk<T>,
     index: u32,
+    /// Of 18 bits.
+    generation: u32,
     place: Option<Place>,
 }
 
@@ -93,10 +95,10 @@ impl<'t, T> Pin<'t, T> {
     pub(super) const fn new(
         table: &'t Table<T>,
         chunk: &'t Chunk<T>,
-        index: u32,
+        (index, generation): (u32, u64),
         place: Option<Place>,
     ) -> Self {
-        Self { table, chunk, index, place }
+        Self { table, chunk, index, generation: generation as u32, place }
     }
 
     fn slot(&self) -> &'t Slot<T> {
@@ -104,17 +106,15 @@ impl<'t, T> Pin<'t, T> {
     }
 
     /// The slot, as owner entries name it.
+    #[inline]
     pub(crate) fn index(&self) -> u32 {
         self.index
     }
 
-    /// The object's handle; stale, where it was freed meanwhile.
+    /// The object's handle, stale by now if it was freed under this pin.
     #[inline]
     pub(crate) fn handle(&self) -> Handle {
-        // The pin keeps the slot this object's: its generation is the one it lives or lived under.
-        let generation = self.slot().word.glance().0;
-        let lived = if generation & 1 == 1 { generation } else { generation.wrapping_sub(1) };
-        self.table.handle(self.index, lived & ((1 << GENERATION_BITS) - 1))
+        self.table.handle(self.index, self.generation.into())
     }
 
     /// Where the object is; `None` for one of length 0.
@@ -148,10 +148,10 @@ impl<'t, T> Pin<'t, T> {
     ///
     /// # Errors
     /// Somebody else holds or freed the object: `to` comes back, and the pin with it.
-    pub(crate) fn swing(self, generation: u64, to: Place) -> Result<Place, (Self, Place)> {
+    pub(crate) fn swing(self, to: Place) -> Result<Place, (Self, Place)> {
         let Some(from) = &self.place else { return Err((self, to)) };
         assert!(from.room() <= to.room(), "an object fits its place");
-        if self.slot().word.swing(generation, from.location(), to.location()) {
+        if self.slot().word.swing(self.generation.into(), from.location(), to.location()) {
             // SAFETY: nobody points at `from` any more, and nobody else was told.
             Ok(unsafe { Place::new(from.location(), 0) })
         } else {
@@ -200,7 +200,7 @@ impl<'t, T> Lock<'t, T> {
     /// Gives the object back at another place and length; the old place is left.
     pub(crate) fn unlock_at(self, to: Option<Place>, len: usize) -> Unlocked<T> {
         assert!(len <= to.as_ref().map_or(0, Place::room), "an object fits its place");
-        let Pin { table, chunk, index, place } = self.pin;
+        let Pin { table, chunk, index, place, .. } = self.pin;
         let at = split(index).1;
         // Before the word lets readers in; where the object has ended, nobody reads it.
         chunk.set_len(at, len);

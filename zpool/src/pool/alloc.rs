@@ -1,11 +1,10 @@
-//! Storing objects.
+//! Storing objects: a slot and a place are found, the bytes written, and then the object published.
 
 use super::Pool;
 use crate::error::AllocError;
 use crate::fresh::{Fresh, Lent};
 use crate::handle::Handle;
-use crate::ladder;
-use crate::scratch::Buffer;
+use crate::ladder::{self, Reach};
 use crate::stats::count;
 
 impl<T: Send + Sync> Pool<T> {
@@ -17,70 +16,64 @@ impl<T: Send + Sync> Pool<T> {
         self.alloc_record_parts(record, [bytes, &[]]).map_err(|(error, _)| error)
     }
 
-    /// Stores a copy of two byte strings as one object, back to back, with `record` beside it.
+    /// Stores a copy of two `parts`, back to back, as one object, with `record` beside it.
     ///
     /// # Errors
     /// See [`AllocError`]; the record comes back.
+    ///
+    /// ```
+    /// # use zpool::{Config, Pool};
+    /// # let pool: Pool<u32> = Pool::new(Config::new()).unwrap();
+    /// let handle = pool.alloc_record_parts(7, [b"payload", b"trailer"]).unwrap();
+    /// assert_eq!(&*pool.map(handle).unwrap(), b"payloadtrailer");
+    /// ```
     pub fn alloc_record_parts(
         &self,
         record: T,
         parts: [&[u8]; 2],
     ) -> Result<Handle, (AllocError, T)> {
-        let len = parts[0].len() + parts[1].len();
-        match self.fresh(len) {
-            Ok(fresh) => self.write(fresh, record, parts),
-            Err(error) => Err((error, record)),
-        }
+        self.alloc_parts(Reach::Top, record, parts)
     }
 
-    /// The same where there is room just now: a free slot in a class for such a length, or growth of
-    /// that class under the cap. Nothing is moved and nothing kept is given back for it, so it takes a
-    /// bounded time, and says no where [`alloc_record_parts`](Self::alloc_record_parts) goes on to
-    /// compact, to take shorter chains and larger slots. For callers who would rather free something
-    /// of theirs.
+    /// The same where there is room at hand: a free slot of a class that is made for the length, or
+    /// pages under the cap for one more zspage of the usual chain. Moves nothing, gives back nothing
+    /// and uses neither shorter chains nor larger classes, so that a caller who can make room in
+    /// another way, or do without, is answered at once.
     ///
     /// # Errors
-    /// See [`AllocError`]; the record comes back. `OutOfPages` is not counted as a failure.
+    /// See [`AllocError`]; the record comes back. [`AllocError::OutOfPages`] says that there is no room
+    /// at hand; it does not count as a failure in the [statistics](crate::Failures).
+    ///
+    /// ```
+    /// # use zpool::{AllocError, Config, Pool};
+    /// let pool: Pool<u32> = Pool::new(Config::new().max_pages(0)).unwrap();
+    /// let refused = pool.try_alloc_record(7, [b"payload", b"trailer"]);
+    /// assert_eq!(refused, Err((AllocError::OutOfPages, 7)));
+    /// ```
     pub fn try_alloc_record(
         &self,
         record: T,
         parts: [&[u8]; 2],
     ) -> Result<Handle, (AllocError, T)> {
-        let arena = &self.arena;
-        let len = parts[0].len() + parts[1].len();
-        if len > self.max_object {
-            count(&arena.counters.too_large, 1);
-            return Err((AllocError::TooLarge(len), record));
-        }
-        arena.tidy_up();
-        let fresh = || {
-            let vacant = arena.table.vacant(&arena.ledger)?;
-            let place = match len {
-                0 => None,
-                len => Some(arena.place(len, vacant.index()).ok()?),
-            };
-            Some(Fresh { arena, vacant: Some(vacant), place })
-        };
-        match fresh() {
-            Some(fresh) => self.write(fresh, record, parts),
-            None => Err((AllocError::OutOfPages, record)),
-        }
+        self.alloc_parts(Reach::AtHand, record, parts)
     }
 
-    /// Writes an object's bytes and publishes it.
-    fn write(
+    fn alloc_parts(
         &self,
-        mut fresh: Fresh<'_, T>,
+        reach: Reach,
         record: T,
         [first, second]: [&[u8]; 2],
     ) -> Result<Handle, (AllocError, T)> {
         let len = first.len() + second.len();
+        let mut fresh = match self.fresh(reach, len) {
+            Ok(fresh) => fresh,
+            Err(error) => return Err((error, record)),
+        };
         if let Some(place) = &mut fresh.place {
             let zspages = &self.arena.zspages;
             if let Some(to) = zspages.bytes_mut(place, len) {
-                let (start, end) = to.split_at_mut(first.len());
-                start.copy_from_slice(first);
-                end.copy_from_slice(second);
+                to[..first.len()].copy_from_slice(first);
+                to[first.len()..].copy_from_slice(second);
             } else {
                 let written = zspages.write_at(place, 0, first);
                 if written.and_then(|()| zspages.write_at(place, first.len(), second)).is_err() {
@@ -103,7 +96,7 @@ impl<T: Send + Sync> Pool<T> {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Handle, AllocError> {
-        let mut fresh = self.fresh(len)?;
+        let mut fresh = self.fresh(Reach::Top, len)?;
         let arena = &self.arena;
         match &mut fresh.place {
             None => fill(&mut []),
@@ -128,7 +121,7 @@ impl<T: Send + Sync> Pool<T> {
         Ok(fresh.publish(len, record))
     }
 
-    fn fresh(&self, len: usize) -> Result<Fresh<'_, T>, AllocError> {
+    fn fresh(&self, reach: Reach, len: usize) -> Result<Fresh<'_, T>, AllocError> {
         let counters = &self.arena.counters;
         if len > self.max_object {
             count(&counters.too_large, 1);
@@ -136,23 +129,17 @@ impl<T: Send + Sync> Pool<T> {
         }
         let arena = &self.arena;
         let failed = |error| {
-            count(&counters.out_of_pages, 1);
+            if reach == Reach::Top {
+                count(&counters.out_of_pages, 1);
+            }
             error
         };
-        let vacant = ladder::vacant(arena).map_err(failed)?;
+        let vacant = ladder::vacant(arena, reach).map_err(failed)?;
         let place = match len {
             0 => None,
-            len => Some(ladder::place(arena, len, vacant.index()).map_err(failed)?),
+            len => Some(ladder::place(arena, reach, len, vacant.index()).map_err(failed)?),
         };
         Ok(Fresh { arena, vacant: Some(vacant), place })
-    }
-
-    /// A scratch buffer for one who may wait: what is kept goes first.
-    pub(super) fn scratch_or_trim(&self, len: usize) -> Option<Buffer> {
-        self.arena.scratch.take(len, &self.arena.ledger).or_else(|| {
-            self.arena.trim();
-            self.arena.take_scratch(len)
-        })
     }
 }
 

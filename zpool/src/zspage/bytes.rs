@@ -11,8 +11,6 @@ use crate::handle::{Lock, Pin, Place, prefetch};
 use crate::source::Access;
 use crate::sync::Ordering;
 
-/// Cache lines that a prefetch asks for.
-const PREFETCHED: usize = 4;
 /// What is copied at a time between pages without an address.
 const BOUNCE: usize = 4096;
 
@@ -273,15 +271,10 @@ impl Zspages {
         Ok(())
     }
 
-    /// Hints the processor that the bytes at a location are about to be read; that is the first of
-    /// them, the rest it guesses.
-    #[inline]
+    /// Hints the processor that the bytes at a location are about to be read.
     pub(crate) fn prefetch(&self, location: u64) {
         if let Access::Linear(base) = self.access {
-            let start = base.first().as_ptr().wrapping_add((location * GRAIN as u64) as usize);
-            for line in 0..PREFETCHED {
-                prefetch(start.wrapping_add(line * 64));
-            }
+            prefetch(base.first().as_ptr().wrapping_add((location * GRAIN as u64) as usize));
         }
     }
 

@@ -1,0 +1,104 @@
+//! Memory: what a pool holds, what it may hold, and giving back.
+
+use super::Pool;
+use crate::compact::{Compaction, compact};
+use crate::error::AllocError;
+use crate::snapshot::snapshot;
+use crate::stats::PoolStats;
+
+impl<T: Send + Sync> Pool<T> {
+    /// Bytes held now, pages, metadata and [reserved](Self::reserve) ones: what `max_bytes` caps.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.arena.ledger.held()
+    }
+
+    /// Bytes of the pages held now, in zspages and kept by the source. Takes no lock.
+    #[must_use]
+    pub fn page_bytes(&self) -> usize {
+        self.arena.ledger.page_bytes()
+    }
+
+    /// Sum of the lengths of all objects that have not ended. Takes no lock.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.arena.payload()
+    }
+
+    /// What an object of `len` bytes would cost in bytes of pages if it were stored now: its slot and
+    /// its share of what its zspage leaves over. Metadata comes on top. Lengths above `max_object`
+    /// are counted as `max_object`.
+    #[must_use]
+    pub fn slot_bytes(&self, len: usize) -> usize {
+        self.arena.slot_bytes(len.min(self.max_object))
+    }
+
+    /// Charges `bytes` of memory that the caller is about to take to the cap on bytes held, so that
+    /// an index of the caller's, say, and the pool share one budget. It takes what is free under
+    /// `max_bytes` at this moment and makes no room: nothing is moved or given back for it. The pool
+    /// does not touch that memory; [`PoolStats::reserved_bytes`] tells how much it is.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`]: it would pass the cap. Nothing is reserved then, and nothing counted
+    /// as a failure.
+    ///
+    /// ```
+    /// use zpool::{Config, Pool};
+    ///
+    /// let pool: Pool = Pool::new(Config::new().max_bytes(1 << 20))?;
+    /// pool.reserve(256 << 10)?;
+    /// let index = vec![0_u8; 256 << 10];
+    /// assert!(pool.reserve(1 << 20).is_err());
+    /// drop(index);
+    /// pool.release(256 << 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn reserve(&self, bytes: usize) -> Result<(), AllocError> {
+        self.arena.ledger.lend(bytes).map_err(|_| AllocError::OutOfPages)
+    }
+
+    /// Gives back `bytes` of what was [reserved](Self::reserve), after the memory is gone. Where that
+    /// is more than is reserved, only what is reserved goes back.
+    ///
+    /// # Panics
+    /// With debug assertions: more is given back than is reserved.
+    pub fn release(&self, bytes: usize) {
+        let back = self.arena.ledger.take_back(bytes);
+        debug_assert_eq!(back, bytes, "released more bytes than are reserved");
+    }
+
+    /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
+    /// object) or nothing is left to gain. Resumable: call it again as long as it is not `done`.
+    /// Readers are not held up; a writer may be told [`MapError::Busy`](crate::MapError::Busy) while
+    /// its object is copied.
+    pub fn compact(&self, budget: usize) -> Compaction {
+        compact(&self.arena, budget)
+    }
+
+    /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
+    /// readers left behind. Moves nothing.
+    pub fn trim(&self) {
+        let arena = &self.arena;
+        arena.tidy();
+        arena.trim();
+    }
+
+    /// Changes the cap on bytes held. Below what is held now the pool takes no further memory:
+    /// allocations that fit a free slot still succeed, the others compact first and then fail. This
+    /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is done,
+    /// then [`trim`](Self::trim).
+    pub fn set_max_bytes(&self, bytes: usize) {
+        self.arena.ledger.set_max_bytes(bytes);
+    }
+
+    /// Changes the cap on pages held, likewise.
+    pub fn set_max_pages(&self, pages: usize) {
+        self.arena.ledger.set_max_pages(pages);
+    }
+
+    /// A snapshot of all counters. Takes each class's lock in turn.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        snapshot(&self.arena)
+    }
+}
