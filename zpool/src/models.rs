@@ -65,6 +65,17 @@ impl World {
         Ok(value)
     }
 
+    /// The same of whatever object has this id, which says what its handle is.
+    fn read_id(&self, id: u32) -> Result<(u8, Handle), MapError> {
+        let pinned = self.pool.pin_id(id)?;
+        let (handle, bytes) = (pinned.handle(), pinned.bytes().unwrap());
+        let value = bytes[0];
+        assert!(bytes.iter().all(|byte| *byte == value), "a reader sees the object whole");
+        let held = Arc::ptr_eq(&pinned.record().0, &self.dropped);
+        assert!(held && pinned.handle() == handle && pinned.id() == id);
+        Ok((value, handle))
+    }
+
     /// After all threads: checks the pool, frees what is `left` and checks that nothing is held.
     fn over(&self, left: &[Handle]) {
         self.pool.check();

@@ -414,6 +414,52 @@ fn reusing_a_generation_is_noticed() {
     twin(None, Plant::ReuseKeepsGeneration, reuse_and_read);
 }
 
+/// The same while somebody asks for whatever object the slot holds: the generation that was pinned.
+fn reuse_and_pin_live() -> Option<u64> {
+    let object = Object::live();
+    let reader = beside(&object, |object| match object.word.pin_live() {
+        Ok((generation, at)) => {
+            assert_eq!(generation & 1, 1, "a reader pins what is live");
+            let value = object.value(at);
+            object.settle(object.word.unpin());
+            let expected = if generation == 1 { BYTES } else { BYTES + 1 };
+            assert_eq!(value, expected, "a generation has its own bytes");
+            Some(generation)
+        }
+        Err(refusal) => {
+            assert_eq!(refusal, Refusal::Stale);
+            None
+        }
+    });
+    assert_eq!(object.free(), Ok(()));
+    if object.ended.load(Ordering::Relaxed) == 1 {
+        assert!(object.word.recycle(NOWHERE));
+        object.publish(1, BYTES + 1);
+    }
+    let pinned = reader.join().unwrap();
+    assert_eq!(object.left.load(Ordering::Relaxed), 1, "the first object ends once");
+    assert_eq!(object.word.glance().1, 0, "no pin is left");
+    pinned
+}
+
+#[test]
+fn a_pin_of_whatever_is_live_says_what_it_is() {
+    // 74 iterations, under 0.1 s.
+    assert_eq!(model(None, reuse_and_pin_live).len(), 3);
+}
+
+#[test]
+#[should_panic(expected = "a reader pins what is live")]
+fn pinning_what_is_dead_is_noticed() {
+    twin(None, Plant::PinDead, reuse_and_pin_live);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn pinning_whatever_is_live_without_acquire_is_noticed() {
+    twin(None, Plant::PinRelaxed, reuse_and_pin_live);
+}
+
 /// More readers at once than fit: loom's limit is 2.
 fn saturate() -> usize {
     let object = Object::live();
