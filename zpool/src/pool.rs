@@ -210,7 +210,8 @@ impl<T: Send + Sync> Pool<T> {
     /// ```
     #[inline]
     pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
-        self.pinned(self.arena.table.pin_index(id))
+        let zspages = &self.arena.zspages;
+        self.pinned(self.arena.table.pin_index(id, |location| zspages.prefetch(location)))
     }
 
     #[inline]

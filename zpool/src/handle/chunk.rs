@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use super::prefetch;
 use crate::directory::boxed;
 use crate::ledger::heap_cost;
 use crate::sync::{AtomicU16, AtomicU32, CHUNK, Ordering, PLAIN_ATOMICS, UnsafeCell};
@@ -54,6 +55,15 @@ impl<T> Chunk<T> {
             Lengths::Narrow(lengths) => usize::from(lengths[at].load(Ordering::Relaxed)),
             Lengths::Wide(lengths) => lengths[at].load(Ordering::Relaxed) as usize,
         }
+    }
+
+    /// Hints the processor that the length is about to be read.
+    #[inline]
+    pub(super) fn prefetch_len(&self, at: usize) {
+        prefetch(match &self.lengths {
+            Lengths::Narrow(lengths) => (&raw const lengths[at]).cast(),
+            Lengths::Wide(lengths) => (&raw const lengths[at]).cast(),
+        });
     }
 
     pub(super) fn set_len(&self, at: usize, len: usize) {

@@ -221,12 +221,20 @@ impl<T> Table<T> {
         Ok(self.pinned(chunk, (index, generation), location))
     }
 
-    /// The same of whatever object is live in slot `index`.
+    /// The same of whatever object is live in slot `index`. `hint` is told the object's location before
+    /// its length is read.
     #[inline]
-    pub(crate) fn pin_index(&self, index: u32) -> Result<Pin<'_, T>, Refusal> {
+    pub(crate) fn pin_index(
+        &self,
+        index: u32,
+        hint: impl FnOnce(u64),
+    ) -> Result<Pin<'_, T>, Refusal> {
         let (chunk, at) = split(index);
         let chunk = self.chunks.get(chunk).ok_or(Refusal::Stale)?;
+        // No load passes the compare-exchange: its cache miss and the length's would add up.
+        chunk.prefetch_len(at);
         let (generation, location) = chunk.slots[at].word.pin_live()?;
+        hint(location);
         Ok(self.pinned(chunk, (index, generation), location))
     }
 

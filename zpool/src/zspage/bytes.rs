@@ -11,6 +11,9 @@ use crate::handle::{Lock, Pin, Place, prefetch};
 use crate::source::Access;
 use crate::sync::Ordering;
 
+/// Bytes of a cache line, and lines that a prefetch asks for.
+const LINE: usize = 64;
+const PREFETCHED: usize = 4;
 /// What is copied at a time between pages without an address.
 const BOUNCE: usize = 4096;
 
@@ -271,10 +274,13 @@ impl Zspages {
         Ok(())
     }
 
-    /// Hints the processor that the bytes at a location are about to be read.
+    /// Hints the processor that the bytes at a location are about to be read: the first lines, it
+    /// guesses the rest.
+    #[inline]
     pub(crate) fn prefetch(&self, location: u64) {
         if let Access::Linear(base) = self.access {
-            prefetch(base.first().as_ptr().wrapping_add((location * GRAIN as u64) as usize));
+            let start = base.first().as_ptr().wrapping_add((location * GRAIN as u64) as usize);
+            (0..PREFETCHED).for_each(|line| prefetch(start.wrapping_add(line * LINE)));
         }
     }
 
