@@ -86,9 +86,7 @@ pub struct Cache<K, S = RandomState> {
     pub(crate) flights: Flights<K>,
     pub(crate) hasher: S,
     time_to_live: Option<Duration>,
-    /// What an empty cache holds.
-    empty: usize,
-    /// What of that is charged by the cache itself, the policy apart.
+    /// What an empty cache charges itself, the policy apart.
     charged: usize,
     least: usize,
 }
@@ -190,7 +188,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pool.set_max_bytes(capacity);
         let charged = pool.charge(fixed);
         assert!(charged, "{least} bytes hold the {fixed} of an empty cache");
-        let (empty, charged) = (pool.held_bytes(), fixed - policy.bytes());
+        let charged = fixed - policy.bytes();
         let store = Store::new(pool, codec, threads, checksum, max_page);
         let tier = Tier {
             store,
@@ -205,7 +203,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             sweep: AtomicU32::new(0),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
         };
-        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, empty, charged, least })
+        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, charged, least })
     }
 
     /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
@@ -490,7 +488,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
         bytes.codec = tier.store.benches.bytes(&*tier.store.codec);
-        bytes.fixed = self.empty;
+        bytes.fixed = self.charged;
         stats
     }
 
