@@ -531,12 +531,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 }
 
-/// What the smallest cache needs beside its fixed parts to work at all: a bench, a table's first chunks,
-/// and room for two of the largest pages.
+/// What the smallest cache needs beside its fixed parts to work at all: benches, a table's first
+/// chunks, and room for two of the largest pages.
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
-    let bench = zpool::source::heap_cost(max_page) + codec.context_bytes(max_page);
-    let pages = 2 * (max_page + TRAILER).next_multiple_of(4096) + 16 * 4096;
-    bench + pages + 1024 * (size_of::<K>() + 64)
+    let object = (max_page + TRAILER).next_multiple_of(4096);
+    // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
+    let benches = 3 * zpool::source::heap_cost(object) + codec.context_bytes(max_page);
+    let pages = 2 * object + 16 * 4096;
+    benches + pages + 1024 * (size_of::<K>() + 64)
 }
 
 impl<K, S> fmt::Debug for Cache<K, S> {
