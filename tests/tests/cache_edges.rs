@@ -45,10 +45,13 @@ fn of(cache: &Cache<u64>, key: u64) -> Option<Vec<u8>> {
     cache.get(&key).map(|page| page.to_vec())
 }
 
+/// A cache whose keys have the same hashes in each run.
+type Fixed = Cache<u64, BuildHasherDefault<DefaultHasher>>;
+
 /// What each entry of a cache went by, in order.
 type Log = Arc<Mutex<Vec<(u64, Cause)>>>;
 
-fn logged(config: Config) -> (Cache<u64, BuildHasherDefault<DefaultHasher>>, Log) {
+fn logged(config: Config) -> (Fixed, Log) {
     let log = Log::default();
     let told = Arc::clone(&log);
     let cache = Cache::with_hasher(config, BuildHasherDefault::default()).unwrap();
@@ -326,7 +329,7 @@ fn a_range_has_as_many_bytes_as_the_page_has() {
 fn what_has_no_time_to_live_is_never_seen_again() {
     let dead = Insert::new().time_to_live(Duration::ZERO);
     let (cache, log) = logged(config(2 << 20));
-    let looks: [fn(&Cache<u64, BuildHasherDefault<DefaultHasher>>) -> bool; 9] = [
+    let looks: [fn(&Fixed) -> bool; 9] = [
         |cache| cache.get(&1).is_some(),
         |cache| cache.get_into(&1, &mut [0; LONGEST]).unwrap().is_some(),
         |cache| cache.get_into(&1, &mut []).unwrap().is_some(),
@@ -430,11 +433,7 @@ fn what_has_expired_goes_before_what_has_not() {
 }
 
 /// Fills a cache until `evictions` entries have been evicted.
-fn push(
-    cache: &Cache<u64, BuildHasherDefault<DefaultHasher>>,
-    log: &Log,
-    evictions: usize,
-) -> Vec<u64> {
+fn push(cache: &Fixed, log: &Log, evictions: usize) -> Vec<u64> {
     let mut key = 1 << 32;
     while log.lock().unwrap().len() < evictions {
         cache.insert(key, &page(key, 4096)).unwrap();
@@ -480,10 +479,7 @@ fn low_priority_goes_first_and_high_priority_last() {
 }
 
 /// The order in which entries go, after `touch` was done to each of the older half.
-fn order_of_going(
-    policy: fn(Config) -> Config,
-    touch: fn(&Cache<u64, BuildHasherDefault<DefaultHasher>>, u64),
-) -> Vec<u64> {
+fn order_of_going(policy: fn(Config) -> Config, touch: fn(&Fixed, u64)) -> Vec<u64> {
     let (cache, log) = logged(policy(config(2 << 20)));
     for key in 0..200 {
         cache.insert(key, &page(key, 4096)).unwrap();
@@ -585,7 +581,7 @@ fn many_pages_come_and_go_in_the_order_of_their_keys() {
     assert_eq!(got.len(), asked.len());
     for (key, got) in asked.iter().zip(&got) {
         let expected = match key {
-            0..50 => Some(page(*key, 700)),
+            0..=49 => Some(page(*key, 700)),
             51 => Some(vec![9; 3]),
             _ => None,
         };
