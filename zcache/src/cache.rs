@@ -11,7 +11,7 @@ use equivalent::Equivalent;
 use zpool::{Compaction, Pool, SourceKind};
 
 use crate::bench::Benches;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::error::{BufferTooSmall, ConfigError, InsertError, ResizeError};
 use crate::evict::Lack;
 use crate::flight::Flights;
@@ -164,12 +164,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         // Objects of up to 64 KiB have lengths of 2 bytes: nothing is added without need.
         let trailer = if checksum || time_to_live.is_some() { TRAILER } else { 0 };
-        let mut settings = zpool::Config::new().max_object(max_page + trailer);
-        let heap = matches!(source, Some(SourceKind::Heap)) || !cfg!(unix) && source.is_none();
-        if let Some(source) = source {
-            settings = settings.source(source);
-        }
-        let pool: Memory<K> = Pool::new(settings).map_err(ConfigError::Pool)?;
+        let settings = zpool::Config::new().max_object(max_page + trailer);
+        let heap = match source {
+            Source::Default => !cfg!(unix),
+            Source::Kind(SourceKind::Heap) => true,
+            Source::Kind(_) | Source::Own(_) => false,
+        };
+        let pool: Result<Memory<K>, _> = match source {
+            Source::Default => Pool::new(settings),
+            Source::Kind(kind) => Pool::new(settings.source(kind)),
+            Source::Own(source) => Pool::with_boxed_source(settings, source),
+        };
+        let pool = pool.map_err(ConfigError::Pool)?;
         let threads = threads();
         let fixed = size_of::<Self>()
             + Index::fixed_bytes(shards)
