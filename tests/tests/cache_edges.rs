@@ -137,6 +137,38 @@ fn the_largest_max_page_holds_with_all_that_stands_behind_a_payload() {
 }
 
 #[test]
+fn a_time_of_its_own_does_not_make_a_page_too_large() {
+    let how = Insert::new().time_to_live(Duration::from_secs(3600));
+    for max_page in [LONGEST, 32 << 10, (64 << 10) - 10] {
+        let config = Config::new(8 << 20).max_page(max_page).checksum(false);
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        for page in pages(max_page) {
+            cache.insert_with(1, &page, how).unwrap();
+            assert_eq!(of(&cache, 1), Some(page));
+        }
+        cache.check();
+    }
+    // Where the lengths of objects are at their end, it costs the last bytes of incompressible pages.
+    for max_page in [(64 << 10) - 9, 64 << 10, MAX_PAGE] {
+        let config = Config::new(8 << 20).max_page(max_page).checksum(false);
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        let [zeros, random, coded] = pages(max_page);
+        for page in [zeros, coded] {
+            cache.insert_with(1, &page, how).unwrap();
+            assert_eq!(of(&cache, 1), Some(page));
+        }
+        let error = InsertError::TooLarge { len: max_page, max_page: max_page - 6 };
+        assert_eq!(cache.insert_with(1, &random, how), Err(error));
+        assert_eq!(cache.get(&1), None, "never stale");
+        cache.insert_with(1, &random[..max_page - 6], how).unwrap();
+        assert_eq!(cache.get(&1).as_deref(), Some(&random[..max_page - 6]));
+        cache.insert(1, &random).unwrap();
+        assert_eq!(of(&cache, 1), Some(random));
+        cache.check();
+    }
+}
+
+#[test]
 fn same_filled_pages_take_no_page_of_the_pool() {
     let config = Config::new(4 << 20).max_page(LONGEST).checksum(false);
     let cache: Cache<u64> = Cache::new(config).unwrap();

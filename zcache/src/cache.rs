@@ -162,8 +162,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if max_page == 0 || max_page > MAX_PAGE {
             return Err(ConfigError::MaxPage(max_page));
         }
-        // Objects of up to 64 KiB have lengths of 2 bytes: nothing is added without need.
-        let trailer = if checksum || time_to_live.is_some() { TRAILER } else { 0 };
+        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
+        let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
+        let trailer = if trailed { TRAILER } else { 0 };
         let settings = zpool::Config::new().max_object(max_page + trailer);
         let heap = match source {
             Source::Default => !cfg!(unix),
