@@ -50,6 +50,55 @@ impl Window {
     }
 }
 
+/// Where bytes stand in a [`Ram`]: the page and the offset in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    page: usize,
+    offset: usize,
+}
+
+impl Window {
+    /// The place of the only copy of `bytes` in the pages that are handed out.
+    ///
+    /// # Panics
+    /// There is none in one page, or more than one.
+    #[must_use]
+    pub fn find(&self, bytes: &[u8]) -> At {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = Vec::new();
+        for (page, (now, _)) in state.pages.iter().enumerate().filter(|(_, (_, taken))| *taken) {
+            let windows = now.windows(bytes.len()).enumerate();
+            let same = windows.filter(|(_, part)| *part == bytes);
+            found.extend(same.map(|(offset, _)| At { page, offset }));
+        }
+        assert_eq!(found.len(), 1, "one copy of {} bytes", bytes.len());
+        found[0]
+    }
+
+    /// Whether `bytes` stand at `at`, in a page that is handed out.
+    #[must_use]
+    pub fn stands(&self, at: At, bytes: &[u8]) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (page, taken) = &state.pages[at.page];
+        *taken && page[at.offset..].starts_with(bytes)
+    }
+
+    /// Overwrites what stands at `at`, behind the pool's back, and returns what stood there.
+    pub fn overwrite(&self, at: At, bytes: &[u8]) -> Vec<u8> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = &mut state.pages[at.page].0[at.offset..][..bytes.len()];
+        let before = place.to_vec();
+        place.copy_from_slice(bytes);
+        before
+    }
+
+    /// Flips bits of the byte that stands `by` bytes behind `at`.
+    pub fn flip(&self, at: At, by: usize, bits: u8) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.pages[at.page].0[at.offset + by] ^= bits;
+    }
+}
+
 impl Ram {
     /// Pages of `page_size` bytes, and a window on them.
     #[must_use]

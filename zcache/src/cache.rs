@@ -11,7 +11,7 @@ use equivalent::Equivalent;
 use zpool::{Compaction, Pool, SourceKind};
 
 use crate::bench::Benches;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE, ResizeError};
 use crate::evict::Lack;
 use crate::flight::Flights;
@@ -87,9 +87,7 @@ pub struct Cache<K, S = RandomState> {
     pub(crate) flights: Flights<K>,
     pub(crate) hasher: S,
     time_to_live: Option<Duration>,
-    /// What an empty cache holds.
-    empty: usize,
-    /// What of that is charged by the cache itself, the policy apart.
+    /// What an empty cache charges itself, the policy apart.
     charged: usize,
     least: usize,
 }
@@ -165,14 +163,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if max_page == 0 || max_page > MAX_PAGE {
             return Err(ConfigError::MaxPage(max_page));
         }
-        // Objects of up to 64 KiB have lengths of 2 bytes: nothing is added without need.
-        let trailer = if checksum || time_to_live.is_some() { TRAILER } else { 0 };
-        let mut settings = zpool::Config::new().max_object(max_page + trailer);
-        let heap = matches!(source, Some(SourceKind::Heap)) || !cfg!(unix) && source.is_none();
-        if let Some(source) = source {
-            settings = settings.source(source);
-        }
-        let pool: Memory<K> = Pool::new(settings).map_err(ConfigError::Pool)?;
+        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
+        let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
+        let trailer = if trailed { TRAILER } else { 0 };
+        let settings = zpool::Config::new().max_object(max_page + trailer);
+        let heap = match source {
+            Source::Default => !cfg!(unix),
+            Source::Kind(SourceKind::Heap) => true,
+            Source::Kind(_) | Source::Own(_) => false,
+        };
+        let pool: Result<Memory<K>, _> = match source {
+            Source::Default => Pool::new(settings),
+            Source::Kind(kind) => Pool::new(settings.source(kind)),
+            Source::Own(source) => Pool::with_boxed_source(settings, source),
+        };
+        let pool = pool.map_err(ConfigError::Pool)?;
         let threads = threads();
         let fixed = size_of::<Self>()
             + Index::fixed_bytes(shards)
@@ -191,7 +196,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pool.set_max_bytes(capacity);
         let charged = pool.charge(fixed);
         assert!(charged, "{least} bytes hold the {fixed} of an empty cache");
-        let (empty, charged) = (pool.held_bytes(), fixed - policy.bytes());
+        let charged = fixed - policy.bytes();
         let store = Store::new(pool, codec, threads, checksum, max_page);
         let tier = Tier {
             store,
@@ -206,7 +211,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             sweep: AtomicU32::new(0),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
         };
-        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, empty, charged, least })
+        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, charged, least })
     }
 
     /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
@@ -491,7 +496,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
         bytes.codec = tier.store.benches.bytes(&*tier.store.codec);
-        bytes.fixed = self.empty;
+        bytes.fixed = self.charged;
         stats
     }
 
@@ -534,12 +539,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 }
 
-/// What the smallest cache needs beside its fixed parts to work at all: a bench, a table's first chunks,
-/// and room for two of the largest pages.
+/// What the smallest cache needs beside its fixed parts to work at all: benches, a table's first
+/// chunks, and room for two of the largest pages.
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
-    let bench = zpool::source::heap_cost(max_page) + codec.context_bytes(max_page);
-    let pages = 2 * (max_page + TRAILER).next_multiple_of(4096) + 16 * 4096;
-    bench + pages + 1024 * (size_of::<K>() + 64)
+    let object = (max_page + TRAILER).next_multiple_of(4096);
+    // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
+    let benches = 3 * zpool::source::heap_cost(object) + codec.context_bytes(max_page);
+    let pages = 2 * object + 16 * 4096;
+    benches + pages + 1024 * (size_of::<K>() + 64)
 }
 
 impl<K, S> fmt::Debug for Cache<K, S> {

@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
+use zpool::source::PageSource;
+
 use crate::codec::{Codec, Lz4};
 use crate::error::ConfigError;
 use crate::policy::{Policy, S3Fifo};
 use crate::sync::Arc;
+
+/// Where pages come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Default,
+    Kind(zpool::SourceKind),
+    Own(Box<dyn PageSource>),
+}
 
 /// The settings of a [`Cache`](crate::Cache).
 ///
@@ -28,7 +38,7 @@ pub struct Config {
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) checksum: bool,
     pub(crate) time_to_live: Option<Duration>,
-    pub(crate) source: Option<zpool::SourceKind>,
+    pub(crate) source: Source,
     pub(crate) shards: Option<usize>,
 }
 
@@ -45,7 +55,7 @@ impl Config {
             policy: Box::new(S3Fifo::new()),
             checksum: cfg!(debug_assertions),
             time_to_live: None,
-            source: None,
+            source: Source::Default,
             shards: None,
         }
     }
@@ -88,7 +98,15 @@ impl Config {
     /// From [`Memfd`](zpool::SourceKind::Memfd), each hit copies the payload first.
     #[must_use]
     pub fn source(self, source: zpool::SourceKind) -> Self {
-        Self { source: Some(source), ..self }
+        Self { source: Source::Kind(source), ..self }
+    }
+
+    /// Takes the pool's pages from a source of your own, in the place of [`source`](Self::source). What
+    /// it keeps beside pages in use it has to charge to the pool's ledger: see
+    /// [`zpool::source::PageSource`]. It may fail: what cannot be read is a miss, and its entry goes.
+    #[must_use]
+    pub fn page_source(self, source: impl PageSource + 'static) -> Self {
+        Self { source: Source::Own(Box::new(source)), ..self }
     }
 
     /// The index's shards, a power of two from 2 to 65536. Default: one for each MiB of capacity, 16 to

@@ -32,7 +32,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// The page is longer than `max_page`.
+    /// The page is longer than `max_page`; or a little shorter, of 64 KiB or more, incompressible, and
+    /// with a time to live of its own in a cache that has none and no checksum.
     TooLarge {
         /// Bytes of the page.
         len: usize,

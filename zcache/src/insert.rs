@@ -55,10 +55,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
     ) -> Result<(), InsertError> {
         let conditional = terms.condition.is_some();
         let mut way = Way { tier: self, tag, key: Some(key), conditional };
-        let max_page = self.store.longest(terms.expiry.is_some());
-        if page.len() > max_page {
+        let too_large = |max_page| {
             add(&self.counters.too_large, 1);
-            return Err(InsertError::TooLarge { len: page.len(), max_page });
+            Err(InsertError::TooLarge { len: page.len(), max_page })
+        };
+        if page.len() > self.store.max_page() {
+            return too_large(self.store.max_page());
         }
         if terms.expiry.is_some() {
             self.ageing.store(1, Ordering::Relaxed);
@@ -72,6 +74,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let draft = || self.store.draft(tag, page, terms.expiry);
         let draft = self.with_room(|| draft().map_err(|full| Some(full.into())));
         let draft = draft.ok_or_else(no_room)?;
+        if draft.bytes() > self.store.pool.max_object() {
+            return too_large(self.store.longest(terms.expiry.is_some()));
+        }
         self.counters.encoded(start);
         if planted(Plant::ReplaceByRemoval) {
             if let Some(key) = &way.key {

@@ -227,7 +227,7 @@ pub struct Bytes {
     /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and
     /// what they share.
     pub codec: usize,
-    /// What an empty cache holds.
+    /// What stands beside all these whatever the cache holds: shards, versions, counters.
     pub fixed: usize,
 }
 

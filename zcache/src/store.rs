@@ -121,7 +121,7 @@ impl<K: Send + Sync> Store<K> {
         self.max_page
     }
 
-    /// The longest page that surely fits, with or without a time to go at.
+    /// The longest page that fits however it is stored, with or without a time to go at.
     pub(crate) fn longest(&self, expires: bool) -> usize {
         let trailer = self.trailer_len(Form::Raw, expires);
         self.max_page.min(self.pool.max_object() - trailer)
@@ -183,8 +183,10 @@ impl<K: Send + Sync> Store<K> {
         let (context, buffer) = bench.both(page.len())?;
         // A page of one byte less is not worth a decoding: the slot has to be a smaller one.
         let behind = self.trailer_len(Form::Coded, expires);
-        let raw = self.pool.slot_bytes(page.len() + behind);
-        let room = page.len() - 1;
+        // Raw it may not fit at all: see `longest`.
+        let (most, raw) = (self.pool.max_object(), page.len() + behind);
+        let raw = if raw > most { usize::MAX } else { self.pool.slot_bytes(raw) };
+        let room = (page.len() - 1).min(most - behind);
         match context.compress(page, &mut buffer[..room]) {
             Some(len) if len <= room && self.pool.slot_bytes(len + behind) < raw => {
                 Ok((Form::Coded, Payload::Coded(bench, len)))

@@ -74,7 +74,7 @@ impl<T: Send + Sync> Pool<T> {
             }
             SourceKind::Memfd => Box::new(memfd(config.page_size).map_err(ConfigError::Source)?),
         };
-        Self::with_boxed(config, source)
+        Self::with_boxed_source(config, source)
     }
 
     /// A pool over a page source of the user's.
@@ -85,10 +85,17 @@ impl<T: Send + Sync> Pool<T> {
         config: Config,
         source: impl PageSource + 'static,
     ) -> Result<Self, ConfigError> {
-        Self::with_boxed(config, Box::new(source))
+        Self::with_boxed_source(config, Box::new(source))
     }
 
-    fn with_boxed(config: Config, source: Box<dyn PageSource>) -> Result<Self, ConfigError> {
+    /// The same for a source whose type is known no more.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn with_boxed_source(
+        config: Config,
+        source: Box<dyn PageSource>,
+    ) -> Result<Self, ConfigError> {
         let page_size = source.page_size();
         if !matches!(page_size, 0x1000 | 0x2000 | 0x4000 | 0x8000 | 0x10000) {
             return Err(ConfigError::PageSize(page_size));

@@ -1,0 +1,435 @@
+//! Threads against each other on one cache, with real pages. `ZCACHE_STRESS_OPS` sets the operations of
+//! each thread; the sanitizers' script raises it.
+//!
+//! A page says whose it is: key and version stand in it, over bytes of a real page. Versions of a key
+//! only grow, as the writers of a key take turns, so a thread that knows which version was in before it
+//! looked knows what it may find: that one or a newer one, and nothing that was removed before.
+#![cfg(not(zcache_loom))]
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use tests::corpus::{self, PageFile};
+use tests::pattern::Random;
+use zcache::policy::{Lru, S3Fifo, Sieve};
+use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, codec};
+use zpool::SourceKind;
+
+const KEYS: usize = 2048;
+const THREADS: u64 = 4;
+/// What a page starts with: its key and its version.
+const HEAD: usize = 16;
+
+fn ops() -> usize {
+    std::env::var("ZCACHE_STRESS_OPS").ok().and_then(|ops| ops.parse().ok()).unwrap_or(4000)
+}
+
+/// Pages to take bytes from, all of one length.
+fn sources() -> Vec<PageFile> {
+    let mut files = vec![corpus::sample()];
+    // A few of the shared ones, where they are to be had.
+    let shared = corpus::shared_files().into_iter();
+    let wanted = ["file-json-4k", "file-log-4k", "mem-python-4k"];
+    let named = |path: &std::path::PathBuf| {
+        path.file_name().is_some_and(|name| {
+            wanted.iter().any(|wanted| name.to_string_lossy().starts_with(wanted))
+        })
+    };
+    let shared = shared.filter(named).map(|path| PageFile::read(&path, None).unwrap());
+    files.extend(shared);
+    let cut = |file: PageFile| file.cut(4096).unwrap();
+    files.into_iter().map(cut).collect()
+}
+
+/// What is known of a key. Versions that are stored are even; a removal puts the floor to an odd one.
+#[derive(Debug, Default)]
+struct Known {
+    /// Writers take turns.
+    turn: Mutex<u64>,
+    /// No look-up that begins now may give a version below this: of the last insert that has returned,
+    /// or above the last one that was removed.
+    floor: AtomicU64,
+    /// The highest version whose insert has begun.
+    begun: AtomicU64,
+}
+
+struct Field {
+    cache: Cache<u64>,
+    known: Vec<Known>,
+    pages: Vec<PageFile>,
+    capacity: usize,
+    hits: AtomicUsize,
+    misses: AtomicUsize,
+    stop: AtomicBool,
+}
+
+impl Field {
+    fn new(config: Config, capacity: usize) -> Self {
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        Self {
+            cache: cache.on_removal(|removal| {
+                assert_ne!(removal.cause(), Cause::Corrupt, "nothing is corrupted here");
+                assert!(removal.len() >= HEAD);
+            }),
+            known: (0..KEYS).map(|_| Known::default()).collect(),
+            pages: sources(),
+            capacity,
+            hits: AtomicUsize::new(0),
+            misses: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    /// Bytes of a real page for this key and version.
+    fn page(&self, key: u64, version: u64) -> Vec<u8> {
+        let mut random = Random::new(key << 32 ^ version);
+        let file = &self.pages[random.below(self.pages.len())];
+        let mut page = file.page(random.below(file.pages().len())).to_vec();
+        if random.below(4) == 0 {
+            page.truncate(HEAD + random.below(4096 - HEAD));
+        }
+        page[..8].copy_from_slice(&key.to_le_bytes());
+        page[8..HEAD].copy_from_slice(&version.to_le_bytes());
+        page
+    }
+
+    /// The version of a page that was found under `key`; all of its bytes are right.
+    fn version(&self, key: u64, page: &[u8]) -> u64 {
+        assert!(page.len() >= HEAD, "{} bytes", page.len());
+        let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
+        assert_eq!(word(0), key, "another key's page");
+        let version = word(8);
+        assert!(page == self.page(key, version), "key {key}, version {version}: wrong bytes");
+        version
+    }
+
+    /// Looks a key up by `get`, and checks that what it gives may be given.
+    fn look<P: AsRef<[u8]>>(&self, key: u64, get: impl FnOnce() -> Option<P>) {
+        let known = &self.known[key as usize];
+        let floor = known.floor.load(Ordering::Acquire); // pairs with the Release of writers
+        let Some(page) = get() else {
+            self.misses.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        let version = self.version(key, page.as_ref());
+        let begun = known.begun.load(Ordering::Acquire); // pairs with the Release of writers
+        assert!(version >= floor, "key {key}: version {version} after {floor} was in: stale");
+        assert!(version <= begun, "key {key}: version {version} of {begun} is from the future");
+    }
+
+    /// Takes the key's turn for a change: `change` gets the version to store and gives what look-ups
+    /// from now on must not fall below.
+    fn change(&self, key: u64, change: impl FnOnce(u64) -> u64) {
+        let known = &self.known[key as usize];
+        let mut turn = known.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn += 2;
+        known.begun.store(*turn, Ordering::Release); // pairs with the Acquire in `look`
+        let floor = change(*turn);
+        known.floor.fetch_max(floor, Ordering::Release); // pairs with the Acquire in `look`
+    }
+
+    fn insert(&self, key: u64, how: Insert) {
+        self.change(key, |version| {
+            match self.cache.insert_with(key, &self.page(key, version), how) {
+                // What is below is replaced, whether the new page stays or not.
+                Ok(()) | Err(InsertError::NoRoom) => version,
+                Err(error) => panic!("{error}"),
+            }
+        });
+    }
+
+    fn remove(&self, key: u64, take: bool) {
+        self.change(key, |version| {
+            if take {
+                if let Some(page) = self.cache.take(&key) {
+                    assert!(self.version(key, &page) < version, "the turn is ours");
+                }
+            } else {
+                self.cache.remove(&key);
+            }
+            // Nothing that was ever stored.
+            version + 1
+        });
+    }
+
+    /// Fills on a miss, while others may change the key: what is stored by a lease or a loader is
+    /// a version that its thread read before, as from a file that the writers of the key write first.
+    fn fill(&self, key: u64, lease: bool) {
+        let known = &self.known[key as usize];
+        // A loader reads what is the newest at that time: it takes the turn for a version, not for the
+        // insert. Whoever changes the key afterwards has a higher one, and the older must not stay.
+        let read = || {
+            let mut turn = known.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            *turn += 2;
+            known.begun.store(*turn, Ordering::Release); // pairs with the Acquire in `look`
+            *turn
+        };
+        if lease {
+            self.look(key, || match self.cache.get_or_lease(key) {
+                Ok(page) => Some(page.to_vec()),
+                Err(lease) => {
+                    let page = self.page(key, read());
+                    let _ = self.cache.insert_if_valid(lease, &page);
+                    Some(page)
+                }
+            });
+        } else {
+            self.look(key, || {
+                self.cache
+                    .get_or_insert_with(key, |to| {
+                        to.extend(self.page(key, read()));
+                        Ok::<(), io::Error>(())
+                    })
+                    .ok()
+            });
+        }
+    }
+
+    /// Half of the look-ups go to a sixteenth of the keys.
+    fn key(random: &mut Random) -> u64 {
+        let all = if random.below(2) == 0 { KEYS / 16 } else { KEYS };
+        random.below(all) as u64
+    }
+
+    fn run(&self, seed: u64, ops: usize) {
+        let mut random = Random::new(seed);
+        let cache = &self.cache;
+        for _ in 0..ops {
+            let key = Self::key(&mut random);
+            match random.below(100) {
+                0..=29 => self.insert(key, Insert::new()),
+                30..=31 => self.insert(key, Insert::new().time_to_live(Duration::from_millis(1))),
+                32..=35 => self.remove(key, false),
+                36..=37 => self.remove(key, true),
+                38..=43 => self.fill(key, true),
+                44..=49 => self.fill(key, false),
+                50..=59 => self.look(key, || {
+                    let mut to = vec![0xee; 4096];
+                    let len = cache.get_into(&key, &mut to).unwrap()?;
+                    to.truncate(len);
+                    Some(to)
+                }),
+                60..=66 => self.look(key, || cache.get_with(&key, <[u8]>::to_vec)),
+                67..=69 => self.look(key, || cache.peek(&key)),
+                70..=72 => self.look_at_many(&mut random),
+                73 => {
+                    let head = cache.get_range(&key, 0..8);
+                    assert!(head.is_none_or(|head| head == key.to_le_bytes()[..]));
+                }
+                _ => self.look(key, || cache.get(&key)),
+            }
+            let held = cache.held_bytes();
+            assert!(held <= self.capacity, "{held} bytes held");
+        }
+    }
+
+    fn look_at_many(&self, random: &mut Random) {
+        let keys: Vec<u64> = (0..20).map(|_| Self::key(random)).collect();
+        let floor = |key: &u64| self.known[*key as usize].floor.load(Ordering::Acquire);
+        let floors: Vec<u64> = keys.iter().map(floor).collect();
+        let pages = self.cache.get_many(&keys);
+        for ((key, floor), page) in keys.iter().zip(floors).zip(pages) {
+            let Some(page) = page else { continue };
+            assert!(self.version(*key, &page) >= floor, "stale");
+        }
+    }
+
+    /// What an owner does now and then, all the time.
+    fn keep_house(&self) {
+        let mut random = Random::new(99);
+        while !self.stop.load(Ordering::Relaxed) {
+            match random.below(24) {
+                0..=3 => {
+                    let capacity = self.capacity - random.below(self.capacity / 3);
+                    match self.cache.resize(capacity) {
+                        Ok(())
+                        | Err(ResizeError::StillHeld { .. } | ResizeError::TooSmall { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                4..=9 => drop(self.cache.compact(random.below(1 << 18)).done),
+                10..=12 => self.cache.trim(),
+                13 => self.clear(),
+                14 => {
+                    let residue = random.below(8) as u64;
+                    self.cache.retain(|key| key % 8 != residue);
+                }
+                15..=16 => {
+                    let keys = self.cache.keys();
+                    assert!(keys.iter().all(|key| (*key as usize) < KEYS));
+                }
+                17..=20 => {
+                    let stats = self.cache.stats();
+                    assert!(stats.bytes.held <= self.capacity);
+                    assert_eq!((stats.gone.corrupt, stats.rejected.too_large), (0, 0));
+                }
+                _ => thread::sleep(Duration::from_millis(1)),
+            }
+            let held = self.cache.held_bytes();
+            assert!(held <= self.capacity, "{held} bytes held");
+        }
+    }
+
+    /// What was in before the call is never seen after it.
+    fn clear(&self) {
+        // Those whose insert has returned; one that is under way may come before or after.
+        let floor = |known: &Known| known.floor.load(Ordering::Acquire);
+        let before: Vec<u64> = self.known.iter().map(floor).collect();
+        self.cache.clear();
+        for (known, before) in self.known.iter().zip(before) {
+            // Only if nobody has begun another one: then the key is empty.
+            let Ok(turn) = known.turn.try_lock() else { continue };
+            if *turn == before && before % 2 == 0 && before > 0 {
+                known.floor.fetch_max(before + 1, Ordering::Release);
+            }
+        }
+    }
+
+    fn settle(self, threads_ops: usize) {
+        let Self { cache, hits, misses, .. } = self;
+        cache.resize(self.capacity).unwrap();
+        cache.check();
+        let stats = cache.stats();
+        let (hits, misses) = (hits.into_inner(), misses.into_inner());
+        assert!(hits > threads_ops / 20 && misses > 0, "{hits} hits, {misses} misses");
+        assert!(stats.gone.evicted > 0 || threads_ops < 1000, "{stats}");
+        let gone = stats.gone;
+        let went = gone.evicted + gone.expired + gone.replaced + gone.removed + gone.cleared;
+        assert_eq!(stats.inserts - went, cache.len() as u64, "no drift: {stats}");
+        assert_eq!(stats.bytes.pinned, 0, "nobody reads any more");
+        cache.clear();
+        cache.trim();
+        cache.check();
+        assert_eq!((cache.stats().bytes.payload, cache.stats().bytes.pages), (0, 0));
+    }
+}
+
+/// The data are some 8 MiB; the budget is a tenth.
+fn storm(config: impl Fn(Config) -> Config) {
+    let capacity = KEYS * 4096 / 10;
+    let field = Field::new(config(Config::new(capacity).max_page(4096).shards(4)), capacity);
+    thread::scope(|scope| {
+        let field = &field;
+        let house = scope.spawn(|| field.keep_house());
+        let workers: Vec<_> =
+            (0..THREADS).map(|seed| scope.spawn(move || field.run(seed * 77 + 1, ops()))).collect();
+        let ended: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        field.stop.store(true, Ordering::Relaxed);
+        house.join().unwrap();
+        ended.into_iter().for_each(|ended| ended.unwrap());
+    });
+    field.settle(ops() * THREADS as usize);
+}
+
+#[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_with_s3_fifo() {
+    storm(|config| config.policy(S3Fifo::new()).checksum(true));
+}
+
+#[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_with_sieve_on_the_heap() {
+    storm(|config| {
+        config.policy(Sieve::new()).checksum(false).source(SourceKind::Heap).max_page(4096)
+    });
+}
+
+#[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_with_lru_and_plain_pages() {
+    storm(|config| config.policy(Lru::new()).codec(codec::None));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_without_addresses() {
+    storm(|config| config.source(SourceKind::Memfd));
+}
+
+#[test]
+fn a_key_that_is_replaced_all_the_time_is_never_missed() {
+    let cache: Cache<u64> = Cache::new(Config::new(4 << 20).max_page(4096).shards(2)).unwrap();
+    let page = |version: u64| {
+        let mut page = vec![version as u8; 3000];
+        page[..8].copy_from_slice(&version.to_le_bytes());
+        page
+    };
+    cache.insert(1, &page(0)).unwrap();
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    thread::scope(|scope| {
+        for reader in 0..3 {
+            let (cache, written, stop) = (&cache, &written, &stop);
+            scope.spawn(move || {
+                let (mut last, mut looks) = (0, 0_u64);
+                while !stop.load(Ordering::Relaxed) {
+                    let floor = written.load(Ordering::Acquire); // pairs with the Release below
+                    let got = match (looks + reader) % 4 {
+                        0 => cache.get(&1).map(|page| page.to_vec()),
+                        1 => cache.get_with(&1, <[u8]>::to_vec),
+                        2 => cache.peek(&1).map(|page| page.to_vec()),
+                        _ => cache.get_many([&1]).remove(0).map(|page| page.to_vec()),
+                    };
+                    let got = got.expect("never a miss");
+                    let version = u64::from_le_bytes(got[..8].try_into().unwrap());
+                    assert!(version >= floor && version >= last, "{version} {floor} {last}");
+                    assert!(got == page(version) && cache.contains(&1));
+                    last = version;
+                    looks += 1;
+                }
+                assert!(looks > 0);
+            });
+        }
+        let versions = ops() as u64 * 2;
+        for version in 1..=versions {
+            cache.insert(1, &page(version)).unwrap();
+            written.store(version, Ordering::Release); // pairs with the Acquire above
+            if version % 64 == 0 {
+                cache.compact(1 << 16);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(cache.stats().misses, 0);
+    assert_eq!(cache.stats().gone.replaced, ops() as u64 * 2);
+    cache.check();
+}
+
+/// Loads of many threads for few keys: at any time one load a key, and each caller gets a page that is
+/// no older than its call.
+#[test]
+fn no_key_is_loaded_twice_at_once_unless_it_was_changed() {
+    let cache: Cache<u64> = Cache::new(Config::new(4 << 20).max_page(4096).shards(2)).unwrap();
+    let loading: Vec<AtomicUsize> = (0..16).map(|_| AtomicUsize::new(0)).collect();
+    let loads = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for seed in 0..THREADS {
+            let (cache, loading, loads) = (&cache, &loading, &loads);
+            scope.spawn(move || {
+                let mut random = Random::new(seed);
+                for _ in 0..ops() {
+                    let key = random.below(16);
+                    let got = cache.get_or_insert_with(key as u64, |to| {
+                        assert_eq!(loading[key].fetch_add(1, Ordering::AcqRel), 0, "one at a time");
+                        loads.fetch_add(1, Ordering::Relaxed);
+                        to.extend([key as u8; 700]);
+                        thread::yield_now();
+                        loading[key].fetch_sub(1, Ordering::AcqRel);
+                        Ok::<(), io::Error>(())
+                    });
+                    assert_eq!(got.unwrap(), [key as u8; 700][..]);
+                    if random.below(3) == 0 {
+                        // By eviction, so to say: an expired entry is no change by its owner.
+                        let dead = Insert::new().time_to_live(Duration::ZERO);
+                        let _ = cache.insert_with(1000 + key as u64, &[1; 30], dead);
+                        let _ = cache.get(&(1000 + key as u64));
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(cache.stats().loads as usize, loads.into_inner());
+    assert_eq!(cache.len(), 16);
+    cache.check();
+}
