@@ -6,12 +6,14 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
+//! - [`callbacks`] is what tests of user code inside a cache's calls share;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 
 pub mod alloc;
 pub mod cache_ops;
 pub mod cache_oracle;
+pub mod callbacks;
 pub mod corpus;
 pub mod faults;
 pub mod naive;

@@ -1,0 +1,79 @@
+//! What tests of user code inside a cache's calls have in common.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use zcache::{Cache, Config};
+
+use crate::pattern::Random;
+
+/// `max_page` of [`config`].
+pub const LONGEST: usize = 8 << 10;
+/// No call waits for as long as this.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A cache of pages of at most [`LONGEST`] bytes, in two shards.
+#[must_use]
+pub fn config(capacity: usize) -> Config {
+    Config::new(capacity).max_page(LONGEST).shards(2)
+}
+
+/// A page that compresses, different for each seed.
+#[must_use]
+pub fn page(seed: u64, len: usize) -> Vec<u8> {
+    let mut page = vec![0; len];
+    let mut random = Random::new(seed);
+    for part in page.chunks_mut(24) {
+        let word = random.bits().to_le_bytes();
+        let len = part.len().min(8);
+        part[..len].copy_from_slice(&word[..len]);
+    }
+    page
+}
+
+/// Runs `f` in a thread of its own and fails if that does not end in time.
+///
+/// # Panics
+/// When `f` does, or takes too long.
+pub fn in_time(what: &str, f: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::channel();
+    let thread = thread::Builder::new().name(what.to_owned()).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(f));
+        let _ = done.send(());
+        result
+    });
+    let ended = ended.recv_timeout(DEADLINE);
+    assert!(ended.is_ok(), "{what}: still waiting after {DEADLINE:?}");
+    if let Err(panic) = thread.unwrap().join().unwrap() {
+        resume_unwind(panic);
+    }
+}
+
+/// Whether `f` panicked; its message is one of ours.
+///
+/// # Panics
+/// It is another one.
+pub fn panics<R>(f: impl FnOnce() -> R) -> bool {
+    let Err(panic) = catch_unwind(AssertUnwindSafe(f)) else { return false };
+    let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
+    assert!(text.starts_with("planted"), "another panic: {text}");
+    true
+}
+
+/// Takes anything.
+pub fn ignore<T>(_: T) {}
+
+/// A cache of that capacity with some pages in it.
+///
+/// # Panics
+/// They do not fit.
+#[must_use]
+pub fn filled(capacity: usize) -> Cache<u64> {
+    let cache: Cache<u64> = Cache::new(config(capacity)).unwrap();
+    for key in 100..400 {
+        cache.insert(key, &page(key, 4096)).unwrap();
+    }
+    cache
+}

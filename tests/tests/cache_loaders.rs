@@ -1,0 +1,235 @@
+//! Single flight: loaders that load, fail, panic and recurse, and those who wait for them.
+#![cfg(not(zcache_loom))]
+
+use std::error::Error;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page, panics};
+use tests::pattern::Random;
+use zcache::{Cache, InsertError, LoadError};
+#[test]
+fn a_loader_that_asks_for_its_own_key_is_told_so() {
+    in_time("recursion", || {
+        let cache = filled(2 << 20);
+        let got = cache.get_or_insert_with(1, |to| {
+            let load = |_: &mut Vec<u8>| -> Result<(), io::Error> { panic!("not run") };
+            let inner = cache.get_or_insert_with(1, load);
+            assert!(matches!(inner, Err(LoadError::Recursive)), "{inner:?}");
+            // Through another key's loader it is the same thread still.
+            let outer =
+                cache.get_or_insert_with(2, |_| cache.get_or_insert_with(1, load).map(drop));
+            let Err(LoadError::Failed(error)) = outer else { panic!("{outer:?}") };
+            assert!(matches!(error.downcast_ref(), Some(LoadError::Recursive)), "{error}");
+            to.push(5);
+            Ok::<(), io::Error>(())
+        });
+        assert_eq!(got.unwrap(), [5][..]);
+        assert_eq!(cache.get(&1).as_deref(), Some(&[5][..]));
+        cache.check();
+    });
+}
+
+/// What one of a crowd got; `None`: it panicked.
+type Got = Option<Result<Vec<u8>, LoadError>>;
+
+/// Lets `threads` threads ask for one missing key at once; the loader waits until the others wait.
+fn crowd<E: Into<Box<dyn Error + Send + Sync>>>(
+    cache: &Cache<u64>,
+    threads: usize,
+    load: impl Fn(&mut Vec<u8>) -> Result<(), E> + Sync,
+) -> (usize, Vec<Got>) {
+    let (runs, start) = (AtomicUsize::new(0), Barrier::new(threads));
+    let results = thread::scope(|scope| {
+        let ask = || {
+            start.wait();
+            let got = catch_unwind(AssertUnwindSafe(|| {
+                cache.get_or_insert_with(1, |to| {
+                    runs.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(150));
+                    load(to)
+                })
+            }));
+            got.ok().map(|got| got.map(|page| page.to_vec()))
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    (runs.into_inner(), results)
+}
+
+#[test]
+fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
+    in_time("crowd", || {
+        let cache = filled(2 << 20);
+        let (runs, results) = crowd(&cache, 12, |to| {
+            to.extend(page(1, 3000));
+            Ok::<(), io::Error>(())
+        });
+        assert_eq!(runs, 1);
+        assert!(results.into_iter().all(|got| got.unwrap().unwrap() == page(1, 3000)));
+        let stats = cache.stats();
+        assert_eq!((stats.loads, stats.load_failures), (1, 0));
+        assert_eq!(cache.get(&1).as_deref(), Some(&page(1, 3000)[..]));
+        cache.check();
+    });
+}
+
+#[test]
+fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_loads() {
+    in_time("failing crowd", || {
+        let cache = filled(2 << 20);
+        let (runs, results) =
+            crowd(&cache, 8, |_| Err::<(), _>(io::Error::other("the disk is gone")));
+        assert_eq!(runs, 1);
+        let errors: Vec<_> = results
+            .into_iter()
+            .map(|got| match got.unwrap() {
+                Err(LoadError::Failed(error)) => error,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(errors[0].to_string(), "the disk is gone");
+        assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])), "one error for all");
+        assert!(!cache.contains(&1));
+        let load = |to: &mut Vec<u8>| {
+            to.push(9);
+            Ok::<(), io::Error>(())
+        };
+        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), [9][..]);
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (2, 1));
+        cache.check();
+    });
+}
+
+#[test]
+fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
+    in_time("panicking crowd", || {
+        let cache = filled(2 << 20);
+        let (runs, results) = crowd(&cache, 8, |_| -> Result<(), io::Error> { panic!("planted") });
+        assert_eq!(runs, 1);
+        assert_eq!(results.iter().filter(|got| got.is_none()).count(), 1, "one panics");
+        for got in results.into_iter().flatten() {
+            assert!(matches!(got, Err(LoadError::Panicked)), "{got:?}");
+        }
+        let load = |to: &mut Vec<u8>| {
+            to.push(9);
+            Ok::<(), io::Error>(())
+        };
+        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), [9][..]);
+        assert_eq!((cache.stats().loads, cache.stats().load_failures), (2, 1));
+        cache.check();
+    });
+}
+
+#[test]
+fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
+    in_time("large crowd", || {
+        let cache = filled(2 << 20);
+        let (runs, results) = crowd(&cache, 4, |to| {
+            to.resize(LONGEST + 1, 0);
+            Ok::<(), io::Error>(())
+        });
+        assert_eq!(runs, 1);
+        for got in results {
+            let error = got.unwrap().unwrap_err();
+            let LoadError::TooLarge { len, max_page } = error else { panic!("{error:?}") };
+            assert_eq!((len, max_page), (LONGEST + 1, LONGEST));
+        }
+        assert!(!cache.contains(&1));
+        cache.check();
+    });
+}
+
+#[test]
+fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
+    in_time("changes", || {
+        let cache = filled(2 << 20);
+        type Change = (fn(&Cache<u64>), Option<&'static [u8]>);
+        let changes: [Change; 4] = [
+            (|cache| cache.insert(1, &[2; 40]).unwrap(), Some(&[2; 40])),
+            (|cache| assert!(!cache.remove(&1)), None),
+            (|cache| assert!(cache.take(&1).is_none()), None),
+            (Cache::clear, None),
+        ];
+        for (change, left) in changes {
+            let got = cache.get_or_insert_with(1, |to| {
+                to.push(1);
+                change(&cache);
+                // Who comes after the change waits for no load that started before.
+                thread::scope(|scope| {
+                    let later = scope.spawn(|| {
+                        cache.get_or_insert_with(1, |to| {
+                            to.extend([3; 3]);
+                            Ok::<(), io::Error>(())
+                        })
+                    });
+                    let later = later.join().unwrap().unwrap();
+                    assert_eq!(later, *left.unwrap_or(&[3; 3]));
+                });
+                Ok::<(), io::Error>(())
+            });
+            assert_eq!(got.unwrap(), [1][..], "its caller gets what it loaded");
+            assert_eq!(cache.get(&1).as_deref(), Some(left.unwrap_or(&[3; 3])));
+            cache.remove(&1);
+            cache.check();
+        }
+    });
+}
+
+#[test]
+fn a_page_that_does_not_fit_is_returned_by_its_loader_all_the_same() {
+    let cache = filled(2 << 20);
+    let dead: Cache<u64> = Cache::new(config(2 << 20).time_to_live(Duration::ZERO)).unwrap();
+    let load = |to: &mut Vec<u8>| {
+        to.extend([4; 50]);
+        Ok::<(), io::Error>(())
+    };
+    assert_eq!(dead.get_or_insert_with(1, load).unwrap(), [4; 50][..]);
+    assert_eq!(dead.get_or_insert_with(1, load).unwrap(), [4; 50][..]);
+    assert_eq!(dead.stats().loads, 2, "what expires at once is loaded again");
+    assert_eq!(cache.insert(1, &[0; LONGEST + 1]).map_err(|error| error.to_string()), {
+        let error = InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST };
+        Err(error.to_string())
+    });
+    dead.check();
+}
+
+#[test]
+fn a_panicking_hook_does_not_keep_other_threads_waiting() {
+    in_time("other threads", || {
+        let cache = Cache::<u64>::new(config(600 << 10)).unwrap();
+        let cache = Arc::new(cache.on_removal(|removal| {
+            assert!(removal.key() % 5 != 0, "planted");
+        }));
+        let workers: Vec<_> = (0..4)
+            .map(|thread| {
+                let cache = Arc::clone(&cache);
+                thread::spawn(move || {
+                    let mut random = Random::new(thread);
+                    let mut panicked = 0;
+                    for _ in 0..1500 {
+                        let key = random.below(300) as u64;
+                        let new = page(key, 4096);
+                        panicked += usize::from(panics(|| {
+                            match random.below(8) {
+                                0 => ignore(cache.remove(&key)),
+                                1 => ignore(cache.take(&key)),
+                                2 => ignore(cache.get(&key).map(|got| assert!(got == new))),
+                                _ => ignore(cache.insert(key, &new)),
+                            };
+                        }));
+                    }
+                    panicked
+                })
+            })
+            .collect();
+        let panicked: usize = workers.into_iter().map(|worker| worker.join().unwrap()).sum();
+        assert!(panicked > 50, "{panicked}");
+        cache.check();
+    });
+}

@@ -1,0 +1,228 @@
+//! User code that calls the cache from inside its calls: nothing waits for itself.
+#![cfg(not(zcache_loom))]
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tests::callbacks::{LONGEST, config, filled, in_time, page};
+use zcache::{Cache, Cause, Insert};
+/// Calls every method, on keys above `from` and on those that are there.
+fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
+    cache: &Cache<K, impl BuildHasher>,
+    key: impl Fn(u64) -> K,
+    deep: bool,
+) {
+    let load = |to: &mut Vec<u8>| {
+        to.extend(page(3, 900));
+        Ok::<(), io::Error>(())
+    };
+    let _ = cache.insert(key(1), &page(1, 5000));
+    let _ = cache.insert_with(key(2), &page(2, 500), Insert::new().time_to_live(Duration::ZERO));
+    let _ = (cache.get(&key(1)), cache.get(&key(2)), cache.peek(&key(1)), cache.contains(&key(1)));
+    let _ = cache.get_into(&key(1), &mut [0; LONGEST]);
+    let _ = cache.get_with(&key(1), |page| (page.len(), cache.get(&key(1)), cache.len()));
+    let _ = cache.get_range(&key(1), 5..10);
+    let _ = cache.get_or_insert_with(key(3), load);
+    if let Err(lease) = cache.get_or_lease(key(4)) {
+        let _ = cache.insert_if_valid(lease, &page(4, 700));
+    }
+    let keys = [key(1), key(3), key(9)];
+    let _ = cache.get_many(&keys);
+    let _ = cache.insert_many([(key(5), [5; 90]), (key(6), [6; 90])]);
+    let _ = (cache.take(&key(5)), cache.remove(&key(6)), cache.keys());
+    let _ = (cache.len(), cache.is_empty(), cache.capacity(), cache.held_bytes(), cache.max_page());
+    let capacity = cache.capacity();
+    let _ = (cache.resize(capacity + 4096), cache.resize(capacity));
+    let _ = cache.compact(1 << 16);
+    cache.trim();
+    let _ = (cache.stats().to_string(), format!("{cache:?}"));
+    if deep {
+        cache.retain(|kept| {
+            let _ = (cache.get(kept), cache.stats());
+            *kept != key(1)
+        });
+        cache.clear();
+    }
+}
+
+#[test]
+fn a_hook_may_call_every_method() {
+    in_time("hook", || {
+        let depth = Arc::new(AtomicUsize::new(0));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let (inside, counted) = (Arc::clone(&depth), Arc::clone(&calls));
+        let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+            let weak = weak.clone();
+            let cache: Cache<u64> = Cache::new(config(600 << 10)).unwrap();
+            cache.on_removal(move |removal| {
+                let Some(cache) = weak.upgrade() else { return };
+                // What it does calls it again; that is deep enough.
+                if inside.fetch_add(1, Ordering::Relaxed) == 0 {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    assert!(
+                        cache
+                            .get(removal.key())
+                            .is_none_or(|_| { removal.cause() == Cause::Replaced })
+                    );
+                    assert_eq!(removal.page().map(|page| page.len()), Some(removal.len()));
+                    call_everything(&cache, |key| key, removal.key() % 8 == 0);
+                    let _ = cache.insert(*removal.key(), &[1; 30]);
+                    cache.remove(removal.key());
+                }
+                inside.fetch_sub(1, Ordering::Relaxed);
+            })
+        });
+        for key in 100..500 {
+            let _ = cache.insert(key, &page(key, 4096));
+            let _ = cache.insert(key, &page(key, 2000));
+            let _ = cache.take(&(key - 3));
+            if key % 64 == 0 {
+                let _ = cache.resize(500 << 10);
+                cache.clear();
+                let _ = cache.resize(600 << 10);
+            }
+        }
+        let dead = Insert::new().time_to_live(Duration::ZERO);
+        let _ = cache.insert_with(100, &page(1, 500), dead);
+        assert!(cache.get(&100).is_none());
+        assert!(calls.load(Ordering::Relaxed) > 400);
+        cache.check();
+    });
+}
+
+#[test]
+fn a_loader_may_call_every_method_for_other_keys() {
+    in_time("loader", || {
+        let cache = filled(600 << 10);
+        for deep in [false, true] {
+            let key = 1000 + u64::from(deep);
+            let got = cache.get_or_insert_with(key, |to| {
+                call_everything(&cache, |key| key, deep);
+                let inner = cache.get_or_insert_with(2000, |to| {
+                    call_everything(&cache, |key| key, false);
+                    to.push(2);
+                    Ok::<(), io::Error>(())
+                });
+                assert_eq!(inner.unwrap(), [2][..]);
+                // Its own key, in all ways that do not load.
+                assert!(cache.get(&key).is_none() && cache.peek(&key).is_none());
+                let _ = cache.get_or_lease(key).map_err(|lease| *lease.key());
+                to.extend([1; 40]);
+                Ok::<(), io::Error>(())
+            });
+            assert_eq!(got.unwrap(), [1; 40][..]);
+            // A clear meanwhile keeps it out.
+            assert_eq!(cache.contains(&key), !deep);
+            cache.check();
+        }
+    });
+}
+
+#[test]
+fn a_reader_may_call_every_method() {
+    in_time("get_with", || {
+        let cache = filled(600 << 10);
+        for deep in [false, true] {
+            let key = *cache.keys().iter().max().unwrap();
+            let before = cache.peek(&key).unwrap();
+            let same = cache.get_with(&key, |page| {
+                call_everything(&cache, |key| key, deep);
+                let _ = cache.insert(key, &[1; 100]);
+                let _ = cache.get_with(&key, |again| assert_eq!(again, [1; 100]));
+                cache.remove(&key);
+                page == before
+            });
+            assert_eq!(same, Some(true), "the page is a snapshot");
+            cache.insert(100, &page(100, 4096)).unwrap();
+            cache.check();
+        }
+    });
+}
+
+#[test]
+fn a_retaining_closure_may_call_every_method() {
+    in_time("retain", || {
+        let cache = filled(600 << 10);
+        let mut asked = 0;
+        cache.retain(|key| {
+            asked += 1;
+            if asked % 8 == 1 {
+                call_everything(&cache, |key| key, false);
+            }
+            if asked == 20 {
+                cache.retain(|key| key % 2 == 0);
+                cache.clear();
+            }
+            let _ = cache.get(key);
+            true
+        });
+        assert!(asked >= 20);
+        cache.check();
+    });
+}
+
+thread_local! {
+    static DROPPING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A key that calls its cache when it is dropped.
+#[derive(Debug)]
+struct Clinging(u64, Weak<Cache<Clinging>>, Arc<AtomicUsize>);
+
+impl Clone for Clinging {
+    fn clone(&self) -> Self {
+        Self(self.0, Weak::clone(&self.1), Arc::clone(&self.2))
+    }
+}
+
+impl PartialEq for Clinging {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Clinging {}
+
+impl Hash for Clinging {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Drop for Clinging {
+    fn drop(&mut self) {
+        let Some(cache) = self.1.upgrade() else { return };
+        if !DROPPING.replace(true) {
+            let calls = self.2.fetch_add(1, Ordering::Relaxed);
+            let key = |key| Self(key, Weak::clone(&self.1), Arc::clone(&self.2));
+            call_everything(&cache, key, calls % 50 == 49);
+            DROPPING.set(false);
+        }
+    }
+}
+
+#[test]
+fn a_keys_drop_may_call_every_method() {
+    in_time("drop", || {
+        let cache: Arc<Cache<Clinging>> = Arc::new(Cache::new(config(600 << 10)).unwrap());
+        let drops = Arc::new(AtomicUsize::new(0));
+        let key = |name| Clinging(name, Arc::downgrade(&cache), Arc::clone(&drops));
+        for name in 100..260 {
+            let _ = cache.insert(key(name), &page(name, 4096));
+            let _ = cache.insert(key(name), &page(name, 2000));
+            if name % 16 == 0 {
+                call_everything(&cache, key, name % 32 == 0);
+            }
+        }
+        let failed = cache.get_or_insert_with(key(9000), |_| Err::<(), _>("no"));
+        assert!(failed.is_err());
+        assert!(drops.load(Ordering::Relaxed) > 300);
+        cache.check();
+        cache.clear();
+        cache.check();
+    });
+}
