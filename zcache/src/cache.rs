@@ -23,7 +23,7 @@ use crate::record::{Entry, MAX_MARK};
 use crate::stats::{Cause, Counters, Stats, add};
 use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
 use crate::sync::{AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
-use crate::tier::Tier;
+use crate::tier::{ASIDE, Tier, aside};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///
@@ -188,12 +188,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         // The heap source takes and gives back its pages by regions.
         let regions = if heap { 2 * HEAP_REGION } else { 0 };
         let working = working_bytes::<K>(max_page, &*codec) + regions;
-        let least = fixed + pool.held_bytes() + working;
+        let needed = fixed + pool.held_bytes() + working;
+        // So much that the rest is left when what is set aside is gone.
+        let least = needed + needed / (ASIDE - 1) + 1;
         if capacity < least {
             return Err(ConfigError::TooSmall { least });
         }
         codec.context(max_page).map_err(ConfigError::Codec)?;
-        pool.set_max_bytes(capacity);
+        pool.set_max_bytes(capacity - aside(capacity));
         let charged = pool.charge(fixed);
         assert!(charged, "{least} bytes hold the {fixed} of an empty cache");
         let charged = fixed - policy.bytes();
@@ -441,7 +443,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// lowered and a [`resize`](Self::resize) said so.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.tier.store.pool.held_bytes()
+        self.tier.held()
     }
 
     /// The longest page in bytes.
@@ -460,7 +462,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             return Err(ResizeError::TooSmall { least: self.least });
         }
         self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
-        self.tier.store.pool.set_max_bytes(capacity_bytes);
+        self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
         let held = self.tier.shrink();
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
     }
@@ -492,11 +494,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         };
         let bytes = &mut stats.bytes;
         bytes.capacity = tier.capacity();
-        bytes.held = tier.store.pool.held_bytes();
+        bytes.held = tier.held();
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
         bytes.codec = tier.store.benches.bytes(&*tier.store.codec);
-        bytes.fixed = self.charged;
+        bytes.fixed = self.charged + aside(tier.capacity());
         stats
     }
 
@@ -527,7 +529,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert_eq!(self.flights.len(), 0, "no load is under way");
         let reserved = self.reserved(policy.bytes());
         assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
-        let held = tier.store.pool.held_bytes();
+        let held = tier.held();
         assert!(held <= tier.capacity(), "{held} bytes held of {}", tier.capacity());
     }
 

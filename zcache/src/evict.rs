@@ -145,15 +145,15 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn shrink(&self) -> usize {
         let pool = &self.store.pool;
         loop {
-            let excess = pool.held_bytes().saturating_sub(self.capacity());
+            let excess = self.held().saturating_sub(self.capacity());
             if excess == 0 || planted(Plant::CapForgotten) {
-                return pool.held_bytes();
+                return self.held();
             }
             if !self.make_room(Lack::Bytes(excess)) {
                 self.store.benches.trim(&*self.store.codec, pool);
                 self.index.shrink(|id| self.tag_of(id), pool);
                 pool.trim();
-                return pool.held_bytes();
+                return self.held();
             }
         }
     }

@@ -52,6 +52,15 @@ pub(crate) struct Tier<K> {
     pub(crate) sweep: AtomicU32,
 }
 
+/// One in this many bytes of the capacity is set aside.
+pub(crate) const ASIDE: usize = 256;
+
+/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
+/// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
+pub(crate) const fn aside(capacity: usize) -> usize {
+    capacity / ASIDE
+}
+
 /// What the policy sees of entries.
 #[derive(Debug)]
 pub(crate) struct View<'t, K>(pub(crate) &'t Memory<K>);
@@ -194,6 +203,11 @@ impl<K: Send + Sync> Tier<K> {
 
     pub(crate) fn capacity(&self) -> usize {
         self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held, what is set aside among them.
+    pub(crate) fn held(&self) -> usize {
+        self.store.pool.held_bytes() + aside(self.capacity())
     }
 
     pub(crate) fn policy_forgets(&self, id: u32) {
