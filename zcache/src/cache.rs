@@ -22,7 +22,7 @@ use crate::policy::Priority;
 use crate::record::{Entry, MAX_MARK};
 use crate::stats::{Cause, Counters, Stats, add};
 use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
-use crate::sync::{AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
+use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
 use crate::tier::{ASIDE, Tier, aside};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
@@ -39,7 +39,8 @@ use crate::tier::{ASIDE, Tier, aside};
 ///   pool for as short, and make room before they take it. Nothing waits for as long as a decoding but
 ///   who waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
 /// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
-///   method of the cache, and may panic: the cache stays as it was, but for the entry concerned. The
+///   method of the cache, and may panic: the cache stays as it was, but for the entry concerned. What
+///   a hook or a key's drop inserts takes the room that there is and evicts nothing. The
 ///   key's `Eq` runs under a lock of the index: it must not call the cache; a panic in it is survived.
 ///   The key's `Hash` runs under no lock. A codec must not call the cache that it works for.
 /// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to,
@@ -84,7 +85,6 @@ use crate::tier::{ASIDE, Tier, aside};
 /// ```
 pub struct Cache<K, S = RandomState> {
     pub(crate) tier: Tier<K>,
-    pub(crate) flights: Flights<K>,
     pub(crate) hasher: S,
     time_to_live: Option<Duration>,
     /// What an empty cache charges itself, the policy apart.
@@ -204,16 +204,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             store,
             index: Index::new(shards),
             most: policy.max_mark().min(MAX_MARK),
-            policy: Mutex::new(policy),
+            policy: Apart(Mutex::new(policy)),
+            flights: Flights::new(),
             counters: Counters::new(threads),
             hook: None,
             born: Instant::now(),
             capacity: AtomicUsize::new(capacity),
             ageing: AtomicU32::new(0),
-            sweep: AtomicU32::new(0),
+            sweep: Apart(AtomicU32::new(0)),
+            resizing: Mutex::new(()),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
         };
-        Ok(Self { tier, flights: Flights::new(), hasher, time_to_live, charged, least })
+        Ok(Self { tier, hasher, time_to_live, charged, least })
     }
 
     /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
@@ -245,7 +247,6 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
     pub fn insert_with(&self, key: K, page: &[u8], how: Insert) -> Result<(), InsertError> {
         let tag = self.tag(&key);
-        let _told = self.flights.telling(tag);
         self.tier.insert(tag, key, page, self.terms(how))
     }
 
@@ -259,10 +260,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The entry of `key`; a miss is counted.
     #[inline]
-    pub(crate) fn look_up<Q: Hash + Equivalent<K> + ?Sized>(
-        &self,
-        key: &Q,
-    ) -> Option<Entry<'_, K>> {
+    fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Entry<'_, K>> {
         let entry = self.tier.find(self.tag(key), key);
         if entry.is_none() {
             self.tier.counters.miss();
@@ -285,7 +283,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The same for those who are not to be noticed.
     #[inline]
-    fn decode(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
+    pub(crate) fn decode(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
         let tier = &self.tier;
         tier.store.read(entry, tier.now(), to).or_else(|trouble| self.troubled(entry, to, trouble))
     }
@@ -399,18 +397,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// under way store nothing, whether there was one or not.
     pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let tag = self.tag(key);
-        let _told = self.flights.telling(tag);
         self.tier.end(tag, key, Cause::Removed)
     }
 
     /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a miss.
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
-        let entry = self.tier.unlink(tag, key);
-        self.flights.tell(tag);
-        let entry = entry?;
+        let entry = self.tier.unlink(tag, key)?;
         self.tier.policy_forgets(entry.id());
-        let gone = self.tier.gone(entry);
+        let gone = self.tier.gone(entry, Cause::Removed);
         let mut page = vec![0; gone.entry().record().state().len()];
         let read = self.decode(gone.entry(), &mut page);
         gone.bury(match read {
@@ -461,8 +456,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if capacity_bytes < self.least {
             return Err(ResizeError::TooSmall { least: self.least });
         }
-        self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
-        self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
+        {
+            let _both = self.tier.resizing.lock();
+            self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
+            self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
+        }
         let held = self.tier.shrink();
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
     }
@@ -526,7 +524,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             assert!(policy.contains(id), "the policy knows each entry");
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
-        assert_eq!(self.flights.len(), 0, "no load is under way");
+        assert_eq!(self.tier.flights.len(), 0, "no load is under way");
         let reserved = self.reserved(policy.bytes());
         assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
         let held = tier.held();

@@ -12,10 +12,11 @@
 
 use zpool::AllocError;
 
+use crate::policy::Priority;
 use crate::record::Entry;
 use crate::stats::Cause;
-use crate::sync::{Ordering, Plant, planted};
-use crate::tier::{Tier, View, pin_live};
+use crate::sync::{Inside, Ordering, Plant, planted};
+use crate::tier::{Tier, View};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
@@ -73,7 +74,8 @@ impl<K: Send + Sync> Tier<K> {
             Lack::Place(bytes) | Lack::Bytes(bytes) => bytes,
         };
         let mut moved = did.pages_freed > 0;
-        if !moved {
+        // What a hook inserts takes the room there is: evicting would call the hook again.
+        if !moved && !Inside::is(self.number) {
             moved = self.sweep(SWEEP_ROUND) > 0;
             moved |= self.evict(wanted.max(self.batch())) > 0;
         }
@@ -117,12 +119,17 @@ impl<K: Send + Sync> Tier<K> {
             drop(policy);
             return pool.pin_id(id).ok();
         }
-        Some(pin_live(pool, id))
+        let victim = pool.pin_id(id).ok();
+        if victim.is_none() {
+            // It has as many pins as it can have. Whoever holds one may be waiting for this lock.
+            policy.insert(id, 0, Priority::Normal);
+        }
+        victim
     }
 
     /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.
     pub(crate) fn sweep(&self, ids: u32) -> usize {
-        if self.ageing.load(Ordering::Relaxed) == 0 {
+        if self.ageing.load(Ordering::Relaxed) == 0 || Inside::is(self.number) {
             return 0;
         }
         let (now, all) = (self.clock(), self.ids().end);

@@ -87,21 +87,27 @@ impl Index {
     }
 
     /// Publishes `id`; what `probe` made of the one it replaces. Under `condition` only if the key
-    /// was not touched since; without one this is a touch.
+    /// was not touched since; without one this is a touch. `admitted` runs under the lock, when nothing
+    /// can go wrong any more.
     pub(crate) fn put<R>(
         &self,
         (tag, id): (Tag, u32),
         condition: Option<Version>,
         tag_of: impl Fn(u32) -> Tag,
         probe: impl FnMut(u32) -> Option<R>,
+        admitted: impl FnOnce(),
         memory: &impl Charge,
     ) -> Result<Option<R>, PutError> {
-        let admit = || match condition {
-            Some(then) => self.versions[then.at].load(Ordering::Relaxed) == then.count,
-            None => {
+        let admit = || {
+            let valid = condition
+                .is_none_or(|then| self.versions[then.at].load(Ordering::Relaxed) == then.count);
+            if condition.is_none() {
                 self.touch(tag);
-                true
             }
+            if valid {
+                admitted();
+            }
+            valid
         };
         let hash_of = |id| spread(tag_of(id));
         self.shards.put(self.shard(tag), (spread(tag), id), hash_of, probe, admit, memory)

@@ -36,7 +36,7 @@ struct Way<'t, K: Eq + Send + Sync> {
 impl<K: Eq + Send + Sync> Drop for Way<'_, K> {
     fn drop(&mut self) {
         if let (Some(key), false) = (&self.key, self.conditional) {
-            self.tier.end(self.tag, key, Cause::Replaced);
+            self.tier.end_stale(self.tag, key);
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::cache::{Cache, Insert};
 use crate::error::{InsertError, LoadError};
 use crate::flight::{Boarding, failed};
 use crate::index::{Tag, Version};
-use crate::stats::{Counters, add};
+use crate::stats::{Cause, Counters, add};
+use crate::store::Trouble;
 
 /// The right to store a page under a key that was missed, as long as nobody else has changed the key:
 /// from [`Cache::get_or_lease`], for [`Cache::insert_if_valid`].
@@ -103,11 +104,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         loop {
             let entry = self.tier.find_or_version(tag, key)?;
             let mut page = vec![0; entry.record().state().len()];
-            // What cannot be read is off the index, unless memory is short: then wait for better times.
-            if self.hit(entry, &mut page) {
-                return Ok(page.into());
+            let start = self.tier.counters.decoding();
+            match self.decode(&entry, &mut page) {
+                Ok(()) => {
+                    entry.record().hit(self.tier.most);
+                    self.tier.counters.hit(start);
+                    return Ok(page.into());
+                }
+                // There is no memory to read it with: it goes, like one that cannot be read.
+                Err(Trouble::Full(_)) => self.tier.withdraw_again(&entry, Cause::Evicted),
+                // It is off the index already.
+                Err(Trouble::Expired | Trouble::Corrupt) => {}
             }
-            crate::sync::pause();
         }
     }
 
@@ -138,7 +146,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             return Ok(page);
         }
         let tag = self.tag(&key);
-        let mut pilot = match self.flights.board(tag, key.clone()) {
+        let mut pilot = match self.tier.flights.board(tag, key.clone()) {
             Boarding::Load(pilot) => pilot,
             Boarding::Wait(flight) => return flight.wait(),
             Boarding::Recursive => return Err(LoadError::Recursive),

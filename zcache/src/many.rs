@@ -8,6 +8,7 @@ use equivalent::Equivalent;
 use crate::cache::Cache;
 use crate::error::InsertError;
 use crate::evict::Lack;
+use crate::index::Tag;
 use crate::record::Entry;
 use crate::stats::Cause;
 use crate::store::Trouble;
@@ -22,24 +23,35 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Vec<Option<Bytes>> {
-        let mut keys = keys.into_iter();
-        let mut pages = Vec::with_capacity(keys.size_hint().0);
+        // The iterator and the hasher are the user's: they run before anything is pinned.
+        let keys: Vec<(Tag, &Q)> = keys.into_iter().map(|key| (self.tag(key), key)).collect();
+        let mut pages = Vec::with_capacity(keys.len());
         let mut batch: Vec<Option<Entry<'_, K>>> = Vec::with_capacity(AT_ONCE);
-        loop {
-            batch.extend(keys.by_ref().take(AT_ONCE).map(|key| {
-                let entry = self.look_up(key)?;
-                self.tier.store.pool.prefetch_bytes(entry.handle());
-                Some(entry)
-            }));
-            if batch.is_empty() {
-                return pages;
+        for (tag, key) in keys {
+            let found = self.tier.find_unless_busy(tag, key).unwrap_or_else(|_| {
+                // Too many pins on it, and some may be ours: who waits holds none.
+                self.decode_all(&mut batch, &mut pages);
+                self.tier.find(tag, key)
+            });
+            if found.is_none() {
+                self.tier.counters.miss();
             }
-            pages.extend(batch.drain(..).map(|entry| {
-                let entry = entry?;
-                let mut page = vec![0; entry.record().state().len()];
-                self.hit(entry, &mut page).then(|| page.into())
-            }));
+            batch.push(found);
+            if batch.len() == AT_ONCE {
+                self.decode_all(&mut batch, &mut pages);
+            }
         }
+        self.decode_all(&mut batch, &mut pages);
+        pages
+    }
+
+    /// Decodes a batch of look-ups, and lets go of each entry.
+    fn decode_all(&self, batch: &mut Vec<Option<Entry<'_, K>>>, pages: &mut Vec<Option<Bytes>>) {
+        pages.extend(batch.drain(..).map(|entry| {
+            let entry = entry?;
+            let mut page = vec![0; entry.record().state().len()];
+            self.hit(entry, &mut page).then(|| page.into())
+        }));
     }
 
     /// Inserts many pages, one after the other, and says for each what came of it.
@@ -56,7 +68,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
             if !keep(&entry.record().key) {
-                self.end_by_owner(entry, Cause::Removed);
+                self.tier.withdraw(entry, Cause::Removed, true);
             }
         }
     }
@@ -65,18 +77,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// nothing.
     pub fn clear(&self) {
         self.tier.index.touch_all();
-        self.flights.tell_all();
+        self.tier.flights.tell_all();
         for id in self.tier.ids() {
             if let Some(entry) = self.tier.entry(id) {
-                self.end_by_owner(entry, Cause::Cleared);
+                self.tier.withdraw(entry, Cause::Cleared, true);
             }
         }
-    }
-
-    fn end_by_owner(&self, entry: Entry<'_, K>, cause: Cause) {
-        let tag = entry.record().tag;
-        self.tier.withdraw(entry, cause, true);
-        self.flights.tell(tag);
     }
 
     /// The keys of all entries that have not expired, in no order.

@@ -1,12 +1,13 @@
 //! Statistics: what a cache counts as it goes, and the snapshot that a user gets.
 
 use std::fmt;
+use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use zpool::PoolStats;
 
 use crate::record::{Form, State};
-use crate::sync::{Counter, Ordering, thread_number};
+use crate::sync::{Apart, Counter, Ordering, thread_number};
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
@@ -58,9 +59,16 @@ fn get(counter: &Counter) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
     stripes: Box<[Stripe]>,
+    /// What hits do not touch, apart from what they do.
+    rest: Apart<Rest>,
+}
+
+/// What inserts and removals count.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
     encode: Times,
     pub(crate) inserts: Counter,
     pub(crate) too_large: Counter,
@@ -102,11 +110,20 @@ impl Cause {
         [Self::Evicted, Self::Expired, Self::Replaced, Self::Removed, Self::Cleared, Self::Corrupt];
 }
 
+impl Deref for Counters {
+    type Target = Rest;
+
+    #[inline]
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
 impl Counters {
     /// Counters for `threads` threads at once, a power of two.
     pub(crate) fn new(threads: usize) -> Self {
         let stripes = (0..threads).map(|_| Stripe::default()).collect();
-        Self { stripes, ..Self::default() }
+        Self { stripes, rest: Apart::default() }
     }
 
     pub(crate) fn fixed_bytes(threads: usize) -> usize {

@@ -22,8 +22,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use equivalent::Equivalent;
-use zpool::Handle;
+use zpool::{Handle, MapError};
 
+use crate::flight::Flights;
 use crate::hook::{Hook, Removal};
 use crate::index::{Index, Tag, Version};
 use crate::policy::{Entries, Policy, Priority};
@@ -31,13 +32,14 @@ use crate::record::Entry;
 use crate::stats::{Cause, Counters};
 use crate::store::{Memory, Millis, Store};
 use crate::sync::{
-    AtomicU32, AtomicUsize, Charge, Mutex, Ordering, Plant, PutError, pause, planted,
+    Apart, AtomicU32, AtomicUsize, Charge, Inside, Mutex, Ordering, Plant, PutError, pause, planted,
 };
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
     pub(crate) index: Index,
-    pub(crate) policy: Mutex<Box<dyn Policy>>,
+    pub(crate) policy: Apart<Mutex<Box<dyn Policy>>>,
+    pub(crate) flights: Flights<K>,
     /// The policy's highest mark.
     pub(crate) most: u8,
     pub(crate) counters: Counters,
@@ -49,7 +51,9 @@ pub(crate) struct Tier<K> {
     /// Whether any entry was ever given a time to go at.
     pub(crate) ageing: AtomicU32,
     /// The id at which the search for expired entries goes on.
-    pub(crate) sweep: AtomicU32,
+    pub(crate) sweep: Apart<AtomicU32>,
+    /// Held while the capacity changes, here and in the pool.
+    pub(crate) resizing: Mutex<()>,
 }
 
 /// One in this many bytes of the capacity is set aside.
@@ -98,7 +102,7 @@ pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K
     loop {
         match pool.pin_id(id) {
             Ok(entry) => return entry,
-            Err(zpool::MapError::TooManyMaps) => pause(),
+            Err(MapError::TooManyMaps) => pause(),
             Err(error) => panic!("entry {id} is in the index and not in the pool: {error}"),
         }
     }
@@ -112,9 +116,17 @@ fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
     tag: Tag,
     key: &Q,
 ) -> Option<Entry<'p, K>> {
-    let entry = pin_live(pool, id);
+    Some(pin_live(pool, id)).filter(|entry| is_equal(entry, tag, key))
+}
+
+#[inline]
+fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
+    entry: &Entry<'_, K>,
+    tag: Tag,
+    key: &Q,
+) -> bool {
     let record = entry.record();
-    (record.tag == tag && key.equivalent(&record.key)).then_some(entry)
+    record.tag == tag && key.equivalent(&record.key)
 }
 
 impl<K: Send + Sync> Tier<K> {
@@ -167,13 +179,54 @@ impl<K: Send + Sync> Tier<K> {
         })
     }
 
-    /// Takes the entry of `key` off the index. A removal by the owner tells leases and loads.
+    /// The entry of `key`, pinned without waiting: for those who hold pins already.
+    ///
+    /// # Errors
+    /// The entry has as many pins as it can have.
+    pub(crate) fn find_unless_busy<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Result<Option<Entry<'_, K>>, MapError> {
+        let found = self.index.find(tag, |id| match self.store.pool.pin_id(id) {
+            Ok(entry) => is_equal(&entry, tag, key).then_some(Ok(entry)),
+            Err(error) => Some(Err(error)),
+        });
+        found.transpose()
+    }
+
+    /// Takes the entry of `key` off the index, as its owner: leases and loads are told.
     pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
+        // Told also where the key's `Eq` panics.
+        let _told = self.flights.telling(tag);
         self.index.take(tag, |id| pin_equal(&self.store.pool, id, tag, key), true)
+    }
+
+    /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread that
+    /// panics, in which the key's `Eq` must not run.
+    fn end_unseen(&self, tag: Tag) {
+        let _told = self.flights.telling(tag);
+        let by_tag = |id| Some(pin_live(&self.store.pool, id)).filter(|e| e.record().tag == tag);
+        while let Some(entry) = self.index.take(tag, by_tag, true) {
+            self.policy_forgets(entry.id());
+            self.bury(entry, Cause::Replaced);
+        }
+    }
+
+    /// Ends the old entry of a key whose new page did not make it.
+    pub(crate) fn end_stale(&self, tag: Tag, key: &K)
+    where
+        K: Eq,
+    {
+        if std::thread::panicking() {
+            self.end_unseen(tag);
+        } else {
+            self.end(tag, key, Cause::Replaced);
+        }
     }
 
     /// Takes this very entry off the index, if it is still there, and ends it. Leases are told where it
@@ -181,6 +234,9 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
         let taken = self.index.take(tag, |of| (of == id).then_some(()), by_owner);
+        if by_owner {
+            self.flights.tell(tag);
+        }
         if taken.is_some() || planted(Plant::LoserFrees) {
             self.policy_forgets(id);
             self.bury(entry, cause);
@@ -197,8 +253,8 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// An entry that this caller took off the index and that the policy has forgotten.
-    pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>) -> Gone<'t, K> {
-        Gone { tier: self, entry: Some(entry) }
+    pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>, cause: Cause) -> Gone<'t, K> {
+        Gone { tier: self, entry: Some(entry), cause }
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -220,6 +276,8 @@ impl<K: Send + Sync> Tier<K> {
     /// hook, and frees it. The last reader gives its memory back.
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
         self.counters.left(entry.record().state(), entry.len(), cause);
+        // Before what calls user code: what that inserts evicts nothing, or it would not come to an end.
+        let _inside = Inside::enter(self.number);
         // The pin goes before the object is freed, so that it ends here and not by a reader's way.
         let _free = Free(&self.store.pool, entry.handle());
         let entry = entry;
@@ -243,8 +301,13 @@ impl<K: Send + Sync> Tier<K> {
 
     /// The published entry `id`, pinned, if there is one.
     pub(crate) fn entry(&self, id: u32) -> Option<Entry<'_, K>> {
-        let entry = self.store.pool.pin_id(id).ok()?;
-        entry.record().state().published().then_some(entry)
+        loop {
+            match self.store.pool.pin_id(id) {
+                Ok(entry) => return entry.record().state().published().then_some(entry),
+                Err(MapError::TooManyMaps) => pause(),
+                Err(_) => return None,
+            }
+        }
     }
 
     /// All ids that entries have now or may have had.
@@ -285,15 +348,20 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let pool = &tier.store.pool;
         let new = pin_live(pool, id);
         let same = |of| pin_equal(pool, of, tag, &new.record().key);
-        let old = tier.index.put((tag, id), condition, |of| tier.tag_of(of), same, pool)?;
+        let tag_of = |of| tier.tag_of(of);
+        // Under the shard's lock, so that who goes through all entries after a touch misses none.
+        let admitted = || new.record().publish();
+        let old = tier.index.put((tag, id), condition, tag_of, same, admitted, pool)?;
         self.handle = None;
-        new.record().publish();
-        if let Some(old) = old {
-            // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
-            tier.policy.lock().replace(old.id(), id);
-            drop(new);
-            tier.bury(old, Cause::Replaced);
+        let old = old.map(|old| tier.gone(old, Cause::Replaced));
+        if condition.is_none() {
+            tier.flights.tell(tag);
         }
+        if let Some(old) = &old {
+            // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
+            tier.policy.lock().replace(old.entry().id(), id);
+        }
+        drop(new);
         Ok(())
     }
 }
@@ -308,16 +376,16 @@ impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
         let entry = pin_live(&tier.store.pool, self.id);
         tier.counters.withdrawn(entry.record().state(), entry.len());
         if !self.conditional {
-            tier.end(self.tag, &entry.record().key, Cause::Replaced);
+            tier.end_stale(self.tag, &entry.record().key);
         }
     }
 }
 
-/// An entry that is off the index and the policy, and has to be buried: as a removed one, if nothing
-/// else is said.
+/// An entry that is off the index and the policy, and is buried when this is dropped.
 pub(crate) struct Gone<'t, K: Send + Sync> {
     tier: &'t Tier<K>,
     entry: Option<Entry<'t, K>>,
+    cause: Cause,
 }
 
 impl<'t, K: Send + Sync> Gone<'t, K> {
@@ -326,16 +394,14 @@ impl<'t, K: Send + Sync> Gone<'t, K> {
     }
 
     pub(crate) fn bury(mut self, cause: Cause) {
-        if let Some(entry) = self.entry.take() {
-            self.tier.bury(entry, cause);
-        }
+        self.cause = cause;
     }
 }
 
 impl<K: Send + Sync> Drop for Gone<'_, K> {
     fn drop(&mut self) {
         if let Some(entry) = self.entry.take() {
-            self.tier.bury(entry, Cause::Removed);
+            self.tier.bury(entry, self.cause);
         }
     }
 }

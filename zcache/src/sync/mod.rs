@@ -73,3 +73,17 @@ pub(crate) enum PutError {
     /// The shard is full, and its growth by this many bytes was refused.
     NoRoom(usize),
 }
+
+/// Something that shares no cache line with its neighbours.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Apart<T>(pub(crate) T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}

@@ -37,6 +37,20 @@ pub(crate) fn thread_number() -> usize {
     0
 }
 
+/// No model has user code in it.
+#[derive(Debug)]
+pub(crate) struct Inside(());
+
+impl Inside {
+    pub(crate) fn enter(_number: u64) -> Self {
+        Self(())
+    }
+
+    pub(crate) fn is(_number: u64) -> bool {
+        false
+    }
+}
+
 /// loom's mutex without poison.
 #[derive(Debug)]
 pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);

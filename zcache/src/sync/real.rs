@@ -1,6 +1,6 @@
 //! std's and parking_lot's primitives.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 pub(crate) use parking_lot::Mutex;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
@@ -38,6 +38,32 @@ pub(crate) fn thread_number() -> usize {
         number.get()
     });
     number.unwrap_or(0)
+}
+
+thread_local! {
+    static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+}
+
+/// That this thread runs user code which the end of an entry of cache `number` calls.
+#[derive(Debug)]
+pub(crate) struct Inside(());
+
+impl Inside {
+    pub(crate) fn enter(number: u64) -> Self {
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(number));
+        Self(())
+    }
+
+    /// Whether it does so just now.
+    pub(crate) fn is(number: u64) -> bool {
+        INSIDE.try_with(|inside| inside.borrow().contains(&number)).unwrap_or(true)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+    }
 }
 
 /// A value that is there once, and those who wait for it.

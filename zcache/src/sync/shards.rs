@@ -139,7 +139,11 @@ impl Shards {
     pub(crate) fn shrink(&self, at: usize, hash_of: impl Fn(u32) -> u64, memory: &impl Charge) {
         let mut shard = self.map.shards()[at].write();
         let before = heap_cost(shard.allocation_info().1.size());
-        if shard.len() < shard.capacity() / 4 && memory.charge(before / 2) {
+        if shard.is_empty() && shard.buckets() > 1 {
+            // An empty table is nothing: no memory is taken for it.
+            shard.shrink_to(0, |(id, _)| hash_of(*id));
+            memory.release(before);
+        } else if shard.len() < shard.capacity() / 4 && memory.charge(before / 2) {
             let least = shard.len();
             shard.shrink_to(least, |(id, _)| hash_of(*id));
             let after = shard.allocation_info().1.size();
