@@ -40,6 +40,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["insert"],
             &["cache"],
             &["load", "many"],
+            &["models"],
             &["lib"],
         ],
     ),

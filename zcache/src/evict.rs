@@ -15,7 +15,7 @@ use zpool::AllocError;
 use crate::policy::Priority;
 use crate::record::Entry;
 use crate::stats::Cause;
-use crate::sync::{Inside, Ordering, Plant, planted};
+use crate::sync::{Inside, Ordering};
 use crate::tier::{Tier, View};
 
 /// Rounds before an attempt is given up.
@@ -115,10 +115,6 @@ impl<K: Send + Sync> Tier<K> {
         let pool = &self.store.pool;
         let mut policy = self.policy.lock();
         let id = policy.evict(&View(pool), LOOKS)?;
-        if planted(Plant::VictimUnpinned) {
-            drop(policy);
-            return pool.pin_id(id).ok();
-        }
         let victim = pool.pin_id(id).ok();
         if victim.is_none() {
             // It has as many pins as it can have. Whoever holds one may be waiting for this lock.
@@ -153,7 +149,7 @@ impl<K: Send + Sync> Tier<K> {
         let pool = &self.store.pool;
         loop {
             let excess = self.held().saturating_sub(self.capacity());
-            if excess == 0 || planted(Plant::CapForgotten) {
+            if excess == 0 {
                 return self.held();
             }
             if !self.make_room(Lack::Bytes(excess)) {

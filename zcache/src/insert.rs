@@ -129,9 +129,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
     /// Queues and publishes a newcomer.
     fn enter(&self, mut newcomer: Newcomer<'_, K>, terms: Terms) -> Result<(), InsertError> {
         let id = newcomer.id();
+        let room = self.with_room(|| self.stretch_policy(id).map_err(|b| Some(Lack::Bytes(b))));
+        room.ok_or(InsertError::NoRoom)?;
         if !planted(Plant::PublishedUnqueued) {
-            let room = self.with_room(|| self.stretch_policy(id).map_err(|b| Some(Lack::Bytes(b))));
-            room.ok_or(InsertError::NoRoom)?;
             newcomer.queue(terms.priority);
         }
         let published = self.with_room(|| match newcomer.publish(terms.condition) {

@@ -30,6 +30,8 @@ mod index;
 mod insert;
 mod load;
 mod many;
+#[cfg(all(test, zcache_loom))]
+mod models;
 pub mod policy;
 mod record;
 mod stats;

@@ -148,6 +148,10 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
+        if planted(Plant::PinnedUnlocked) {
+            let id = self.index.find(tag, Some)?;
+            return pin_equal(&self.store.pool, id, tag, key);
+        }
         self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
     }
 

@@ -32,8 +32,6 @@ pub(crate) use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
 pub(crate) enum Plant {
-    /// An eviction lets go of the policy before it pins the victim.
-    VictimUnpinned,
     /// An entry is published before the policy knows it.
     PublishedUnqueued,
     /// The policy names entries that are not published yet.
@@ -52,10 +50,6 @@ pub(crate) enum Plant {
     FlightUntold,
     /// A load that failed leaves its flight behind.
     FlightLeft,
-    /// A lowered cap is not looked at by the insert that is under way.
-    CapForgotten,
-    /// Memory is taken first and charged second.
-    ChargedLate,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.
@@ -71,6 +65,7 @@ pub(crate) enum PutError {
     /// The caller's own test under the lock.
     NotAdmitted,
     /// The shard is full, and its growth by this many bytes was refused.
+    #[cfg_attr(zcache_loom, allow(dead_code, reason = "the stand-in grows without asking"))]
     NoRoom(usize),
 }
 
