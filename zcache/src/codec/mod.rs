@@ -23,7 +23,7 @@ pub use lz4::Lz4;
 pub use none::None;
 pub use sample::looks_incompressible;
 #[cfg(feature = "zstd")]
-pub use zstd::{Dictionary, Level, TrainError, Zstd};
+pub use zstd::{BadDictionary, Dictionary, Level, TrainError, Zstd};
 
 /// The payload does not decode to a page of that length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

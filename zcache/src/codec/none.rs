@@ -26,6 +26,19 @@ impl Codec for None {
     fn is_plain(&self) -> bool {
         true
     }
+
+    fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
+        Some(copy(payload, page.len(), page))
+    }
+
+    fn decode_prefix(
+        &self,
+        payload: &[u8],
+        len: usize,
+        prefix: &mut [u8],
+    ) -> Option<Result<(), Corrupt>> {
+        Some(copy(payload, len, prefix))
+    }
 }
 
 impl Context for None {
@@ -33,8 +46,34 @@ impl Context for None {
         Option::None
     }
 
-    fn decompress(&mut self, _payload: &[u8], _page: &mut [u8]) -> Result<(), Corrupt> {
-        // It never compresses, so nothing is its work.
-        Err(Corrupt)
+    fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
+        copy(payload, page.len(), page)
+    }
+}
+
+/// The start of a page of `len` bytes, which is its own payload.
+fn copy(payload: &[u8], len: usize, to: &mut [u8]) -> Result<(), Corrupt> {
+    let start = payload.get(..to.len()).filter(|_| payload.len() == len).ok_or(Corrupt)?;
+    to.copy_from_slice(start);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_its_own_payload() {
+        let page = [3, 1, 4, 1, 5];
+        let mut read = [0; 6];
+        assert_eq!(None.compress(&page, &mut read), Option::None);
+        assert_eq!(None.decompress(&page, &mut read[..5]), Ok(()));
+        assert_eq!(read[..5], page);
+        assert_eq!(None.decode(&page, &mut read), Some(Err(Corrupt)));
+        assert_eq!(None.decode(&page, &mut read[..4]), Some(Err(Corrupt)));
+        assert_eq!(None.decode_prefix(&page, 5, &mut read[..2]), Some(Ok(())));
+        assert_eq!(None.decode_prefix(&page, 5, &mut read), Some(Err(Corrupt)));
+        assert_eq!(None.decode_prefix(&page, 4, &mut read[..2]), Some(Err(Corrupt)));
+        assert_eq!(None.decode(&[], &mut []), Some(Ok(())));
     }
 }

@@ -16,8 +16,13 @@ use crate::sync::{Arc, OnceLock};
 const MAGIC: usize = 4;
 /// What a dictionary that was trained starts with; its number follows.
 const DICTIONARY_MAGIC: [u8; 4] = 0xec30_a437_u32.to_le_bytes();
-/// The largest power of two that a page has, for the table of context sizes.
-const SIZES: usize = 18;
+/// The longest page, as a power of two; longer ones get no context.
+const MAX_LOG: u32 = 31;
+const SIZES: usize = MAX_LOG as usize + 1;
+/// The least that a dictionary can be trained to have, zstd's `ZDICT_DICTSIZE_MIN`.
+const LEAST_TRAINED: usize = 256;
+/// More than any budget holds, yet not so much that a sum of them overflows.
+const UNKNOWN: usize = usize::MAX / 8;
 
 /// zstd frames without magic number, checksum, number of the dictionary and, without one, page length:
 /// 2 to 3 bytes in front of the blocks.
@@ -47,9 +52,26 @@ pub struct Zstd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level(pub i32);
 
-/// Why [`Dictionary::train`] made none: too few samples, or too much of the same.
+/// Why [`Dictionary::train`] made none.
 #[derive(Debug)]
-pub struct TrainError(io::Error);
+#[non_exhaustive]
+pub enum TrainError {
+    /// A dictionary of at most this many bytes was asked for, which is too short for one: it has 256.
+    TooShort(usize),
+    /// The samples are too few, or too much of the same.
+    Samples {
+        /// Samples given.
+        samples: usize,
+        /// Bytes they have in all.
+        bytes: usize,
+        /// What zstd says.
+        error: io::Error,
+    },
+}
+
+/// The bytes start as a trained dictionary does, but do not go on as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadDictionary;
 
 /// The bytes of a dictionary. [`Zstd::with_dictionary`] digests them, once for all contexts.
 #[derive(Clone, PartialEq, Eq)]
@@ -63,21 +85,32 @@ struct Digest {
 
 impl Dictionary {
     /// A dictionary that was trained elsewhere, or any bytes that pages are likely to have in common.
-    #[must_use]
-    pub fn new(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+    ///
+    /// # Errors
+    /// [`BadDictionary`]: the bytes have the magic number of a trained dictionary, and are none.
+    pub fn new(bytes: &[u8]) -> Result<Self, BadDictionary> {
+        // What either side makes of the bytes depends on no level.
+        let (encoder, decoder) = (CDict::try_create(bytes, 1), DDict::try_create(bytes));
+        encoder.zip(decoder).map(|_| Self(bytes.into())).ok_or(BadDictionary)
     }
 
-    /// Trains a dictionary of at most `max_bytes` bytes on sample pages: a hundred times as many bytes
-    /// of them as the dictionary shall have, evenly taken over all pages, is what works well. Takes
-    /// seconds for some MiB.
+    /// Trains a dictionary of at most `max_bytes` bytes, 256 or more, on sample pages: a hundred times
+    /// as many bytes of them as the dictionary shall have, evenly taken over all pages, is what works
+    /// well. Takes seconds for some MiB.
     ///
-    /// A dictionary is no gain on every kind of page: compare the pages held with and without.
+    /// A dictionary is no gain on every kind of page: compare, with and without, on pages that it was
+    /// not trained on.
     ///
     /// # Errors
     /// [`TrainError`].
     pub fn train<P: AsRef<[u8]>>(samples: &[P], max_bytes: usize) -> Result<Self, TrainError> {
-        let trained = ::zstd::dict::from_samples(samples, max_bytes).map_err(TrainError)?;
+        if max_bytes < LEAST_TRAINED {
+            return Err(TrainError::TooShort(max_bytes));
+        }
+        let trained = ::zstd::dict::from_samples(samples, max_bytes).map_err(|error| {
+            let bytes = samples.iter().map(|sample| sample.as_ref().len()).sum();
+            TrainError::Samples { samples: samples.len(), bytes, error }
+        })?;
         Ok(Self(trained.into()))
     }
 
@@ -102,7 +135,8 @@ impl Zstd {
         Ok(Self { level, digest: Option::None, sizes })
     }
 
-    /// The same level with a dictionary.
+    /// The same level with a dictionary, which is digested here, once for all contexts. Pages are read
+    /// back with the same dictionary only.
     #[must_use]
     pub fn with_dictionary(self, dictionary: &Dictionary) -> Self {
         let mut bytes = dictionary.0.to_vec();
@@ -134,26 +168,25 @@ impl Zstd {
         Ok(Worker { encoder, decoder, digest: self.digest.clone() })
     }
 
-    /// A context that has worked on pages of every size up to `max_page` already, so that it holds what
-    /// it ever will.
-    fn make_warm(&self, max_page: usize) -> io::Result<Worker> {
+    /// What a context holds once it has worked on pages of every size up to `max_page`, a power of two.
+    ///
+    /// Measured, since zstd's own estimate is not to be had by safe calls. zstd chooses its tables by
+    /// level, dictionary and length, not by what is in a page, and changes its mind at powers of two; so
+    /// a page at each of them and one just above make it take the most that it ever will.
+    fn measure(&self, max_page: usize) -> io::Result<usize> {
         let mut worker = self.make()?;
-        let mut page = vec![0; max_page];
-        let mut state = 1_u32;
-        page.iter_mut().for_each(|byte| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *byte = (state >> 28) as u8;
-        });
-        let mut to = vec![0; max_page + 512];
-        let mut len = max_page;
-        while len >= 256 {
-            if let Some(packed) = worker.compress(&page[..len], &mut to) {
-                let decoded = worker.decompress(&to[..packed], &mut vec![0; len]);
-                debug_assert!(decoded.is_ok());
-            }
-            len = len / 2 + 1;
+        let (mut page, mut to) = (Vec::new(), Vec::new());
+        page.try_reserve_exact(max_page)?;
+        page.resize(max_page, 0);
+        to.try_reserve_exact(max_page + 64)?;
+        to.resize(max_page + 64, 0);
+        let powers = (0..=max_page.ilog2()).map(|log| 1 << log);
+        for len in powers.flat_map(|power| [power / 2 + 1, power]) {
+            let page = &mut page[..len];
+            let len = worker.compress(page, &mut to).ok_or(io::ErrorKind::OutOfMemory)?;
+            worker.decompress(&to[..len], page).map_err(io::Error::other)?;
         }
-        Ok(worker)
+        Ok(worker.bytes() + heap_cost(size_of::<Worker>()))
     }
 }
 
@@ -163,16 +196,18 @@ impl Codec for Zstd {
         format!("zstd:{}{dictionary}", self.level).into()
     }
 
+    /// Measured at the first call for a power of two, in some milliseconds at the most. Where that fails for want of memory, it is more than any budget.
     fn context_bytes(&self, max_page: usize) -> usize {
-        let size = max_page.next_power_of_two().ilog2().min(SIZES as u32 - 1);
-        *self.sizes[size as usize].get_or_init(|| {
-            let worker = self.make_warm(1 << size).map_or(0, |worker| worker.bytes());
-            worker + heap_cost(size_of::<Worker>())
+        let Some(log) = log(max_page) else { return UNKNOWN };
+        let size = &self.sizes[log as usize];
+        size.get().copied().unwrap_or_else(|| match self.measure(1 << log) {
+            Ok(bytes) => *size.get_or_init(|| bytes),
+            Err(_) => UNKNOWN,
         })
     }
 
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
-        debug_assert!(max_page <= 1 << (SIZES - 1));
+        log(max_page).ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Box::new(self.make()?))
     }
 
@@ -184,6 +219,12 @@ impl Codec for Zstd {
     }
 }
 
+/// The power of two that pages of up to `max_page` bytes are rounded up to.
+fn log(max_page: usize) -> Option<u32> {
+    let size = max_page.checked_next_power_of_two()?;
+    Some(size.ilog2()).filter(|log| *log <= MAX_LOG)
+}
+
 struct Worker {
     encoder: CCtx<'static>,
     decoder: DCtx<'static>,
@@ -191,9 +232,10 @@ struct Worker {
 }
 
 impl Worker {
-    /// What zstd holds, in a handful of blocks.
+    /// What zstd holds, in three blocks: an encoder, its tables, a decoder. None costs as much as 24 bytes
+    /// more than it has.
     fn bytes(&self) -> usize {
-        heap_cost(self.encoder.sizeof()) + heap_cost(self.decoder.sizeof()) + 64
+        self.encoder.sizeof() + self.decoder.sizeof() + 3 * 24
     }
 }
 
@@ -238,14 +280,34 @@ impl fmt::Display for Level {
 
 impl fmt::Display for TrainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no dictionary can be trained on these samples (too few?): {}", self.0)
+        match self {
+            Self::TooShort(bytes) => {
+                write!(f, "a dictionary has {LEAST_TRAINED} bytes or more, not {bytes}")
+            }
+            Self::Samples { samples, bytes, error } => write!(
+                f,
+                "no dictionary comes of {samples} samples of {bytes} bytes in all, \
+                 too few or too much of the same: {error}"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for BadDictionary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes start as a zstd dictionary, and are none")
     }
 }
 
 impl std::error::Error for Level {}
 
+impl std::error::Error for BadDictionary {}
+
 impl std::error::Error for TrainError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.0)
+        match self {
+            Self::TooShort(_) => Option::None,
+            Self::Samples { error, .. } => Some(error),
+        }
     }
 }
