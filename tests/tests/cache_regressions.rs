@@ -1,0 +1,155 @@
+//! What went wrong once in the cache.
+#![cfg(not(zcache_loom))]
+
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use tests::callbacks::{in_time, page};
+use zcache::{Cache, Cause, Config};
+
+/// A key whose comparison panics on demand.
+#[derive(Debug, Clone)]
+struct Touchy(u64);
+
+static TOUCHY: AtomicBool = AtomicBool::new(false);
+
+impl PartialEq for Touchy {
+    fn eq(&self, other: &Self) -> bool {
+        assert!(!TOUCHY.load(Ordering::Relaxed), "planted");
+        self.0 == other.0
+    }
+}
+
+impl Eq for Touchy {}
+
+impl Hash for Touchy {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+/// Unwinding compared the key again, to take its old page away: a second panic.
+#[test]
+fn a_comparison_that_panics_in_an_insert_ends_the_key_and_not_the_process() {
+    let cache = Cache::new(Config::new(4 << 20)).unwrap();
+    cache.insert(Touchy(1), &page(1, 4096)).unwrap();
+    TOUCHY.store(true, Ordering::Relaxed);
+    let insert = catch_unwind(AssertUnwindSafe(|| cache.insert(Touchy(1), &page(2, 4096))));
+    TOUCHY.store(false, Ordering::Relaxed);
+    assert!(insert.is_err() && !cache.contains(&Touchy(1)), "never stale");
+    cache.check();
+}
+
+/// Each insert of a hook evicted, and called the hook again, until the stack ended.
+#[test]
+fn a_hook_that_inserts_does_not_call_itself_for_ever() {
+    static CACHE: OnceLock<Cache<u64>> = OnceLock::new();
+    static DEPTH: AtomicUsize = AtomicUsize::new(0);
+    static MOST: AtomicUsize = AtomicUsize::new(0);
+    let cache = Cache::new(Config::new(2 << 20)).unwrap().on_removal(|removal| {
+        if removal.cause() == Cause::Evicted {
+            MOST.fetch_max(DEPTH.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            let _ = CACHE.get().unwrap().insert(removal.key() | 1 << 40, &page(7, 300));
+            DEPTH.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let cache = CACHE.get_or_init(|| cache);
+    in_time("inserts", move || {
+        (0..8000).for_each(|key| cache.insert(key, &page(key, 500)).unwrap())
+    });
+    assert_eq!(MOST.load(Ordering::Relaxed), 1);
+    cache.check();
+}
+
+/// A load of key 5 that has read version 1 and is under way while `change` runs, which makes the cache
+/// forget the key; then the key is loaded again, as version 2.
+fn load_during(cache: &Cache<u64>, change: impl FnOnce()) {
+    let (home, read) = (AtomicU64::new(1), Barrier::new(2));
+    let (end, ended) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let home = &home;
+        let read = &read;
+        let old = scope.spawn(move || {
+            cache.get_or_insert_with(5, |to| {
+                *to = page(home.load(Ordering::SeqCst), 512);
+                read.wait();
+                let _ = ended.recv();
+                Ok::<(), std::io::Error>(())
+            })
+        });
+        let lease = cache.get_or_lease(5).unwrap_err();
+        read.wait();
+        cache.insert_if_valid(lease, &page(1, 512)).unwrap();
+        home.store(2, Ordering::SeqCst);
+        change();
+        let again = cache.get_or_insert_with(5, |to| {
+            *to = page(home.load(Ordering::SeqCst), 512);
+            Ok::<(), std::io::Error>(())
+        });
+        end.send(()).unwrap();
+        assert!(
+            again.unwrap() == page(2, 512),
+            "a page loaded before the change was handed out after"
+        );
+        old.join().unwrap().unwrap();
+    });
+    assert!(cache.peek(&5).unwrap() == page(2, 512));
+}
+
+/// Loads were told of a removal only after its hook had run.
+#[test]
+fn loads_are_told_of_a_removal_before_its_hook_runs() {
+    let (gone, told) = mpsc::channel::<()>();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let cache = Cache::new(Config::new(4 << 20)).unwrap().on_removal(move |_| {
+        gone.send(()).unwrap();
+        let _ = wait.lock().unwrap().recv();
+    });
+    let cache = Arc::new(cache);
+    let remover = Arc::clone(&cache);
+    load_during(&cache, move || {
+        thread::spawn(move || remover.remove(&5));
+        told.recv().unwrap();
+    });
+    drop(go_on);
+}
+
+/// And not at all where the hook panicked.
+#[test]
+fn loads_are_told_of_a_retain_whose_hook_panics() {
+    let panics = Arc::new(AtomicBool::new(true));
+    let armed = Arc::clone(&panics);
+    let cache = Cache::new(Config::new(4 << 20)).unwrap();
+    let cache = cache.on_removal(move |_| assert!(!armed.load(Ordering::Relaxed), "planted"));
+    load_during(&cache, || {
+        assert!(catch_unwind(AssertUnwindSafe(|| cache.retain(|_| false))).is_err());
+        panics.store(false, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_lease_for_an_expired_entry_is_one_miss() {
+    let cache = Cache::new(Config::new(4 << 20).time_to_live(Duration::from_millis(5))).unwrap();
+    cache.insert(1_u64, &page(1, 4096)).unwrap();
+    thread::sleep(Duration::from_millis(20));
+    assert!(cache.get_or_lease(1).is_err());
+    assert_eq!((cache.stats().misses, cache.stats().gone.expired), (1, 1));
+}
+
+/// The tables of an index could not shrink while more was held than the new capacity.
+#[test]
+fn a_resize_gives_the_tables_of_an_empty_index_back() {
+    let cache = Cache::new(Config::new(16 << 20)).unwrap();
+    (0..100_000_u64).for_each(|key| cache.insert(key, &[0; 64]).unwrap());
+    cache.clear();
+    cache.trim();
+    let index = cache.stats().bytes.index;
+    assert!(index > 400_000);
+    assert_eq!(cache.resize(cache.held_bytes() - index / 2), Ok(()));
+    cache.check();
+}
