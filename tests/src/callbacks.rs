@@ -1,13 +1,14 @@
-//! What tests of user code inside a cache's calls have in common.
+//! What tests of the cache have in common: small caches, pages, deadlines, and hooks that write down.
 
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use zcache::{Cache, Config};
+use zcache::{Cache, Cause, Config};
 
-use crate::pattern::Random;
+use crate::pattern::{self, Random};
 
 /// `max_page` of [`config`].
 pub const LONGEST: usize = 8 << 10;
@@ -76,4 +77,54 @@ pub fn filled(capacity: usize) -> Cache<u64> {
         cache.insert(key, &page(key, 4096)).unwrap();
     }
     cache
+}
+
+/// A cache by [`config`].
+///
+/// # Panics
+/// The capacity is too small.
+#[must_use]
+pub fn cache(capacity: usize) -> Cache<u64> {
+    Cache::new(config(capacity)).unwrap()
+}
+
+/// Zeros, incompressible and compressible ones.
+#[must_use]
+pub fn pages(len: usize) -> [Vec<u8>; 3] {
+    [vec![0; len], pattern::bytes(len as u64 + 1, len), page(len as u64, len)]
+}
+
+/// The page of a key.
+#[must_use]
+pub fn of(cache: &Cache<u64>, key: u64) -> Option<Vec<u8>> {
+    cache.get(&key).map(|page| page.to_vec())
+}
+
+/// A cache whose keys have the same hashes in each run.
+pub type Fixed = Cache<u64, BuildHasherDefault<DefaultHasher>>;
+
+/// What each entry of a cache went by, in order.
+pub type Log = Arc<Mutex<Vec<(u64, Cause)>>>;
+
+/// A cache that writes down what goes.
+///
+/// # Panics
+/// The capacity is too small.
+#[must_use]
+pub fn logged(config: Config) -> (Fixed, Log) {
+    let log = Log::default();
+    let told = Arc::clone(&log);
+    let cache = Cache::with_hasher(config, BuildHasherDefault::default()).unwrap();
+    let cache = cache.on_removal(move |removal| {
+        told.lock().unwrap().push((*removal.key(), removal.cause()));
+    });
+    (cache, log)
+}
+
+/// What went since this was last asked.
+///
+/// # Panics
+/// The hook panicked.
+pub fn taken(log: &Log) -> Vec<(u64, Cause)> {
+    std::mem::take(&mut log.lock().unwrap())
 }

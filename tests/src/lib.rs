@@ -6,7 +6,7 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
-//! - [`callbacks`] is what tests of user code inside a cache's calls share;
+//! - [`callbacks`] is what tests of the cache share;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 

@@ -1,11 +1,9 @@
 //! A cache at its edges: lengths, capacities, times, priorities, leases, and figures that add up.
 #![cfg(not(zcache_loom))]
 
-use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tests::callbacks::{LONGEST, config, page};
+use tests::callbacks::{LONGEST, cache, config, logged, of, page, pages, taken};
 use tests::pattern::{self};
 use zcache::codec::{self, Lz4};
 use zcache::policy::{Lru, S3Fifo, Sieve};
@@ -13,39 +11,6 @@ use zcache::{
     BufferTooSmall, Cache, Cause, Config, ConfigError, Insert, InsertError, MAX_PAGE, ResizeError,
 };
 use zpool::SourceKind;
-
-fn cache(capacity: usize) -> Cache<u64> {
-    Cache::new(config(capacity)).unwrap()
-}
-
-/// Zeros, incompressible and compressible ones.
-fn pages(len: usize) -> [Vec<u8>; 3] {
-    [vec![0; len], pattern::bytes(len as u64 + 1, len), page(len as u64, len)]
-}
-
-fn of(cache: &Cache<u64>, key: u64) -> Option<Vec<u8>> {
-    cache.get(&key).map(|page| page.to_vec())
-}
-
-/// A cache whose keys have the same hashes in each run.
-type Fixed = Cache<u64, BuildHasherDefault<DefaultHasher>>;
-
-/// What each entry of a cache went by, in order.
-type Log = Arc<Mutex<Vec<(u64, Cause)>>>;
-
-fn logged(config: Config) -> (Fixed, Log) {
-    let log = Log::default();
-    let told = Arc::clone(&log);
-    let cache = Cache::with_hasher(config, BuildHasherDefault::default()).unwrap();
-    let cache = cache.on_removal(move |removal| {
-        told.lock().unwrap().push((*removal.key(), removal.cause()));
-    });
-    (cache, log)
-}
-
-fn taken(log: &Log) -> Vec<(u64, Cause)> {
-    std::mem::take(&mut log.lock().unwrap())
-}
 
 #[test]
 fn a_page_of_any_length_comes_back_by_every_way_there_is() {

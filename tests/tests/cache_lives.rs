@@ -1,49 +1,15 @@
 //! How entries come and go: times to live, priorities, owners' calls, leases, and what is counted of it.
 #![cfg(not(zcache_loom))]
 
-use std::hash::{BuildHasherDefault, DefaultHasher};
-use std::sync::{Arc, Mutex};
+use std::hash::BuildHasherDefault;
 use std::thread;
 use std::time::Duration;
 
-use tests::callbacks::{LONGEST, config, page};
+use tests::callbacks::{Fixed, LONGEST, Log, cache, config, logged, of, page, pages, taken};
 use tests::pattern::{self, Random};
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
 use zcache::{Cache, Cause, Config, Insert, InsertError};
 use zpool::SourceKind;
-
-fn cache(capacity: usize) -> Cache<u64> {
-    Cache::new(config(capacity)).unwrap()
-}
-
-/// Zeros, incompressible and compressible ones.
-fn pages(len: usize) -> [Vec<u8>; 3] {
-    [vec![0; len], pattern::bytes(len as u64 + 1, len), page(len as u64, len)]
-}
-
-fn of(cache: &Cache<u64>, key: u64) -> Option<Vec<u8>> {
-    cache.get(&key).map(|page| page.to_vec())
-}
-
-/// A cache whose keys have the same hashes in each run.
-type Fixed = Cache<u64, BuildHasherDefault<DefaultHasher>>;
-
-/// What each entry of a cache went by, in order.
-type Log = Arc<Mutex<Vec<(u64, Cause)>>>;
-
-fn logged(config: Config) -> (Fixed, Log) {
-    let log = Log::default();
-    let told = Arc::clone(&log);
-    let cache = Cache::with_hasher(config, BuildHasherDefault::default()).unwrap();
-    let cache = cache.on_removal(move |removal| {
-        told.lock().unwrap().push((*removal.key(), removal.cause()));
-    });
-    (cache, log)
-}
-
-fn taken(log: &Log) -> Vec<(u64, Cause)> {
-    std::mem::take(&mut log.lock().unwrap())
-}
 
 #[test]
 fn what_has_no_time_to_live_is_never_seen_again() {
