@@ -219,7 +219,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
-    /// go: see [`Removal`]. It may call the cache, and may panic: the call that made the entry go
+    /// go: see [`Removal`]. It may call the cache (what it inserts takes the room that there is, and may
+    /// leave none for the insert that evicts; what it removes calls it again), and may panic: the call that made the entry go
     /// panics then. It is not told of entries that are dropped with the cache.
     #[must_use]
     pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {

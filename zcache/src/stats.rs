@@ -244,7 +244,7 @@ pub struct Bytes {
     /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and
     /// what they share.
     pub codec: usize,
-    /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/256 of the
+    /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/320 of the
     /// capacity for what the general-purpose allocator keeps of tables that have grown.
     pub fixed: usize,
 }

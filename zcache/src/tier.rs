@@ -57,7 +57,7 @@ pub(crate) struct Tier<K> {
 }
 
 /// One in this many bytes of the capacity is set aside.
-pub(crate) const ASIDE: usize = 256;
+pub(crate) const ASIDE: usize = 320;
 
 /// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
 /// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
