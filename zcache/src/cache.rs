@@ -262,23 +262,25 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The entry of `key`; a miss is counted.
     #[inline]
     fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Entry<'_, K>> {
-        let entry = self.tier.find(self.tag(key), key);
-        if entry.is_none() {
-            self.tier.counters.miss();
+        match self.tier.find(self.tag(key), key) {
+            Some(entry) => Some(entry),
+            None => {
+                self.tier.counters.miss();
+                None
+            }
         }
-        entry
     }
 
     /// Fills `to` with the first bytes of the entry's page: a hit, or a miss where that does not work.
     #[inline]
-    pub(crate) fn hit(&self, entry: Entry<'_, K>, to: &mut [u8]) -> bool {
-        let start = self.tier.counters.decoding();
-        if self.decode(&entry, to).is_ok() {
+    pub(crate) fn hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> bool {
+        let decoding = self.tier.counters.decoding();
+        if self.decode(entry, to).is_ok() {
             entry.record().hit(self.tier.most);
-            self.tier.counters.hit(start);
+            decoding.hit();
             return true;
         }
-        self.tier.counters.miss();
+        decoding.miss();
         false
     }
 
@@ -322,7 +324,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let entry = self.look_up(key)?;
         let mut page = vec![0; entry.record().state().len()];
-        self.hit(entry, &mut page).then(|| page.into())
+        self.hit(&entry, &mut page).then(|| page.into())
     }
 
     /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
@@ -339,7 +341,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let Some(entry) = self.look_up(key) else { return Ok(None) };
         let needed = entry.record().state().len();
         match to.get_mut(..needed) {
-            Some(to) => Ok(self.hit(entry, to).then_some(needed)),
+            Some(to) => Ok(self.hit(&entry, to).then_some(needed)),
             // Nothing is decoded, but what has expired is a miss and no error.
             None if self.decode(&entry, &mut []).is_ok() => Err(BufferTooSmall { needed }),
             None => {
@@ -365,7 +367,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.tier.counters.miss();
             return None;
         };
-        self.hit(entry, buffer).then(|| f(bench.bytes(len)))
+        let hit = self.hit(&entry, buffer);
+        drop(entry);
+        hit.then(|| f(bench.bytes(len)))
     }
 
     /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the page's
@@ -378,7 +382,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let entry = self.look_up(key)?;
         let end = range.end.min(entry.record().state().len());
         let mut start = vec![0; end];
-        self.hit(entry, &mut start).then(|| Bytes::from(start).slice(range.start.min(end)..))
+        self.hit(&entry, &mut start).then(|| Bytes::from(start).slice(range.start.min(end)..))
     }
 
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.

@@ -104,11 +104,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         loop {
             let entry = self.tier.find_or_version(tag, key)?;
             let mut page = vec![0; entry.record().state().len()];
-            let start = self.tier.counters.decoding();
+            let decoding = self.tier.counters.decoding();
             match self.decode(&entry, &mut page) {
                 Ok(()) => {
                     entry.record().hit(self.tier.most);
-                    self.tier.counters.hit(start);
+                    decoding.hit();
                     return Ok(page.into());
                 }
                 // There is no memory to read it with: it goes, like one that cannot be read.

@@ -50,7 +50,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pages.extend(batch.drain(..).map(|entry| {
             let entry = entry?;
             let mut page = vec![0; entry.record().state().len()];
-            self.hit(entry, &mut page).then(|| page.into())
+            self.hit(&entry, &mut page).then(|| page.into())
         }));
     }
 

@@ -66,6 +66,24 @@ pub(crate) struct Counters {
     rest: Apart<Rest>,
 }
 
+/// A decoding that has started.
+pub(crate) struct Decoding<'c> {
+    stripe: &'c Stripe,
+    start: Option<Instant>,
+}
+
+impl Decoding<'_> {
+    #[inline]
+    pub(crate) fn hit(self) {
+        self.stripe.decode.end(self.start);
+        add(&self.stripe.hits, 1);
+    }
+
+    pub(crate) fn miss(self) {
+        add(&self.stripe.misses, 1);
+    }
+}
+
 /// What inserts and removals count.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
@@ -137,18 +155,12 @@ impl Counters {
 
     /// A decoding starts.
     #[inline]
-    pub(crate) fn decoding(&self) -> Option<Instant> {
-        start(&self.stripe().hits)
-    }
-
-    /// It has ended in a hit.
-    #[inline]
-    pub(crate) fn hit(&self, start: Option<Instant>) {
+    pub(crate) fn decoding(&self) -> Decoding<'_> {
         let stripe = self.stripe();
-        stripe.decode.end(start);
-        add(&stripe.hits, 1);
+        Decoding { stripe, start: start(&stripe.hits) }
     }
 
+    #[cold]
     pub(crate) fn miss(&self) {
         add(&self.stripe().misses, 1);
     }

@@ -98,25 +98,34 @@ pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
 
 /// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
 /// this instant can be in the way, and each of them is there for one decoding.
+#[inline(always)]
 pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
     loop {
         match pool.pin_id(id) {
             Ok(entry) => return entry,
-            Err(MapError::TooManyMaps) => pause(),
-            Err(error) => panic!("entry {id} is in the index and not in the pool: {error}"),
+            Err(error) => wait_for_pin(id, error),
         }
     }
 }
 
+#[cold]
+fn wait_for_pin(id: u32, error: MapError) {
+    match error {
+        MapError::TooManyMaps => pause(),
+        _ => panic!("entry {id} is in the index and not in the pool: {error}"),
+    }
+}
+
 /// `pin_live`, where the entry's key is `key`.
-#[inline]
+#[inline(always)]
 fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
     pool: &'p Memory<K>,
     id: u32,
     tag: Tag,
     key: &Q,
 ) -> Option<Entry<'p, K>> {
-    Some(pin_live(pool, id)).filter(|entry| is_equal(entry, tag, key))
+    let entry = pin_live(pool, id);
+    if is_equal(&entry, tag, key) { Some(entry) } else { None }
 }
 
 #[inline]

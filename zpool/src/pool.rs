@@ -215,13 +215,13 @@ impl<T: Send + Sync> Pool<T> {
     /// assert_eq!(pool.pin_id(id).err(), Some(MapError::Stale));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
         let zspages = &self.arena.zspages;
         self.pinned(self.arena.table.pin_index(id, |location| zspages.prefetch(location)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn pinned<'p>(&'p self, pin: Result<Pin<'p, T>, Refusal>) -> Result<Pinned<'p, T>, MapError> {
         match pin {
             Ok(pin) => Ok(Pinned::new(&self.arena, pin)),

@@ -8,7 +8,7 @@
 //! LIVE  (g, 1, L)     --swing-->  (g, 0, N)           a migration, that one pin being its own
 //! LIVE  (g, p, L)     --free-->  DYING (g+1, p, L)    p = 0: ended here; else by the last holder
 //! ```
-//! Every change is one compare-exchange, and exactly one caller is told that the object has ended.
+//! Every change is one atomic step, and exactly one caller is told that the object has ended.
 //! A failed compare-exchange and a first load may be `Relaxed`: nothing is read through them.
 
 pub(crate) use crate::sync::MAX_PINS;
@@ -148,14 +148,9 @@ impl Word {
         // Release pairs with the Acquire of whoever ends the object (the fence below, or `free`),
         // moves it (`swing`) or writes to it (`lock`): its bytes are no longer read here.
         let order = unless(Plant::UnpinRelaxed, Ordering::Release);
-        let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            debug_assert!(pins(seen) != 0, "unpinned more often than pinned");
-            match self.0.compare_exchange_weak(seen, seen - PIN, order, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => seen = now,
-            }
-        }
+        // A pin is there to be taken off, so nothing has to be compared.
+        let seen = self.0.fetch_sub(PIN, order);
+        debug_assert!(!matches!(pins(seen), 0 | EXCLUSIVE), "unpinned more often than pinned");
         if live(seen) || pins(seen) != 1 {
             return Outcome::Kept;
         }

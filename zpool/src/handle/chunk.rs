@@ -17,15 +17,21 @@ pub(super) struct Slot<T> {
 /// Lengths less one; objects of length 0 are nowhere and need none.
 #[derive(Debug)]
 enum Lengths {
-    Narrow(Box<[AtomicU16]>),
-    Wide(Box<[AtomicU32]>),
+    Narrow(Box<[AtomicU16; CHUNK]>),
+    Wide(Box<[AtomicU32; CHUNK]>),
 }
 
+/// Arrays of a known length: looking into one cannot fail, so nothing has to be ready for that while an
+/// object is pinned.
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
-    pub(super) slots: Box<[Slot<T>]>,
+    pub(super) slots: Box<[Slot<T>; CHUNK]>,
     lengths: Lengths,
     pub(super) retired: AtomicU32,
+}
+
+fn filled<V>(make: impl FnMut() -> V) -> Option<Box<[V; CHUNK]>> {
+    boxed(CHUNK, make)?.try_into().ok()
 }
 
 impl<T> Chunk<T> {
@@ -38,11 +44,11 @@ impl<T> Chunk<T> {
     pub(super) fn new(wide: bool) -> Option<Self> {
         let record = || UnsafeCell::new(MaybeUninit::uninit());
         Some(Self {
-            slots: boxed(CHUNK, || Slot { word: Word::new(), record: record() })?,
+            slots: filled(|| Slot { word: Word::new(), record: record() })?,
             lengths: if wide {
-                Lengths::Wide(boxed(CHUNK, || AtomicU32::new(0))?)
+                Lengths::Wide(filled(|| AtomicU32::new(0))?)
             } else {
-                Lengths::Narrow(boxed(CHUNK, || AtomicU16::new(0))?)
+                Lengths::Narrow(filled(|| AtomicU16::new(0))?)
             },
             retired: AtomicU32::new(0),
         })
@@ -82,7 +88,7 @@ impl<T> Chunk<T> {
         let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(1 << 16);
         let first = self.slots.as_ptr().cast::<u8>().cast_mut();
         let skip = first.align_offset(page);
-        let whole = size_of_val(&*self.slots).saturating_sub(skip) / page * page;
+        let whole = size_of_val::<[_]>(&*self.slots).saturating_sub(skip) / page * page;
         if whole == 0 || !PLAIN_ATOMICS {
             return 0;
         }

@@ -26,6 +26,8 @@ mod models;
 mod table;
 mod token;
 
+use crate::geometry::MAX_OBJECT;
+use crate::word::{LOCATION_BITS, NOWHERE};
 pub(crate) use table::Table;
 pub(crate) use token::{Ended, Lock, Pin, Spent, Unlocked, Vacant};
 
@@ -81,31 +83,38 @@ impl From<Handle> for u64 {
 
 /// The right to one slot of a zspage: whoever holds it may write its bytes or give it back, whoever
 /// borrows it may read them.
+///
+/// One word, as its option is: `1 | room 27 | location 36`. A pinned object is passed on by value a few
+/// times on its way to who reads it.
 #[derive(Debug)]
 #[must_use]
-pub(crate) struct Place {
-    location: u64,
-    room: usize,
-}
+pub(crate) struct Place(NonZeroU64);
+
+const PLACE: u64 = 1 << 63;
+const ROOM_BITS: u32 = 63 - LOCATION_BITS;
+const _: () = assert!(2 * MAX_OBJECT < 1 << ROOM_BITS);
 
 impl Place {
     /// # Safety
     /// `location` is a slot of a zspage, of `room` bytes at least, to which no other `Place` exists,
     /// or the new one is only lent (`&Place`) while the owner's pin lasts.
+    #[inline]
     pub(crate) unsafe fn new(location: u64, room: usize) -> Self {
-        Self { location, room }
+        debug_assert!(location < NOWHERE && room < 1 << ROOM_BITS);
+        let bits = PLACE | (room as u64) << LOCATION_BITS | location;
+        Self(NonZeroU64::new(bits).expect("the highest bit is set"))
     }
 
     /// In 16-byte grains from the start of page 0.
     #[inline]
     pub(crate) fn location(&self) -> u64 {
-        self.location
+        self.0.get() & NOWHERE
     }
 
     /// The bytes that may be used from there on.
     #[inline]
     pub(crate) fn room(&self) -> usize {
-        self.room
+        ((self.0.get() & !PLACE) >> LOCATION_BITS) as usize
     }
 }
 

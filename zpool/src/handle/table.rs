@@ -200,6 +200,7 @@ impl<T> Table<T> {
         Handle::from_bits(bits).expect("a live generation is odd and the key's bit 0 is clear")
     }
 
+    #[inline]
     fn pinned<'t>(
         &'t self,
         chunk: &'t Chunk<T>,
@@ -223,7 +224,7 @@ impl<T> Table<T> {
 
     /// The same of whatever object is live in slot `index`. `hint` is told the object's location before
     /// its length is read.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pin_index(
         &self,
         index: u32,

@@ -92,6 +92,7 @@ impl<T> Drop for Vacant<'_, T> {
 }
 
 impl<'t, T> Pin<'t, T> {
+    #[inline]
     pub(super) const fn new(
         table: &'t Table<T>,
         chunk: &'t Chunk<T>,
@@ -101,6 +102,7 @@ impl<'t, T> Pin<'t, T> {
         Self { table, chunk, index, generation: generation as u32, place }
     }
 
+    #[inline]
     fn slot(&self) -> &'t Slot<T> {
         &self.chunk.slots[split(self.index).1]
     }

@@ -99,7 +99,7 @@ impl Zspages {
     fn address(&self, page: u32) -> Option<NonNull<u8>> {
         match self.access {
             Access::Linear(base) => {
-                let offset = page as usize * self.page_size;
+                let offset = (page as usize) << self.page_bits;
                 // SAFETY: a taken page of a linear source lies at this offset of one allocation.
                 Some(unsafe { base.first().add(offset) })
             }
@@ -110,7 +110,7 @@ impl Zspages {
     }
 
     /// Where `len` bytes at `place` start, if they are one piece of memory.
-    #[inline]
+    #[inline(always)]
     fn piece(&self, place: &Place, len: usize) -> Option<NonNull<u8>> {
         assert!(len <= place.room(), "an object ends inside its place");
         let (mut page, offset) = self.split(place.location());
@@ -127,7 +127,7 @@ impl Zspages {
     }
 
     /// A pinned object with its address, if it has one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn map<'p, T>(&self, pin: Pin<'p, T>) -> Mapped<'p, T> {
         let start = match pin.place() {
             Some(place) => {

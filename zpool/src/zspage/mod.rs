@@ -68,6 +68,8 @@ pub(crate) struct Zspages {
     source: Box<dyn PageSource>,
     access: Access,
     page_size: usize,
+    /// Its `log2`: a division by a number that is not known costs a hit more than all else here.
+    page_bits: u32,
     /// Page entries.
     pages: Directory<Box<[AtomicU32]>>,
     /// Records, by zspage.
@@ -91,6 +93,7 @@ impl Zspages {
         let zspages = Self {
             access: source.access(),
             page_size: source.page_size(),
+            page_bits: source.page_size().trailing_zeros(),
             source,
             pages: Directory::new(),
             records: Directory::new(),
@@ -154,7 +157,7 @@ impl Zspages {
     #[inline]
     fn split(&self, location: u64) -> (u32, usize) {
         let at = location * GRAIN as u64;
-        ((at / self.page_size as u64) as u32, (at % self.page_size as u64) as usize)
+        ((at >> self.page_bits) as u32, at as usize & (self.page_size - 1))
     }
 
     /// Makes a zspage of `shape` in the token's class, all slots free, on no list.
