@@ -6,7 +6,7 @@
 
 use crate::class::{Class, Ground};
 use crate::directory::boxed;
-use crate::geometry::{Fit, Geometry, LEVELS, Shape};
+use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Place, Spent, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::scratch::{Buffer, Scratch};
@@ -94,10 +94,16 @@ impl<T> Arena<T> {
         }
     }
 
+    /// The level at which the class for `len` bytes grows.
+    fn level(&self, len: usize) -> usize {
+        let group = &self.population[usize::from(self.geometry.group(len))];
+        let population = group.load(Ordering::Relaxed) as usize;
+        Geometry::level(population, self.ledger.about_full())
+    }
+
     /// The class for `len` bytes, and the chain to grow it by.
     fn fit(&self, len: usize) -> Fit {
-        let group = &self.population[usize::from(self.geometry.group(len))];
-        self.geometry.fit(len, Geometry::level(group.load(Ordering::Relaxed) as usize))
+        self.geometry.fit(len, self.level(len))
     }
 
     /// The classes that objects have needed so far, each with its number.
@@ -146,8 +152,10 @@ impl<T> Arena<T> {
     /// Nothing was free, and the class could not grow.
     pub(crate) fn place(&self, len: usize, owner: u32) -> Result<Place, SourceError> {
         let on = self.ground();
+        let grown = self.level(len);
         let mut last = u16::MAX;
-        for level in (0..LEVELS).rev() {
+        // Slots of the first level are too wide for those who have a choice.
+        for level in (grown.min(GROUPED)..LEVELS).rev() {
             let number = self.geometry.fit(len, level).class;
             if number == last {
                 continue;
@@ -163,7 +171,7 @@ impl<T> Arena<T> {
                 }
             }
         }
-        let fit = self.fit(len);
+        let fit = self.geometry.fit(len, grown);
         let class = self.class(fit.class).ok_or(SourceError::Refused)?;
         class.place_or_grow(on, owner, fit.shape)
     }

@@ -3,9 +3,11 @@
 //! A class is an object size. Which sizes are classes, and how long their chains are, depends on the
 //! *level*: coarse steps and short chains while few objects share the pages, because every class in
 //! use keeps one zspage partly empty; fine steps and longer chains once there are many, because then
-//! the rounding of each object weighs more. The sizes that share a class at the coarsest level are a
-//! *group*, and a group's population decides the level at which its classes grow. Classes of all
-//! levels have one numbering, by size, and a zspage keeps the chain it was built with.
+//! the rounding of each object weighs more. The sizes that share a class at the second level are a
+//! *group*, and a group's population decides the level at which its classes grow; the first level, with
+//! steps that several groups share, is for a handful of objects a group, and stays longer in a pool that is about
+//! full, whose populations will not grow. Classes of all levels have one numbering, by size, and a zspage
+//! keeps the chain it was built with.
 //! ```text
 //! size    rounded up to the level's step; above 8 KiB the step doubles with the size
 //! chain   the number of pages with the least tail, a further page priced at the level's `price`
@@ -47,6 +49,8 @@ pub(crate) struct Fit {
 struct Rule {
     /// Live objects of a group from which on its classes grow at this level.
     from: usize,
+    /// The same in a pool that is about full: its populations will stay what they are.
+    from_full: usize,
     /// Step between sizes up to 4 KiB, in bytes.
     step: usize,
     /// Step between sizes from 4 to 8 KiB, in bytes.
@@ -57,11 +61,15 @@ struct Rule {
     price: f64,
 }
 
-const RULES: [Rule; 3] = [
-    Rule { from: 0, step: 32, large_step: 64, chain: 8, price: 0.003 },
-    Rule { from: 320, step: 16, large_step: 16, chain: 12, price: 0.002 },
-    Rule { from: 4096, step: 16, large_step: 16, chain: 16, price: 0.001 },
+const RULES: [Rule; 4] = [
+    Rule { from: 0, from_full: 0, step: 256, large_step: 512, chain: 2, price: 0.05 },
+    Rule { from: 4, from_full: 64, step: 32, large_step: 64, chain: 8, price: 0.003 },
+    Rule { from: 320, from_full: 320, step: 16, large_step: 16, chain: 12, price: 0.002 },
+    Rule { from: 4096, from_full: 4096, step: 16, large_step: 16, chain: 16, price: 0.001 },
 ];
+
+/// The level whose classes are the groups.
+pub(crate) const GROUPED: usize = 1;
 
 pub(crate) const LEVELS: usize = RULES.len();
 
@@ -110,7 +118,8 @@ fn level(page_size: usize, max_object: usize, rule: Rule) -> Vec<(usize, Shape)>
     let mut len = 1;
     loop {
         let step = match len {
-            0..=SMALL => rule.step,
+            // A wide step is one of many for sizes that are not small.
+            0..=SMALL => rule.step.min((len.next_power_of_two() / 8).max(LEAST)),
             _ => rule.large_step << ((len - 1).ilog2().saturating_sub(12)),
         };
         let shape = shape(page_size, len.max(LEAST).next_multiple_of(step), rule);
@@ -165,16 +174,17 @@ impl Geometry {
         fits[at]
     }
 
-    /// The group of `len` bytes: its class at the coarsest level.
+    /// The group of `len` bytes: its class at the level whose classes are the groups.
     #[inline]
     pub(crate) fn group(&self, len: usize) -> u16 {
-        self.fit(len, 0).class
+        self.fit(len, GROUPED).class
     }
 
-    /// The level at which a group of `population` live objects grows. There is no hysteresis: what a
-    /// level decides is only what is built next.
-    pub(crate) fn level(population: usize) -> usize {
-        RULES.iter().rposition(|rule| population >= rule.from).unwrap_or(0)
+    /// The level at which a group of `population` live objects grows, in a pool that is about full or
+    /// not. There is no hysteresis: what a level decides is only what is built next.
+    pub(crate) fn level(population: usize, full: bool) -> usize {
+        let from = |rule: &Rule| if full { rule.from_full } else { rule.from };
+        RULES.iter().rposition(|rule| population >= from(rule)).unwrap_or(0)
     }
 
     /// The smallest class whose objects have room for `len` bytes.
@@ -230,9 +240,11 @@ mod tests {
     fn what_a_length_costs_is_bounded() {
         each(|_, page_size, len, level, fit| {
             let cost = usize::from(fit.shape.pages) * page_size / usize::from(fit.shape.objects);
-            // Rounding of at most 1/64 and a tail of at most 1/20, above a page.
+            // Rounding of at most 1/64 and a tail of at most 1/20, above a page; at the level of a
+            // handful of objects, rounding of at most 1/8.
             if len > page_size.max(SMALL) {
-                let bound = len as f64 * (1.0 + 1.0 / 64.0) / (1.0 - TAIL) + 1.0;
+                let rounding = if level < GROUPED { 1.0 / 8.0 } else { 1.0 / 64.0 };
+                let bound = len as f64 * (1.0 + rounding) / (1.0 - TAIL) + 1.0;
                 assert!(cost as f64 <= bound, "{len} bytes at level {level} cost {cost}");
             }
         });
@@ -251,7 +263,11 @@ mod tests {
 
     #[test]
     fn finer_levels_cost_no_more_and_levels_rise_with_the_population() {
-        assert_eq!([0, 319, 320, 4095, 4096, usize::MAX].map(Geometry::level), [0, 0, 1, 1, 2, 2]);
+        let levels = |full| {
+            [0, 3, 4, 63, 64, 319, 320, 4096, usize::MAX].map(|of| Geometry::level(of, full))
+        };
+        assert_eq!(levels(false), [0, 0, 1, 1, 1, 1, 2, 3, 3]);
+        assert_eq!(levels(true), [0, 0, 0, 0, 1, 1, 2, 3, 3]);
         let geometry = Geometry::new(4096, 64 << 10);
         let mean = |level: usize| -> f64 {
             let cost = |len: usize| {

@@ -139,6 +139,13 @@ impl Ledger {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 
+    /// Whether more than three quarters of a cap are used.
+    pub(crate) fn about_full(&self) -> bool {
+        let cap = self.max_bytes.load(Ordering::Relaxed);
+        let pages = self.max_pages.load(Ordering::Relaxed);
+        self.headroom() < cap / 4 || pages.saturating_sub(self.pages()) < pages / 4
+    }
+
     pub(crate) fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)
     }
