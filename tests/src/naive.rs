@@ -45,7 +45,7 @@ pub struct Sieve {
 }
 
 /// S3-FIFO (Yang et al., SOSP 2023), algorithm 1, with ghosts in an exact queue of as many keys as the
-/// main queue has entries.
+/// main queue has entries. Adaptive: the main queue fills first, and a part of the ghosts enters it.
 #[derive(Debug)]
 pub struct S3Fifo {
     small_capacity: usize,
@@ -54,6 +54,8 @@ pub struct S3Fifo {
     main: VecDeque<u32>,
     freq: HashMap<u32, u8>,
     ghosts: Ghosts,
+    /// The part that enters, what is left of it, and who entered so and was not judged yet.
+    adaptive: Option<(f32, f32, HashSet<u32>)>,
 }
 
 /// The last keys that went. Those that are no ghosts any more stay in the queue until their turn.
@@ -189,6 +191,39 @@ impl S3Fifo {
                 since: HashMap::new(),
                 now: 0,
             },
+            adaptive: None,
+        }
+    }
+
+    /// An empty one that adapts.
+    #[must_use]
+    pub fn adaptive(capacity: usize) -> Self {
+        Self { adaptive: Some((1.0, 0.0, HashSet::new())), ..Self::new(capacity) }
+    }
+
+    /// Where `key` enters.
+    fn enters_main(&mut self, key: u32) -> bool {
+        let returns = self.ghosts.remove(key);
+        let Some((part, credit, entered)) = &mut self.adaptive else { return returns };
+        if returns {
+            *credit += *part;
+            if *credit >= 1.0 {
+                *credit -= 1.0;
+                entered.insert(key);
+                return true;
+            }
+        }
+        let share = ((self.small.len() + self.main.len()) / 10).max(1);
+        self.small.len() > share + share / 2 + 1
+    }
+
+    fn judge(&mut self, key: u32, hit: bool) {
+        let capacity = self.small_capacity + self.main_capacity;
+        let Some((part, _, entered)) = &mut self.adaptive else { return };
+        if entered.remove(&key) {
+            // The one judged is still counted, and so is nobody who has not entered yet.
+            let step = 1.0 + 4.0 / capacity as f32;
+            *part = (if hit { *part * step } else { *part / step }).clamp(1.0 / 16.0, 1.0);
         }
     }
 
@@ -208,6 +243,7 @@ impl S3Fifo {
     fn evict_main(&mut self) {
         while let Some(tail) = self.main.pop_front() {
             let freq = self.freq[&tail];
+            self.judge(tail, freq > 0);
             if freq > 0 {
                 self.freq.insert(tail, freq - 1);
                 self.main.push_back(tail);
@@ -232,7 +268,7 @@ impl Naive for S3Fifo {
                 self.evict_main();
             }
         }
-        if self.ghosts.remove(key) {
+        if self.enters_main(key) {
             self.main.push_back(key);
         } else {
             self.small.push_back(key);

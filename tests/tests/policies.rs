@@ -22,6 +22,10 @@ const SHORT: [&str; 5] = ["lirs-2pools", "lirs-glimpse", "lirs-multi3", "pg-gitl
 const SIZES: [usize; 4] = [1, 5, 10, 25];
 /// How far S3-FIFO's hit ratio may be from that with exact ghosts.
 const GHOSTS_COST: f64 = 0.002;
+/// The same by our rules, which answer to each ghost.
+const GHOSTS_COST_US: f64 = 0.005;
+/// How far our rules may put it below the paper's.
+const RULES_COST: f64 = 0.02;
 const NONE: u32 = u32::MAX;
 
 #[global_allocator]
@@ -177,12 +181,13 @@ fn agrees_with_the_reference(all: bool) {
     println!("{compared} rows agree");
 }
 
-/// SIEVE hit by hit, S3-FIFO as near as its ghosts are.
+/// SIEVE hit by hit, S3-FIFO as near as its ghosts are, by the paper's rules and by ours.
 fn agrees_with_the_papers(traces: impl Iterator<Item = Pages>) {
-    let (mut largest, mut better, mut count) = (0.0_f64, 0, 0);
+    let (mut largest, mut better, mut count) = ([0.0_f64; 2], 0, 0);
+    let (mut worst, mut best) = (0.0_f64, 0.0_f64);
     println!(
-        "{:>20} {:>4} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "%", "lru", "sieve", "s3-fifo", "- naive", "- lru"
+        "{:>20} {:>4} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "%", "lru", "sieve", "plain", "- naive", "s3-fifo", "- naive", "- plain"
     );
     for trace in traces {
         for (percent, capacity) in trace.sizes() {
@@ -193,29 +198,34 @@ fn agrees_with_the_papers(traces: impl Iterator<Item = Pages>) {
                 "{}, {capacity}",
                 trace.name
             );
-            let [lru, sieve, exact, ours] = [
+            let [lru, sieve, exact, plain, adaptive, ours] = [
                 trace.real(Lru::new(), Hits::Touch, capacity),
                 sieve,
                 trace.naive(naive::S3Fifo::new(capacity)),
+                trace.real(S3Fifo::plain(), Hits::Mark, capacity),
+                trace.naive(naive::S3Fifo::adaptive(capacity)),
                 trace.real(S3Fifo::new(), Hits::Mark, capacity),
             ]
             .map(|hits| trace.ratio(hits));
-            let (off, margin) = (ours - exact, ours - lru);
+            let (off, off_ours, margin) = (plain - exact, ours - adaptive, ours - plain);
             println!(
-                "{:>20} {percent:>4} {lru:>9.6} {sieve:>9.6} {ours:>9.6} {off:>+9.6} {margin:>+9.6}",
+                "{:>20} {percent:>4} {lru:>9.6} {sieve:>9.6} {plain:>9.6} {off:>+9.6} {ours:>9.6} \
+                 {off_ours:>+9.6} {margin:>+9.6}",
                 trace.name
             );
-            if off.abs() > largest.abs() {
-                largest = off;
-            }
-            better += usize::from(margin >= 0.0);
+            largest = [largest[0].max(off.abs()), largest[1].max(off_ours.abs())];
+            worst = worst.min(margin);
+            best = best.max(margin);
+            better += usize::from(ours >= lru);
             count += 1;
         }
     }
     println!(
-        "largest difference by ghosts {largest:+.6}; S3-FIFO at least LRU in {better} of {count}"
+        "largest differences by ghosts {largest:.6?}; S3-FIFO at least LRU in {better} of {count}; by our \
+         rules {worst:+.6} to {best:+.6} over plain"
     );
-    assert!(largest.abs() <= GHOSTS_COST, "{largest:+.6}");
+    assert!(largest[0] <= GHOSTS_COST && largest[1] <= GHOSTS_COST_US, "{largest:.6?}");
+    assert!(worst >= -RULES_COST, "{worst:+.6}");
 }
 
 #[test]
@@ -257,8 +267,13 @@ fn lru_fifo_and_clock_hit_as_plainly_written_ones() {
     }
 }
 
-fn all() -> [Box<dyn Policy>; 3] {
-    [Box::new(S3Fifo::new()), Box::new(Sieve::new()), Box::new(Lru::new())]
+fn all() -> [Box<dyn Policy>; 4] {
+    [
+        Box::new(S3Fifo::new()),
+        Box::new(S3Fifo::plain()),
+        Box::new(Sieve::new()),
+        Box::new(Lru::new()),
+    ]
 }
 
 #[test]
@@ -280,7 +295,7 @@ fn tables_cost_what_was_said_and_a_failed_allocation_changes_nothing() {
         }
         let each = charged as f64 / 200_000.0;
         println!("{:>8}: {each:.3} bytes an entry", policy.name());
-        assert!(each < if policy.name() == "s3-fifo" { 12.8 } else { 8.1 }, "{each}");
+        assert!(each < if policy.name().starts_with("s3-fifo") { 12.8 } else { 8.1 }, "{each}");
         let table = Table(vec![(Cell::new(0), 7); 200_000]);
         let ((), calls) = failing(0, || {
             (0..200_000).for_each(|id| policy.insert(id, tag(id), Priority::Normal));
@@ -305,8 +320,14 @@ fn low_goes_first_and_high_stays_in_s3_fifo() {
         }
         assert_eq!(policy.evict(&table, 1), Some(39), "{}", policy.name());
         let others: Vec<u32> = std::iter::from_fn(|| policy.evict(&table, 1)).take(35).collect();
-        assert_eq!(others.contains(&5), policy.name() != "s3-fifo");
-        assert!(others.is_sorted(), "first in, first out, where nothing is hit");
+        match policy.name() {
+            // What its main queue was filled with is in there with number 5, by age.
+            "s3-fifo" => assert!(others[..4].is_sorted() && others[4..].is_sorted(), "{others:?}"),
+            name => {
+                assert!(others.is_sorted(), "first in, first out, where nothing is hit");
+                assert_eq!(others.contains(&5), name != "s3-fifo-plain");
+            }
+        }
     }
 }
 

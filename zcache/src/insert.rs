@@ -83,7 +83,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        let newcomer = self.place(&mut way, &draft).ok_or_else(no_room)?;
+        let newcomer = self.place(&mut way, &draft, terms.priority).ok_or_else(no_room)?;
         drop(draft);
         self.enter(newcomer, terms).inspect_err(|error| match error {
             InsertError::Outdated => add(&self.counters.outdated, 1),
@@ -94,9 +94,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
     }
 
     /// An object for a draft; the key goes into its record.
-    fn place<'t>(&'t self, way: &mut Way<'t, K>, draft: &Draft<'_, K>) -> Option<Newcomer<'t, K>> {
+    fn place<'t>(
+        &'t self,
+        way: &mut Way<'t, K>,
+        draft: &Draft<'_, K>,
+        priority: Priority,
+    ) -> Option<Newcomer<'t, K>> {
         let (pool, bytes, tag) = (&self.store.pool, draft.bytes(), way.tag);
-        let mark = self.credit(bytes);
+        let mark = if priority == Priority::High { self.most } else { self.credit(bytes) };
         let record = |way: &mut Way<'_, K>| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             Record::new(key, tag, draft.len, draft.form, draft.expires, mark)

@@ -1,10 +1,11 @@
 //! Doubly linked lists over ids, several in one table of nodes: 8 bytes an id.
 //! ```text
-//! node    | list + 1: 2 | newer: 30 | older: 32 |       list + 1 is 0: on no list
+//! node    | list + 1: 2 | newer: 30 | flag: 1 | older: 31 |       list + 1 is 0: on no list
 //! list    head, entered last <- newer | older -> tail, goes first
 //! ```
 //! Invariants: an id is on one list at most, the one its node names; `a.older == b` if and only if
-//! `b.newer == a`, but that the head's `newer` and the tail's `older` are their own ids.
+//! `b.newer == a`, but that the head's `newer` and the tail's `older` are their own ids. A flag is its
+//! user's, and goes when the id leaves its list.
 
 use std::collections::TryReserveError;
 use std::fmt;
@@ -16,12 +17,13 @@ use super::chunks::{Chunks, Made};
 pub(super) const CHUNK: usize = 1024;
 const LIST_AT: u32 = 30;
 const ID: u32 = MAX_ENTRIES - 1;
+const FLAG: u32 = 1 << 31;
 
 /// The links of an id.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Node {
     list_and_newer: u32,
-    older: u32,
+    flag_and_older: u32,
 }
 
 impl Node {
@@ -111,7 +113,7 @@ impl<const LISTS: usize> Links<LISTS> {
 
     /// The next one towards the tail.
     pub(super) fn older(&self, id: u32) -> Option<u32> {
-        let older = self.node(id).older;
+        let older = self.node(id).flag_and_older & ID;
         (older != id).then_some(older)
     }
 
@@ -137,6 +139,15 @@ impl<const LISTS: usize> Links<LISTS> {
         self.push_head(list, id);
     }
 
+    /// Marks `id`, which is on a list, until it leaves that.
+    pub(super) fn flag(&mut self, id: u32) {
+        self.node_mut(id).flag_and_older |= FLAG;
+    }
+
+    pub(super) fn is_flagged(&self, id: u32) -> bool {
+        self.node(id).flag_and_older & FLAG != 0
+    }
+
     /// Takes `id` off its list, and says whether it was on one.
     pub(super) fn remove(&mut self, id: u32) -> bool {
         let Some(list) = self.list(id) else { return false };
@@ -147,7 +158,7 @@ impl<const LISTS: usize> Links<LISTS> {
         true
     }
 
-    /// `new` takes the place of `old`, which is on no list then. If `old` is on none already, `new` stays
+    /// `new` takes the place and flag of `old`, which is on no list then. If `old` is on none already, `new` stays
     /// where it is, and if `new` is on none, `old` goes.
     pub(super) fn replace(&mut self, old: u32, new: u32) {
         let Some(list) = self.list(old) else { return };
@@ -155,10 +166,13 @@ impl<const LISTS: usize> Links<LISTS> {
             return;
         }
         let enters = self.remove(new);
-        let (newer, older) = (self.newer(old), self.older(old));
+        let (newer, older, flagged) = (self.newer(old), self.older(old), self.is_flagged(old));
         self.remove(old);
         if enters {
             self.link(list, new, newer, older);
+            if flagged {
+                self.flag(new);
+            }
         }
     }
 
@@ -174,7 +188,10 @@ impl<const LISTS: usize> Links<LISTS> {
     /// Makes two ids neighbours, or one of them an end of `list`.
     fn join(&mut self, list: usize, newer: Option<u32>, older: Option<u32>) {
         match newer {
-            Some(id) => self.node_mut(id).older = older.unwrap_or(id),
+            Some(id) => {
+                let node = self.node_mut(id);
+                node.flag_and_older = node.flag_and_older & FLAG | older.unwrap_or(id);
+            }
             None => self.lists[list].head = older,
         }
         match older {
@@ -271,6 +288,20 @@ mod tests {
         links.replace(0, 1); // 0 is gone: 1 stays
         links.replace(3, 0); // and where 0 should enter, 3 goes
         assert_eq!(order(&links)[0], [5, 1]);
+    }
+
+    #[test]
+    fn a_flag_stays_with_its_place_on_the_list() {
+        let mut links = links(0..4);
+        links.flag(2);
+        links.flag(3);
+        links.remove(1);
+        links.push_head(0, 1);
+        assert_eq!(order(&links)[0], [0, 2, 3, 1]);
+        assert_eq!([0, 1, 2, 3].map(|id| links.is_flagged(id)), [false, false, true, true]);
+        links.replace(2, 0);
+        links.move_to_head(0, 3);
+        assert_eq!([0, 1, 2, 3].map(|id| links.is_flagged(id)), [true, false, false, false]);
     }
 
     #[test]

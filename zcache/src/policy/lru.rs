@@ -14,7 +14,7 @@ use super::{Entries, Policy, Priority};
 /// - each hit, by [`touch`](Policy::touch): LRU itself;
 /// - neither: FIFO.
 ///
-/// [`Priority::Low`] enters at the tail; `High` is as `Normal`.
+/// [`Priority::Low`] enters at the tail; `High` is as `Normal`, but for its mark.
 ///
 /// ```
 /// use std::cell::Cell;
@@ -103,7 +103,7 @@ impl Policy for Lru {
 
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
         let mut search = Search::new(entries, effort);
-        let found = search.second_chance(&mut self.links, 0);
+        let found = search.second_chance(&mut self.links, 0, |_, _, _| {});
         found.or_else(|| search.spared.inspect(|id| _ = self.links.remove(*id)))
     }
 

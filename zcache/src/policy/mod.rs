@@ -39,7 +39,7 @@ pub enum Priority {
     /// Has to prove itself.
     #[default]
     Normal,
-    /// Treated as one that has proved itself already, by policies that tell these apart.
+    /// Treated as one that has proved itself already: it starts with the highest mark.
     High,
 }
 

@@ -9,6 +9,18 @@
 //! `small` while that has its tenth of the entries or more, or `main` is empty; a search in `small` ends
 //! there; who moves to `main` starts again with no mark. There are as many ghosts as `main` is
 //! entitled to entries, and their room comes with that of the entries.
+//!
+//! Two rules are ours, and [`S3Fifo::plain`] is without them. Both are for pages that are read in circles,
+//! or by a frequency that a queue is too short to see, where `main` would turn over and hold nothing long
+//! enough:
+//! 1. *`main` fills first.* What comes while `small` has half again its share enters `main`, so that a
+//!    cache that was never full does not hold one long `small`.
+//! 2. *A door for ghosts.* `main` takes a part of those who return, the rest go through `small` like
+//!    strangers. The part falls when one who was let in leaves `main`, or passes its tail, without a hit, and
+//!    rises when it was hit. It is steady where half are hit: where fewer are, those who were
+//!    in `main` before were worth more.
+//!
+//! DESIGN.md has what that does to the hit ratios of the shared traces.
 
 use std::collections::TryReserveError;
 
@@ -23,6 +35,10 @@ const MAIN: usize = 1;
 const SHARE: usize = 10;
 /// Hits after insertion that bring an entry from `small` to `main`.
 const PROVEN: u8 = 2;
+/// A turn of `main` in which all who were let in went without a hit makes the door narrower by e^-4.
+const HASTE: f32 = 4.0;
+/// The door is never narrower, or nobody would be there to be judged.
+const NARROWEST: f32 = 1.0 / 16.0;
 
 /// S3-FIFO (Yang et al., SOSP 2023): scans pass through a small queue, what is asked for again stays.
 ///
@@ -30,15 +46,48 @@ const PROVEN: u8 = 2;
 /// [`Lru`](super::Lru) has an example of how a policy is used.
 #[derive(Debug)]
 pub struct S3Fifo {
+    /// Who came through the door is flagged in `main`, until its tail judges it.
     queues: Links<2>,
     ghosts: Ghosts,
+    door: Option<Door>,
+}
+
+/// Lets a part of those who return into `main`.
+#[derive(Debug)]
+struct Door {
+    part: f32,
+    /// What is left of the parts of those who returned: one more goes in when it comes to 1.
+    credit: f32,
+}
+
+impl Door {
+    fn lets_in(&mut self) -> bool {
+        self.credit += self.part;
+        let whole = self.credit >= 1.0;
+        self.credit -= f32::from(u8::from(whole));
+        whole
+    }
+
+    /// One of those let in, in a policy of `entries`, was hit or not when its turn came.
+    fn judge(&mut self, hit: bool, entries: usize) {
+        let step = 1.0 + HASTE / entries as f32;
+        let part = if hit { self.part * step } else { self.part / step };
+        self.part = part.clamp(NARROWEST, 1.0);
+    }
 }
 
 impl S3Fifo {
     /// One without entries, which holds no memory yet.
     #[must_use]
     pub fn new() -> Self {
-        Self { queues: Links::new(), ghosts: Ghosts::new() }
+        Self { door: Some(Door { part: 1.0, credit: 0.0 }), ..Self::plain() }
+    }
+
+    /// The same by the rules of the paper alone: all pages start in the small queue, and all that return
+    /// after they went from it enter the main one.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self { queues: Links::new(), ghosts: Ghosts::new(), door: None }
     }
 
     /// Entries that `small` is entitled to.
@@ -68,7 +117,18 @@ impl S3Fifo {
     }
 
     fn search_main(&mut self, search: &mut Search<'_>) -> Option<u32> {
-        search.second_chance(&mut self.queues, MAIN)
+        let door = &mut self.door;
+        search.second_chance(&mut self.queues, MAIN, |queues, id, hit| {
+            if let Some(door) = door.as_mut().filter(|_| queues.is_flagged(id)) {
+                door.judge(hit, queues.total());
+            }
+        })
+    }
+
+    /// Whether `small` has half again its share, in a policy whose `main` fills first.
+    fn overflows(&self) -> bool {
+        let share = self.share();
+        self.door.is_some() && self.queues.len(SMALL) > share + share / 2 + 1
     }
 }
 
@@ -80,7 +140,7 @@ impl Default for S3Fifo {
 
 impl Policy for S3Fifo {
     fn name(&self) -> &'static str {
-        "s3-fifo"
+        if self.door.is_some() { "s3-fifo" } else { "s3-fifo-plain" }
     }
 
     fn max_mark(&self) -> u8 {
@@ -105,10 +165,16 @@ impl Policy for S3Fifo {
 
     fn insert(&mut self, id: u32, tag: u32, priority: Priority) {
         let returns = self.ghosts.take(tag);
+        let let_in = returns && self.door.as_mut().is_none_or(Door::lets_in);
         match priority {
             Priority::Low => self.queues.push_tail(SMALL, id),
-            Priority::Normal if !returns => self.queues.push_head(SMALL, id),
-            Priority::Normal | Priority::High => self.queues.push_head(MAIN, id),
+            Priority::High => self.queues.push_head(MAIN, id),
+            Priority::Normal if let_in => {
+                self.queues.push_head(MAIN, id);
+                self.queues.flag(id);
+            }
+            Priority::Normal if self.overflows() => self.queues.push_head(MAIN, id),
+            Priority::Normal => self.queues.push_head(SMALL, id),
         }
     }
 

@@ -39,11 +39,13 @@ impl<'a> Search<'a> {
 
     /// CLOCK: from the tail of `list` on, entries with a mark go back to the head, for the price of one
     /// of it. Takes the first one without off the list and names it; `None` where the effort ran out
-    /// or no entry may go. Entries that may not go are passed and stay where they are.
+    /// or no entry may go. Entries that may not go are passed and stay where they are. `judge` hears of
+    /// the others and of whether they were hit, before they move.
     pub(super) fn second_chance<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,
         list: usize,
+        mut judge: impl FnMut(&Links<LISTS>, u32, bool),
     ) -> Option<u32> {
         let (mut at, mut passed) = (None, 0);
         while self.goes_on() && passed < links.len(list) {
@@ -52,11 +54,13 @@ impl<'a> Search<'a> {
             match self.look(id) {
                 None => passed += 1,
                 Some(0) => {
+                    judge(links, id, false);
                     links.remove(id);
                     return Some(id);
                 }
                 Some(mark) => {
                     passed = 0;
+                    judge(links, id, true);
                     links.move_to_head(list, id);
                     self.spare(id, mark - 1);
                 }

@@ -15,7 +15,7 @@ use super::{Entries, Policy, Priority};
 
 /// SIEVE (Zhang et al., NSDI 2024): keeps what is asked for again where it is, and tries newcomers soon.
 ///
-/// [`Priority::Low`] enters where the hand looks next; `High` is as `Normal`. [`Lru`](super::Lru) has an
+/// [`Priority::Low`] enters where the hand looks next; `High` is as `Normal`, but for its mark. [`Lru`](super::Lru) has an
 /// example of how a policy is used.
 #[derive(Debug)]
 pub struct Sieve {
