@@ -10,6 +10,7 @@ pub mod charts;
 pub mod codec;
 pub mod density;
 pub mod kernel;
+pub mod measure;
 pub mod order;
 pub mod packing;
 pub mod pooled;

@@ -50,6 +50,8 @@ pub struct Curves {
     pub x: (&'static str, Spread),
     /// The same for the upright one.
     pub y: (&'static str, Spread),
+    /// A value of the upright axis that a line marks.
+    pub level: Option<f64>,
     /// Every series that may occur.
     pub series: Vec<Entry>,
     /// The panels, line by line.
@@ -119,7 +121,7 @@ impl Curves {
         let points = || panel.curves.iter().flat_map(|curve| curve.points.iter().copied());
         let xs = points().map(|(x, _)| x).chain(panel.marks.iter().copied());
         let x = Scale::new(&self.x.1, xs, (left, right));
-        let y = Scale::new(&self.y.1, points().map(|(_, y)| y), (bottom, top));
+        let y = Scale::new(&self.y.1, points().map(|(_, y)| y).chain(self.level), (bottom, top));
         let (Some(x), Some(y)) = (x, y) else {
             canvas.text(((left + right) / 2.0, (top + bottom) / 2.0), Anchor::Middle, "no rows");
             return;
@@ -141,6 +143,9 @@ impl Curves {
         }
         for at in panel.marks.iter().filter_map(|mark| x.at(*mark)) {
             canvas.mark((at, top), (at, bottom));
+        }
+        if let Some(at) = self.level.and_then(|level| y.at(level)) {
+            canvas.mark((left, at), (right, at));
         }
         canvas.line((left, top), (left, bottom), false);
         canvas.line((left, bottom), (right, bottom), false);

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::charts::bars::{Bar, Bars, Group};
-use crate::charts::breakeven::{Outcome, compare, costs, rate_at};
 use crate::charts::curves::{Curve, Curves, Panel};
+use crate::charts::grouping::{Number, by_trace, curves, median, medians};
 use crate::charts::scale::{Spread, label};
 use crate::charts::series::{Entry, Series, Style};
 use crate::charts::suite::{Run, Suite};
+use crate::charts::throughput::{effective, relative};
 
-/// The budget whose throughput is shown, in percent: the nearest one that was measured.
-const PERCENT: f64 = 10.0;
 const MIB: f64 = 1024.0 * 1024.0;
 /// The style of the kernel's curve.
 const KERNEL: usize = 1;
@@ -53,48 +52,10 @@ pub fn figures(suite: &Suite) -> Vec<Figure> {
         Figure::Curves(hit_ratio(suite, &series)),
         Figure::Bars(hit_time(suite, &series)),
         Figure::Curves(effective(suite, &series)),
+        Figure::Curves(relative(suite, &series)),
         Figure::Curves(density(suite)),
         Figure::Curves(scaling(suite, &series)),
     ]
-}
-
-/// A number that sorts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Number(f64);
-
-impl Eq for Number {}
-
-impl PartialOrd for Number {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Number {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
-    }
-}
-
-/// The middle one of some values, or the mean of the two in the middle.
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    match sorted.len() {
-        0 => None,
-        len if len % 2 == 1 => Some(sorted[middle]),
-        _ => Some((sorted[middle - 1] + sorted[middle]) / 2.0),
-    }
-}
-
-/// Medians by number, of values that came with it.
-fn medians(values: impl Iterator<Item = (f64, f64)>) -> Vec<(f64, f64)> {
-    let mut grouped: BTreeMap<Number, Vec<f64>> = BTreeMap::new();
-    for (number, value) in values {
-        grouped.entry(Number(number)).or_default().push(value);
-    }
-    grouped.iter().filter_map(|(number, values)| Some((number.0, median(values)?))).collect()
 }
 
 /// Bars of one field by page set.
@@ -159,31 +120,6 @@ fn hit_time(suite: &Suite, series: &Series) -> Bars {
     }
 }
 
-/// Runs by trace and page set, under a name that holds the page set where a trace has several.
-fn by_trace<'a>(runs: impl Iterator<Item = &'a Run>) -> Vec<(String, Vec<&'a Run>)> {
-    let mut grouped: BTreeMap<(&str, &str), Vec<&Run>> = BTreeMap::new();
-    for run in runs {
-        grouped.entry((&run.trace, &run.pages)).or_default().push(run);
-    }
-    let traces: Vec<&str> = grouped.keys().map(|(trace, _)| *trace).collect();
-    let several = |trace: &str| traces.iter().filter(|other| **other == trace).count() > 1;
-    let name = |trace: &str, pages: &str| match several(trace) {
-        true => format!("{trace}, {pages}"),
-        false => trace.to_owned(),
-    };
-    grouped.into_iter().map(|((trace, pages), runs)| (name(trace, pages), runs)).collect()
-}
-
-/// A curve for each series that has points.
-fn curves(series: &Series, runs: &[&Run], points: impl Fn(&Run) -> Vec<(f64, f64)>) -> Vec<Curve> {
-    let curve = |number: usize| {
-        let own = runs.iter().filter(|run| series.of_run(run) == Some(number));
-        let points = medians(own.flat_map(|run| points(run)));
-        (!points.is_empty()).then_some(Curve { series: number, points, line: Vec::new() })
-    };
-    (0..series.entries().len()).filter_map(curve).collect()
-}
-
 fn hit_ratio(suite: &Suite, series: &Series) -> Curves {
     let point = |run: &Run| run.percent.zip(run.hit_ratio);
     let runs = || suite.plain_runs().filter(|run| point(run).is_some());
@@ -203,64 +139,7 @@ fn hit_ratio(suite: &Suite, series: &Series) -> Curves {
             Spread::LogAt(percents.into_iter().map(|percent| percent.0).collect()),
         ),
         y: ("hits per request", Spread::Linear),
-        series: series.entries().to_vec(),
-        panels: by_trace(runs()).into_iter().map(panel).collect(),
-    }
-}
-
-fn effective(suite: &Suite, series: &Series) -> Curves {
-    let rates = |run: &Run| -> Vec<(f64, f64)> {
-        let rate = |at: &crate::charts::suite::Effective| Some((at.miss_us, at.ops_per_second?));
-        run.effective.iter().filter_map(rate).filter(|(_, rate)| *rate > 0.0).collect()
-    };
-    let runs = || suite.plain_runs().filter(|run| !rates(run).is_empty());
-    let panel = |(name, runs): (String, Vec<&Run>)| {
-        let distance = |percent: &Number| Number((percent.0 / PERCENT).ln().abs());
-        let percents = runs.iter().filter_map(|run| run.percent).filter(|percent| *percent > 0.0);
-        let percent = percents.map(Number).min_by_key(distance).map(|percent| percent.0);
-        let runs: Vec<&Run> = runs.into_iter().filter(|run| run.percent == percent).collect();
-        let mut curves = curves(series, &runs, rates);
-        let (ours, theirs): (Vec<&Curve>, Vec<&Curve>) =
-            curves.iter().partition(|curve| series.is_ours(curve.series));
-        let points = |curves: Vec<&'_ Curve>| -> Vec<Vec<(f64, f64)>> {
-            curves.into_iter().map(|curve| curve.points.clone()).collect()
-        };
-        let outcome = compare(&points(ours), &points(theirs));
-        for curve in &mut curves {
-            let costs = costs([&curve.points].into_iter());
-            let line =
-                costs.into_iter().filter_map(|cost| Some((cost, rate_at(&curve.points, cost)?)));
-            curve.line = line.collect();
-        }
-        let (note, marks) = match outcome {
-            Outcome::Unknown => ("no peer to compare with".to_owned(), Vec::new()),
-            Outcome::Above => ("zcache first at every cost".to_owned(), Vec::new()),
-            Outcome::Below => ("a peer first at every cost".to_owned(), Vec::new()),
-            Outcome::At(marks) => {
-                let costs: Vec<String> = marks.iter().map(|cost| label(*cost)).collect();
-                (format!("break-even: {} us", costs.join(", ")), marks)
-            }
-        };
-        let at = percent.map_or(String::new(), |percent| format!(", {} %", label(percent)));
-        Panel { name: format!("{name}{at}"), note: Some(note), marks, curves }
-    };
-    let costs: BTreeSet<Number> = runs().flat_map(rates).map(|(cost, _)| Number(cost)).collect();
-    Curves {
-        id: "effective",
-        title: "Operations per second by what a miss costs",
-        notes: vec![
-            "By trace, at the budget nearest 10 %. Between measured costs the time of an operation is \
-             interpolated."
-                .into(),
-            "Dashed, upright: the cost from which on the fastest zcache and the fastest other cache \
-             change places."
-                .into(),
-        ],
-        x: (
-            "cost of a miss, us",
-            Spread::LogAt(costs.into_iter().map(|cost| cost.0).collect()),
-        ),
-        y: ("operations per second", Spread::Log),
+        level: None,
         series: series.entries().to_vec(),
         panels: by_trace(runs()).into_iter().map(panel).collect(),
     }
@@ -295,6 +174,7 @@ fn density(suite: &Suite) -> Curves {
         ],
         x: ("objects", Spread::LogAt(objects.into_iter().map(|objects| objects.0).collect())),
         y: ("payload per byte held", Spread::Linear),
+        level: None,
         series: vec![
             entry("zcache's allocator (zpool)", 0),
             entry("the kernel's rules (zsmalloc)", KERNEL),
@@ -336,6 +216,7 @@ fn scaling(suite: &Suite, series: &Series) -> Curves {
         notes: vec!["All threads together, each on random keys of one population.".into()],
         x: ("threads", Spread::LogAt(threads.into_iter().map(|threads| threads.0).collect())),
         y: ("hits per second", Spread::FromZero),
+        level: None,
         series: entries,
         panels,
     }

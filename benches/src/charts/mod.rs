@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! page       the HTML page, with every figure and its numbers
-//! figures    which rows make which figure
-//! bars  curves  breakeven
+//! figures    which rows make which figure; `throughput` has those over what a miss costs
+//! grouping  breakeven
+//! bars  curves
 //! canvas     elements of an SVG, hatching, markers, legends
 //! series  scale
 //! suite      the rows, as they are read
@@ -17,7 +18,13 @@ pub mod breakeven;
 pub mod canvas;
 pub mod curves;
 pub mod figures;
+#[cfg(test)]
+mod fixture;
+mod grouping;
 pub mod page;
 pub mod scale;
 pub mod series;
 pub mod suite;
+#[cfg(test)]
+mod tests;
+mod throughput;

@@ -1,0 +1,142 @@
+//! What holds for every picture.
+
+use svg::node::element::tag::Type;
+use svg::parser::Event;
+
+use crate::charts::canvas::{SMALL, WIDTH, text_width};
+use crate::charts::figures::{Figure, figures};
+use crate::charts::fixture::suite;
+use crate::charts::page::page;
+use crate::charts::suite::Suite;
+
+fn empty() -> Suite {
+    Suite::parse(r#"{"kind":"suite"}"#).expect("a suite")
+}
+
+#[test]
+fn the_same_rows_make_the_same_bytes_in_any_order() {
+    let (suite, mut turned) = (suite(14), suite(14));
+    let drawn = page(&suite, &figures(&suite));
+    assert_eq!(drawn, page(&suite, &figures(&suite)));
+    turned.rows.reverse();
+    turned.scaling.reverse();
+    assert_eq!(drawn, page(&turned, &figures(&turned)));
+}
+
+/// Every text lies inside the picture, by a generous measure of its width.
+#[test]
+fn no_text_is_clipped_or_small() {
+    for count in [1, 2, 3, 14] {
+        for figure in figures(&suite(count)) {
+            let svg = figure.svg();
+            let (mut height, mut texts) = (0.0, 0);
+            let mut open = None;
+            for event in svg::read(&svg).expect("a picture") {
+                match event {
+                    Event::Tag("svg", Type::Start, attributes) => {
+                        height = attributes["height"].parse::<f64>().expect("a height");
+                    }
+                    Event::Tag("text", Type::Start, attributes) => open = Some(attributes),
+                    Event::Text(text) if open.is_some() => {
+                        let (attributes, text) = (open.take().expect("a text"), text.trim());
+                        let number = |name: &str| attributes[name].parse::<f64>().expect(name);
+                        let size = attributes
+                            .get("font-size")
+                            .map_or(SMALL, |size| size.parse().expect("a size"));
+                        assert!(size >= 12, "{text}: {size} px");
+                        let len = text_width(text, size);
+                        let before = match &*attributes["text-anchor"] {
+                            "start" => 0.0,
+                            "middle" => len / 2.0,
+                            _ => len,
+                        };
+                        let (x, y) = (number("x"), number("y"));
+                        let (left, right, top, bottom) = match attributes.get("transform") {
+                            Some(_) => (x - 12.0, x + 3.0, y + before - len, y + before),
+                            None => (x - before, x - before + len, y - 11.0, y + 3.0),
+                        };
+                        let inside =
+                            left >= 0.0 && right <= WIDTH && top >= 0.0 && bottom <= height;
+                        assert!(inside, "{}, {count} traces: {text}", figure.id());
+                        texts += 1;
+                    }
+                    _ => {}
+                }
+            }
+            assert!(texts > 5, "{}", figure.id());
+        }
+    }
+}
+
+#[test]
+fn a_figure_without_rows_says_so_and_shows_no_point() {
+    for figure in figures(&empty()) {
+        let svg = figure.svg();
+        assert!(svg.contains("\nno rows\n"), "{svg}");
+        assert!(!svg.contains("<circle") && !svg.contains("<polyline"), "{svg}");
+    }
+}
+
+#[test]
+fn a_value_that_is_absent_is_a_point_less() {
+    let (whole, mut less) = (suite(1), suite(1));
+    let ours = |run: &crate::charts::suite::Run| run.cache == "foyer-lru";
+    less.rows.iter_mut().filter(|run| ours(run)).for_each(|run| {
+        run.hit_ratio = None;
+        run.pages_per_mib = None;
+    });
+    let counts = |suite: &Suite| -> Vec<usize> {
+        let count = |figure: &Figure| match figure {
+            Figure::Bars(bars) => bars.groups.iter().map(|group| group.bars.len()).sum(),
+            Figure::Curves(curves) => {
+                let curves = curves.panels.iter().flat_map(|panel| &panel.curves);
+                curves.map(|curve| curve.points.len()).sum::<usize>()
+            }
+        };
+        figures(suite).iter().map(count).collect()
+    };
+    assert_eq!(counts(&whole), [7, 21, 7, 28, 28, 3, 3]);
+    assert_eq!(counts(&less), [6, 18, 7, 28, 28, 3, 3]);
+}
+
+#[test]
+fn runs_over_phases_are_counted_but_not_drawn() {
+    let (plain, mut with) = (suite(1), suite(1));
+    let mut run = with.rows[0].clone();
+    run.phases = Some("A,B".into());
+    run.cache = "another".into();
+    with.rows.push(run);
+    let [plain_page, with_page] = [&plain, &with].map(|suite| page(suite, &figures(suite)));
+    assert!(!with_page.contains("another cache") && with_page.contains("1 over traces of phases"));
+    let figures_of = |page: &str| page[page.find("<figure").expect("figures")..].to_owned();
+    assert_eq!(figures_of(&plain_page), figures_of(&with_page));
+}
+
+#[test]
+fn the_page_stands_alone_and_names_what_was_measured_where() {
+    let suite = suite(2);
+    let page = page(&suite, &figures(&suite));
+    assert!(page.contains("a &lt;fast&gt; &amp; quiet one, 2 cores") && page.contains("moka 0.12"));
+    assert!(page.contains("--bin report"));
+    let links = page.replace("http://www.w3.org/2000/svg", "");
+    for outside in ["http", "src=", "href=", "<script", "@import"] {
+        assert!(!links.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn medians_and_spans_are_those_of_the_rows() {
+    let mut suite = suite(1);
+    let of_moka = suite
+        .rows
+        .iter_mut()
+        .filter(|run| run.cache == "moka" && run.codec.as_deref() == Some("lz4"));
+    for (run, held) in of_moka.zip([300.0, 100.0, 200.0]) {
+        run.pages_per_mib = Some(held);
+    }
+    let Figure::Bars(bars) = &figures(&suite)[0] else { panic!("bars") };
+    let bar = bars.groups[0].bars.iter().find(|bar| bars.series[bar.series].name == "moka lz4");
+    let bar = bar.expect("a bar of moka");
+    assert_eq!((bar.value, bar.span), (200.0, (100.0, 300.0)));
+    assert_eq!(bars.groups[0].mark, Some(256.0));
+}
