@@ -2,6 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ::tests::corpus::PageFile;
 use serde_json::{Value, json};
@@ -14,7 +18,6 @@ use crate::kernel::{self, Modelled};
 use crate::order::Order;
 use crate::packing::{Allocator, Failure, fill};
 use crate::pooled::Pooled;
-use crate::race::{Length, nanoseconds};
 
 /// Objects of the rows of density.
 pub const POPULATIONS: [usize; 5] = [2_000, 5_000, 20_000, 60_000, 200_000];
@@ -23,10 +26,9 @@ pub const THREADS: [usize; 4] = [1, 2, 4, 8];
 /// Entries of a cache that is read by threads.
 pub const ENTRIES: usize = 30_000;
 /// Rounds, which take all caches in turn; the best one counts.
-const ROUNDS: usize = 5;
-/// Hits of a thread in a window: some 20 ms, so that threads beyond the cores take turns in it.
-const HITS: usize = 20_000;
-const WINDOWS: usize = 2;
+const ROUNDS: usize = 40;
+/// How long threads read in a round: so long that those beyond the cores take turns in it.
+const WINDOW: Duration = Duration::from_millis(10);
 
 /// Payload per byte held after a fill by LZ4 payloads of `file`, in a pool and by the kernel's rules.
 /// Where pages of the file are larger than the kernel's, its column is that of the same bytes cut.
@@ -80,29 +82,46 @@ pub fn scaling(
     entries: usize,
     threads: &[usize],
 ) -> Vec<Value> {
-    let mut best = vec![vec![f64::INFINITY; threads.len()]; caches.len()];
+    let mut best = vec![vec![0.0_f64; threads.len()]; caches.len()];
     for _ in 0..ROUNDS {
         for (at, threads) in threads.iter().enumerate() {
-            let length = Length { threads: *threads, windows: WINDOWS, ops: HITS };
             for ((_, get), best) in caches.iter().zip(&mut best) {
-                let hits = |_| {
-                    let mut to = vec![0; page_size];
-                    move |key: usize| {
-                        assert!(get(key as u64, &mut to), "a hit");
-                        u64::from(to[0])
-                    }
-                };
-                best[at] = best[at].min(nanoseconds(length, entries, hits));
+                best[at] = best[at].max(hits_per_second(*get, page_size, entries, *threads));
             }
         }
     }
     let rows = caches.iter().zip(best).flat_map(|((cache, _), best)| {
         let row = |(threads, best): (&usize, f64)| {
-            json!({ "cache": cache, "threads": threads, "hits_per_second": (1e9 / best).round() })
+            json!({ "cache": cache, "threads": threads, "hits_per_second": best as u64 })
         };
         threads.iter().zip(best).map(row).collect::<Vec<_>>()
     });
     rows.collect()
+}
+
+/// What threads get done together from their common start until they are told to stop.
+fn hits_per_second(get: Get<'_>, page_size: usize, entries: usize, threads: usize) -> f64 {
+    let (start, stop) = (Barrier::new(threads + 1), AtomicBool::new(false));
+    let read = || {
+        let (mut rng, mut to) = (fastrand::Rng::new(), vec![0; page_size]);
+        let mut hits = 0_u64;
+        start.wait();
+        while !stop.load(Ordering::Relaxed) {
+            assert!(get(rng.u64(..entries as u64), &mut to), "a hit");
+            hits += 1;
+        }
+        hits
+    };
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        start.wait();
+        let began = Instant::now();
+        thread::sleep(WINDOW);
+        stop.store(true, Ordering::Relaxed);
+        let elapsed = began.elapsed();
+        let hits = readers.into_iter().map(|reader| reader.join().expect("every key is held"));
+        hits.sum::<u64>() as f64 / elapsed.as_secs_f64()
+    })
 }
 
 /// The rows of [`scaling`] for a cache of LZ4 pages of `file`.
@@ -159,7 +178,7 @@ pub fn put(path: &Path, name: &str, key: &str, rows: Vec<Value>) -> Result<(), F
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::packing::Course;
@@ -182,21 +201,26 @@ mod tests {
     }
 
     #[test]
-    fn each_cache_has_a_row_for_each_number_of_threads() {
-        let gets = AtomicUsize::new(0);
-        let get = |_, _: &mut [u8]| {
-            gets.fetch_add(1, Ordering::Relaxed);
-            true
-        };
-        let rows = scaling(&[("one", &get), ("other", &get)], 16, 100, &[1, 2]);
+    fn each_cache_has_a_row_for_each_number_of_threads_and_no_hit_counts_twice() {
+        let gets = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let count = |at: usize| gets[at].fetch_add(1, Ordering::Relaxed) < usize::MAX;
+        let one = |_, _: &mut [u8]| count(0);
+        let other = |_, _: &mut [u8]| count(1);
+        let rows = scaling(&[("one", &one), ("other", &other)], 16, 100, &[1, 3]);
         let of = |row: &Value| (row["cache"].clone(), row["threads"].clone());
-        let named = [("one", 1), ("one", 2), ("other", 1), ("other", 2)];
+        let named = [("one", 1), ("one", 3), ("other", 1), ("other", 3)];
         assert_eq!(
             rows.iter().map(of).collect::<Vec<_>>(),
             named.map(|(cache, threads)| (json!(cache), json!(threads)))
         );
-        assert_eq!(gets.into_inner(), 2 * ROUNDS * WINDOWS * HITS * 3);
-        assert!(rows.iter().all(|row| row["hits_per_second"].as_f64() > Some(1.0)));
+        let gets = gets.map(|gets| gets.into_inner() as f64);
+        for (row, gets) in rows.iter().zip([gets[0], gets[0], gets[1], gets[1]]) {
+            let in_a_window = row["hits_per_second"].as_f64().unwrap() * WINDOW.as_secs_f64();
+            assert!(in_a_window > 1.0 && in_a_window <= gets, "{row}, {gets} in all");
+        }
+        let file = ::tests::corpus::sample();
+        let rows = own_scaling(&file, 200, &[1]).expect("rows");
+        assert!(rows.len() == 1 && rows[0]["hits_per_second"].as_u64() > Some(100), "{rows:?}");
     }
 
     #[test]
