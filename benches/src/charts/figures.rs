@@ -128,12 +128,18 @@ fn hit_ratio(suite: &Suite, series: &Series) -> Curves {
         Panel { name, note: None, marks: Vec::new(), curves }
     };
     let percents: BTreeSet<Number> = runs().filter_map(|run| run.percent).map(Number).collect();
+    let mut notes =
+        vec!["By trace, at equal resident memory; upright axes differ and leave 0 out.".to_owned()];
+    let bytes = suite.plain_runs().filter(|run| run.percent.is_none() && run.hit_ratio.is_some());
+    match bytes.count() {
+        0 => {}
+        1 => notes.push("Not shown: 1 run whose budget is not in percent.".into()),
+        count => notes.push(format!("Not shown: {count} runs whose budgets are not in percent.")),
+    }
     Curves {
         id: "hit-ratio",
         title: "Hit ratio by memory",
-        notes: vec![
-            "By trace, at equal resident memory; upright axes differ and leave 0 out.".into(),
-        ],
+        notes,
         x: (
             "memory, % of compressed data",
             Spread::LogAt(percents.into_iter().map(|percent| percent.0).collect()),

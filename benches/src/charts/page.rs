@@ -66,15 +66,16 @@ fn head(suite: &Suite) -> String {
         Some(false) => "the short suite",
         None => "form unknown",
     };
-    let (plain, all) = (suite.plain_runs().count(), suite.rows.len());
+    let all = suite.rows.len();
     let mut head = format!(
-        "<p>Measured {} on {}, {cores} cores, Linux {}: {form}, {all} runs",
+        "<p>Measured {} on {}, {cores} cores, kernel {}: {form}, {all} runs",
         known(&suite.date),
         known(&machine.cpu),
         known(&machine.kernel),
     );
-    if plain < all {
-        let _ = write!(head, ", of which {} over traces of phases are not drawn", all - plain);
+    let phases = all - suite.plain_runs().count();
+    if phases > 0 {
+        let _ = write!(head, " (not drawn: {phases} over traces of phases)");
     }
     head.push_str(
         ". Times of one run are comparable with each other, not with another run's.</p>\n",

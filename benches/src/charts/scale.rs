@@ -113,7 +113,7 @@ impl Scale {
 /// Round values in steps of 1, 2 or 5, from the last one below `least` to the first above `most`.
 fn linear_ticks(least: f64, most: f64) -> Vec<f64> {
     let span = if most > least { most - least } else { least.abs().max(1e-9) };
-    let raw = span / 4.0;
+    let raw = span / 5.0;
     let power = 10_f64.powf(raw.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= raw * 0.999);
     let step = factor.unwrap_or(10.0) * power;
@@ -189,7 +189,7 @@ mod tests {
     fn ticks_are_round() {
         assert_eq!(scale(Spread::Linear, &[0.0, 772.0]).ticks(), [0.0, 200.0, 400.0, 600.0, 800.0]);
         assert_eq!(scale(Spread::Log, &[900.0, 1.2e6]).ticks(), [1e3, 1e4, 1e5, 1e6]);
-        assert_eq!(scale(Spread::Linear, &[5.0, 5.0]).ticks(), [4.0, 6.0]);
+        assert_eq!(scale(Spread::Linear, &[5.0, 5.0]).ticks(), [5.0, 6.0]);
     }
 
     #[test]

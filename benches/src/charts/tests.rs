@@ -107,9 +107,22 @@ fn runs_over_phases_are_counted_but_not_drawn() {
     run.cache = "another".into();
     with.rows.push(run);
     let [plain_page, with_page] = [&plain, &with].map(|suite| page(suite, &figures(suite)));
-    assert!(!with_page.contains("another cache") && with_page.contains("1 over traces of phases"));
+    assert!(
+        !with_page.contains("another cache")
+            && with_page.contains("not drawn: 1 over traces of phases")
+    );
     let figures_of = |page: &str| page[page.find("<figure").expect("figures")..].to_owned();
     assert_eq!(figures_of(&plain_page), figures_of(&with_page));
+}
+
+#[test]
+fn runs_that_have_no_percentage_are_told_of_beside_the_hit_ratios() {
+    let mut suite = suite(1);
+    suite.rows[0].percent = None;
+    let Figure::Curves(curves) = &figures(&suite)[1] else { panic!("curves") };
+    assert!(curves.notes.iter().any(|note| note.contains("1 run")), "{:?}", curves.notes);
+    let points = curves.panels[0].curves.iter().map(|curve| curve.points.len());
+    assert_eq!(points.sum::<usize>(), 20);
 }
 
 #[test]
