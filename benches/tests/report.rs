@@ -39,6 +39,25 @@ fn a_suite_becomes_a_page_and_two_pictures() {
     assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), page);
 }
 
+/// Pictures that are kept beside the suite that they were drawn from.
+#[test]
+fn pictures_that_are_kept_are_those_of_their_suite() {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let results = kept.join("suite.json");
+    if !results.exists() {
+        return;
+    }
+    let dir = dir("report-kept");
+    let output = report(&["--out", dir.to_str().unwrap()], &results);
+    assert!(output.status.success(), "{output:?}");
+    for entry in fs::read_dir(&dir).unwrap() {
+        let name = entry.unwrap().file_name();
+        let drawn = fs::read(dir.join(&name)).unwrap();
+        let same = fs::read(kept.join(&name)).is_ok_and(|kept| kept == drawn);
+        assert!(same, "{name:?} is not the suite's: cargo run --release -p benches --bin report");
+    }
+}
+
 #[test]
 fn what_is_no_suite_is_one_line_and_exit_code_2() {
     let dir = dir("report-errors");

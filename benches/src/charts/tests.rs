@@ -23,47 +23,60 @@ fn the_same_rows_make_the_same_bytes_in_any_order() {
     assert_eq!(drawn, page(&turned, &figures(&turned)));
 }
 
-/// Every text lies inside the picture, by a generous measure of its width.
+/// The box of a text: its left, upper, right and lower edge.
+type Edges = (f64, f64, f64, f64);
+
+/// Every text of a picture with its box, by a generous measure of its width, and the picture's height.
+fn texts(svg: &str) -> (Vec<(String, Edges)>, f64) {
+    let (mut height, mut texts, mut open) = (0.0, Vec::new(), None);
+    for event in svg::read(svg).expect("a picture") {
+        match event {
+            Event::Tag("svg", Type::Start, attributes) => {
+                height = attributes["height"].parse().expect("a height");
+            }
+            Event::Tag("text", Type::Start, attributes) => open = Some(attributes),
+            Event::Text(text) if open.is_some() => {
+                let (attributes, text) = (open.take().expect("a text"), text.trim());
+                let number = |name: &str| attributes[name].parse::<f64>().expect(name);
+                let size = attributes.get("font-size");
+                let size = size.map_or(SMALL, |size| size.parse().expect("a size"));
+                assert!(size >= 12, "{text}: {size} px");
+                let len = text_width(text, size);
+                let before = match &*attributes["text-anchor"] {
+                    "start" => 0.0,
+                    "middle" => len / 2.0,
+                    _ => len,
+                };
+                let (x, y) = (number("x"), number("y"));
+                let edges = match attributes.get("transform") {
+                    Some(_) => (x - 10.0, y + before - len, x + 2.0, y + before),
+                    None => (x - before, y - 10.0, x - before + len, y + 2.0),
+                };
+                texts.push((text.to_owned(), edges));
+            }
+            _ => {}
+        }
+    }
+    (texts, height)
+}
+
 #[test]
-fn no_text_is_clipped_or_small() {
+fn no_text_is_small_or_clipped_or_lies_over_another() {
     for count in [1, 2, 3, 14] {
         for figure in figures(&suite(count)) {
-            let svg = figure.svg();
-            let (mut height, mut texts) = (0.0, 0);
-            let mut open = None;
-            for event in svg::read(&svg).expect("a picture") {
-                match event {
-                    Event::Tag("svg", Type::Start, attributes) => {
-                        height = attributes["height"].parse::<f64>().expect("a height");
-                    }
-                    Event::Tag("text", Type::Start, attributes) => open = Some(attributes),
-                    Event::Text(text) if open.is_some() => {
-                        let (attributes, text) = (open.take().expect("a text"), text.trim());
-                        let number = |name: &str| attributes[name].parse::<f64>().expect(name);
-                        let size = attributes
-                            .get("font-size")
-                            .map_or(SMALL, |size| size.parse().expect("a size"));
-                        assert!(size >= 12, "{text}: {size} px");
-                        let len = text_width(text, size);
-                        let before = match &*attributes["text-anchor"] {
-                            "start" => 0.0,
-                            "middle" => len / 2.0,
-                            _ => len,
-                        };
-                        let (x, y) = (number("x"), number("y"));
-                        let (left, right, top, bottom) = match attributes.get("transform") {
-                            Some(_) => (x - 12.0, x + 3.0, y + before - len, y + before),
-                            None => (x - before, x - before + len, y - 11.0, y + 3.0),
-                        };
-                        let inside =
-                            left >= 0.0 && right <= WIDTH && top >= 0.0 && bottom <= height;
-                        assert!(inside, "{}, {count} traces: {text}", figure.id());
-                        texts += 1;
-                    }
-                    _ => {}
+            let (texts, height) = texts(&figure.svg());
+            assert!(texts.len() > 5, "{}", figure.id());
+            for (at, (text, (left, top, right, bottom))) in texts.iter().enumerate() {
+                let inside = *left >= 0.0 && *right <= WIDTH && *top >= 0.0 && *bottom <= height;
+                assert!(inside, "{}, {count} traces: {text}", figure.id());
+                for (other, edges) in &texts[..at] {
+                    let apart = edges.2 <= *left
+                        || *right <= edges.0
+                        || edges.3 <= *top
+                        || *bottom <= edges.1;
+                    assert!(apart, "{}, {count} traces: {text} over {other}", figure.id());
                 }
             }
-            assert!(texts > 5, "{}", figure.id());
         }
     }
 }
