@@ -6,7 +6,16 @@ use crate::charts::suite::Suite;
 
 /// A suite of `traces` traces, at three budgets each, of seven series.
 pub(super) fn suite(traces: usize) -> Suite {
-    let sets = [("mem-redis-4k", 4096), ("pg-pgbench-8k", 8192), ("innodb-debpkgs-16k", 16384)];
+    let sets = [
+        ("mem-redis-4k", 4096),
+        ("pg-pgbench-8k", 8192),
+        ("innodb-debpkgs-16k", 16384),
+        ("file-json-4k", 4096),
+        ("file-text-novels-4k", 4096),
+        ("pg-gitlog-8k", 8192),
+        ("mem-node-4k", 4096),
+        ("sqlite-wordnet-4k", 4096),
+    ];
     let caches = [
         ("moka", "lz4", 0.7),
         ("zcache", "lz4", 1.0),
