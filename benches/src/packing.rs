@@ -82,6 +82,23 @@ pub struct Course {
     pub compacted: Held,
 }
 
+/// Stores `objects` objects in `order`.
+///
+/// # Errors
+/// The allocator's.
+pub fn fill<A: Allocator>(
+    allocator: &mut A,
+    order: &mut Order,
+    objects: usize,
+) -> Result<Vec<Live<A::Place>>, Failure> {
+    let mut live = Vec::with_capacity(objects);
+    for _ in 0..objects {
+        let payload = order.next_payload();
+        live.push((allocator.put(payload)?, payload));
+    }
+    Ok(live)
+}
+
 impl Course {
     /// Sends `allocator` over the course with `objects` objects out of `payloads` payloads.
     ///
@@ -94,11 +111,7 @@ impl Course {
         seed: u64,
     ) -> Result<Self, Failure> {
         let mut order = Order::new(payloads, seed);
-        let mut live = Vec::with_capacity(objects);
-        for _ in 0..objects {
-            let payload = order.next_payload();
-            live.push((allocator.put(payload)?, payload));
-        }
+        let mut live = fill(allocator, &mut order, objects)?;
         let fill = allocator.held(&live)?;
         for _ in 0..CHURN * objects {
             let object = &mut live[order.pick(objects)];

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use benches::codec::{Codec, Payloads};
+use benches::density::{Run, TABLE_HEAD};
 #[cfg(target_os = "linux")]
 use benches::kernel::HANDLE;
 use benches::kernel::{self, Modelled};
 use benches::packing::{Course, Failure};
 use benches::pooled::Pooled;
 use benches::program;
-use benches::report::{Run, TABLE_HEAD};
 #[cfg(target_os = "linux")]
 use benches::zram::Zram;
 use lexopt::prelude::*;
