@@ -1,10 +1,10 @@
 //! What the allocator costs and saves, and what it is held against.
 //!
 //! Programs: `density` (how much memory payloads take, beside the kernel's rules) and `hit` (what a
-//! map costs, beside a bare load); `report` draws what a suite of runs has measured. Criterion benches,
-//! one question each: `alloc_free`, `map`, `compact_step`, `free_storm`, `lz4_engines`. Figures of different
-//! runs are not comparable on a shared machine; figures of one run are, which is why each prints its
-//! yardstick too.
+//! map costs, beside a bare load); `versus` (the cache beside the caches that it would replace); `report`
+//! draws what a suite of runs has measured. Criterion benches, one question each: `alloc_free`, `map`,
+//! `compact_step`, `free_storm`, `lz4_engines`. Figures of different runs are not comparable on a shared machine;
+//! figures of one run are, which is why each prints its yardstick too.
 
 pub mod block;
 pub mod charts;

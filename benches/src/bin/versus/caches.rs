@@ -1,0 +1,79 @@
+//! The caches behind one face.
+
+use benches::packing::Failure;
+use zcache::policy::{Lru, S3Fifo, Sieve};
+use zcache::{Cache, Config, InsertError, codec};
+
+use crate::engine;
+use crate::spec::{Codec, Kind, Policy, Spec};
+use crate::stage::Stage;
+
+/// A cache of pages of one size.
+pub(crate) trait Contestant: Sync {
+    /// The page of `key`, decoded into `to`; `false`: a miss.
+    fn get(&self, key: u64, to: &mut [u8]) -> bool;
+
+    /// Stores a page under `key`, in the place of what was there.
+    fn insert(&self, key: u64, page: &[u8]);
+
+    /// Whether `key` is held; not a hit.
+    fn contains(&self, key: u64) -> bool;
+
+    /// What the cache takes, where that is not this process's memory.
+    fn all_in(&self) -> Option<u64> {
+        None
+    }
+
+    /// Does what the cache put off.
+    fn settle(&self) {}
+}
+
+/// Makes the cache that `spec` names, told to take `configured` bytes.
+pub(crate) fn make(
+    spec: Spec,
+    configured: u64,
+    stage: &Stage,
+) -> Result<Box<dyn Contestant>, Failure> {
+    match spec.kind {
+        Kind::Zcache => Ok(Box::new(zcache(spec, configured, stage)?)),
+        Kind::Zram => Err("zram is not built in".into()),
+        #[cfg(feature = "peers")]
+        _ => crate::peers::make(spec, configured, stage),
+        #[cfg(not(feature = "peers"))]
+        _ => Err("the peers are not built in".into()),
+    }
+}
+
+fn zcache(spec: Spec, configured: u64, stage: &Stage) -> Result<Cache<u64>, Failure> {
+    let config = Config::new(usize::try_from(configured)?).max_page(stage.page_size);
+    let config = match spec.codec {
+        Codec::None => config.codec(codec::None),
+        Codec::Zstd(level, with) => config.codec(engine::zstd(level, with, &stage.dictionary)?),
+        Codec::Lz4 | Codec::Flex => config.codec(codec::Lz4),
+    };
+    let config = match spec.policy {
+        Policy::S3Fifo => config.policy(S3Fifo::new()),
+        Policy::Sieve => config.policy(Sieve::new()),
+        Policy::Lru => config.policy(Lru::new()),
+    };
+    Ok(Cache::new(config.checksum(false))?)
+}
+
+impl Contestant for Cache<u64> {
+    #[inline]
+    fn get(&self, key: u64, to: &mut [u8]) -> bool {
+        self.get_into(&key, to).expect("room for a page").is_some()
+    }
+
+    fn insert(&self, key: u64, page: &[u8]) {
+        match Cache::insert(self, key, page) {
+            // A page that finds no room in a tiny cache is a miss later on.
+            Ok(()) | Err(InsertError::NoRoom) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn contains(&self, key: u64) -> bool {
+        Cache::contains(self, &key)
+    }
+}

@@ -1,0 +1,46 @@
+//! zcache beside the caches it would replace: the same trace, the same pages, the same memory.
+//!
+//! ```text
+//! options -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
+//!            load -> stage                                  memory            engine
+//! ```
+#![allow(clippy::print_stderr, reason = "a program's answers")]
+
+mod caches;
+mod child;
+mod compare;
+mod driver;
+mod engine;
+mod load;
+mod memory;
+mod options;
+mod pairs;
+#[cfg(feature = "peers")]
+mod peers;
+mod replay;
+mod spec;
+mod stage;
+mod table;
+mod timing;
+
+use std::process::ExitCode;
+
+use benches::program;
+
+use crate::options::Options;
+
+#[cfg(feature = "jemalloc-global")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+#[cfg(all(feature = "mimalloc-global", not(feature = "jemalloc-global")))]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let options = options::parse(lexopt::Parser::from_env());
+    program::run("versus", &options::usage(), options, |options| match options {
+        Options::Run(run) => compare::run(run),
+        Options::Child(child) => child::run(child),
+    })
+}

@@ -1,0 +1,211 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use benches::packing::Failure;
+use lexopt::prelude::*;
+
+use crate::driver::Rounds;
+use crate::load::Source;
+use crate::pairs;
+use crate::spec::{Codec, Kind, Spec};
+
+/// What was asked for.
+#[derive(Debug)]
+pub(crate) enum Options {
+    Run(Run),
+    Child(Child),
+}
+
+#[derive(Debug)]
+pub(crate) enum Budget {
+    Bytes(u64),
+    Percent(f64),
+}
+
+/// A comparison.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) source: Source,
+    pub(crate) caches: Vec<Spec>,
+    pub(crate) budget: Budget,
+    pub(crate) rounds: Rounds,
+    /// Each cache gets the budget as what it is told.
+    pub(crate) as_configured: bool,
+    pub(crate) verify: bool,
+    pub(crate) table: bool,
+}
+
+/// One cache's process.
+#[derive(Debug)]
+pub(crate) struct Child {
+    pub(crate) spec: Spec,
+    pub(crate) configured: u64,
+    pub(crate) stage: PathBuf,
+    pub(crate) verify: bool,
+}
+
+pub(crate) fn usage() -> String {
+    format!("{USAGE}\nTraces and their pages:\n{}", pairs::listed())
+}
+
+const USAGE: &str = "\
+usage: versus --trace TRACE [options]
+
+Replays a trace against caches, one process a cache, all in equal memory, and prints a row of JSON each.
+
+  --trace TRACE     a .u64 or .u64.zst file, the name of a shared one, or zipf:ALPHA, scan, uniform
+  --pages PAGES     a .bin or .bin.zst file, or the name of a shared one (default: the trace's, see
+                    below; for made traces the sample). Id N has page N modulo the number of pages
+  --page-size N     where the name does not end in one; a smaller one cuts the pages
+  --requests N      the first N of the trace (made ones: 200000)
+  --distinct N      ids of a made trace (default: four times the pages)
+  --cache LIST      caches, with codec and, for zcache, policy: zcache, zcache/zstd:3+dict/sieve,
+                    zcache/none/lru, moka, moka/lz4_flex, quick_cache/none (plain values), foyer-s3fifo,
+                    foyer-lru, zram (root, /dev/zram0, no eviction); `all` is zcache and the four peers
+  --percent P       the budget, in percent of the LZ4 size of all pages of the trace (default 10)
+  --budget BYTES    the budget; 16MiB works too
+  --configured      every cache is told the budget. Without it zcache is, and what it then takes, resident,
+                    every peer is made to take within 1 %, by calibrating runs
+  --verify          every hit is compared with the file
+  --rounds N        rounds of timing, in turns between the caches (default 5; 0: none)
+  --miss-us LIST    costs of a miss for the effective operations a second (default 0,20,100,1000),
+                    spent (spun below 50 us, slept above) over up to 20000 requests from the trace's middle;
+                    the times of hits and misses found there are weighed by the hit ratio of the whole run
+  --table           a table instead of JSON
+
+Resident is what anonymous and shared memory grew by since before the cache was made, trace and pages loaded.
+Hit ratios count reads; the writes of -rw traces store their page. hit_ns is the best window of 1000 hits
+on random held keys by one thread, hit_ns_two the same for each of two threads at once (elapsed time by the
+hits of one thread), decode_ns the bare codec beside it. p50 to p99.9 are of hits timed one by one, clock_ns
+included. Other allocators: --features mimalloc-global or jemalloc-global.
+";
+
+/// A number of bytes, with or without a unit.
+fn bytes(text: &str) -> Result<u64, Failure> {
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = unit.unwrap_or((text, 1));
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no number of bytes"))?;
+    let bytes = number.checked_mul(unit).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| format!("`{text}` is no number of bytes").into())
+}
+
+fn caches(list: &str) -> Result<Vec<Spec>, Failure> {
+    let mut specs = Vec::new();
+    for name in list.split(',') {
+        if name != "all" {
+            specs.push(name.parse()?);
+            continue;
+        }
+        specs.push(Spec::REFERENCE);
+        let peers = Kind::PEERS.into_iter().filter(|_| cfg!(feature = "peers"));
+        specs.extend(peers.map(|kind| Spec::new(kind, Codec::Lz4)));
+    }
+    Ok(specs)
+}
+
+pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
+    let mut run = Run {
+        source: Source::default(),
+        caches: caches("all")?,
+        budget: Budget::Percent(10.0),
+        rounds: Rounds { rounds: 5, miss_us: vec![0, 20, 100, 1000] },
+        as_configured: false,
+        verify: false,
+        table: false,
+    };
+    let mut first = true;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(name) if first && name == "child" => return child(parser).map(Some),
+            Long("trace") => run.source.trace = parser.value()?.string()?,
+            Long("pages") => run.source.pages = Some(parser.value()?.string()?),
+            Long("page-size") => run.source.page_size = Some(parser.value()?.parse()?),
+            Long("requests") => run.source.requests = Some(parser.value()?.parse()?),
+            Long("distinct") => run.source.distinct = Some(parser.value()?.parse()?),
+            Long("cache") => run.caches = caches(&parser.value()?.string()?)?,
+            Long("percent") => run.budget = Budget::Percent(parser.value()?.parse()?),
+            Long("budget") => run.budget = Budget::Bytes(bytes(&parser.value()?.string()?)?),
+            Long("configured") => run.as_configured = true,
+            Long("verify") => run.verify = true,
+            Long("rounds") => run.rounds.rounds = parser.value()?.parse()?,
+            Long("miss-us") => {
+                let list = parser.value()?.string()?;
+                run.rounds.miss_us = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
+            Long("table") => run.table = true,
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(argument.unexpected().into()),
+        }
+        first = false;
+    }
+    if first {
+        return Ok(None);
+    }
+    if run.source.trace.is_empty() {
+        return Err("which trace? give --trace (see --help)".into());
+    }
+    if run.rounds.miss_us.iter().any(|us| *us > 100_000) {
+        return Err("--miss-us goes up to 100000".into());
+    }
+    match run.budget {
+        Budget::Percent(percent) if !(percent > 0.0 && percent <= 1000.0) => {
+            Err("--percent is above 0 and at most 1000".into())
+        }
+        _ => Ok(Some(Options::Run(run))),
+    }
+}
+
+fn child(mut parser: lexopt::Parser) -> Result<Options, Failure> {
+    let (mut spec, mut configured, mut stage, mut verify) = (None, None, None, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Value(name) if spec.is_none() => spec = Some(name.string()?.parse()?),
+            Long("configured") => configured = Some(parser.value()?.parse()?),
+            Long("stage") => stage = Some(parser.value()?.into()),
+            Long("verify") => verify = true,
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    match (spec, configured, stage) {
+        (Some(spec), Some(configured), Some(stage)) => {
+            Ok(Options::Child(Child { spec, configured, stage, verify }))
+        }
+        _ => Err("child: a cache, --configured and --stage are needed".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(line: &str) -> Result<Option<Options>, Failure> {
+        parse(lexopt::Parser::from_args(line.split_whitespace()))
+    }
+
+    #[test]
+    fn bad_arguments_are_refused() {
+        for line in [
+            "--cache zcache",
+            "--trace scan --percent 0",
+            "--trace scan --budget 1.5",
+            "--trace scan --budget 0",
+            "--trace scan --cache mokka",
+            "--trace scan --miss-us 1,x",
+            "--trace scan extra",
+            "--trace scan --frob",
+            "child zcache",
+        ] {
+            assert!(of(line).is_err(), "{line}");
+        }
+        assert!(of("--help").unwrap().is_none());
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(bytes("16MiB").unwrap(), 16 << 20);
+        assert_eq!(bytes("123").unwrap(), 123);
+        assert!(bytes("99999999999GiB").is_err());
+    }
+}

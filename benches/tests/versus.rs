@@ -1,0 +1,123 @@
+//! `versus` as a user calls it: every cache gives a row that can be true, and what is wrong is one line.
+#![cfg(target_os = "linux")]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn versus(arguments: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_versus"));
+    command.args(arguments.split_whitespace()).output().expect("versus starts")
+}
+
+fn rows(arguments: &str) -> Vec<Value> {
+    let output = versus(arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments}: {errors}");
+    let text = String::from_utf8(output.stdout).expect("JSON");
+    text.lines().map(|line| serde_json::from_str(line).expect("a row a line")).collect()
+}
+
+fn number(row: &Value, name: &str) -> f64 {
+    row[name].as_f64().unwrap_or_else(|| panic!("{name} of {row}"))
+}
+
+/// What holds for every run of a cache that evicts.
+fn check(row: &Value, requests: f64) {
+    assert_eq!(row["kind"], "run");
+    assert_eq!(number(row, "requests"), requests);
+    let (hits, ratio) = (number(row, "hits"), number(row, "hit_ratio"));
+    assert!(hits > 0.0 && hits < requests && (ratio - hits / requests).abs() < 1e-9, "{row}");
+    // All hits were compared.
+    assert_eq!(number(row, "verified"), hits);
+    let (resident, held) = (number(row, "resident_bytes"), number(row, "pages_held"));
+    assert!(number(row, "resident_peak_bytes") >= resident);
+    assert!((number(row, "pages_per_mib") - held / resident * 1048576.0).abs() < 1e-3);
+    for time in ["hit_ns", "hit_ns_two", "insert_ns", "insert_ns_two", "decode_ns", "encode_ns"] {
+        assert!(number(row, time) > 1.0, "{time} of {row}");
+    }
+    assert!(number(row, "p50_ns") <= number(row, "p99_ns"));
+    assert!(number(row, "p99_ns") <= number(row, "p999_ns"));
+    assert!(number(row, "cpu_seconds") > 0.0);
+    let effective = row["effective"].as_array().expect("a list");
+    let speeds: Vec<f64> = effective.iter().map(|one| number(one, "ops_per_second")).collect();
+    assert!(speeds.len() == 2 && speeds[0] > speeds[1], "a wait costs: {row}");
+}
+
+const TINY: &str =
+    "--trace zipf:0.9 --requests 6000 --distinct 6000 --rounds 1 --miss-us 0,2000 --verify";
+
+#[test]
+fn every_configuration_of_zcache_gives_a_row() {
+    let specs = "zcache,zcache/zstd:3/sieve,zcache/zstd:3+dict/lru,zcache/none";
+    let rows = rows(&format!("{TINY} --budget 1536KiB --cache {specs}"));
+    assert_eq!(rows.len(), 4);
+    for (row, (codec, policy)) in rows.iter().zip([
+        ("lz4", "s3fifo"),
+        ("zstd:3", "sieve"),
+        ("zstd:3+dict", "lru"),
+        ("none", "s3fifo"),
+    ]) {
+        assert_eq!((&row["codec"], &row["policy"]), (&codec.into(), &policy.into()));
+        assert_eq!(row["budget_bytes"], 3 << 19);
+        check(row, 6_000.0);
+        let resident = number(row, "resident_bytes");
+        assert!(resident <= f64::from(5 << 19), "{row}");
+    }
+    // What compresses better holds more, and what does not compress the least.
+    let held: Vec<f64> = rows.iter().map(|row| number(row, "pages_held")).collect();
+    assert!(held[1] > held[0] && held[0] > held[3], "{held:?}");
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn every_peer_gets_the_memory_that_zcache_took() {
+    let peers = "moka,quick_cache,foyer-s3fifo,foyer-lru/lz4_flex";
+    let rows = rows(&format!("{TINY} --budget 1536KiB --cache zcache,{peers}"));
+    assert_eq!(rows.len(), 5);
+    rows.iter().for_each(|row| check(row, 6_000.0));
+    let took = number(&rows[0], "resident_bytes");
+    for row in &rows[1..] {
+        let off = number(row, "resident_bytes") / took - 1.0;
+        // Within 1 % where it can be had; a few pages of so small a budget are more.
+        assert!(off.abs() < 0.06, "{row}");
+        assert!(number(row, "configured_bytes") < took, "a heap takes more than it is told: {row}");
+    }
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn plain_values_are_told_from_compressed_ones() {
+    let rows = rows(&format!("{TINY} --budget 1536KiB --configured --cache moka/none,moka"));
+    let values: Vec<&str> = rows.iter().filter_map(|row| row["values"].as_str()).collect();
+    assert_eq!(values, ["plain", "compressed"]);
+    rows.iter().for_each(|row| assert_eq!(row["configured_bytes"], 3 << 19));
+    assert!(number(&rows[1], "pages_held") > 2.0 * number(&rows[0], "pages_held"));
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_exit_code_2() {
+    for arguments in [
+        "--trace no-such-trace",
+        "--trace zipf:x",
+        "--trace scan --cache mokka",
+        "--trace scan --pages no-such-pages",
+        "--trace scan --percent 0",
+        "--trace scan --requests 0",
+        "--trace scan --budget 1",
+        "--frob",
+    ] {
+        let output = versus(arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        assert_eq!(errors.lines().count(), 1, "{arguments}: {errors}");
+    }
+}
+
+#[test]
+fn help_lists_the_pairs() {
+    let output = versus("--help");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success());
+    assert!(text.contains("cloudphysics-io-4k") && text.contains("-> mem-redis-4k"), "{text}");
+}
