@@ -1,13 +1,15 @@
 //! What the allocator costs and saves, and what it is held against.
 //!
-//! Programs: `density` (how much memory payloads take, beside the kernel's rules) and `hit` (what a
-//! map costs, beside a bare load). Criterion benches, one question each: `alloc_free`, `map`,
+//! Programs: `density` (how much memory payloads take, beside the kernel's rules), `hit` (what a
+//! map costs, beside a bare load), `cache_hit`, `cache_insert` and `cache_memory` (the same of a cache),
+//! `load` (whether a cache stays right and within its memory). Criterion benches, one question each: `alloc_free`, `map`,
 //! `compact_step`, `free_storm`, `lz4_engines`. Figures of different runs are not comparable on a shared machine;
 //! figures of one run are, which is why each prints its yardstick too.
 
 pub mod block;
 pub mod codec;
 pub mod kernel;
+pub mod load;
 pub mod order;
 pub mod packing;
 pub mod pooled;
@@ -15,5 +17,6 @@ pub mod program;
 pub mod race;
 pub mod report;
 pub mod unbacked;
+pub mod watch;
 #[cfg(target_os = "linux")]
 pub mod zram;
