@@ -165,9 +165,13 @@ impl PageFile {
 /// The file is damaged.
 #[must_use]
 pub fn sample() -> PageFile {
-    let path =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../zcache/examples/data/pg-pgbench-8k.bin.zst");
-    PageFile::read(&path, None).expect("the sample is part of the repository")
+    PageFile::read(&sample_path(), None).expect("the sample is part of the repository")
+}
+
+/// Where the sample is.
+#[must_use]
+pub fn sample_path() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../zcache/examples/data/pg-pgbench-8k.bin.zst")
 }
 
 /// The shared page files, by name; none where there are none.

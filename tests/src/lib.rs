@@ -6,7 +6,8 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
-//! - [`callbacks`] is what tests of the cache share;
+//! - [`callbacks`] is what tests of the cache share; [`versions`] are pages that say whose they are,
+//!   for threads against each other;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 
@@ -25,6 +26,7 @@ pub mod ram;
 pub mod records;
 pub mod setups;
 pub mod traces;
+pub mod versions;
 
 /// The README's example runs.
 #[cfg(doctest)]

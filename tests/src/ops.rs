@@ -22,7 +22,12 @@ impl Len {
             12 => below(20_000),
             13 => below(max_object + 1),
             14 => max_object + fine % 3 - 1,
-            _ => [max_object + 1, usize::MAX, usize::MAX - fine % 9000, 1 << 33][fine % 4],
+            _ => [
+                max_object + 1,
+                usize::MAX,
+                usize::MAX - fine % 9000,
+                usize::try_from(1_u64 << 33).unwrap_or(1 << 31),
+            ][fine % 4],
         }
     }
 }

@@ -1,27 +1,23 @@
 //! Threads against each other on one cache, with real pages. `ZCACHE_STRESS_OPS` sets the operations of
 //! each thread; the sanitizers' script raises it.
 //!
-//! A page says whose it is: key and version stand in it, over bytes of a real page. Versions of a key
-//! only grow, as the writers of a key take turns, so a thread that knows which version was in before it
-//! looked knows what it may find: that one or a newer one, and nothing that was removed before.
+//! A page says whose it is and which version it has: see [`tests::versions`].
 #![cfg(not(zcache_loom))]
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tests::corpus::{self, PageFile};
 use tests::pattern::Random;
+use tests::versions::{HEAD, Versions};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, codec};
 use zpool::SourceKind;
 
 const KEYS: usize = 2048;
 const THREADS: u64 = 4;
-/// What a page starts with: its key and its version.
-const HEAD: usize = 16;
 
 fn ops() -> usize {
     std::env::var("ZCACHE_STRESS_OPS").ok().and_then(|ops| ops.parse().ok()).unwrap_or(4000)
@@ -44,22 +40,9 @@ fn sources() -> Vec<PageFile> {
     files.into_iter().map(cut).collect()
 }
 
-/// What is known of a key. Versions that are stored are even; a removal puts the floor to an odd one.
-#[derive(Debug, Default)]
-struct Known {
-    /// Writers take turns.
-    turn: Mutex<u64>,
-    /// No look-up that begins now may give a version below this: of the last insert that has returned,
-    /// or above the last one that was removed.
-    floor: AtomicU64,
-    /// The highest version whose insert has begun.
-    begun: AtomicU64,
-}
-
 struct Field {
     cache: Cache<u64>,
-    known: Vec<Known>,
-    pages: Vec<PageFile>,
+    versions: Versions,
     capacity: usize,
     hits: AtomicUsize,
     misses: AtomicUsize,
@@ -74,8 +57,7 @@ impl Field {
                 assert_ne!(removal.cause(), Cause::Corrupt, "nothing is corrupted here");
                 assert!(removal.len() >= HEAD);
             }),
-            known: (0..KEYS).map(|_| Known::default()).collect(),
-            pages: sources(),
+            versions: Versions::new(KEYS, sources()),
             capacity,
             hits: AtomicUsize::new(0),
             misses: AtomicUsize::new(0),
@@ -83,58 +65,16 @@ impl Field {
         }
     }
 
-    /// Bytes of a real page for this key and version.
-    fn page(&self, key: u64, version: u64) -> Vec<u8> {
-        let mut random = Random::new(key << 32 ^ version);
-        let file = &self.pages[random.below(self.pages.len())];
-        let mut page = file.page(random.below(file.pages().len())).to_vec();
-        if random.below(4) == 0 {
-            page.truncate(HEAD + random.below(4096 - HEAD));
-        }
-        page[..8].copy_from_slice(&key.to_le_bytes());
-        page[8..HEAD].copy_from_slice(&version.to_le_bytes());
-        page
-    }
-
-    /// The version of a page that was found under `key`; all of its bytes are right.
-    fn version(&self, key: u64, page: &[u8]) -> u64 {
-        assert!(page.len() >= HEAD, "{} bytes", page.len());
-        let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
-        assert_eq!(word(0), key, "another key's page");
-        let version = word(8);
-        assert!(page == self.page(key, version), "key {key}, version {version}: wrong bytes");
-        version
-    }
-
     /// Looks a key up by `get`, and checks that what it gives may be given.
     fn look<P: AsRef<[u8]>>(&self, key: u64, get: impl FnOnce() -> Option<P>) {
-        let known = &self.known[key as usize];
-        let floor = known.floor.load(Ordering::Acquire); // pairs with the Release of writers
-        let Some(page) = get() else {
-            self.misses.fetch_add(1, Ordering::Relaxed);
-            return;
-        };
-        self.hits.fetch_add(1, Ordering::Relaxed);
-        let version = self.version(key, page.as_ref());
-        let begun = known.begun.load(Ordering::Acquire); // pairs with the Release of writers
-        assert!(version >= floor, "key {key}: version {version} after {floor} was in: stale");
-        assert!(version <= begun, "key {key}: version {version} of {begun} is from the future");
-    }
-
-    /// Takes the key's turn for a change: `change` gets the version to store and gives what look-ups
-    /// from now on must not fall below.
-    fn change(&self, key: u64, change: impl FnOnce(u64) -> u64) {
-        let known = &self.known[key as usize];
-        let mut turn = known.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        *turn += 2;
-        known.begun.store(*turn, Ordering::Release); // pairs with the Acquire in `look`
-        let floor = change(*turn);
-        known.floor.fetch_max(floor, Ordering::Release); // pairs with the Acquire in `look`
+        let hit = self.versions.look(key, get);
+        let counter = if hit { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     fn insert(&self, key: u64, how: Insert) {
-        self.change(key, |version| {
-            match self.cache.insert_with(key, &self.page(key, version), how) {
+        self.versions.change(key, |version| {
+            match self.cache.insert_with(key, &self.versions.page(key, version), how) {
                 // What is below is replaced, whether the new page stays or not.
                 Ok(()) | Err(InsertError::NoRoom) => version,
                 Err(error) => panic!("{error}"),
@@ -143,10 +83,10 @@ impl Field {
     }
 
     fn remove(&self, key: u64, take: bool) {
-        self.change(key, |version| {
+        self.versions.change(key, |version| {
             if take {
                 if let Some(page) = self.cache.take(&key) {
-                    assert!(self.version(key, &page) < version, "the turn is ours");
+                    assert!(self.versions.version(key, &page) < version, "the turn is ours");
                 }
             } else {
                 self.cache.remove(&key);
@@ -159,20 +99,12 @@ impl Field {
     /// Fills on a miss, while others may change the key: what is stored by a lease or a loader is
     /// a version that its thread read before, as from a file that the writers of the key write first.
     fn fill(&self, key: u64, lease: bool) {
-        let known = &self.known[key as usize];
-        // A loader reads what is the newest at that time: it takes the turn for a version, not for the
-        // insert. Whoever changes the key afterwards has a higher one, and the older must not stay.
-        let read = || {
-            let mut turn = known.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            *turn += 2;
-            known.begun.store(*turn, Ordering::Release); // pairs with the Acquire in `look`
-            *turn
-        };
+        let page = || self.versions.page(key, self.versions.read(key));
         if lease {
             self.look(key, || match self.cache.get_or_lease(key) {
                 Ok(page) => Some(page.to_vec()),
                 Err(lease) => {
-                    let page = self.page(key, read());
+                    let page = page();
                     let _ = self.cache.insert_if_valid(lease, &page);
                     Some(page)
                 }
@@ -181,7 +113,7 @@ impl Field {
             self.look(key, || {
                 self.cache
                     .get_or_insert_with(key, |to| {
-                        to.extend(self.page(key, read()));
+                        to.extend(page());
                         Ok::<(), io::Error>(())
                     })
                     .ok()
@@ -229,18 +161,17 @@ impl Field {
 
     fn look_at_many(&self, random: &mut Random) {
         let keys: Vec<u64> = (0..20).map(|_| Self::key(random)).collect();
-        let floor = |key: &u64| self.known[*key as usize].floor.load(Ordering::Acquire);
-        let floors: Vec<u64> = keys.iter().map(floor).collect();
+        let floors: Vec<u64> = keys.iter().map(|key| self.versions.floor(*key)).collect();
         let pages = self.cache.get_many(&keys);
         for ((key, floor), page) in keys.iter().zip(floors).zip(pages) {
             let Some(page) = page else { continue };
-            assert!(self.version(*key, &page) >= floor, "stale");
+            self.versions.verify(*key, floor, &page);
         }
     }
 
     /// What an owner does now and then, all the time.
     fn keep_house(&self) {
-        let mut random = Random::new(99);
+        let (mut random, mut room) = (Random::new(99), Vec::new());
         while !self.stop.load(Ordering::Relaxed) {
             match random.below(24) {
                 0..=3 => {
@@ -253,7 +184,7 @@ impl Field {
                 }
                 4..=9 => drop(self.cache.compact(random.below(1 << 18)).done),
                 10..=12 => self.cache.trim(),
-                13 => self.clear(),
+                13 => self.versions.clear(&mut room, || self.cache.clear()),
                 14 => {
                     let residue = random.below(8) as u64;
                     self.cache.retain(|key| key % 8 != residue);
@@ -271,21 +202,6 @@ impl Field {
             }
             let held = self.cache.held_bytes();
             assert!(held <= self.capacity, "{held} bytes held");
-        }
-    }
-
-    /// What was in before the call is never seen after it.
-    fn clear(&self) {
-        // Those whose insert has returned; one that is under way may come before or after.
-        let floor = |known: &Known| known.floor.load(Ordering::Acquire);
-        let before: Vec<u64> = self.known.iter().map(floor).collect();
-        self.cache.clear();
-        for (known, before) in self.known.iter().zip(before) {
-            // Only if nobody has begun another one: then the key is empty.
-            let Ok(turn) = known.turn.try_lock() else { continue };
-            if *turn == before && before % 2 == 0 && before > 0 {
-                known.floor.fetch_max(before + 1, Ordering::Release);
-            }
         }
     }
 

@@ -1,0 +1,205 @@
+//! The parent: starts the child of a phase, and watches what it has resident.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::work::Plan;
+use crate::packing::Failure;
+use crate::watch::{self, Board};
+
+/// What growth may pass the capacity in force by: stacks, the allocator's own, this program.
+pub const ALLOWANCE: usize = 1 << 20;
+/// How often resident memory is looked at.
+const EVERY: Duration = Duration::from_millis(10);
+/// What a child may take to read its pages, and to settle at the end, beyond what was planned.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Why a phase came to no good end.
+#[derive(Debug)]
+pub enum Ended {
+    /// Something was not as it must be.
+    Violation(String),
+    /// The phase could not be carried out.
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Ended {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// What a soak was like between two samples.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sample {
+    /// Seconds since the start.
+    pub at: f64,
+    /// How often all entries had been replaced.
+    pub turnovers: f64,
+    /// Entries.
+    pub entries: f64,
+    /// Payload per byte of pages.
+    pub density: f64,
+    /// Resident growth in bytes, on average.
+    pub resident: f64,
+}
+
+/// What was seen of a phase.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What the child counted.
+    pub counted: Value,
+    /// Looks at its resident memory.
+    pub samples: usize,
+    /// The most that was resident beyond the baseline.
+    pub peak: usize,
+    /// The most that it was above the capacity in force; below 0 when it never was.
+    pub over: i64,
+    /// What a soak was like.
+    pub soak: Vec<Sample>,
+}
+
+/// A child that is ended whatever happens.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn command(plan: &Plan) -> Result<Command, Failure> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("--child").arg(plan.phase.to_string());
+    command.arg("--millis").arg(plan.time.as_millis().to_string());
+    command.arg("--capacity").arg(plan.capacity.to_string());
+    command.arg("--data-bytes").arg(plan.data.to_string());
+    command.arg("--threads").arg(plan.threads.to_string());
+    command.arg("--seed").arg(plan.seed.to_string());
+    command.arg("--board").arg(&plan.board);
+    for path in &plan.pages {
+        command.arg("--pages").arg(path);
+    }
+    if plan.soak {
+        command.arg("--soaking");
+    }
+    Ok(command)
+}
+
+/// Carries a phase out in a process of its own.
+///
+/// # Errors
+/// See [`Ended`].
+pub fn watch(plan: &Plan, board: &Board) -> Result<Seen, Ended> {
+    let mut command = command(plan)?;
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut process = Process(child);
+    let pid = process.0.id();
+    let mut to = process.0.stdin.take().ok_or("no way to the child")?;
+    let from = BufReader::new(process.0.stdout.take().ok_or("no way from the child")?);
+    let (send, lines) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        from.lines().map_while(Result::ok).for_each(|line| drop(send.send(line)));
+    });
+    match lines.recv_timeout(PATIENCE) {
+        Ok(line) if line.starts_with("ready") => {}
+        Ok(line) => return Err(Ended::Violation(format!("the child said `{line}`"))),
+        Err(_) => return Err(ended(&mut process)),
+    }
+    let baseline = watch::resident(pid)?;
+    to.write_all(b"go\n")?;
+    let seen = match follow(plan, board, pid, baseline, &lines) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Err(ended(&mut process)),
+        Err(error) => return Err(error),
+    };
+    to.write_all(b"go\n")?;
+    if !process.0.wait()?.success() {
+        return Err(ended(&mut process));
+    }
+    drop(process);
+    let _ = reader.join();
+    Ok(seen)
+}
+
+/// Why a child that says nothing any more has ended. It has said so itself on the error output.
+fn ended(process: &mut Process) -> Ended {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        match process.0.try_wait() {
+            Ok(Some(status)) if status.code() == Some(2) => {
+                return Ended::Failed("the phase could not be carried out".into());
+            }
+            Ok(Some(status)) => return Ended::Violation(format!("the child ended: {status}")),
+            Ok(None) => std::thread::sleep(EVERY),
+            Err(error) => return Ended::Failed(error.into()),
+        }
+    }
+    Ended::Violation("the child hangs".into())
+}
+
+/// Follows the child to its end; `None` where it came too early.
+fn follow(
+    plan: &Plan,
+    board: &Board,
+    pid: u32,
+    baseline: usize,
+    lines: &Receiver<String>,
+) -> Result<Option<Seen>, Ended> {
+    let mut seen = Seen { over: i64::MIN, ..Seen::default() };
+    let start = Instant::now();
+    let mut next = start;
+    let (mut sum, mut count) = (0.0, 0.0);
+    loop {
+        let before = board.limit()?;
+        let Ok(now) = watch::resident(pid) else { return Ok(None) };
+        let allowed = watch::most(before, board.limit()?, plan.capacity);
+        let growth = now.saturating_sub(baseline);
+        let over = growth as i64 - allowed as i64;
+        seen.samples += 1;
+        seen.peak = seen.peak.max(growth);
+        seen.over = seen.over.max(over);
+        (sum, count) = (sum + growth as f64, count + 1.0);
+        if over > ALLOWANCE as i64 {
+            let text = format!("{growth} bytes resident, {over} above the {allowed} in force");
+            return Err(Ended::Violation(text));
+        }
+        if start.elapsed() > plan.time + PATIENCE {
+            return Err(Ended::Violation("the child does not come to an end".into()));
+        }
+        next = (next + EVERY).max(Instant::now());
+        match lines.recv_timeout(next - Instant::now().min(next)) {
+            Ok(line) => match line.split_once(' ') {
+                Some(("done", counted)) => {
+                    seen.counted = serde_json::from_str(counted)?;
+                    break;
+                }
+                Some(("sample", figures)) => {
+                    let figures: Value = serde_json::from_str(figures)?;
+                    let figure = |name: &str| figures[name].as_f64().unwrap_or(f64::NAN);
+                    seen.soak.push(Sample {
+                        at: figure("at"),
+                        turnovers: figure("turnovers"),
+                        entries: figure("entries"),
+                        density: figure("density"),
+                        resident: sum / count,
+                    });
+                    (sum, count) = (0.0, 0.0);
+                }
+                _ => return Err(Ended::Violation(format!("the child said `{line}`"))),
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+        }
+    }
+    // So few looks see nothing.
+    if (seen.samples as f64) < 5.0 * plan.time.as_secs_f64() {
+        return Err(Ended::Failed(format!("{} samples are too few", seen.samples).into()));
+    }
+    Ok(Some(seen))
+}
