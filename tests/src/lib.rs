@@ -6,7 +6,7 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
-//! - [`callbacks`] is what tests of the cache share;
+//! - [`callbacks`] is what tests of the cache share, [`user_code`] panics and lies on demand;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 
@@ -25,6 +25,7 @@ pub mod ram;
 pub mod records;
 pub mod setups;
 pub mod traces;
+pub mod user_code;
 
 /// The README's example runs.
 #[cfg(doctest)]
