@@ -6,7 +6,9 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
-//! - [`callbacks`] is what tests of the cache share, [`user_code`] panics and lies on demand;
+//! - [`callbacks`] is what tests of the cache share, [`user_code`] panics and lies on
+//!   demand, and [`user_world`] is a cache that has to live with it;
+//! - [`codec_checks`] is what holds of any codec;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 
@@ -15,6 +17,7 @@ pub mod cache_ops;
 #[cfg(not(zcache_loom))] // loom's cells are not for other threads
 pub mod cache_oracle;
 pub mod callbacks;
+pub mod codec_checks;
 pub mod corpus;
 pub mod faults;
 pub mod naive;
@@ -26,6 +29,8 @@ pub mod records;
 pub mod setups;
 pub mod traces;
 pub mod user_code;
+#[cfg(not(zcache_loom))]
+pub mod user_world;
 
 /// The README's example runs.
 #[cfg(doctest)]
