@@ -2,16 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tests::cache_ops::{CacheOp, LoadEnd};
+use tests::cache_ops::CacheOp;
 use tests::cache_oracle::{CacheSetup, replay};
+use tests::user_code::pass_planted_panics;
 
-fuzz_target!(|bytes: &[u8]| {
+fuzz_target!(init: pass_planted_panics(), |bytes: &[u8]| {
     let Some((setup, ops)) = bytes.split_first() else { return };
     let setup = CacheSetup::ALL[usize::from(*setup) % CacheSetup::ALL.len()];
-    replay(setup, CacheOp::from_bytes(ops).filter(|op| !panics(op)));
+    replay(setup, CacheOp::from_bytes(ops));
 });
-
-/// Whether user code panics: libFuzzer takes any panic for a finding.
-fn panics(op: &CacheOp) -> bool {
-    matches!(op, CacheOp::Hook(true) | CacheOp::Load(_, _, LoadEnd::Panic))
-}

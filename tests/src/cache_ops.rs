@@ -166,8 +166,15 @@ impl Bytes<'_> {
 
 impl CacheOp {
     /// The operations that a fuzzer's bytes stand for.
-    pub fn from_bytes(bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
-        let mut bytes = Bytes(bytes);
-        std::iter::from_fn(move || (!bytes.0.is_empty()).then(|| bytes.op()))
+    pub fn from_bytes(mut bytes: &[u8]) -> impl Iterator<Item = Self> + '_ {
+        std::iter::from_fn(move || Self::take(&mut bytes))
+    }
+
+    /// The first of them, which is taken off the bytes.
+    pub fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let mut rest = Bytes(bytes);
+        let op = (!bytes.is_empty()).then(|| rest.op())?;
+        *bytes = rest.0;
+        Some(op)
     }
 }

@@ -9,9 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use zcache::codec::{self, Zstd};
+use zcache::codec::{self, Dictionary, Zstd};
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, LoadError, ResizeError};
+use zcache::{
+    Cache, Cause, Config, ConfigError, Insert, InsertError, LoadError, MAX_PAGE, ResizeError,
+};
 use zpool::SourceKind;
 
 use crate::cache_ops::{CacheOp, LoadEnd};
@@ -54,11 +56,14 @@ pub enum CacheSetup {
     Plain,
     Zstd,
     Ageing,
+    ZstdTight,
+    Dictionary,
+    LongKept,
 }
 
 impl CacheSetup {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Lz4,
         Self::Tiny,
         Self::SieveUnchecked,
@@ -67,6 +72,9 @@ impl CacheSetup {
         Self::Plain,
         Self::Zstd,
         Self::Ageing,
+        Self::ZstdTight,
+        Self::Dictionary,
+        Self::LongKept,
     ];
 
     fn config(self) -> Config {
@@ -80,8 +88,22 @@ impl CacheSetup {
             Self::Memfd => config(800 << 10).policy(S3Fifo::new()).source(SourceKind::Memfd),
             Self::Plain => heap(config(1000 << 10).codec(codec::None)),
             Self::Zstd => heap(config(4 << 20)).codec(zstd()),
+            Self::ZstdTight => least(|bytes| config(bytes).max_page(5000).codec(zstd())),
+            Self::Dictionary => {
+                let dictionary = Dictionary::new(&[7; 3000]).expect("any bytes");
+                config(4 << 20).codec(zstd().with_dictionary(&dictionary)).checksum(true)
+            }
+            Self::LongKept => config(3 << 20).max_page(MAX_PAGE).policy(Sieve::new()),
             Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
         }
+    }
+}
+
+/// The least capacity that works.
+fn least(config: impl Fn(usize) -> Config) -> Config {
+    match OracleCache::new(config(0)) {
+        Err(ConfigError::TooSmall { least }) => config(least),
+        other => panic!("a capacity of nothing gave {other:?}"),
     }
 }
 
@@ -90,6 +112,13 @@ fn zstd() -> Zstd {
 }
 
 type OracleCache = Cache<Key>;
+
+/// By which call a page goes in.
+enum How {
+    Plain,
+    With(Insert),
+    Many,
+}
 
 struct World {
     cache: Arc<OracleCache>,
@@ -116,6 +145,12 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
             let (panics, calls) = {
                 let mut told = lock(&hook);
                 let page = removal.page().map(|page| page.to_vec());
+                let mut again = vec![0xee; removal.len()];
+                let read = removal.read_into(&mut again);
+                assert!(
+                    read.is_none() || read == page.as_ref().map(Vec::len) && page == Some(again)
+                );
+                assert!(removal.stored_len() <= removal.len() + 18, "a word and what follows it");
                 told.gone.push((removal.key().0, removal.cause(), page));
                 (std::mem::take(&mut told.panics), std::mem::take(&mut told.calls))
             };
@@ -125,7 +160,7 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
                 let _ = cache.insert(Key(200), &[1; 100]);
                 cache.remove(&Key(200));
             }
-            assert!(!panics, "the hook panics");
+            assert!(!panics, "planted in the hook");
         })
     });
     let first = cache.capacity();
@@ -169,7 +204,7 @@ impl World {
         if let Err(panic) = &done {
             let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
             let text = panic.downcast_ref::<String>().map_or(text, String::as_str);
-            assert!(text == "the hook panics" || text == "the loader panics", "{text}");
+            assert!(text.starts_with("planted"), "{text}");
         }
         self.panicked = done.is_err();
         done.ok()
@@ -179,8 +214,12 @@ impl World {
         self.model.get(&key).filter(|(_, expired)| !expired).map(|(page, _)| page)
     }
 
-    fn insert(&mut self, key: u8, page: &[u8], how: Insert, expired: bool) {
-        let inserted = self.run(|cache| cache.insert_with(Key(key), page, how));
+    fn insert(&mut self, key: u8, page: &[u8], how: How, expired: bool) {
+        let inserted = self.run(|cache| match how {
+            How::Plain => cache.insert(Key(key), page),
+            How::With(how) => cache.insert_with(Key(key), page, how),
+            How::Many => cache.insert_many([(Key(key), page)]).remove(0),
+        });
         // Those that made room went before; the old page of the key itself goes in any case.
         let had = self.model.remove(&key).is_some();
         let gone = std::mem::take(&mut lock(&self.told).gone);
@@ -216,7 +255,7 @@ impl World {
         let got = self.run(|cache| match how % 6 {
             0 => cache.get(&Key(key)).map(|page| page.to_vec()),
             1 => {
-                let mut to = vec![0xff; 20_000];
+                let mut to = vec![0xff; cache.max_page()];
                 let len = cache.get_into(&Key(key), &mut to).expect("room for any page");
                 len.map(|len| to[..len].to_vec())
             }
@@ -253,7 +292,7 @@ impl World {
             cache.get_or_insert_with(Key(key), |to| {
                 match end {
                     LoadEnd::Error => return Err("no such page"),
-                    LoadEnd::Panic => panic!("the loader panics"),
+                    LoadEnd::Panic => panic!("planted in the loader"),
                     LoadEnd::Recursive => {
                         let again = cache.get_or_insert_with(Key(key), |_| Ok::<(), String>(()));
                         assert!(matches!(again, Err(LoadError::Recursive)));
@@ -298,9 +337,9 @@ impl World {
             Some(Ok(got)) => return assert!(Some(got.to_vec()) == expected),
             None => return,
         };
-        assert!(expected.is_none(), "a lease is for a miss");
+        assert!(expected.is_none() && lease.key().0 == key, "a lease is for a miss");
         match between % 4 {
-            1 => self.insert(key, b"newer", Insert::new(), false),
+            1 => self.insert(key, b"newer", How::Plain, false),
             2 => {
                 self.run(|cache| cache.remove(&Key(key)));
             }
@@ -328,14 +367,14 @@ impl World {
         let max_page = self.cache.max_page();
         match op {
             CacheOp::Insert(key, page) => {
-                self.insert(key % 64, &page.page(max_page), Insert::new(), false);
+                self.insert(key % 64, &page.page(max_page), How::Plain, false);
             }
             CacheOp::InsertWith(key, page, how) => {
                 let priority = [Priority::Low, Priority::Normal, Priority::High][how as usize % 3];
                 let expired = how & 64 != 0;
                 let time = Duration::from_secs(if expired { 0 } else { 9999 });
                 let how = Insert::new().priority(priority).time_to_live(time);
-                self.insert(key % 64, &page.page(max_page), how, expired);
+                self.insert(key % 64, &page.page(max_page), How::With(how), expired);
             }
             CacheOp::Read(key, how) => self.read(key % 64, how),
             CacheOp::Range(key, start, end) => {
@@ -372,7 +411,7 @@ impl World {
             CacheOp::Many(key, page) => {
                 let page = page.page(max_page);
                 for nth in 0..3 {
-                    self.insert(key.wrapping_add(nth) % 64, &page, Insert::new(), false);
+                    self.insert(key.wrapping_add(nth) % 64, &page, How::Many, false);
                 }
                 let keys: Vec<Key> = (0..64).map(Key).collect();
                 // A hook that inserts may evict what is looked up later.
@@ -433,7 +472,14 @@ impl World {
             CacheOp::Compact(budget) => {
                 self.cache.compact(budget.into());
             }
-            CacheOp::Trim => self.cache.trim(),
+            CacheOp::Trim => {
+                self.cache.trim();
+                let (cache, stats) = (&self.cache, self.cache.stats());
+                assert_eq!((stats.entries, stats.bytes.codec), (cache.len(), 0));
+                assert_eq!(cache.is_empty(), self.model.is_empty());
+                let said = (stats.bytes.held, stats.bytes.capacity);
+                assert_eq!(said, (cache.held_bytes(), cache.capacity()));
+            }
             CacheOp::Hook(panics) => {
                 let mut told = lock(&self.told);
                 (told.panics, told.calls) = (panics, !panics);

@@ -7,7 +7,9 @@
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand;
 //! - [`callbacks`] is what tests of the cache share; [`versions`] are pages that say whose they are,
-//!   for threads against each other;
+//!   for threads against each other; [`user_code`] panics and lies on demand, and [`user_world`] is a
+//!   cache that has to live with it;
+//! - [`codec_checks`] is what holds of any codec;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them.
 
@@ -16,6 +18,7 @@ pub mod cache_ops;
 #[cfg(not(zcache_loom))] // loom's cells are not for other threads
 pub mod cache_oracle;
 pub mod callbacks;
+pub mod codec_checks;
 pub mod corpus;
 pub mod faults;
 pub mod naive;
@@ -26,6 +29,9 @@ pub mod ram;
 pub mod records;
 pub mod setups;
 pub mod traces;
+pub mod user_code;
+#[cfg(not(zcache_loom))]
+pub mod user_world;
 pub mod versions;
 
 /// The README's example runs.

@@ -1,15 +1,24 @@
 //! What went wrong once in the cache.
 #![cfg(not(zcache_loom))]
 
+use std::borrow::Cow;
+use std::cell::Cell;
 use std::hash::{Hash, Hasher};
+use std::io;
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use tests::callbacks::{in_time, page};
+use tests::alloc::{self, Watched};
+use tests::callbacks::{in_time, page, panics};
+use zcache::codec::{Codec, Context, Corrupt, Lz4};
 use zcache::{Cache, Cause, Config};
+
+#[global_allocator]
+static WATCHED: Watched = Watched;
 
 /// A key whose comparison panics on demand.
 #[derive(Debug, Clone)]
@@ -80,7 +89,7 @@ fn load_during(cache: &Cache<u64>, change: impl FnOnce()) {
                 *to = page(home.load(Ordering::SeqCst), 512);
                 read.wait();
                 let _ = ended.recv();
-                Ok::<(), std::io::Error>(())
+                Ok::<(), io::Error>(())
             })
         });
         let lease = cache.get_or_lease(5).unwrap_err();
@@ -90,7 +99,7 @@ fn load_during(cache: &Cache<u64>, change: impl FnOnce()) {
         change();
         let again = cache.get_or_insert_with(5, |to| {
             *to = page(home.load(Ordering::SeqCst), 512);
-            Ok::<(), std::io::Error>(())
+            Ok::<(), io::Error>(())
         });
         end.send(()).unwrap();
         assert!(
@@ -154,4 +163,142 @@ fn a_resize_gives_the_tables_of_an_empty_index_back() {
     assert!(index > 400_000);
     assert_eq!(cache.resize(cache.held_bytes() - index / 2), Ok(()));
     cache.check();
+}
+
+/// A key whose drop panics, in the thread that armed it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Mine(u64);
+
+thread_local! {
+    static MINE: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        // Once: the others are dropped while this one's panic unwinds.
+        assert!(!MINE.replace(false), "planted");
+    }
+}
+
+/// What a call was about to return was leaked when a key's drop panicked: one page each time.
+#[test]
+fn no_page_is_leaked_where_the_drop_of_a_key_panics() {
+    type World = Cache<Mine>;
+    type Call<'c> = (&'c str, &'c dyn Fn(&World, Mine));
+    const LEN: usize = 1 << 16;
+    let load = |to: &mut Vec<u8>| {
+        to.resize(LEN, 7);
+        Ok::<(), io::Error>(())
+    };
+    let calls: [Call<'_>; 9] = [
+        ("get_or_lease", &|cache, key| drop(cache.get_or_lease(key))),
+        ("get_or_insert_with, a hit", &|cache, key| drop(cache.get_or_insert_with(key, load))),
+        ("get_or_insert_with", &|cache, _key| {
+            cache.remove(&Mine(1));
+            MINE.set(true);
+            drop(cache.get_or_insert_with(Mine(1), load));
+        }),
+        ("get_or_insert_with, an error", &|cache, key| {
+            cache.remove(&Mine(1));
+            MINE.set(true);
+            let text = "e".repeat(LEN);
+            drop(cache.get_or_insert_with(key, |_| Err(text)));
+        }),
+        ("get", &|cache, key| drop(cache.get(&key))),
+        ("peek", &|cache, key| drop(cache.peek(&key))),
+        ("get_range", &|cache, key| drop(cache.get_range(&key, 0..LEN))),
+        ("get_many", &|cache, key| drop(cache.get_many(&[key]))),
+        ("take", &|cache, key| drop(cache.take(&key))),
+    ];
+    for (name, call) in calls {
+        // The capacity holds the page as it is, so nothing else is kept from one round to the next.
+        let cache = World::new(Config::new(4 << 20).shards(2)).unwrap();
+        let round = || {
+            cache.insert(Mine(1), &page(1, LEN)).unwrap();
+            let key = ManuallyDrop::new(Mine(1));
+            MINE.set(true);
+            let panicked = panics(|| call(&cache, ManuallyDrop::into_inner(key)));
+            MINE.set(false);
+            panicked
+        };
+        assert!(round(), "{name}: no key was dropped");
+        cache.trim();
+        let before = alloc::held();
+        (0..4).for_each(|_| assert!(round(), "{name}"));
+        cache.trim();
+        let leaked = alloc::held() - before;
+        assert!(leaked < LEN as isize, "{name} leaked {leaked} bytes");
+        cache.check();
+    }
+}
+
+/// LZ4 that has somebody else remove key 1 while it decodes.
+#[derive(Debug)]
+struct Parting(&'static OnceLock<Cache<Mine>>);
+
+impl Codec for Parting {
+    fn name(&self) -> Cow<'static, str> {
+        "parting".into()
+    }
+
+    fn context_bytes(&self, max_page: usize) -> usize {
+        Lz4.context_bytes(max_page)
+    }
+
+    fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
+        Lz4.context(max_page)
+    }
+
+    fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
+        let cache = self.0.get().expect("it is there");
+        thread::scope(|scope| scope.spawn(|| cache.remove(&Mine(1))).join().expect("it goes"));
+        Lz4.decode(payload, page)
+    }
+}
+
+/// The same where a reader is the last one who holds an entry, and drops the entry's key.
+#[test]
+fn no_page_is_leaked_where_the_last_reader_drops_a_key_that_panics() {
+    static CACHE: OnceLock<Cache<Mine>> = OnceLock::new();
+    const LEN: usize = 1 << 16;
+    type World = Cache<Mine>;
+    let cache = CACHE
+        .get_or_init(|| World::new(Config::new(4 << 20).shards(2).codec(Parting(&CACHE))).unwrap());
+    let kept = || ManuallyDrop::new(Mine(1));
+    let calls: [(&str, &dyn Fn()); 6] = [
+        ("get", &|| drop(cache.get(&*kept()))),
+        ("peek", &|| drop(cache.peek(&*kept()))),
+        ("get_range", &|| drop(cache.get_range(&*kept(), 0..LEN))),
+        ("get_many", &|| drop(cache.get_many(&[Mine(1)]))),
+        ("get_or_lease", &|| drop(cache.get_or_lease(Mine(1)))),
+        ("get_or_insert_with", &|| {
+            drop(cache.get_or_insert_with(Mine(1), |_| Err::<(), _>("no such page")));
+        }),
+    ];
+    for (name, call) in calls {
+        let round = || {
+            cache.insert(Mine(1), &page(1, LEN)).unwrap();
+            MINE.set(true);
+            assert!(panics(call) && !MINE.get(), "{name}: no key was dropped");
+        };
+        round();
+        cache.trim();
+        let before = alloc::held();
+        (0..4).for_each(|_| round());
+        cache.trim();
+        let leaked = alloc::held() - before;
+        assert!(leaked < LEN as isize, "{name} leaked {leaked} bytes");
+        cache.check();
+    }
+}
+
+/// An insert that was in place when its hook panicked was not counted.
+#[test]
+fn an_insert_is_counted_whose_hook_panics() {
+    let cache = Cache::new(Config::new(4 << 20)).unwrap();
+    let cache = cache.on_removal(|removal| assert!(removal.cause() != Cause::Replaced, "planted"));
+    cache.insert(1_u64, &page(1, 4096)).unwrap();
+    assert!(panics(|| cache.insert(1, &page(2, 4096))));
+    assert_eq!(cache.get(&1).unwrap(), page(2, 4096));
+    assert_eq!(cache.stats().inserts, 2);
 }

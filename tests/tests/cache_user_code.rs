@@ -1,187 +1,16 @@
 //! User code that panics inside a cache's calls: the cache stays usable, and never stale.
 #![cfg(not(zcache_loom))]
 
-use std::borrow::Cow;
-use std::cell::Cell;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread;
 use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, ignore, page};
 use tests::pattern;
-use zcache::codec::{Codec, Context, Corrupt, Lz4};
+use tests::user_code::{Fragile, Key, Seeds, Tally, Trap, step_on, untrapped, with_trap};
 use zcache::policy::{Lru, Priority};
 use zcache::{Cache, Insert};
-thread_local! {
-    /// Which kind of user code panics in this thread, after so many more calls.
-    static TRAP: Cell<Option<(Trap, usize)>> = const { Cell::new(None) };
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trap {
-    Hash,
-    Eq,
-    Drop,
-    Clone,
-    Hasher,
-    Hook,
-    Compress,
-    Decode,
-    Keep,
-    Read,
-}
-
-/// Panics if it is this trap's turn.
-fn step_on(trap: Trap) {
-    if let Some((armed, left)) = TRAP.get() {
-        if armed == trap {
-            TRAP.set((left > 0).then(|| (armed, left - 1)));
-            assert!(left > 0, "planted");
-        }
-    }
-}
-
-/// Arms a trap for the length of `f`. Says whether it sprang, and what `f` gave otherwise.
-fn with_trap<R>(trap: Trap, after: usize, f: impl FnOnce() -> R) -> Option<R> {
-    TRAP.set(Some((trap, after)));
-    let result = catch_unwind(AssertUnwindSafe(f));
-    let armed = TRAP.take();
-    match result {
-        Ok(result) => Some(result),
-        Err(panic) => {
-            let text = panic.downcast_ref::<&str>().copied().unwrap_or_default();
-            assert!(text == "planted" && armed.is_none(), "{trap:?} {after}: {text}");
-            None
-        }
-    }
-}
-
-/// Keys that were made and dropped.
-#[derive(Debug, Default)]
-struct Tally {
-    drops: Mutex<Vec<u8>>,
-}
-
-impl Tally {
-    fn assert_each_dropped_once(&self) {
-        let drops = self.drops.lock().unwrap();
-        for (number, drops) in drops.iter().enumerate() {
-            assert_eq!(*drops, 1, "key object {number} of {}", drops);
-        }
-    }
-
-    fn alive(&self) -> usize {
-        self.drops.lock().unwrap().iter().filter(|drops| **drops == 0).count()
-    }
-}
-
-/// A key whose every copy is counted, and whose every piece of code may panic.
-#[derive(Debug)]
-struct Key {
-    name: u64,
-    number: usize,
-    tally: Arc<Tally>,
-}
-
-impl Key {
-    fn new(tally: &Arc<Tally>, name: u64) -> Self {
-        let mut drops = tally.drops.lock().unwrap();
-        drops.push(0);
-        Self { name, number: drops.len() - 1, tally: Arc::clone(tally) }
-    }
-}
-
-impl Clone for Key {
-    fn clone(&self) -> Self {
-        step_on(Trap::Clone);
-        Self::new(&self.tally, self.name)
-    }
-}
-
-impl PartialEq for Key {
-    fn eq(&self, other: &Self) -> bool {
-        step_on(Trap::Eq);
-        self.name == other.name
-    }
-}
-
-impl Eq for Key {}
-
-impl Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        step_on(Trap::Hash);
-        // Some share a hash, so that `Eq` has something to say.
-        state.write_u64(self.name / 3);
-    }
-}
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        self.tally.drops.lock().unwrap()[self.number] += 1;
-        if !thread::panicking() {
-            step_on(Trap::Drop);
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Seeds;
-
-impl BuildHasher for Seeds {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
-        step_on(Trap::Hasher);
-        DefaultHasher::new()
-    }
-}
-
-/// LZ4 that may panic, with contexts that are counted.
-#[derive(Debug, Default)]
-struct Fragile(Arc<AtomicUsize>);
-
-struct FragileContext(Box<dyn Context>, Arc<AtomicUsize>);
-
-impl Codec for Fragile {
-    fn name(&self) -> Cow<'static, str> {
-        "fragile".into()
-    }
-
-    fn context_bytes(&self, max_page: usize) -> usize {
-        Lz4.context_bytes(max_page) + 1000
-    }
-
-    fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
-        let inner = Lz4.context(max_page)?;
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(FragileContext(inner, Arc::clone(&self.0))))
-    }
-}
-
-impl Context for FragileContext {
-    fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
-        step_on(Trap::Compress);
-        self.0.compress(page, to)
-    }
-
-    fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
-        step_on(Trap::Decode);
-        match Lz4.decode(payload, page) {
-            Some(decoded) => decoded,
-            None => self.0.decompress(payload, page),
-        }
-    }
-}
-
-impl Drop for FragileContext {
-    fn drop(&mut self) {
-        self.1.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 struct Field {
     cache: Arc<Cache<Key, Seeds>>,
@@ -326,10 +155,7 @@ impl Field {
     /// The name of a key that is there.
     fn there(&self) -> u64 {
         // Without the keys' own code: it may be trapped.
-        let trap = TRAP.take();
-        let name = self.cache.keys().iter().map(|key| key.name).max().unwrap_or(1);
-        TRAP.set(trap);
-        name
+        untrapped(|| self.cache.keys().iter().map(|key| key.name).max().unwrap_or(1))
     }
 }
 
@@ -338,18 +164,7 @@ fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once()
     let calls = every_call();
     let mut sprung = std::collections::HashMap::new();
     for (what, call) in calls {
-        for trap in [
-            Trap::Hash,
-            Trap::Eq,
-            Trap::Drop,
-            Trap::Clone,
-            Trap::Hasher,
-            Trap::Hook,
-            Trap::Compress,
-            Trap::Decode,
-            Trap::Keep,
-            Trap::Read,
-        ] {
+        for trap in Trap::ALL {
             // All of an iteration's entries are alike: the first few do.
             let many = ["clear", "keys", "retain", "resize"].contains(&what);
             if many {
@@ -366,7 +181,7 @@ fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once()
             }
         }
     }
-    assert_eq!(sprung.len(), 10);
+    assert_eq!(sprung.len(), Trap::ALL.len());
     assert!(sprung.values().all(|count| *count > 0), "each kind sprang: {sprung:?}");
 }
 

@@ -1,10 +1,15 @@
-//! Work benches: what a compression or a decoding works with, a buffer and a codec's context.
+//! Work benches: what a compression or a decoding works with, buffers and the codec's contexts.
 //!
-//! A few benches are kept, about one for each thread that can run at once. A thread starts looking at a
-//! place of its own, so that threads seldom meet; whoever finds none makes one. Nobody waits: user
-//! code may run while a bench is out, and may need another one. All that benches hold is charged.
+//! A few of both are kept, about one for each thread that can run at once. A thread starts looking at a
+//! place of its own, so that threads seldom meet; whoever finds none makes one. Nobody waits. All that
+//! is kept or out is charged.
+//!
+//! The two are lent apart: a buffer may be out while user code runs, a context only while the codec
+//! works, which calls nobody. So however deep look-ups and hooks are in each other, a thread has one
+//! context out at a time, and finds the one that it has just given back.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zpool::source::heap_cost;
 
@@ -18,189 +23,238 @@ pub(crate) struct Full(pub(crate) usize);
 /// Buffers grow in these steps.
 const STEP: usize = 4096;
 
-#[derive(Default)]
-struct Bench {
-    buffer: Vec<u8>,
-    /// A context, and the largest page that it was made for.
-    context: Option<(usize, Box<dyn Context>)>,
+/// A context, the largest page that it was made for, and what was charged for it: the codec may say
+/// something else the next time.
+struct Made {
+    size: usize,
+    charged: usize,
+    context: Box<dyn Context>,
 }
 
-/// On its own cache line: threads that start at different ones do not meet.
+/// On cache lines of its own: threads that start at different ones do not meet.
 #[repr(align(64))]
-#[derive(Default)]
-struct Slot(Option<Bench>);
+struct Slot {
+    buffer: Mutex<Option<Vec<u8>>>,
+    context: Mutex<Option<Made>>,
+}
 
 pub(crate) struct Benches {
-    slots: Box<[Mutex<Slot>]>,
+    slots: Box<[Slot]>,
 }
 
-/// A bench on loan; it goes back when this is dropped.
-pub(crate) struct Lent<'b, M: Charge> {
+/// Bytes that are charged until this is dropped, also by a panic.
+struct Charged<'m, M: Charge>(&'m M, usize);
+
+/// A buffer on loan; it goes back when this is dropped.
+pub(crate) struct LentBuffer<'b, M: Charge> {
     benches: &'b Benches,
     memory: &'b M,
-    codec: &'b dyn Codec,
-    bench: Bench,
+    bytes: Vec<u8>,
+}
+
+/// A context on loan; it goes back when this is dropped.
+pub(crate) struct LentContext<'b, M: Charge> {
+    benches: &'b Benches,
+    memory: &'b M,
+    made: Option<Made>,
+}
+
+/// The largest page that a context is made for which is to work on pages of `len` bytes.
+pub(crate) fn context_size(len: usize) -> usize {
+    len.next_power_of_two().max(STEP)
+}
+
+/// The most that one thread's contexts hold at once for pages of up to `max_page` bytes: one, and the
+/// smaller one that it takes the place of.
+pub(crate) fn context_bytes(max_page: usize, codec: &dyn Codec) -> usize {
+    let size = context_size(max_page);
+    let smaller = if size > STEP { codec.context_bytes(size / 2) } else { 0 };
+    codec.context_bytes(size).saturating_add(smaller)
+}
+
+impl<'m, M: Charge> Charged<'m, M> {
+    fn new(memory: &'m M, bytes: usize) -> Result<Self, Full> {
+        if memory.charge(bytes) { Ok(Self(memory, bytes)) } else { Err(Full(bytes)) }
+    }
+
+    /// They stay charged.
+    fn keep(self) -> usize {
+        let bytes = self.1;
+        std::mem::forget(self);
+        bytes
+    }
+}
+
+impl<M: Charge> Drop for Charged<'_, M> {
+    fn drop(&mut self) {
+        self.0.release(self.1);
+    }
 }
 
 impl Benches {
-    /// Room for `kept` benches, a power of two.
+    /// Room for `kept` buffers and contexts, a power of two.
     pub(crate) fn new(kept: usize) -> Self {
-        Self { slots: (0..kept).map(|_| Mutex::new(Slot::default())).collect() }
+        let slot = |_| Slot { buffer: Mutex::new(None), context: Mutex::new(None) };
+        Self { slots: (0..kept).map(slot).collect() }
     }
 
     pub(crate) fn fixed_bytes(kept: usize) -> usize {
-        heap_cost(kept * size_of::<Mutex<Slot>>() + 64)
+        heap_cost(kept * size_of::<Slot>() + 64)
     }
 
-    fn each(&self) -> impl Iterator<Item = &Mutex<Slot>> {
+    fn each(&self) -> impl Iterator<Item = &Slot> {
         let start = thread_number() & (self.slots.len() - 1);
         self.slots[start..].iter().chain(&self.slots[..start])
     }
 
-    /// A bench, used before or new and empty.
-    pub(crate) fn take<'b, M: Charge>(
-        &'b self,
-        codec: &'b dyn Codec,
-        memory: &'b M,
-    ) -> Lent<'b, M> {
-        let kept = self.each().find_map(|slot| slot.try_lock()?.0.take());
-        Lent { benches: self, memory, codec, bench: kept.unwrap_or_default() }
-    }
-
-    /// Drops all benches that are not out.
-    pub(crate) fn trim(&self, codec: &dyn Codec, memory: &impl Charge) {
-        for slot in &self.slots {
-            let bench = slot.lock().0.take();
-            if let Some(bench) = bench {
-                bench.discard(codec, memory);
-            }
-        }
-    }
-
-    /// Bytes of the benches that are not out.
-    pub(crate) fn bytes(&self, codec: &dyn Codec) -> usize {
-        self.slots.iter().map(|slot| slot.lock().0.as_ref().map_or(0, |b| b.bytes(codec))).sum()
-    }
-}
-
-impl Bench {
-    fn bytes(&self, codec: &dyn Codec) -> usize {
-        let context = self.context.as_ref().map_or(0, |(size, _)| codec.context_bytes(*size));
-        heap_cost(self.buffer.capacity()) + context
-    }
-
-    fn discard(self, codec: &dyn Codec, memory: &impl Charge) {
-        let bytes = self.bytes(codec);
-        drop(self);
-        memory.release(bytes);
-    }
-
-    /// Makes the buffer `len` bytes long at the least.
-    fn stretch(&mut self, len: usize, memory: &impl Charge) -> Result<(), Full> {
-        if self.buffer.len() >= len {
-            return Ok(());
-        }
-        let wanted = len.next_multiple_of(STEP);
-        let charged = heap_cost(wanted);
-        if !memory.charge(charged) {
-            return Err(Full(charged));
-        }
-        let mut buffer = Vec::new();
-        if buffer.try_reserve_exact(wanted).is_err() {
-            memory.release(charged);
-            return Err(Full(charged));
-        }
-        buffer.resize(wanted, 0);
-        let before = heap_cost(self.buffer.capacity());
-        // The two are the same where the allocator gave what was asked for, as it does.
-        let surplus = heap_cost(buffer.capacity()).saturating_sub(charged);
-        debug_assert_eq!(surplus, 0, "an exact reservation is exact");
-        self.buffer = buffer;
-        memory.release(before);
-        Ok(())
-    }
-
-    /// Sees to it that there is a context for pages of `len` bytes.
-    fn equip(&mut self, len: usize, codec: &dyn Codec, memory: &impl Charge) -> Result<(), Full> {
-        if self.context.as_ref().is_some_and(|(size, _)| *size >= len) {
-            return Ok(());
-        }
-        let size = len.next_power_of_two().max(STEP);
-        let charged = codec.context_bytes(size);
-        if !memory.charge(charged) {
-            return Err(Full(charged));
-        }
-        let Ok(context) = codec.context(size) else {
-            memory.release(charged);
-            return Err(Full(charged));
-        };
-        if let Some((size, before)) = self.context.replace((size, context)) {
-            drop(before);
-            memory.release(codec.context_bytes(size));
-        }
-        Ok(())
-    }
-}
-
-impl<M: Charge> Lent<'_, M> {
-    /// The buffer, `len` bytes of it, of any content.
-    ///
-    /// # Errors
-    /// No room for one so long.
-    pub(crate) fn buffer(&mut self, len: usize) -> Result<&mut [u8], Full> {
-        self.bench.stretch(len, self.memory)?;
-        Ok(&mut self.bench.buffer[..len])
-    }
-
-    /// `len` bytes of the buffer, as they were left.
-    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
-        &self.bench.buffer[..len]
+    /// A buffer, used before or new and empty.
+    pub(crate) fn buffer<'b, M: Charge>(&'b self, memory: &'b M) -> LentBuffer<'b, M> {
+        let kept = self.each().find_map(|slot| slot.buffer.try_lock()?.take());
+        LentBuffer { benches: self, memory, bytes: kept.unwrap_or_default() }
     }
 
     /// A context for pages of up to `len` bytes.
     ///
     /// # Errors
     /// No room for one.
-    pub(crate) fn context(&mut self, len: usize) -> Result<&mut dyn Context, Full> {
-        self.bench.equip(len, self.codec, self.memory)?;
-        match &mut self.bench.context {
-            Some((_, context)) => Ok(&mut **context),
-            None => Err(Full(0)),
+    pub(crate) fn context<'b, M: Charge>(
+        &'b self,
+        len: usize,
+        codec: &dyn Codec,
+        memory: &'b M,
+    ) -> Result<LentContext<'b, M>, Full> {
+        let take = |fits: bool| {
+            let wanted = |made: &mut Made| (made.size >= len) == fits;
+            self.each().find_map(|slot| slot.context.try_lock()?.take_if(wanted))
+        };
+        let lent = |made| LentContext { benches: self, memory, made: Some(made) };
+        if let Some(made) = take(true) {
+            return Ok(lent(made));
+        }
+        let made = Made::new(context_size(len), codec, memory)?;
+        // One that is too small does nothing that this one does not. It goes last: a hook that is called
+        // while room is made finds it.
+        let small = take(false);
+        let lent = lent(made);
+        if let Some(small) = small {
+            small.discard(memory);
+        }
+        Ok(lent)
+    }
+
+    /// Drops what is not out.
+    pub(crate) fn trim(&self, memory: &impl Charge) {
+        for slot in &self.slots {
+            let buffer = slot.buffer.lock().take();
+            discard(buffer.unwrap_or_default(), memory);
+            let made = slot.context.lock().take();
+            if let Some(made) = made {
+                made.discard(memory);
+            }
         }
     }
 
-    /// A context for pages of up to `len` bytes, and a buffer of as many.
-    ///
-    /// # Errors
-    /// No room for one of them.
-    pub(crate) fn both(&mut self, len: usize) -> Result<(&mut dyn Context, &mut [u8]), Full> {
-        self.bench.equip(len, self.codec, self.memory)?;
-        self.bench.stretch(len, self.memory)?;
-        match &mut self.bench {
-            Bench { buffer, context: Some((_, context)) } => {
-                Ok((&mut **context, &mut buffer[..len]))
-            }
-            Bench { .. } => Err(Full(0)),
-        }
+    /// Bytes of what is not out.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |slot: &Slot| {
+            let buffer = slot.buffer.lock().as_ref().map_or(0, |bytes| heap_cost(bytes.capacity()));
+            buffer + slot.context.lock().as_ref().map_or(0, |made| made.charged)
+        };
+        self.slots.iter().map(of).sum()
     }
 }
 
-impl<M: Charge> Drop for Lent<'_, M> {
+impl Made {
+    fn new(size: usize, codec: &dyn Codec, memory: &impl Charge) -> Result<Self, Full> {
+        let charged = Charged::new(memory, codec.context_bytes(size))?;
+        let context = codec.context(size).map_err(|_| Full(charged.1))?;
+        Ok(Self { size, charged: charged.keep(), context })
+    }
+
+    fn discard(self, memory: &impl Charge) {
+        let Self { charged, context, .. } = self;
+        // Released after the drop, which is the codec's code and may panic.
+        let _charged = Charged(memory, charged);
+        drop(context);
+    }
+}
+
+fn discard(buffer: Vec<u8>, memory: &impl Charge) {
+    let bytes = heap_cost(buffer.capacity());
+    drop(buffer);
+    memory.release(bytes);
+}
+
+impl<M: Charge> LentBuffer<'_, M> {
+    /// The buffer, `len` bytes of it, of any content.
+    ///
+    /// # Errors
+    /// No room for one so long.
+    pub(crate) fn stretch(&mut self, len: usize) -> Result<&mut [u8], Full> {
+        if self.bytes.len() < len {
+            // What is in it is not wanted any more.
+            discard(std::mem::take(&mut self.bytes), self.memory);
+            let wanted = len.next_multiple_of(STEP);
+            let charged = Charged::new(self.memory, heap_cost(wanted))?;
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(wanted).map_err(|_| Full(charged.1))?;
+            bytes.resize(wanted, 0);
+            debug_assert_eq!(bytes.capacity(), wanted, "an exact reservation is exact");
+            charged.keep();
+            self.bytes = bytes;
+        }
+        Ok(&mut self.bytes[..len])
+    }
+
+    /// `len` bytes of it, as they were left.
+    pub(crate) fn bytes(&self, len: usize) -> &[u8] {
+        &self.bytes[..len]
+    }
+}
+
+impl<M: Charge> Drop for LentBuffer<'_, M> {
     fn drop(&mut self) {
-        let bench = std::mem::take(&mut self.bench);
-        if std::thread::panicking() {
-            // Whoever panicked may have left the context half way.
-            return bench.discard(self.codec, self.memory);
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() {
+            return;
         }
         for slot in self.benches.each() {
-            if let Some(mut slot) = slot.try_lock() {
-                if slot.0.is_none() {
-                    slot.0 = Some(bench);
+            if let Some(mut kept) = slot.buffer.try_lock() {
+                if kept.is_none() {
+                    *kept = Some(bytes);
                     return;
                 }
             }
         }
-        bench.discard(self.codec, self.memory);
+        discard(bytes, self.memory);
+    }
+}
+
+impl<M: Charge> LentContext<'_, M> {
+    pub(crate) fn get(&mut self) -> &mut dyn Context {
+        &mut *self.made.as_mut().expect("there until it goes back").context
+    }
+}
+
+impl<M: Charge> Drop for LentContext<'_, M> {
+    fn drop(&mut self) {
+        let Some(made) = self.made.take() else { return };
+        if std::thread::panicking() {
+            // Whoever panicked may have left the context half way. A second panic would end the process:
+            // that of its drop is swallowed.
+            let discard = || made.discard(self.memory);
+            let _ = catch_unwind(AssertUnwindSafe(discard));
+            return;
+        }
+        for slot in self.benches.each() {
+            if let Some(mut kept) = slot.context.try_lock() {
+                if kept.is_none() {
+                    *kept = Some(made);
+                    return;
+                }
+            }
+        }
+        made.discard(self.memory);
     }
 }
 
@@ -210,8 +264,14 @@ impl fmt::Debug for Benches {
     }
 }
 
-impl<M: Charge> fmt::Debug for Lent<'_, M> {
+impl<M: Charge> fmt::Debug for LentBuffer<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lent").field("buffer", &self.bench.buffer.len()).finish_non_exhaustive()
+        f.debug_struct("LentBuffer").field("len", &self.bytes.len()).finish_non_exhaustive()
+    }
+}
+
+impl<M: Charge> fmt::Debug for LentContext<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LentContext").finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use equivalent::Equivalent;
 use zpool::{Compaction, Pool, SourceKind};
 
-use crate::bench::Benches;
+use crate::bench::{Benches, context_bytes, context_size};
 use crate::config::{Config, Source};
 use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE, ResizeError};
 use crate::evict::Lack;
@@ -179,26 +179,25 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         };
         let pool = pool.map_err(ConfigError::Pool)?;
         let threads = threads();
-        let fixed = size_of::<Self>()
+        let own = size_of::<Self>()
             + Index::fixed_bytes(shards)
             + Benches::fixed_bytes(threads)
-            + Counters::fixed_bytes(threads)
-            + codec.shared_bytes()
-            + policy.bytes();
+            + Counters::fixed_bytes(threads);
+        // A codec or a policy of the user's may say anything: no capacity holds what overflows.
+        let charged = own.saturating_add(codec.shared_bytes());
+        let fixed = charged.saturating_add(policy.bytes());
         // The heap source takes and gives back its pages by regions.
         let regions = if heap { 2 * HEAP_REGION } else { 0 };
-        let working = working_bytes::<K>(max_page, &*codec) + regions;
-        let needed = fixed + pool.held_bytes() + working;
+        let working = working_bytes::<K>(max_page, &*codec);
+        let needed = fixed.saturating_add(pool.held_bytes() + regions).saturating_add(working);
         // So much that the rest is left when what is set aside is gone.
-        let least = needed + needed / (ASIDE - 1) + 1;
+        let least = needed.saturating_add(needed / (ASIDE - 1) + 1);
         if capacity < least {
             return Err(ConfigError::TooSmall { least });
         }
-        codec.context(max_page).map_err(ConfigError::Codec)?;
+        codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
         pool.set_max_bytes(capacity - aside(capacity));
-        let charged = pool.charge(fixed);
-        assert!(charged, "{least} bytes hold the {fixed} of an empty cache");
-        let charged = fixed - policy.bytes();
+        assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
         let store = Store::new(pool, codec, threads, checksum, max_page);
         let tier = Tier {
             store,
@@ -324,7 +323,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let entry = self.look_up(key)?;
         let mut page = vec![0; entry.record().state().len()];
-        self.hit(&entry, &mut page).then(|| page.into())
+        let hit = self.hit(&entry, &mut page);
+        // The last one to hold an entry drops its key, which may panic: what a function has made to be
+        // returned would be leaked then, so that comes after. Here and wherever keys are dropped.
+        drop(entry);
+        hit.then(|| page.into())
     }
 
     /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
@@ -360,16 +363,16 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ) -> Option<R> {
         let entry = self.look_up(key)?;
         let len = entry.record().state().len();
-        let mut bench = self.tier.store.bench();
-        let room = || bench.buffer(len).map(|_| ()).map_err(|full| Some(full.into()));
-        let (Some(()), Ok(buffer)) = (self.tier.with_room(room), bench.buffer(len)) else {
+        let mut buffer = self.tier.store.buffer();
+        let room = || buffer.stretch(len).map(|_| ()).map_err(|full| Some(full.into()));
+        let (Some(()), Ok(page)) = (self.tier.with_room(room), buffer.stretch(len)) else {
             add(&self.tier.counters.unreadable, 1);
             self.tier.counters.miss();
             return None;
         };
-        let hit = self.hit(&entry, buffer);
+        let hit = self.hit(&entry, page);
         drop(entry);
-        hit.then(|| f(bench.bytes(len)))
+        hit.then(|| f(buffer.bytes(len)))
     }
 
     /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the page's
@@ -382,14 +385,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let entry = self.look_up(key)?;
         let end = range.end.min(entry.record().state().len());
         let mut start = vec![0; end];
-        self.hit(&entry, &mut start).then(|| Bytes::from(start).slice(range.start.min(end)..))
+        let hit = self.hit(&entry, &mut start);
+        drop(entry);
+        hit.then(|| Bytes::from(start).slice(range.start.min(end)..))
     }
 
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let entry = self.tier.find(self.tag(key), key)?;
         let mut page = vec![0; entry.record().state().len()];
-        self.decode(&entry, &mut page).ok().map(|()| page.into())
+        let read = self.decode(&entry, &mut page);
+        drop(entry);
+        read.ok().map(|()| page.into())
     }
 
     /// Whether `key` has a page at this instant; no effect on evictions or counts.
@@ -479,7 +486,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Gives back what is held without need: pages kept for the next insert, buffers and contexts.
     pub fn trim(&self) {
         let store = &self.tier.store;
-        store.benches.trim(&*store.codec, &store.pool);
+        store.benches.trim(&store.pool);
         store.pool.trim();
     }
 
@@ -500,7 +507,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.held = tier.held();
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
-        bytes.codec = tier.store.benches.bytes(&*tier.store.codec);
+        bytes.codec = tier.store.benches.bytes();
         bytes.fixed = self.charged + aside(tier.capacity());
         stats
     }
@@ -539,7 +546,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// What the cache should have charged to the pool, nothing being in use.
     fn reserved(&self, policy: usize) -> usize {
         let tier = &self.tier;
-        let codec = tier.store.benches.bytes(&*tier.store.codec);
+        let codec = tier.store.benches.bytes();
         self.charged + policy + tier.index.bytes() + codec
     }
 }
@@ -549,9 +556,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
     let object = (max_page + TRAILER).next_multiple_of(4096);
     // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
-    let benches = 3 * zpool::source::heap_cost(object) + codec.context_bytes(max_page);
+    let buffers = 3 * zpool::source::heap_cost(object);
     let pages = 2 * object + 16 * 4096;
-    benches + pages + 1024 * (size_of::<K>() + 64)
+    let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
+    context_bytes(max_page, codec).saturating_add(rest)
 }
 
 impl<K, S> fmt::Debug for Cache<K, S> {

@@ -153,7 +153,7 @@ impl<K: Send + Sync> Tier<K> {
                 return self.held();
             }
             if !self.make_room(Lack::Bytes(excess)) {
-                self.store.benches.trim(&*self.store.codec, pool);
+                self.store.benches.trim(pool);
                 self.index.shrink(|id| self.tag_of(id), pool);
                 pool.trim();
                 return self.held();

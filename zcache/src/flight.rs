@@ -85,7 +85,11 @@ impl<K> Flights<K> {
             if booked.flight.loader == me {
                 return Boarding::Recursive;
             }
-            return Boarding::Wait(Arc::clone(&booked.flight));
+            let flight = Arc::clone(&booked.flight);
+            drop(list);
+            // Before there is something to return, which a panic here would leak.
+            drop(key);
+            return Boarding::Wait(flight);
         }
         let flight = Arc::new(Flight { loader: me, landed: Gate::new() });
         list.push(Booked { tag, key, flight: Arc::clone(&flight) });

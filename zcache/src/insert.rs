@@ -88,9 +88,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.enter(newcomer, terms).inspect_err(|error| match error {
             InsertError::Outdated => add(&self.counters.outdated, 1),
             _ => add(&self.counters.no_room, 1),
-        })?;
-        add(&self.counters.inserts, 1);
-        Ok(())
+        })
     }
 
     /// An object for a draft; the key goes into its record.

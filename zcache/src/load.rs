@@ -74,7 +74,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn get_or_lease(&self, key: K) -> Result<Bytes, Lease<K>> {
         let tag = self.tag(&key);
         match self.hit_or_version(tag, &key) {
-            Ok(page) => Ok(page),
+            Ok(page) => {
+                // Before there is a page to return, which a panic here would leak.
+                drop(key);
+                Ok(page)
+            }
             Err(version) => {
                 self.tier.counters.miss();
                 Err(Lease { key, tag, version, cache: self.tier.number })
@@ -109,6 +113,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Ok(()) => {
                     entry.record().hit(self.tier.most);
                     decoding.hit();
+                    drop(entry);
                     return Ok(page.into());
                 }
                 // There is no memory to read it with: it goes, like one that cannot be read.
@@ -142,19 +147,26 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         K: Clone,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
+        // Wherever this returns, keys and the loader are dropped first: a panic in that would leak what
+        // is about to be returned.
         if let Some(page) = self.get(&key) {
+            drop((key, load));
             return Ok(page);
         }
         let tag = self.tag(&key);
         let mut pilot = match self.tier.flights.board(tag, key.clone()) {
             Boarding::Load(pilot) => pilot,
-            Boarding::Wait(flight) => return flight.wait(),
+            Boarding::Wait(flight) => {
+                drop((key, load));
+                return flight.wait();
+            }
             Boarding::Recursive => return Err(LoadError::Recursive),
         };
         // Another flight may have landed since the key was missed.
         let version = match self.hit_or_version(tag, &key) {
             Ok(page) => {
                 pilot.lands(Ok(page.clone()));
+                drop((pilot, key, load));
                 return Ok(page);
             }
             Err(version) => version,
@@ -168,6 +180,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             Err(error) => {
                 let error = failed(error);
                 pilot.lands(Err(error.clone()));
+                drop((pilot, key));
                 return Err(error);
             }
         };
@@ -184,6 +197,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         terms.condition = Some(version);
         // Not stored is no error here: the page is there.
         let _ = self.tier.insert(tag, key, &page, terms);
+        drop(pilot);
         Ok(page)
     }
 }

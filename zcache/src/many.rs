@@ -50,7 +50,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pages.extend(batch.drain(..).map(|entry| {
             let entry = entry?;
             let mut page = vec![0; entry.record().state().len()];
-            self.hit(&entry, &mut page).then(|| page.into())
+            let hit = self.hit(&entry, &mut page);
+            drop(entry);
+            hit.then(|| page.into())
         }));
     }
 
@@ -99,7 +101,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
                 known => Ok(known == Ok(true)),
             });
-            (expired != Some(true)).then(|| entry.record().key.clone())
+            let key = (expired != Some(true)).then(|| entry.record().key.clone());
+            drop(entry);
+            key
         };
         tier.ids().filter_map(key).collect()
     }

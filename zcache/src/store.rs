@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
-use crate::bench::{Benches, Full, Lent};
+use crate::bench::{Benches, Full, LentBuffer, LentContext};
 use crate::codec::{Codec, fill, looks_incompressible, same_filled};
 use crate::index::Tag;
 use crate::record::{Entry, Form, INLINE, Record};
@@ -67,7 +67,7 @@ enum Payload<'a, K: Send + Sync> {
     Nothing,
     Word([u8; 8]),
     Page(&'a [u8]),
-    Coded(Lent<'a, Memory<K>>, usize),
+    Coded(LentBuffer<'a, Memory<K>>, usize),
 }
 
 /// Why a page could not be read back.
@@ -94,7 +94,7 @@ impl<K: Send + Sync> Draft<'_, K> {
             Payload::Nothing => &[],
             Payload::Word(word) => &word[..],
             Payload::Page(page) => page,
-            Payload::Coded(bench, len) => bench.bytes(*len),
+            Payload::Coded(buffer, len) => buffer.bytes(*len),
         };
         [payload, &self.trailer[..self.trailer_len]]
     }
@@ -127,8 +127,12 @@ impl<K: Send + Sync> Store<K> {
         self.max_page.min(self.pool.max_object() - trailer)
     }
 
-    pub(crate) fn bench(&self) -> Lent<'_, Memory<K>> {
-        self.benches.take(&*self.codec, &self.pool)
+    pub(crate) fn buffer(&self) -> LentBuffer<'_, Memory<K>> {
+        self.benches.buffer(&self.pool)
+    }
+
+    fn context(&self, len: usize) -> Result<LentContext<'_, Memory<K>>, Full> {
+        self.benches.context(len, &*self.codec, &self.pool)
     }
 
     /// Bytes that `form` and the settings put behind a payload.
@@ -179,17 +183,19 @@ impl<K: Send + Sync> Store<K> {
         if page.is_empty() || self.codec.is_plain() || looks_incompressible(page) {
             return Ok((Form::Raw, Payload::Page(page)));
         }
-        let mut bench = self.bench();
-        let (context, buffer) = bench.both(page.len())?;
+        let mut buffer = self.buffer();
+        let bytes = buffer.stretch(page.len())?;
         // A page of one byte less is not worth a decoding: the slot has to be a smaller one.
         let behind = self.trailer_len(Form::Coded, expires);
         // Raw it may not fit at all: see `longest`.
         let (most, raw) = (self.pool.max_object(), page.len() + behind);
         let raw = if raw > most { usize::MAX } else { self.pool.slot_bytes(raw) };
         let room = (page.len() - 1).min(most - behind);
-        match context.compress(page, &mut buffer[..room]) {
+        // The context goes back at once: room is made for the page next, and that may call user code.
+        let coded = self.context(page.len())?.get().compress(page, &mut bytes[..room]);
+        match coded {
             Some(len) if len <= room && self.pool.slot_bytes(len + behind) < raw => {
-                Ok((Form::Coded, Payload::Coded(bench, len)))
+                Ok((Form::Coded, Payload::Coded(buffer, len)))
             }
             _ => Ok((Form::Raw, Payload::Page(page))),
         }
@@ -225,10 +231,10 @@ impl<K: Send + Sync> Store<K> {
         if bare && to.len() == entry.len() {
             return entry.read_into(to).map(|_| ()).map_err(|_| Trouble::Corrupt);
         }
-        let mut bench = self.bench();
-        let buffer = bench.buffer(entry.len())?;
-        entry.read_into(buffer).map_err(|_| Trouble::Corrupt)?;
-        self.decode(entry.record(), bench.bytes(entry.len()), now, to)
+        let mut buffer = self.buffer();
+        let object = buffer.stretch(entry.len())?;
+        entry.read_into(object).map_err(|_| Trouble::Corrupt)?;
+        self.decode(entry.record(), object, now, to)
     }
 
     /// Whether the entry's time is over at `now`.
@@ -310,23 +316,19 @@ impl<K: Send + Sync> Store<K> {
     }
 
     fn decode_with_context(&self, payload: &[u8], to: &mut [u8]) -> Result<(), Trouble> {
-        let mut bench = self.bench();
-        bench.context(to.len())?.decompress(payload, to).map_err(|_| Trouble::Corrupt)
+        self.context(to.len())?.get().decompress(payload, to).map_err(|_| Trouble::Corrupt)
     }
 
     fn decode_prefix(&self, payload: &[u8], len: usize, to: &mut [u8]) -> Result<(), Trouble> {
         if let Some(decoded) = self.codec.decode_prefix(payload, len, to) {
             return decoded.map_err(|_| Trouble::Corrupt);
         }
-        let mut bench = self.bench();
-        let page = bench.buffer(len)?;
-        if let Some(decoded) = self.codec.decode(payload, page) {
-            decoded.map_err(|_| Trouble::Corrupt)?;
-        } else {
-            let (context, page) = bench.both(len)?;
-            context.decompress(payload, page).map_err(|_| Trouble::Corrupt)?;
+        let mut buffer = self.buffer();
+        let page = buffer.stretch(len)?;
+        match self.codec.decode(payload, page) {
+            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt)?,
+            None => self.decode_with_context(payload, page)?,
         }
-        let page = bench.bytes(len);
         to.copy_from_slice(&page[..to.len()]);
         Ok(())
     }

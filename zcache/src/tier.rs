@@ -29,7 +29,7 @@ use crate::hook::{Hook, Removal};
 use crate::index::{Index, Tag, Version};
 use crate::policy::{Entries, Policy, Priority};
 use crate::record::Entry;
-use crate::stats::{Cause, Counters};
+use crate::stats::{Cause, Counters, add};
 use crate::store::{Memory, Millis, Store};
 use crate::sync::{
     Apart, AtomicU32, AtomicUsize, Charge, Inside, Mutex, Ordering, Plant, PutError, pause, planted,
@@ -366,6 +366,8 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let admitted = || new.record().publish();
         let old = tier.index.put((tag, id), condition, tag_of, same, admitted, pool)?;
         self.handle = None;
+        // It is in, whatever the hook of what it replaces does.
+        add(&tier.counters.inserts, 1);
         let old = old.map(|old| tier.gone(old, Cause::Replaced));
         if condition.is_none() {
             tier.flights.tell(tag);

@@ -311,6 +311,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     fn agrees_with_a_set_and_its_ledger() {
         for page_size in [4096, 65536] {
             for source in sources(page_size) {
@@ -321,6 +322,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     fn reads_what_was_written_and_zeros_elsewhere() {
         for source in sources(4096) {
             let ledger = Ledger::new(4096, 10, usize::MAX);
@@ -342,6 +344,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     #[should_panic(expected = "2 bytes at 4095 of page 0")]
     fn a_read_over_the_end_of_a_page_is_a_bug() {
         let _ = sources(4096)[0].read(0, 4095, &mut [0; 2]);
@@ -349,6 +352,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     fn blocks_are_what_the_ledger_says() {
         use std::os::unix::fs::MetadataExt;
         for page_size in [4096, 65536] {
@@ -374,6 +378,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     fn files_that_cannot_serve_are_refused() {
         let path = std::env::temp_dir().join(format!("zpool-appends-{}", std::process::id()));
         let file = fs::OpenOptions::new().append(true).read(true).create(true).open(&path).unwrap();
@@ -384,6 +389,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri has no file that is read and written at an offset")]
     fn the_limit_holds() {
         let source = File::temporary(4096).unwrap().with_max_pages(3);
         let ledger = Ledger::new(4096, 10, usize::MAX);

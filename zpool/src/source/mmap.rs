@@ -351,6 +351,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn agrees_with_a_set_and_its_ledger() {
         for page_size in [4096, 16384, 65536] {
             for cap in [1, 100, 1000, usize::MAX] {
@@ -364,6 +365,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn a_fresh_source_is_consecutive_and_reaches_its_end() {
         let source = source(MmapOptions::new().max_pages(777));
         let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
@@ -376,6 +378,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn the_cap_is_reached_to_the_page() {
         let source = source(MmapOptions::new());
         let ledger = Ledger::new(4096, 1001, usize::MAX);
@@ -385,6 +388,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn resident_is_what_the_ledger_says() {
         for page_size in [4096, 65536] {
             let source = source(MmapOptions::new().page_size(page_size));
@@ -409,6 +413,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn huge_pages_are_charged_and_returned_whole() {
         let options = MmapOptions::new().huge_pages(true).max_pages(2000);
         let source = self::source(options);
@@ -428,6 +433,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn options_out_of_range_are_refused() {
         let kind = |options| Mmap::new(options).unwrap_err().kind();
         for options in [
@@ -443,6 +449,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn two_mappings_whatever_happens() {
         let source = source(MmapOptions::new().dont_dump(true).dont_fork(true));
         let ledger = Ledger::new(4096, usize::MAX, usize::MAX);

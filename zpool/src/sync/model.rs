@@ -15,6 +15,8 @@ use super::{Plant, plant};
 
 /// Set for the process of a twin.
 const TWIN: &str = "ZPOOL_TWIN";
+/// So many more preemptions than a model asks for are allowed: see `.ci/models-deep`.
+const MORE: &str = "ZPOOL_MODELS_MORE";
 
 /// What came out of the iterations of a model, and how often.
 type Seen<O> = BTreeMap<O, usize>;
@@ -40,14 +42,16 @@ fn explore<O: Ord + Send + 'static>(
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-/// Runs `scenario` in every interleaving with at most `bound` preemptions (`None`: in every one),
-/// prints their number, and returns what came out and how often.
+/// Runs `scenario` in every interleaving with at most `bound` preemptions (`None`: in every one), or some
+/// [`MORE`], prints their number, and returns what came out and how often.
 #[allow(clippy::print_stdout, reason = "the figures are what a run of the models is read for")]
 pub(crate) fn model<O: Ord + Debug + Send + 'static, F: Fn() -> O + Send + Sync + 'static>(
     bound: Option<usize>,
     scenario: F,
 ) -> Seen<O> {
     let start = Instant::now();
+    let more = std::env::var(MORE).map_or(0, |more| more.parse().expect("a number"));
+    let bound = bound.map(|bound| bound + more);
     let seen = explore(bound, scenario);
     let iterations: usize = seen.values().sum();
     let seconds = start.elapsed().as_secs_f64();
