@@ -78,8 +78,9 @@ impl Bars {
         // The figure over the longest bar needs room too.
         let digits = bars().map(|bar| text_width(&label(bar.value), SMALL)).fold(0.0, f64::max);
         let stretch = HEIGHT / (HEIGHT - digits - 14.0);
-        let values = bars()
-            .flat_map(|bar| [bar.value * stretch, bar.span.1 * stretch, bar.notch.unwrap_or(0.0)]);
+        let values = bars().flat_map(|bar| {
+            [bar.value, bar.span.1, bar.notch.unwrap_or(0.0)].map(|value| value * stretch)
+        });
         let values = values.chain(groups.iter().filter_map(|group| group.mark));
         let Some(scale) = Scale::new(&Spread::FromZero, values, (bottom, top)) else { return };
         for tick in scale.ticks() {
@@ -101,21 +102,8 @@ impl Bars {
                 canvas.mark((start, y), (start + room, y));
             }
             for bar in &group.bars {
-                let Some(high) = scale.at(bar.value) else { continue };
-                let entry = &self.series[bar.series];
-                let tip = format!("{}, {}: {}", group.name, entry.name, label(bar.value));
-                let inner = width - 3.0;
-                canvas.area(entry.style, (at + 1.5, high), (inner, bottom - high), &tip);
-                let (low, top) = (scale.at(bar.span.0), scale.at(bar.span.1));
-                let tip = top.filter(|_| bar.span.0 < bar.span.1).unwrap_or(high);
-                if let (Some(low), true) = (low, bar.span.0 < bar.span.1) {
-                    canvas.line((at + width / 2.0, low), (at + width / 2.0, tip), false);
-                }
-                if let Some(y) = bar.notch.and_then(|notch| scale.at(notch)) {
-                    canvas.notch((at + 1.5, y), (at + 1.5 + inner, y));
-                }
-                let over = (at + width / 2.0 + 4.0, tip.min(high) - 5.0);
-                canvas.upright_text(over, Anchor::Start, &label(bar.value));
+                let tip = format!("{}, {}", group.name, self.series[bar.series].name);
+                self.bar(canvas, bar, &tip, &scale, (at, width, bottom));
                 at += width;
             }
             canvas.text((middle, bottom + LINE), Anchor::Middle, &group.name);
@@ -123,6 +111,34 @@ impl Bars {
         }
         canvas.line((LEFT, bottom), (WIDTH - RIGHT, bottom), false);
         canvas.line((LEFT, top), (LEFT, bottom), false);
+    }
+
+    /// One bar and its figure, from `left` on, `width` wide with what parts it from the next.
+    fn bar(
+        &self,
+        canvas: &mut Canvas,
+        bar: &Bar,
+        tip: &str,
+        scale: &Scale,
+        (left, width, bottom): (f64, f64, f64),
+    ) {
+        let Some(high) = scale.at(bar.value) else { return };
+        let (style, middle, inner) =
+            (self.series[bar.series].style, left + width / 2.0, width - 3.0);
+        let tip = format!("{tip}: {}", label(bar.value));
+        canvas.area(style, (left + 1.5, high), (inner, bottom - high), &tip);
+        let mut upper = high;
+        if bar.span.0 < bar.span.1 {
+            if let (Some(least), Some(most)) = (scale.at(bar.span.0), scale.at(bar.span.1)) {
+                canvas.line((middle, least), (middle, most), false);
+                upper = upper.min(most);
+            }
+        }
+        if let Some(y) = bar.notch.and_then(|notch| scale.at(notch)) {
+            canvas.notch((left + 1.5, y), (left + 1.5 + inner, y));
+            upper = upper.min(y);
+        }
+        canvas.upright_text((middle + 4.0, upper - 5.0), Anchor::Start, &label(bar.value));
     }
 }
 

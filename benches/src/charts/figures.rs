@@ -71,7 +71,12 @@ fn by_pages(
     for run in suite.plain_runs().filter(|run| value(run).is_some()) {
         sets.entry((run.page_bytes.map(Number), &run.pages)).or_default().push(run);
     }
-    let group = |((_, name), runs): ((Option<Number>, &str), Vec<&Run>)| {
+    // A file may be cut into pages of several sizes.
+    let names: Vec<&str> = sets.keys().map(|(_, name)| *name).collect();
+    let several = |name: &str| names.iter().filter(|other| **other == name).count() > 1;
+    let group = |((bytes, name), runs): ((Option<Number>, &str), Vec<&Run>)| {
+        let cut = bytes.filter(|_| several(name));
+        let name = cut.map_or(name.to_owned(), |bytes| format!("{name}, {} B", bytes.0));
         let bar = |number: usize| {
             let own = || runs.iter().filter(|run| series.of_run(run) == Some(number));
             let values: Vec<f64> = own().filter_map(|run| value(run)).collect();
@@ -83,7 +88,7 @@ fn by_pages(
         };
         let bars = (0..series.entries().len()).filter_map(bar).collect();
         let mark = runs.iter().find_map(|run| mark(run));
-        Group { name: name.to_owned(), bars, mark }
+        Group { name, bars, mark }
     };
     sets.into_iter().map(group).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::packing::Failure;
 
@@ -16,21 +16,21 @@ pub struct Suite {
     /// The day of the measurement.
     pub date: Option<String>,
     /// Where it was made.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub machine: Machine,
     /// Versions of everything that took part, by name.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub versions: BTreeMap<String, Option<String>>,
     /// Whether it was the long form.
     pub full: Option<bool>,
     /// One for each run of one cache over one trace.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub rows: Vec<Run>,
     /// Payload per byte held, by population.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub density: Vec<Density>,
     /// Hits by threads.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub scaling: Vec<Scaling>,
 }
 
@@ -75,7 +75,7 @@ pub struct Run {
     /// Nanoseconds the bare codec takes to decode such a page.
     pub decode_ns: Option<f64>,
     /// Operations per second when a miss costs this much.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_none")]
     pub effective: Vec<Effective>,
     /// Set where the trace was put together from phases.
     pub phases: Option<String>,
@@ -114,6 +114,13 @@ pub struct Scaling {
     pub hits_per_second: Option<f64>,
 }
 
+/// A list of nothing where there is null.
+fn or_none<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 impl Suite {
     /// Reads the suite in the file at `path`.
     ///
@@ -150,7 +157,8 @@ mod tests {
     #[test]
     fn what_is_null_or_left_out_is_absent() {
         let text = r#"{"kind":"suite","rows":[{"trace":"t","pages":"p","cache":"c","hit_ns":null,
-            "effective":[{"miss_us":0,"ops_per_second":null}],"unheard_of":1}]}"#;
+            "effective":[{"miss_us":0,"ops_per_second":null}],"unheard_of":1}],
+            "machine":null,"versions":null,"scaling":null}"#;
         let suite = Suite::parse(text).expect("a suite");
         let run = &suite.rows[0];
         assert_eq!((run.hit_ns, run.hit_ratio), (None, None));

@@ -151,6 +151,20 @@ fn the_page_stands_alone_and_names_what_was_measured_where() {
 }
 
 #[test]
+fn page_sizes_of_one_file_are_sets_of_their_own() {
+    let mut suite = suite(1);
+    suite.rows.iter_mut().filter(|run| run.cache == "moka").for_each(|run| {
+        run.page_bytes = Some(512.0);
+    });
+    let Figure::Bars(bars) = &figures(&suite)[0] else { panic!("bars") };
+    let groups: Vec<_> =
+        bars.groups.iter().map(|group| (&*group.name, group.mark, group.bars.len())).collect();
+    let wanted =
+        [("mem-redis-4k, 512 B", Some(2048.0), 2), ("mem-redis-4k, 4096 B", Some(256.0), 5)];
+    assert_eq!(groups, wanted);
+}
+
+#[test]
 fn medians_and_spans_are_those_of_the_rows() {
     let mut suite = suite(1);
     let of_moka = suite
