@@ -44,7 +44,7 @@ fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
     drop(stage);
     let executable = std::env::current_exe()?;
     let ground = Ground { executable, stage: path, verify: run.verify };
-    let mut guesses = Guesses::default();
+    let guesses = Guesses::default();
     // All others are given what zcache took.
     let others = |spec: &Spec| spec.kind != Kind::Zcache;
     let target = if run.as_configured || !run.caches.iter().any(others) {
@@ -57,7 +57,7 @@ fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
         processes.push(if run.as_configured || spec.kind == Kind::Zcache {
             driver::configured(&ground, *spec, budget)?
         } else {
-            driver::calibrated(&ground, *spec, target, &mut guesses)?
+            driver::calibrated(&ground, *spec, target, &guesses)?
         });
     }
     if run.rounds.rounds > 0 {

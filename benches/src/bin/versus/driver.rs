@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use benches::packing::Failure;
 use serde_json::{Value, json};
@@ -100,7 +101,20 @@ pub(crate) fn configured(ground: &Ground, spec: Spec, budget: u64) -> Result<Pro
 /// Budgets that were found: what a cache has to be told for each byte that it is to take. A good first
 /// guess for the next budget.
 #[derive(Debug, Default)]
-pub(crate) struct Guesses(HashMap<(Spec, PathBuf), f64>);
+pub(crate) struct Guesses(Mutex<HashMap<Guessed, f64>>);
+
+/// A cache, and the program that runs it.
+type Guessed = (Spec, PathBuf);
+
+impl Guesses {
+    fn get(&self, key: &Guessed) -> Option<f64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied()
+    }
+
+    fn put(&self, key: Guessed, guess: f64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, guess);
+    }
+}
 
 /// What a process is to be told so that its resident growth is `target`: by the secant through what was seen,
 /// from a guess. The closest run stands.
@@ -108,11 +122,11 @@ pub(crate) fn calibrated(
     ground: &Ground,
     spec: Spec,
     target: u64,
-    guesses: &mut Guesses,
+    guesses: &Guesses,
 ) -> Result<Process, Failure> {
     let key = (spec, ground.executable.clone());
     let wanted = target as f64;
-    let mut told = wanted * guesses.0.get(&key).copied().unwrap_or(0.85);
+    let mut told = wanted * guesses.get(&key).unwrap_or(0.85);
     let mut seen: Vec<(f64, f64)> = Vec::new();
     let mut best: Option<(f64, Process)> = None;
     for _ in 0..RUNS {
@@ -121,7 +135,7 @@ pub(crate) fn calibrated(
         let off = (took / wanted - 1.0).abs();
         seen.push((told, took));
         if best.as_ref().is_none_or(|(best, _)| off < *best) {
-            guesses.0.insert(key.clone(), told / wanted);
+            guesses.put(key.clone(), told / wanted);
             best = Some((off, process));
         }
         if off <= EXACT {
@@ -151,6 +165,12 @@ fn next(seen: &[(f64, f64)], wanted: f64) -> f64 {
 pub(crate) struct Rounds {
     pub(crate) rounds: usize,
     pub(crate) miss_us: Vec<u64>,
+}
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self { rounds: 5, miss_us: vec![0, 20, 100, 1000] }
+    }
 }
 
 /// Takes the least of each figure.

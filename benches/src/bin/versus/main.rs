@@ -1,17 +1,19 @@
 //! zcache beside the caches it would replace: the same trace, the same pages, the same memory.
 //!
 //! ```text
-//! options -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
+//! options -> suite -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
 //!            load -> stage                                  memory            engine
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
+mod about;
 mod caches;
 mod child;
 mod compare;
 mod driver;
 mod engine;
 mod load;
+mod markdown;
 mod memory;
 mod options;
 mod pairs;
@@ -20,8 +22,10 @@ mod peers;
 mod replay;
 mod spec;
 mod stage;
+mod suite;
 mod table;
 mod timing;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let options = options::parse(lexopt::Parser::from_env());
     program::run("versus", &options::usage(), options, |options| match options {
         Options::Run(run) => compare::run(run),
+        Options::Suite(suite) => suite::run(suite),
         Options::Child(child) => child::run(child),
     })
 }

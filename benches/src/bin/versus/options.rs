@@ -14,6 +14,7 @@ use crate::spec::{Codec, Kind, Spec};
 #[derive(Debug)]
 pub(crate) enum Options {
     Run(Run),
+    Suite(Suite),
     Child(Child),
 }
 
@@ -36,6 +37,18 @@ pub(crate) struct Run {
     pub(crate) table: bool,
 }
 
+/// The table of everything.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    pub(crate) full: bool,
+    /// By default a subset of the shared ones.
+    pub(crate) traces: Vec<String>,
+    pub(crate) percents: Vec<f64>,
+    pub(crate) requests: Option<usize>,
+    pub(crate) rounds: usize,
+    pub(crate) out: PathBuf,
+}
+
 /// One cache's process.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -51,6 +64,7 @@ pub(crate) fn usage() -> String {
 
 const USAGE: &str = "\
 usage: versus --trace TRACE [options]
+       versus suite [suite's options]
 
 Replays a trace against caches, one process a cache, all in equal memory, and prints a row of JSON each.
 
@@ -73,6 +87,12 @@ Replays a trace against caches, one process a cache, all in equal memory, and pr
                     spent (spun below 50 us, slept above) over up to 20000 requests from the trace's middle;
                     the times of hits and misses found there are weighed by the hit ratio of the whole run
   --table           a table instead of JSON
+
+versus suite runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and all peers, each under the
+allocator that packs best, and writes benches/results/suite.json and suite.md; without the shared data, made
+traces over the sample. Times are taken at 10 percent.
+  --full            all traces at full length, all allocators, codecs and policies, all timed
+  --traces LIST, --percents LIST, --requests N, --rounds N, --out DIR
 
 Resident is what anonymous and shared memory grew by since before the cache was made, trace and pages loaded.
 Hit ratios count reads; the writes of -rw traces store their page. hit_ns is the best window of 1000 hits
@@ -110,7 +130,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
         source: Source::default(),
         caches: caches("all")?,
         budget: Budget::Percent(10.0),
-        rounds: Rounds { rounds: 5, miss_us: vec![0, 20, 100, 1000] },
+        rounds: Rounds::default(),
         as_configured: false,
         verify: false,
         table: false,
@@ -119,6 +139,7 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
     while let Some(argument) = parser.next()? {
         match argument {
             Value(name) if first && name == "child" => return child(parser).map(Some),
+            Value(name) if first && name == "suite" => return suite(parser),
             Long("trace") => run.source.trace = parser.value()?.string()?,
             Long("pages") => run.source.pages = Some(parser.value()?.string()?),
             Long("page-size") => run.source.page_size = Some(parser.value()?.parse()?),
@@ -155,6 +176,33 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
         }
         _ => Ok(Some(Options::Run(run))),
     }
+}
+
+fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
+    let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results"));
+    let mut suite =
+        Suite { full: false, traces: vec![], percents: vec![], requests: None, rounds: 4, out };
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("full") => suite.full = true,
+            Long("traces") => {
+                suite.traces = parser.value()?.string()?.split(',').map(str::to_owned).collect();
+            }
+            Long("percents") => {
+                let list = parser.value()?.string()?;
+                suite.percents = list.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
+            Long("requests") => suite.requests = Some(parser.value()?.parse()?),
+            Long("rounds") => suite.rounds = parser.value()?.parse()?,
+            Long("out") => suite.out = parser.value()?.into(),
+            Short('h') | Long("help") => return Ok(None),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    if suite.percents.iter().any(|percent| !(*percent > 0.0 && *percent <= 1000.0)) {
+        return Err("--percents are above 0 and at most 1000".into());
+    }
+    Ok(Some(Options::Suite(suite)))
 }
 
 fn child(mut parser: lexopt::Parser) -> Result<Options, Failure> {
