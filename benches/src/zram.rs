@@ -1,6 +1,6 @@
 //! The kernel itself: the same pages in `/dev/zram0`, where it exists and the user is root.
 //!
-//! The device must be idle. It is reset and gets its algorithm back when a [`Zram`] is dropped; a
+//! The device must be idle. It is reset and gets its algorithm back when a [`Device`] is dropped; a
 //! program killed in between leaves it configured (`echo 1 > /sys/block/zram0/reset`). The kernel
 //! compresses with its own LZ4 and stores no same-filled pages, so its payload differs a little.
 
@@ -50,12 +50,30 @@ impl std::error::Error for ZramError {}
 #[repr(align(4096))]
 struct Aligned([u8; PAGE]);
 
+/// The device, set up and open. Reading and writing want memory that is aligned to a page, whole pages of
+/// it, and place them at whole pages.
+#[derive(Debug)]
+pub struct Device {
+    file: Option<File>,
+    /// The algorithm to give back.
+    before: String,
+}
+
+/// What the kernel says of the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Objects stored: pages but those that are same-filled.
+    pub objects: usize,
+    /// Sum of their lengths.
+    pub payload_bytes: usize,
+    /// Bytes of all pages.
+    pub page_bytes: usize,
+}
+
 /// The device, holding pages of one file.
 pub struct Zram<'a> {
     file: &'a PageFile,
-    device: Option<File>,
-    /// The algorithm to give back.
-    before: String,
+    device: Device,
     page: Box<Aligned>,
     /// Pages of the device that hold nothing of use.
     vacant: Vec<u32>,
@@ -80,15 +98,12 @@ fn chosen(list: &str) -> Option<&str> {
     list.split_once('[')?.1.split_once(']').map(|(name, _)| name)
 }
 
-impl<'a> Zram<'a> {
-    /// Sets the idle device up for `pages` pages out of `file`.
+impl Device {
+    /// Sets the idle device up for `pages` pages of 4 KiB.
     ///
     /// # Errors
     /// See [`ZramError`]; the device is as before then.
-    pub fn new(file: &'a PageFile, pages: usize) -> Result<Self, ZramError> {
-        if file.page_size() != PAGE {
-            return Err(ZramError::PageSize(file.page_size()));
-        }
+    pub fn new(pages: usize) -> Result<Self, ZramError> {
         if !Path::new(DEVICE).exists() {
             return Err(ZramError::Missing);
         }
@@ -100,22 +115,73 @@ impl<'a> Zram<'a> {
         let before = chosen(&list).unwrap_or("lzo-rle").to_owned();
         set("comp_algorithm", ALGORITHM).map_err(refused("choosing lz4"))?;
         // From here on, dropping it restores the device.
-        let vacant = (0..pages as u32).rev().collect();
-        let page = Box::new(Aligned([0; PAGE]));
-        let mut zram = Self { file, device: None, before, page, vacant };
+        let mut device = Self { file: None, before };
         set("disksize", &(pages * PAGE).to_string()).map_err(refused("setting its size"))?;
-        let device = OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(DEVICE);
-        zram.device = Some(device.map_err(refused("opening it"))?);
-        Ok(zram)
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).custom_flags(libc::O_DIRECT).open(DEVICE);
+        device.file = Some(file.map_err(refused("opening it"))?);
+        Ok(device)
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        self.file.as_ref().ok_or_else(|| io::Error::other("the device is closed"))
+    }
+
+    /// Writes `bytes` from page `page` on.
+    ///
+    /// # Errors
+    /// The kernel's: alignment, the end of the device, memory.
+    pub fn write(&self, page: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file()?.write_all_at(bytes, page * PAGE as u64)
+    }
+
+    /// Fills `bytes` from page `page` on.
+    ///
+    /// # Errors
+    /// The kernel's: alignment, the end of the device.
+    pub fn read(&self, page: u64, bytes: &mut [u8]) -> io::Result<()> {
+        self.file()?.read_exact_at(bytes, page * PAGE as u64)
+    }
+
+    /// What it holds now, from `mm_stat`.
+    ///
+    /// # Errors
+    /// It cannot be read, or does not say so.
+    pub fn usage(&self) -> Result<Usage, Failure> {
+        let mm_stat = get("mm_stat")?;
+        let fields: Result<Vec<usize>, _> = mm_stat.split_whitespace().map(str::parse).collect();
+        let fields = fields?;
+        let (Some(original), Some(payload), Some(used), Some(same)) =
+            (fields.first(), fields.get(1), fields.get(2), fields.get(5))
+        else {
+            return Err("mm_stat has fewer fields than expected".into());
+        };
+        let objects = (original / PAGE).saturating_sub(*same);
+        Ok(Usage { objects, payload_bytes: *payload, page_bytes: *used })
     }
 }
 
-impl Drop for Zram<'_> {
+impl Drop for Device {
     fn drop(&mut self) {
-        self.device = None;
+        self.file = None;
         // Nothing can be done about a kernel that refuses; the next user is told that it is in use.
         let _ = set("reset", "1");
         let _ = set("comp_algorithm", &self.before);
+    }
+}
+
+impl<'a> Zram<'a> {
+    /// Sets the idle device up for `pages` pages out of `file`.
+    ///
+    /// # Errors
+    /// See [`ZramError`]; the device is as before then.
+    pub fn new(file: &'a PageFile, pages: usize) -> Result<Self, ZramError> {
+        if file.page_size() != PAGE {
+            return Err(ZramError::PageSize(file.page_size()));
+        }
+        let vacant = (0..pages as u32).rev().collect();
+        let page = Box::new(Aligned([0; PAGE]));
+        Ok(Self { file, device: Device::new(pages)?, page, vacant })
     }
 }
 
@@ -126,8 +192,7 @@ impl Allocator for Zram<'_> {
         let slot = self.vacant.pop().ok_or("the device is full")?;
         let page = self.file.pages().nth(payload as usize).ok_or("no such page")?;
         self.page.0.copy_from_slice(page);
-        let device = self.device.as_ref().ok_or("the device is closed")?;
-        device.write_all_at(&self.page.0, u64::from(slot) * PAGE as u64)?;
+        self.device.write(slot.into(), &self.page.0)?;
         Ok(slot)
     }
 
@@ -141,24 +206,11 @@ impl Allocator for Zram<'_> {
         Ok(set("compact", "1")?)
     }
 
-    /// From `mm_stat`. Of the metadata only the handles are known: the slab of zspages is one that the
-    /// kernel shares with others.
+    /// Of the metadata only the handles are known: the slab of zspages is one that the kernel shares with
+    /// others.
     fn held(&mut self, _: &[Live<u32>]) -> Result<Held, Failure> {
-        let mm_stat = get("mm_stat")?;
-        let fields: Result<Vec<usize>, _> = mm_stat.split_whitespace().map(str::parse).collect();
-        let fields = fields?;
-        let (Some(original), Some(payload), Some(used), Some(same)) =
-            (fields.first(), fields.get(1), fields.get(2), fields.get(5))
-        else {
-            return Err("mm_stat has fewer fields than expected".into());
-        };
-        let objects = original / PAGE - same;
-        Ok(Held {
-            objects,
-            payload_bytes: *payload,
-            page_bytes: *used,
-            metadata_bytes: objects * HANDLE,
-        })
+        let Usage { objects, payload_bytes, page_bytes } = self.device.usage()?;
+        Ok(Held { objects, payload_bytes, page_bytes, metadata_bytes: objects * HANDLE })
     }
 }
 

@@ -121,3 +121,16 @@ fn help_lists_the_pairs() {
     assert!(output.status.success());
     assert!(text.contains("cloudphysics-io-4k") && text.contains("-> mem-redis-4k"), "{text}");
 }
+
+#[test]
+fn a_cache_after_two_phases_stands_beside_a_fresh_one() {
+    let sample =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../zcache/examples/data/pg-pgbench-8k.bin.zst");
+    let phases = format!("--phases {sample},{sample} --budget 4MiB --rounds 0 --cache zcache");
+    let rows = rows(&format!("--trace zipf:0.7 --requests 40000 --verify {phases}"));
+    let row = &rows[0];
+    assert_eq!(row["phases"], "pg-pgbench-8k,pg-pgbench-8k");
+    let [both, fresh] = ["pages_per_mib", "fresh_pages_per_mib"].map(|name| number(row, name));
+    let ratio = number(row, "phases_ratio");
+    assert!((ratio - both / fresh).abs() < 1e-9 && (0.8..1.2).contains(&ratio), "{row}");
+}

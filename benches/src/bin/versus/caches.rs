@@ -36,7 +36,7 @@ pub(crate) fn make(
 ) -> Result<Box<dyn Contestant>, Failure> {
     match spec.kind {
         Kind::Zcache => Ok(Box::new(zcache(spec, configured, stage)?)),
-        Kind::Zram => Err("zram is not built in".into()),
+        Kind::Zram => Ok(Box::new(crate::swap::Swap::new(configured, stage)?)),
         #[cfg(feature = "peers")]
         _ => crate::peers::make(spec, configured, stage),
         #[cfg(not(feature = "peers"))]

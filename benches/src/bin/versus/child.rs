@@ -48,7 +48,7 @@ fn row(spec: Spec, child: &Child, stage: &Stage) -> Value {
         "percent": null, "cache": spec.kind.name(), "policy": spec.policy(),
         "codec": spec.codec.to_string(), "allocator": ALLOCATOR,
         "values": if spec.codec == Codec::None { "plain" } else { "compressed" },
-        "budget_bytes": null, "configured_bytes": child.configured,
+        "second_pages": stage.second_pages, "budget_bytes": null, "configured_bytes": child.configured,
     })
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn run(child: &Child) -> Result<(), Failure> {
     row["pages_held"] = json!(held);
     row["pages_per_mib"] = json!(held as f64 / (resident.max(1) as f64 / f64::from(1 << 20)));
     row["requests"] = json!(outcome.requests);
-    // zram evicts nothing, so it has no hit ratio to speak of.
+    // zram has no policy, so a hit ratio would be that of the one put on top of it.
     let evicts = spec.kind != Kind::Zram;
     let ratio = (outcome.hits as f64) / outcome.requests.max(1) as f64;
     row["hits"] = if evicts { json!(outcome.hits) } else { Value::Null };

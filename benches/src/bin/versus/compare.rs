@@ -1,12 +1,15 @@
 //! A comparison of caches on one trace, and its rows.
 
+use std::path::Path;
+
 use benches::packing::Failure;
 use serde_json::{Value, json};
 
 use crate::driver::{self, Ground, Guesses, Process};
-use crate::load;
+use crate::load::{self, Source};
 use crate::options::{Budget, Run};
 use crate::spec::{Codec, Kind, Spec};
+use crate::stage::Stage;
 use crate::table;
 
 /// A dictionary is this part of the budget at most, and no longer than this.
@@ -30,36 +33,13 @@ pub(crate) fn run(run: &Run) -> Result<(), Failure> {
 }
 
 fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
+    let scratch = driver::scratch()?;
     let mut stage = load::stage(&run.source)?;
     let (budget, percent) = match run.budget {
         Budget::Bytes(bytes) => (bytes, None),
         Budget::Percent(percent) => (percent_of(stage.lz4_bytes, percent), Some(percent)),
     };
-    if run.caches.iter().any(|spec| matches!(spec.codec, Codec::Zstd(_, true))) {
-        stage.dictionary = load::dictionary(&stage, dictionary_bytes(budget))?;
-    }
-    let scratch = driver::scratch()?;
-    let path = driver::staged(&scratch, "stage");
-    stage.write(&path)?;
-    drop(stage);
-    let executable = std::env::current_exe()?;
-    let ground = Ground { executable, stage: path, verify: run.verify };
-    let guesses = Guesses::default();
-    // All others are given what zcache took.
-    let others = |spec: &Spec| spec.kind != Kind::Zcache;
-    let target = if run.as_configured || !run.caches.iter().any(others) {
-        budget
-    } else {
-        driver::configured(&ground, Spec::REFERENCE, budget)?.resident()
-    };
-    let mut processes: Vec<Process> = Vec::new();
-    for spec in &run.caches {
-        processes.push(if run.as_configured || spec.kind == Kind::Zcache {
-            driver::configured(&ground, *spec, budget)?
-        } else {
-            driver::calibrated(&ground, *spec, target, &guesses)?
-        });
-    }
+    let mut processes = replayed(run, &mut stage, budget, &driver::staged(&scratch, "stage"))?;
     if run.rounds.rounds > 0 {
         driver::time(&mut processes, &run.rounds)?;
     }
@@ -68,7 +48,61 @@ fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
         driver::label(&mut process.row, budget, percent);
         rows.push(process.row.take());
     }
+    drop(processes);
+    if run.source.second.is_some() {
+        let source = Source { second_only: true, ..run.source.clone() };
+        let mut stage = load::stage(&source)?;
+        let fresh = replayed(run, &mut stage, budget, &driver::staged(&scratch, "fresh"))?;
+        for (row, fresh) in rows.iter_mut().zip(&fresh) {
+            beside_fresh(row, &fresh.row);
+        }
+    }
     Ok(rows)
+}
+
+/// Puts beside what a cache holds after both phases what a fresh one holds that saw the second only.
+fn beside_fresh(row: &mut Value, fresh: &Value) {
+    let [both, fresh] = [&*row, fresh].map(|row| figure(row, "pages_per_mib"));
+    row["fresh_pages_per_mib"] = json!(fresh);
+    row["phases_ratio"] = json!(both.zip(fresh).map(|(both, fresh)| both / fresh));
+    let (first, second) = (row["pages"].take(), row["second_pages"].take());
+    let names = [&first, &second].map(|name| name.as_str().unwrap_or_default());
+    row["phases"] = json!(names.join(","));
+    row["pages"] = first;
+    if let Some(row) = row.as_object_mut() {
+        row.remove("second_pages");
+    }
+}
+
+/// All caches of a run, after their replays.
+fn replayed(
+    run: &Run,
+    stage: &mut Stage,
+    budget: u64,
+    path: &Path,
+) -> Result<Vec<Process>, Failure> {
+    if run.caches.iter().any(|spec| matches!(spec.codec, Codec::Zstd(_, true))) {
+        stage.dictionary = load::dictionary(stage, dictionary_bytes(budget))?;
+    }
+    stage.write(path)?;
+    let executable = std::env::current_exe()?;
+    let ground = Ground { executable, stage: path.to_owned(), verify: run.verify };
+    let guesses = Guesses::default();
+    // All others are given what zcache took.
+    let others = |spec: &Spec| spec.kind != Kind::Zcache;
+    let target = if run.as_configured || !run.caches.iter().any(others) {
+        budget
+    } else {
+        driver::configured(&ground, Spec::REFERENCE, budget)?.resident()
+    };
+    let replay = |spec: &Spec| match spec.kind {
+        Kind::Zcache => driver::configured(&ground, *spec, budget),
+        // Its own account is all there is to its memory.
+        Kind::Zram => driver::configured(&ground, *spec, target),
+        _ if run.as_configured => driver::configured(&ground, *spec, budget),
+        _ => driver::calibrated(&ground, *spec, target, &guesses),
+    };
+    run.caches.iter().map(replay).collect()
 }
 
 /// How long a dictionary may be that counts in a budget.

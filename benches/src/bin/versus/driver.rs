@@ -236,6 +236,9 @@ pub(crate) fn time(processes: &mut [Process], rounds: &Rounds) -> Result<(), Fai
 pub(crate) fn label(row: &mut Value, budget: u64, percent: Option<f64>) {
     row["budget_bytes"] = json!(budget);
     row["percent"] = json!(percent);
+    if let Some(row) = row.as_object_mut().filter(|row| row["second_pages"] == "") {
+        row.remove("second_pages");
+    }
     for name in [
         "hit_ns",
         "hit_ns_two",

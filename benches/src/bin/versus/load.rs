@@ -145,6 +145,9 @@ pub(crate) fn stage(source: &Source) -> Result<Stage, Failure> {
         page_size: first.page_size(),
         ..Stage::default()
     };
+    if let Some(second) = &second {
+        stage.second_pages = second.name().into();
+    }
     let (mut lengths, mut starts) = (Vec::new(), [0; 2]);
     for (file, start) in files.into_iter().zip(&mut starts) {
         let Some(file) = file else { continue };

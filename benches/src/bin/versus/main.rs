@@ -23,6 +23,7 @@ mod replay;
 mod spec;
 mod stage;
 mod suite;
+mod swap;
 mod table;
 mod timing;
 mod variants;

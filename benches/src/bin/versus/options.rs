@@ -76,9 +76,11 @@ Replays a trace against caches, one process a cache, all in equal memory, and pr
   --distinct N      ids of a made trace (default: four times the pages)
   --cache LIST      caches, with codec and, for zcache, policy: zcache, zcache/zstd:3+dict/sieve,
                     zcache/none/lru, moka, moka/lz4_flex, quick_cache/none (plain values), foyer-s3fifo,
-                    foyer-lru, zram (root, /dev/zram0, no eviction); `all` is zcache and the four peers
+                    foyer-lru, zram (root, /dev/zram0; oldest out, so no hit ratio); `all` is zcache and the four peers
   --percent P       the budget, in percent of the LZ4 size of all pages of the trace (default 10)
   --budget BYTES    the budget; 16MiB works too
+  --phases A,B      the first half of the trace over pages A, the second over pages B under keys of its own;
+                    pages in a MiB beside a fresh cache's that saw the second half only
   --configured      every cache is told the budget. Without it zcache is, and what it then takes, resident,
                     every peer is made to take within 1 %, by calibrating runs
   --verify          every hit is compared with the file
@@ -148,6 +150,12 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
             Long("cache") => run.caches = caches(&parser.value()?.string()?)?,
             Long("percent") => run.budget = Budget::Percent(parser.value()?.parse()?),
             Long("budget") => run.budget = Budget::Bytes(bytes(&parser.value()?.string()?)?),
+            Long("phases") => {
+                let files = parser.value()?.string()?;
+                let (first, second) = files.split_once(',').ok_or("--phases takes FILE,FILE")?;
+                run.source.pages = Some(first.into());
+                run.source.second = Some(second.into());
+            }
             Long("configured") => run.as_configured = true,
             Long("verify") => run.verify = true,
             Long("rounds") => run.rounds.rounds = parser.value()?.parse()?,

@@ -22,6 +22,8 @@ const CHUNK: usize = 1 << 16;
 pub(crate) struct Stage {
     pub(crate) trace: String,
     pub(crate) pages: String,
+    /// The second half's, if it has pages of its own; else empty.
+    pub(crate) second_pages: String,
     pub(crate) page_size: usize,
     /// The pages, back to back.
     pub(crate) bytes: Vec<u8>,
@@ -60,7 +62,8 @@ impl Stage {
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let head = json!({
-            "trace": self.trace, "pages": self.pages, "page_size": self.page_size,
+            "trace": self.trace, "pages": self.pages,
+            "second_pages": self.second_pages, "page_size": self.page_size,
             "bytes": self.bytes.len(), "numbers": self.page_of.len(),
             "requests": self.requests.len(), "dictionary": self.dictionary.len(),
             "lz4_bytes": self.lz4_bytes,
@@ -89,6 +92,7 @@ impl Stage {
         Ok(Self {
             trace: text("trace"),
             pages: text("pages"),
+            second_pages: text("second_pages"),
             page_size: count("page_size")?,
             bytes: bytes(&mut from, count("bytes")?)?,
             dictionary: bytes(&mut from, count("dictionary")?)?,
@@ -126,6 +130,7 @@ mod tests {
         let stage = Stage {
             trace: "t".into(),
             pages: "p".into(),
+            second_pages: "q".into(),
             page_size: 512,
             bytes: (0..=255).cycle().take(1024).collect(),
             page_of: vec![1, 0, 1],

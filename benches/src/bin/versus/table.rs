@@ -64,6 +64,16 @@ pub(crate) fn table(rows: &[Value]) -> String {
             ns("encode_ns"),
         );
     }
+    for row in rows.iter().filter(|row| !row["phases"].is_null()) {
+        table += &format!(
+            "{:<26} after {}: {} pages/MiB, a fresh one {}: ratio {} (bar 0.97)\n",
+            name(row),
+            row["phases"],
+            number(figure(row, "pages_per_mib"), 1),
+            number(figure(row, "fresh_pages_per_mib"), 1),
+            number(figure(row, "phases_ratio"), 3),
+        );
+    }
     for row in rows {
         let each = |one: &Value| format!("{} us {}", one["miss_us"], one["ops_per_second"]);
         let effective: Vec<String> =
