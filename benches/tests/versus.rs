@@ -134,3 +134,23 @@ fn a_cache_after_two_phases_stands_beside_a_fresh_one() {
     let ratio = number(row, "phases_ratio");
     assert!((ratio - both / fresh).abs() < 1e-9 && (0.8..1.2).contains(&ratio), "{row}");
 }
+
+#[test]
+fn a_suite_leaves_its_rows_and_a_table() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().display();
+    let what = "--traces zipf:0.9 --percents 50,70 --requests 6000 --rounds 0 --allocators system";
+    let output = versus(&format!("suite {what} --out {out}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name| std::fs::read_to_string(dir.path().join(name)).expect("a result");
+    let suite: Value = serde_json::from_str(&read("suite.json")).expect("JSON");
+    let caches = if cfg!(feature = "peers") { 6 } else { 2 };
+    let rows = suite["rows"].as_array().expect("rows");
+    assert_eq!((suite["kind"].as_str(), rows.len()), (Some("suite"), 2 * caches));
+    // What was not measured is null, never 0.
+    assert!(rows.iter().all(|row| row["hit_ns"].is_null() && number(row, "hit_ratio") > 0.0));
+    assert_eq!(suite["density"][0]["pages"], "pg-pgbench-8k");
+    let page = read("suite.md");
+    assert!(page.contains("\n| zipf:0.9 | 50 % = "), "{page}");
+    assert!(!cfg!(feature = "peers") || page.contains("\nOf 2 rows of hit ratios"), "{page}");
+}

@@ -12,6 +12,7 @@ use benches::pooled::Pooled;
 use serde_json::{Map, Value, json};
 
 use crate::compare::figure;
+use crate::pairs;
 
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 /// Packages whose versions are told.
@@ -28,9 +29,6 @@ const PACKAGES: [&str; 9] = [
 ];
 /// Objects of the density figures.
 const OBJECTS: usize = 20_000;
-/// Page sets of the default run's.
-const DENSITY: [&str; 4] = ["file-json-4k", "mem-redis-4k", "sqlite-wordnet-4k", "pg-pgbench-8k"];
-
 /// The version of a package in the lock file.
 fn version(package: &str) -> Option<&'static str> {
     let mut lines = LOCK.lines();
@@ -76,20 +74,15 @@ pub(crate) fn head(full: bool) -> Value {
     })
 }
 
-/// What the allocator under the cache holds of LZ4 payloads by all bytes it takes, beside the kernel's rules: after
-/// 4x random replacement and compaction. A file of larger pages is cut for the kernel.
-pub(crate) fn density(full: bool) -> Result<Vec<Value>, Failure> {
-    let mut files = Vec::new();
-    for path in corpus::shared_files() {
-        let file = PageFile::read(&path, None)?;
-        if full || DENSITY.contains(&file.name()) {
-            files.push(file);
-        }
-    }
-    if files.is_empty() {
-        files.push(corpus::sample());
-    }
-    files.iter().map(packed).collect()
+/// What the allocator under the cache holds of the LZ4 payloads of a trace's pages by all bytes it takes, beside
+/// the kernel's rules: after 4x random replacement and compaction. A file of larger pages is cut for the
+/// kernel.
+pub(crate) fn density(trace: &str) -> Result<Value, Failure> {
+    let file = match pairs::pages_of(trace) {
+        Some(name) => PageFile::read(&pairs::locate(name, pairs::Place::Pages)?, None)?,
+        None => corpus::sample(),
+    };
+    packed(&file)
 }
 
 fn packed(file: &PageFile) -> Result<Value, Failure> {

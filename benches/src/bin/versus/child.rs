@@ -71,6 +71,7 @@ pub(crate) fn run(child: &Child) -> Result<(), Failure> {
     row["resident_bytes"] = json!(resident);
     row["resident_peak_bytes"] = json!(peak);
     row["pages_held"] = json!(held);
+    row["held_lz4_bytes"] = json!(timer.held_lz4_bytes()?);
     row["pages_per_mib"] = json!(held as f64 / (resident.max(1) as f64 / f64::from(1 << 20)));
     row["requests"] = json!(outcome.requests);
     // zram has no policy, so a hit ratio would be that of the one put on top of it.

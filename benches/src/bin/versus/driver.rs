@@ -77,9 +77,10 @@ impl Process {
     fn failure(&mut self) -> Failure {
         let said = self.child.stderr.take().map(std::io::read_to_string);
         let said = said.and_then(Result::ok).unwrap_or_default();
-        let last = said.lines().last().unwrap_or("it ended without a word");
-        let last = last.strip_prefix("versus: ").unwrap_or(last);
-        format!("{}: {last}", self.spec).into()
+        // An error is one line; of a panic the second says what it was.
+        let line = said.lines().find_map(|line| line.strip_prefix("versus: "));
+        let line = line.or_else(|| said.lines().filter(|line| !line.is_empty()).nth(1));
+        format!("{}: {}", self.spec, line.unwrap_or("it ended without a word")).into()
     }
 
     fn ask(&mut self, question: &str) -> Result<Value, Failure> {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::compare::figure;
-use crate::table::number;
+use crate::table::{number, packed};
 
 /// Hit ratios this close are a tie.
 const TIE: f64 = 0.0005;
@@ -131,8 +131,10 @@ fn hit_ratios(groups: &[Group<'_>], to: &mut String) -> Score {
 
 fn pages_held(groups: &[Group<'_>], to: &mut String) {
     *to += &format!(
-        "\n## Pages in a MiB of resident memory\n\nThe ratio is to the best peer; bars {:.2} with LZ4, {:.2} with zstd.\n\n\
-         | trace | budget | best peer | | zcache lz4 | ratio | zcache zstd:3 | ratio |\n|---|---|---|---|---|---|---|---|\n",
+        "\n## Pages in a MiB of resident memory\n\nThe ratio is to the best peer; bars {:.2} with LZ4, {:.2} with zstd. \
+         A policy may keep pages that are smaller than others, so beside it stands how well a cache packs: the LZ4 bytes of the pages held, by \
+         what is resident, of zcache with LZ4 and of the peer that packs best.\n\n\
+         | trace | budget | best peer | | zcache lz4 | ratio | zcache zstd:3 | ratio | packed |\n|---|---|---|---|---|---|---|---|---|\n",
         BARS[0], BARS[1]
     );
     for group in groups {
@@ -145,13 +147,15 @@ fn pages_held(groups: &[Group<'_>], to: &mut String) {
             format!("{} | {}{missed}", number(ours, 1), number(ratio, 2))
         };
         *to += &format!(
-            "| {} | {} {} | {} | {} | {} |\n",
+            "| {} | {} {} | {} | {} | {} | {} / {} |\n",
             group.label(),
             text(best, "cache"),
             text(best, "allocator"),
             number(theirs, 1),
             ours("lz4", BARS[0]),
             ours("zstd:3", BARS[1]),
+            number(group.ours("lz4").and_then(packed), 3),
+            number(group.peers().filter_map(packed).reduce(f64::max), 3),
         );
     }
 }
@@ -289,6 +293,9 @@ mod tests {
             ),
             "{page}"
         );
-        assert!(page.contains("| moka system | 100.0 | 105.0 | 1.05 missed |"), "{page}");
+        assert!(
+            page.contains("| moka system | 100.0 | 105.0 | 1.05 missed | - | - | - / - |"),
+            "{page}"
+        );
     }
 }

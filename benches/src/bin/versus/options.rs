@@ -9,6 +9,7 @@ use crate::driver::Rounds;
 use crate::load::Source;
 use crate::pairs;
 use crate::spec::{Codec, Kind, Spec};
+use crate::variants::FEATURES;
 
 /// What was asked for.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Suite {
     pub(crate) requests: Option<usize>,
     pub(crate) rounds: usize,
     pub(crate) out: PathBuf,
+    /// Beside the system's.
+    pub(crate) allocators: Vec<String>,
 }
 
 /// One cache's process.
@@ -94,7 +97,8 @@ versus suite runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and
 allocator that packs best, and writes benches/results/suite.json and suite.md; without the shared data, made
 traces over the sample. Times are taken at 10 percent.
   --full            all traces at full length, all allocators, codecs and policies, all timed
-  --traces LIST, --percents LIST, --requests N, --rounds N, --out DIR
+  --traces LIST, --percents LIST, --requests N, --rounds N, --out DIR,
+  --allocators LIST (default system,mimalloc,jemalloc; the others are built by cargo, into the same target)
 
 Resident is what anonymous and shared memory grew by since before the cache was made, trace and pages loaded.
 Hit ratios count reads; the writes of -rw traces store their page. hit_ns is the best window of 1000 hits
@@ -188,8 +192,15 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
 
 fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
     let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results"));
-    let mut suite =
-        Suite { full: false, traces: vec![], percents: vec![], requests: None, rounds: 4, out };
+    let mut suite = Suite {
+        full: false,
+        traces: vec![],
+        percents: vec![],
+        requests: None,
+        rounds: 4,
+        out,
+        allocators: FEATURES.map(|(name, _)| name.to_owned()).to_vec(),
+    };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("full") => suite.full = true,
@@ -202,6 +213,11 @@ fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
             }
             Long("requests") => suite.requests = Some(parser.value()?.parse()?),
             Long("rounds") => suite.rounds = parser.value()?.parse()?,
+            Long("allocators") => {
+                let list = parser.value()?.string()?;
+                let other = |name: &&str| *name != "system";
+                suite.allocators = list.split(',').filter(other).map(str::to_owned).collect();
+            }
             Long("out") => suite.out = parser.value()?.into(),
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(argument.unexpected().into()),
@@ -209,6 +225,12 @@ fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
     }
     if suite.percents.iter().any(|percent| !(*percent > 0.0 && *percent <= 1000.0)) {
         return Err("--percents are above 0 and at most 1000".into());
+    }
+    let known = |name: &&String| !FEATURES.iter().any(|(known, _)| known == name);
+    if let Some(name) = suite.allocators.iter().find(known) {
+        return Err(
+            format!("no allocator `{name}`: there are system, mimalloc and jemalloc").into()
+        );
     }
     Ok(Some(Options::Suite(suite)))
 }

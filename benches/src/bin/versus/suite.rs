@@ -27,6 +27,7 @@ use crate::options::Suite;
 use crate::pairs;
 use crate::spec::{Codec, Kind, Policy, Spec};
 use crate::stage::Stage;
+use crate::table;
 use crate::variants::{self, Variant};
 
 /// Traces of the default run, the quickest that differ most.
@@ -93,7 +94,8 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
     let traces = traces(suite, &mut notes);
     let full = suite.full;
     eprintln!("suite: building the other allocators' programs");
-    let variants = variants::build(scratch.path(), &mut |note| notes.push(note))?;
+    let others = &suite.allocators;
+    let variants = variants::build(scratch.path(), others, &mut |note| notes.push(note))?;
     let cut = suite.requests.or((!full).then_some(CUT));
     if let Some(cut) = cut {
         notes.push(format!("traces are cut to their first {cut} requests, for all caches alike"));
@@ -103,7 +105,6 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
     }
     let mut results =
         Results { head: about::head(full), rows: vec![], density: vec![], scaling: vec![], notes };
-    results.density = about::density(full)?;
     let table = Table { suite, variants, scratch: scratch.path().to_owned(), cut };
     for trace in &traces {
         let seconds = begin.elapsed().as_secs();
@@ -159,6 +160,10 @@ impl Table<'_> {
         let mut stage = load::stage(&source)?;
         let percents =
             if self.suite.percents.is_empty() { &PERCENTS[..] } else { &self.suite.percents };
+        let known = |row: &Value| row["pages"] == stage.pages;
+        if !results.density.iter().any(known) {
+            results.density.push(about::density(trace)?);
+        }
         let chosen = self.chosen(&stage)?;
         let guesses = Guesses::default();
         for percent in percents {
@@ -178,7 +183,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// The allocator under which each peer holds the most pages in a MiB, by short runs at a tenth.
+    /// The allocator under which each peer holds the most in its memory, by short runs at a tenth.
     fn chosen(&self, stage: &Stage) -> Result<HashMap<Kind, PathBuf>, Failure> {
         let budget = compare::percent_of(stage.lz4_bytes, TIMED);
         let mut short = stage.clone();
@@ -193,7 +198,10 @@ impl Table<'_> {
         let held = at_once(&jobs, |(kind, variant)| {
             let ground = self.ground(&variant.executable, "short");
             let process = driver::configured(&ground, Spec::new(*kind, Codec::Lz4), told)?;
-            Ok(figure(&process.row, "pages_per_mib").unwrap_or(0.0))
+            // Memory that was free before the cache came is no saving: such a figure says nothing.
+            let took = figure(&process.row, "resident_bytes").unwrap_or(0.0);
+            let packed = table::packed(&process.row).unwrap_or(0.0);
+            Ok(if took < told as f64 / 2.0 { 0.0 } else { packed })
         })?;
         let mut best: HashMap<Kind, (f64, &Variant)> = HashMap::new();
         for ((kind, variant), held) in jobs.iter().zip(held) {
@@ -202,9 +210,9 @@ impl Table<'_> {
             }
         }
         let names = best.iter().map(|(kind, (held, variant))| {
-            format!("{} {} ({held:.0} pages/MiB)", kind.name(), variant.allocator)
+            format!("{} {} ({held:.3})", kind.name(), variant.allocator)
         });
-        eprintln!("suite: allocators: {}", names.collect::<Vec<_>>().join(", "));
+        eprintln!("suite: packing best: {}", names.collect::<Vec<_>>().join(", "));
         let executable =
             |(kind, (_, variant)): (Kind, (f64, &Variant))| (kind, variant.executable.clone());
         Ok(best.into_iter().map(executable).collect())

@@ -18,6 +18,12 @@ pub(crate) fn name(row: &Value) -> String {
     format!("{cache} {codec}{policy} {allocator}").trim_end().to_owned()
 }
 
+/// The LZ4 bytes of the pages held, by what is resident.
+pub(crate) fn packed(row: &Value) -> Option<f64> {
+    let held = figure(row, "held_lz4_bytes")?;
+    figure(row, "resident_bytes").filter(|bytes| *bytes > 0.0).map(|bytes| held / bytes)
+}
+
 /// One line a row, under a head.
 pub(crate) fn table(rows: &[Value]) -> String {
     let mib = |row: &Value, name: &str| number(figure(row, name).map(|bytes| bytes / 1048576.0), 2);
@@ -28,12 +34,13 @@ pub(crate) fn table(rows: &[Value]) -> String {
         table = format!("{trace} over {pages}, budget {} MiB\n", mib(row, "budget_bytes"));
     }
     table += &format!(
-        "{:<26} {:>9} {:>9} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
+        "{:<26} {:>9} {:>9} {:>8} {:>9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
         "",
         "told MiB",
         "resident",
         "pages",
         "pages/MiB",
+        "packed",
         "hit %",
         "hit ns",
         "by two",
@@ -47,12 +54,13 @@ pub(crate) fn table(rows: &[Value]) -> String {
     for row in rows {
         let ns = |name: &str| number(figure(row, name), 0);
         table += &format!(
-            "{:<26} {:>9} {:>9} {:>8} {:>9} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
+            "{:<26} {:>9} {:>9} {:>8} {:>9} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
             name(row),
             mib(row, "configured_bytes"),
             mib(row, "resident_bytes"),
             number(figure(row, "pages_held"), 0),
             number(figure(row, "pages_per_mib"), 1),
+            number(packed(row), 3),
             number(figure(row, "hit_ratio").map(|ratio| 100.0 * ratio), 2),
             ns("hit_ns"),
             ns("hit_ns_two"),

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use crate::caches::Contestant;
 use crate::engine::Engine;
+use crate::spec::Codec;
 use crate::stage::{Stage, WRITE};
 
 /// A debug build's times are of no interest, only that there are some.
@@ -91,6 +92,19 @@ impl<'a> Timer<'a> {
 
     pub(crate) fn pages_held(&self) -> usize {
         self.keys.len()
+    }
+
+    /// What the pages that are held take as LZ4 blocks: over what is resident it says how well a cache packs,
+    /// whichever pages its policy keeps.
+    pub(crate) fn held_lz4_bytes(&self) -> Result<u64, Failure> {
+        let mut worker = Engine::new(Codec::Lz4, &[])?.worker(self.stage.page_size);
+        let mut to = vec![0; self.stage.page_size];
+        let pages = 0..self.stage.file_pages();
+        let lens =
+            pages.map(|page| worker.encode(self.stage.file_page(page), &mut to).len() as u64);
+        let lens: Vec<u64> = lens.collect();
+        let page = |key: &u32| self.stage.page_of[*key as usize] as usize;
+        Ok(self.keys.iter().map(|key| lens[page(key)]).sum())
     }
 
     /// Answers to one line of the driver's.

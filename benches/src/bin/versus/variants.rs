@@ -17,13 +17,20 @@ pub(crate) struct Variant {
 }
 
 /// What the others are built with.
-const FEATURES: [(&str, &str); 2] =
+pub(crate) const FEATURES: [(&str, &str); 2] =
     [("mimalloc", "mimalloc-global"), ("jemalloc", "jemalloc-global")];
 
-/// The program as it runs, and with the other allocators where they can be built; why not goes to `note`.
-pub(crate) fn build(dir: &Path, note: &mut dyn FnMut(String)) -> Result<Vec<Variant>, Failure> {
+/// The program as it runs, and with `others` of the allocators where they can be built; why not goes to `note`.
+pub(crate) fn build(
+    dir: &Path,
+    others: &[String],
+    note: &mut dyn FnMut(String),
+) -> Result<Vec<Variant>, Failure> {
     let own = std::env::current_exe()?;
     let mut variants = vec![aside(dir, ALLOCATOR, &own)?];
+    if others.is_empty() {
+        return Ok(variants);
+    }
     if !cfg!(feature = "peers") || ALLOCATOR != "system" {
         note(
             "other allocators are built from a build with peers and the system's allocator".into(),
@@ -33,6 +40,9 @@ pub(crate) fn build(dir: &Path, note: &mut dyn FnMut(String)) -> Result<Vec<Vari
     // target/release/versus
     let target = own.parent().and_then(Path::parent).ok_or("a target directory")?;
     for (allocator, feature) in FEATURES {
+        if !others.iter().any(|other| other == allocator) {
+            continue;
+        }
         match compile(target, feature) {
             Ok(executable) => variants.push(aside(dir, allocator, &executable)?),
             Err(error) => note(format!("{allocator} is left out: {error}")),
