@@ -36,6 +36,9 @@ pub(crate) fn make(
 ) -> Result<Box<dyn Contestant>, Failure> {
     match spec.kind {
         Kind::Zcache => Ok(Box::new(zcache(spec, configured, stage)?)),
+        #[cfg(not(target_os = "linux"))]
+        Kind::Zram => Err("zram is Linux's".into()),
+        #[cfg(target_os = "linux")]
         Kind::Zram => Ok(Box::new(crate::swap::Swap::new(configured, stage)?)),
         #[cfg(feature = "peers")]
         _ => crate::peers::make(spec, configured, stage),

@@ -23,6 +23,7 @@ mod replay;
 mod spec;
 mod stage;
 mod suite;
+#[cfg(target_os = "linux")]
 mod swap;
 mod table;
 mod timing;

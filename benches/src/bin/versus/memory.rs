@@ -1,11 +1,11 @@
 //! What the system says this process holds and has used.
 //!
 //! `smaps_rollup` counts page by page and is exact; `status` is quick and may lag by some pages a
-//! processor. Neither call allocates, so that looking does not change what is seen.
+//! processor. Neither call allocates, so that looking does not change what is seen. Linux only: elsewhere there is
+//! no such file, and no run.
 
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read, Seek};
 
 use benches::packing::Failure;
 
@@ -23,8 +23,9 @@ fn field(text: &str, name: &str) -> Option<u64> {
     Some(kib << 10)
 }
 
-fn read<'a>(file: &File, to: &'a mut [u8]) -> io::Result<&'a str> {
-    let len = file.read_at(to, 0)?;
+fn read<'a>(mut file: &File, to: &'a mut [u8]) -> io::Result<&'a str> {
+    file.rewind()?;
+    let len = file.read(to)?;
     std::str::from_utf8(&to[..len]).map_err(io::Error::other)
 }
 
