@@ -11,6 +11,7 @@ use std::path::Path;
 use benches::packing::Failure;
 use serde_json::{Value, json};
 
+#[cfg(feature = "peers")]
 use crate::spec::Codec;
 
 /// Set in a request that writes.
@@ -53,6 +54,7 @@ impl Stage {
     }
 
     /// Bytes of a value on average.
+    #[cfg(feature = "peers")]
     pub(crate) fn mean_value(&self, codec: Codec) -> u64 {
         match codec {
             Codec::None => self.page_size as u64,
