@@ -35,6 +35,9 @@ pub(crate) struct Arena<T> {
     population: Box<[AtomicU32]>,
 }
 
+/// A class is near if it is larger by one in so many bytes at the most.
+const NEAR: usize = 5;
+
 impl<T> Arena<T> {
     /// An arena over `source`, or the bytes that its own tables would take where `ledger` refuses.
     pub(crate) fn new(
@@ -181,6 +184,19 @@ impl<T> Arena<T> {
         let number = self.fit(len).class;
         let class = self.class(number).ok_or(SourceError::Refused)?;
         class.place_or_grow(self.ground(), owner, self.geometry.shortest(number))
+    }
+
+    /// A free slot of a class that is little larger, while few objects share each class: more is lost in
+    /// free slots then than in wide ones.
+    pub(crate) fn place_near(&self, len: usize, owner: u32) -> Option<Place> {
+        if self.level(len) > GROUPED {
+            return None;
+        }
+        let wide = self.geometry.first_class(len + len / NEAR);
+        let near = usize::from(self.geometry.first_class(len))..usize::from(wide);
+        let born = self.classes[near].iter().filter_map(Once::get).map(|class| &class[0]);
+        let mut open = born.filter(|class| class.has_room());
+        open.find_map(|class| class.place(self.ground(), owner))
     }
 
     /// A free slot of any class that is large enough, the closest one first.

@@ -62,7 +62,7 @@ struct Rule {
 }
 
 const RULES: [Rule; 4] = [
-    Rule { from: 0, from_full: 0, step: 256, large_step: 512, chain: 2, price: 0.05 },
+    Rule { from: 0, from_full: 0, step: 256, large_step: 512, chain: 8, price: 0.03 },
     Rule { from: 4, from_full: 64, step: 32, large_step: 64, chain: 8, price: 0.003 },
     Rule { from: 320, from_full: 320, step: 16, large_step: 16, chain: 12, price: 0.002 },
     Rule { from: 4096, from_full: 4096, step: 16, large_step: 16, chain: 16, price: 0.001 },

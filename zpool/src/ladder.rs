@@ -1,13 +1,14 @@
 //! What happens at the cap, step by step, before an allocation fails.
 //!
-//! An allocation that asks for what is [`AtHand`](Reach::AtHand) ends with step 1, and costs nobody
-//! else anything: its caller has other means to make room, or other uses for it.
+//! An allocation that asks for what is [`AtHand`](Reach::AtHand) ends with step 3 and leaves step 2 out: it costs
+//! nobody else anything, for its caller has other means to make room, or other uses for it.
 //! ```text
 //! 1  take in what readers left behind
 //! 2  compact until pages come free, as long as there is something to gain; give back what is kept
-//! 3  a zspage of the shortest chain
-//! 4  a free slot of a larger class
-//! 5  AllocError::OutOfPages
+//! 3  a free slot of a class that is little larger, where few objects share each class
+//! 4  a zspage of the shortest chain
+//! 5  a free slot of a larger class
+//! 6  AllocError::OutOfPages
 //! ```
 
 use crate::arena::Arena;
@@ -77,6 +78,7 @@ pub(crate) fn place<T>(
     owner: u32,
 ) -> Result<Place, AllocError> {
     let mut placed = climb(arena, reach, || arena.place(len, owner).ok());
+    placed = placed.or_else(|| arena.place_near(len, owner));
     if placed.is_none() && reach == Reach::Top {
         placed = arena.place_short(len, owner).ok().or_else(|| arena.place_loose(len, owner));
     }

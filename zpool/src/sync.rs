@@ -82,7 +82,7 @@ mod real {
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
     /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
-    pub(crate) const CHUNK: usize = 1024;
+    pub(crate) const CHUNK: usize = 256;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
     pub(crate) const MAX_PINS: u64 = 1022;
     /// How often an exclusive map looks for a migration to end.

@@ -35,7 +35,7 @@ use record::Record;
 /// In a page entry: the next page of the chain lies behind this one in one piece of memory.
 const JOINED: u32 = 1 << 31;
 /// Zspages in a chunk of records' addresses.
-const RECORDS: usize = if CHUNK > 256 { 256 } else { CHUNK };
+const RECORDS: usize = CHUNK;
 /// No zspage, no page.
 pub(crate) const NONE: u32 = u32::MAX >> 1;
 
