@@ -55,7 +55,7 @@ pub struct S3Fifo {
     freq: HashMap<u32, u8>,
     ghosts: Ghosts,
     /// The part that enters, what is left of it, and who entered so and was not judged yet.
-    adaptive: Option<(f32, f32, HashSet<u32>)>,
+    adaptive: Option<(f64, f64, HashSet<u32>)>,
 }
 
 /// The last keys that went. Those that are no ghosts any more stay in the queue until their turn.
@@ -222,7 +222,7 @@ impl S3Fifo {
         let Some((part, _, entered)) = &mut self.adaptive else { return };
         if entered.remove(&key) {
             // The one judged is still counted, and so is nobody who has not entered yet.
-            let step = 1.0 + 4.0 / capacity as f32;
+            let step = 1.0 + 4.0 / capacity as f64;
             *part = (if hit { *part * step } else { *part / step }).clamp(1.0 / 16.0, 1.0);
         }
     }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -180,6 +180,18 @@ impl Drop for Mine {
     }
 }
 
+/// All keys have the same hash.
+#[derive(Debug, Default)]
+struct Same;
+
+impl Hasher for Same {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        7
+    }
+}
+
 /// What a call was about to return was leaked when a key's drop panicked: one page each time.
 #[test]
 fn no_page_is_leaked_where_the_drop_of_a_key_panics() {
@@ -301,4 +313,54 @@ fn an_insert_is_counted_whose_hook_panics() {
     assert!(panics(|| cache.insert(1, &page(2, 4096))));
     assert_eq!(cache.get(&1).unwrap(), page(2, 4096));
     assert_eq!(cache.stats().inserts, 2);
+}
+
+/// A change tells a load of another key with the same hash, and drops the key that this was booked
+/// under: where that panicked, the old entry was freed but still queued to be evicted, or it was taken
+/// off the index and never freed.
+#[test]
+fn a_change_is_whole_where_the_drop_of_a_loads_key_panics() {
+    type World = Cache<Mine, BuildHasherDefault<Same>>;
+    type Change<'c> = (&'c str, &'c dyn Fn(&World));
+    let held = || ManuallyDrop::new(Mine(1));
+    let changes: [Change<'_>; 4] = [
+        ("insert", &|cache| {
+            let key = Mine(1);
+            MINE.set(true);
+            let _ = cache.insert(key, &page(2, 4096));
+        }),
+        ("remove", &|cache| {
+            MINE.set(true);
+            cache.remove(&*held());
+        }),
+        ("take", &|cache| {
+            MINE.set(true);
+            drop(cache.take(&*held()));
+        }),
+        ("retain", &|cache| {
+            MINE.set(true);
+            cache.retain(|_| false);
+        }),
+    ];
+    for (name, change) in changes {
+        let causes: Arc<std::sync::Mutex<Vec<Cause>>> = Arc::default();
+        let told = Arc::clone(&causes);
+        let cache =
+            World::with_hasher(Config::new(4 << 20).shards(2), BuildHasherDefault::default());
+        let cache = cache.unwrap().on_removal(move |gone| told.lock().unwrap().push(gone.cause()));
+        cache.insert(Mine(1), &page(1, 4096)).unwrap();
+        let loaded = cache.get_or_insert_with(Mine(2), |to| {
+            assert!(panics(|| change(&cache)) && !MINE.get(), "{name}: no key was dropped");
+            to.resize(4096, 7);
+            Ok::<(), io::Error>(())
+        });
+        assert_eq!(loaded.unwrap().len(), 4096);
+        let left = cache.peek(&*held()).map(|found| found == page(2, 4096));
+        let (now, cause) =
+            if name == "insert" { (Some(true), Cause::Replaced) } else { (None, Cause::Removed) };
+        assert_eq!((left, &causes.lock().unwrap()[..]), (now, &[cause][..]), "{name}");
+        cache.check();
+        cache.insert(Mine(3), &page(3, 4096)).unwrap();
+        cache.check();
+    }
 }

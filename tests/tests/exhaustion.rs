@@ -171,6 +171,50 @@ fn allocations_succeed_while_compaction_could_free_a_page() {
     }
 }
 
+/// The same of pools of a few pages, whose groups are a handful of objects each and change their level
+/// with each few that come or go, and beside objects of many pages.
+#[test]
+fn small_pools_refuse_nothing_that_compaction_could_place() {
+    let mut refused = 0;
+    for page_size in [4096, 8192, 16384, 32768, 65536] {
+        for seed in 0..30 {
+            let mut random = Random::new(seed << 20 | page_size as u64);
+            let cap = 2 + random.below(60);
+            let max_object = [page_size, 64 << 10, 256 << 10][random.below(3)];
+            let config = Config::new().page_size(page_size).max_object(max_object).max_pages(cap);
+            let pool: Pool = Pool::new(config).unwrap();
+            let sizes: Vec<usize> =
+                (0..1 << random.below(8)).map(|_| 1 + random.below(page_size)).collect();
+            let mut objects: Vec<Handle> = Vec::new();
+            for step in 0..400 {
+                let freed = if step / 100 % 2 == 0 { 3 } else { 6 };
+                if random.below(10) < freed && !objects.is_empty() {
+                    pool.free(objects.swap_remove(random.below(objects.len()))).unwrap();
+                    continue;
+                }
+                let len = match random.below(50) {
+                    0 => 1 + random.below(max_object),
+                    1..8 => 1 + random.below(page_size),
+                    _ => sizes[random.below(sizes.len())],
+                };
+                if let Ok(handle) = pool.alloc(&vec![1; len]) {
+                    objects.push(handle);
+                    continue;
+                }
+                let stats = pool.stats();
+                let needed = pages_needed(&stats);
+                let what = format!("{len} bytes in {page_size}, {needed} of {cap}, seed {seed}");
+                assert!(len > page_size || needed >= cap, "{what}\n{stats}");
+                let fits = |of: &&zpool::ClassStats| of.size >= len && of.inuse < of.objects;
+                assert_eq!(stats.classes.iter().find(fits), None, "{what}");
+                refused += 1;
+            }
+            pool.check();
+        }
+    }
+    assert!(refused > 1000, "{refused}");
+}
+
 #[test]
 fn no_cap_is_passed_at_any_instant() {
     const CAP: usize = 400_000;

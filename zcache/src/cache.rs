@@ -415,9 +415,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a miss.
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
-        let entry = self.tier.unlink(tag, key)?;
-        self.tier.policy_forgets(entry.id());
-        let gone = self.tier.gone(entry, Cause::Removed);
+        let gone = self.tier.unlink(tag, key, Cause::Removed)?;
         let mut page = vec![0; gone.entry().record().state().len()];
         let read = self.decode(gone.entry(), &mut page);
         gone.bury(match read {

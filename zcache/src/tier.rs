@@ -208,15 +208,21 @@ impl<K: Send + Sync> Tier<K> {
         found.transpose()
     }
 
-    /// Takes the entry of `key` off the index, as its owner: leases and loads are told.
+    /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
     pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
         key: &Q,
-    ) -> Option<Entry<'_, K>> {
+        cause: Cause,
+    ) -> Option<Gone<'_, K>> {
         // Told also where the key's `Eq` panics.
-        let _told = self.flights.telling(tag);
-        self.index.take(tag, |id| pin_equal(&self.store.pool, id, tag, key), true)
+        let told = self.flights.telling(tag);
+        let entry = self.index.take(tag, |id| pin_equal(&self.store.pool, id, tag, key), true)?;
+        self.policy_forgets(entry.id());
+        let gone = self.gone(entry, cause);
+        // Drops keys that loads were booked under: where that panics, the entry ends all the same.
+        drop(told);
+        Some(gone)
     }
 
     /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread that
@@ -247,13 +253,15 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
         let taken = self.index.take(tag, |of| (of == id).then_some(()), by_owner);
+        let gone = (taken.is_some() || planted(Plant::LoserFrees)).then(|| {
+            self.policy_forgets(id);
+            self.gone(entry, cause)
+        });
         if by_owner {
+            // As in `unlink`.
             self.flights.tell(tag);
         }
-        if taken.is_some() || planted(Plant::LoserFrees) {
-            self.policy_forgets(id);
-            self.bury(entry, cause);
-        }
+        drop(gone);
         taken.is_some()
     }
 
@@ -306,10 +314,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Ends the entry of `key`, if there is one.
     pub(crate) fn end<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q, cause: Cause) -> bool {
-        let Some(entry) = self.unlink(tag, key) else { return false };
-        self.policy_forgets(entry.id());
-        self.bury(entry, cause);
-        true
+        self.unlink(tag, key, cause).is_some()
     }
 
     /// The published entry `id`, pinned, if there is one.
@@ -368,15 +373,16 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         self.handle = None;
         // It is in, whatever the hook of what it replaces does.
         add(&tier.counters.inserts, 1);
-        let old = old.map(|old| tier.gone(old, Cause::Replaced));
-        if condition.is_none() {
-            tier.flights.tell(tag);
-        }
         if let Some(old) = &old {
             // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
-            tier.policy.lock().replace(old.entry().id(), id);
+            tier.policy.lock().replace(old.id(), id);
         }
-        drop(new);
+        let old = old.map(|old| tier.gone(old, Cause::Replaced));
+        if condition.is_none() {
+            // As in `unlink`, and before the hook of what is replaced.
+            tier.flights.tell(tag);
+        }
+        drop((new, old));
         Ok(())
     }
 }

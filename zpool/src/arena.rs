@@ -97,6 +97,11 @@ impl<T> Arena<T> {
         }
     }
 
+    /// Objects that have not ended, by group.
+    pub(crate) fn populations(&self) -> impl Iterator<Item = u32> {
+        self.population.iter().map(|group| group.load(Ordering::Relaxed))
+    }
+
     /// The level at which the class for `len` bytes grows.
     fn level(&self, len: usize) -> usize {
         let group = &self.population[usize::from(self.geometry.group(len))];

@@ -5,8 +5,8 @@
 //! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
 //!   or is freed and still mapped, or is the new place of an object that `map_write` holds;
 //! - each live handle: its location is a slot in use that names it as owner, its length fits;
-//! - all together: payload and page counts add up to what the ledger holds, and what is reserved by
-//!   the user is a part of that.
+//! - all together: payload, populations and page counts add up to what the arena and the ledger say,
+//!   and what is reserved by the user is a part of that.
 
 use std::collections::{HashMap, HashSet};
 
@@ -40,6 +40,7 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
         });
     }
     let (mut payload, mut live, mut exclusive, mut orphans) = (0, 0, 0, slots.len());
+    let mut population = vec![0; arena.geometry.sizes().len()];
     arena.table.each(|index, location, alive, alone| {
         exclusive += usize::from(alone);
         if !alive {
@@ -54,6 +55,7 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
         let len = arena.table.len_at(index);
         assert!((1..=*size).contains(&len), "{len} bytes in a slot of {size}");
         payload += len;
+        population[usize::from(arena.geometry.group(len))] += 1;
         orphans -= 1;
     });
     assert_eq!(live, arena.table.live(), "live handles");
@@ -62,6 +64,7 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     assert!(orphans <= due, "{orphans} slots in use without an object, {due} may be");
     if dying == 0 {
         assert_eq!(payload, arena.payload(), "sum of lengths");
+        assert!(arena.populations().eq(population), "objects of each group");
     }
     let kept = zspages.source().kept();
     assert_eq!(held, pages.len(), "pages of all zspages");

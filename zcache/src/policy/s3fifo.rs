@@ -36,9 +36,9 @@ const SHARE: usize = 10;
 /// Hits after insertion that bring an entry from `small` to `main`.
 const PROVEN: u8 = 2;
 /// A turn of `main` in which all who were let in went without a hit makes the door narrower by e^-4.
-const HASTE: f32 = 4.0;
+const HASTE: f64 = 4.0;
 /// The door is never narrower, or nobody would be there to be judged.
-const NARROWEST: f32 = 1.0 / 16.0;
+const NARROWEST: f64 = 1.0 / 16.0;
 
 /// S3-FIFO (Yang et al., SOSP 2023): scans pass through a small queue, what is asked for again stays.
 ///
@@ -55,22 +55,22 @@ pub struct S3Fifo {
 /// Lets a part of those who return into `main`.
 #[derive(Debug)]
 struct Door {
-    part: f32,
+    part: f64,
     /// What is left of the parts of those who returned: one more goes in when it comes to 1.
-    credit: f32,
+    credit: f64,
 }
 
 impl Door {
     fn lets_in(&mut self) -> bool {
         self.credit += self.part;
         let whole = self.credit >= 1.0;
-        self.credit -= f32::from(u8::from(whole));
+        self.credit -= f64::from(u8::from(whole));
         whole
     }
 
     /// One of those let in, in a policy of `entries`, was hit or not when its turn came.
     fn judge(&mut self, hit: bool, entries: usize) {
-        let step = 1.0 + HASTE / entries as f32;
+        let step = 1.0 + HASTE / entries as f64;
         let part = if hit { self.part * step } else { self.part / step };
         self.part = part.clamp(NARROWEST, 1.0);
     }
@@ -165,11 +165,10 @@ impl Policy for S3Fifo {
 
     fn insert(&mut self, id: u32, tag: u32, priority: Priority) {
         let returns = self.ghosts.take(tag);
-        let let_in = returns && self.door.as_mut().is_none_or(Door::lets_in);
         match priority {
             Priority::Low => self.queues.push_tail(SMALL, id),
             Priority::High => self.queues.push_head(MAIN, id),
-            Priority::Normal if let_in => {
+            Priority::Normal if returns && self.door.as_mut().is_none_or(Door::lets_in) => {
                 self.queues.push_head(MAIN, id);
                 self.queues.flag(id);
             }
@@ -214,5 +213,56 @@ impl Policy for S3Fifo {
         self.queues.check();
         self.ghosts.check();
         assert_eq!(self.queues.chunks(), self.ghosts.chunks(), "a ghost for each entry");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those with a priority used up the turns of the others: none of them was let in, nor judged, for
+    /// ever.
+    #[test]
+    fn the_door_counts_those_only_who_have_to_pass_it() {
+        let mut policy = S3Fifo::new();
+        policy.grow(0).expect("room");
+        policy.ghosts.remember(0, 900);
+        (1..=400).for_each(|tag: u32| policy.ghosts.remember(tag.wrapping_mul(0x9e37_79b1), 900));
+        policy.door = Some(Door { part: 0.5, credit: 0.0 });
+        for tag in 1..=400_u32 {
+            let priority = if tag % 2 == 1 { Priority::High } else { Priority::Normal };
+            policy.insert(tag, tag.wrapping_mul(0x9e37_79b1), priority);
+        }
+        policy.check();
+        let let_in = (1..=400).filter(|id| policy.queues.is_flagged(*id)).count();
+        assert_eq!(let_in, 100, "half of 200");
+    }
+
+    /// In single precision the step of a judgement was rounded to none from 2^26 entries on.
+    #[test]
+    fn the_door_moves_by_the_same_part_of_a_turn_whatever_the_entries() {
+        for entries in [1 << 12, 1 << 25, 1 << 26, crate::policy::MAX_ENTRIES as usize] {
+            let mut door = Door { part: 1.0, credit: 0.0 };
+            let judged = 1000;
+            (0..judged).for_each(|_| door.judge(false, entries));
+            let expected = (-HASTE * f64::from(judged) / entries as f64).exp();
+            let moved = 1.0 - door.part;
+            assert!((moved / (1.0 - expected) - 1.0).abs() < 0.01, "{entries}: {moved}");
+            (0..judged).for_each(|_| door.judge(true, entries));
+            assert!((door.part - 1.0).abs() < 1e-9, "{entries}");
+        }
+    }
+
+    #[test]
+    fn the_door_stays_within_its_bounds_in_the_smallest_policies() {
+        for entries in 1..=20 {
+            let mut door = Door { part: 1.0, credit: 0.0 };
+            for turn in 0..1000_u32 {
+                door.judge(turn.wrapping_mul(0x9e37_79b1) >> 30 == 0, entries);
+                door.lets_in();
+                assert!((NARROWEST..=1.0).contains(&door.part), "{entries}: {door:?}");
+                assert!((0.0..1.0).contains(&door.credit), "{entries}: {door:?}");
+            }
+        }
     }
 }
