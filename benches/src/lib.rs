@@ -14,7 +14,6 @@ pub mod bare;
 pub mod block;
 pub mod charts;
 pub mod codec;
-pub mod counts;
 pub mod density;
 pub mod kernel;
 pub mod load;

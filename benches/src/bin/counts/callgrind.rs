@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::packing::Failure;
+use benches::packing::Failure;
 
 /// The function while which callgrind counts, as a pattern of its demangled name.
-pub const MEASURED: &str = "*counts::paths::measured*";
+pub(crate) const MEASURED: &str = "*counts::paths::measured*";
 
 /// What makes the C library choose the same copies on each machine: those that every x86-64 has. Without
 /// this a copy of 4 KiB is one instruction or two hundred.
@@ -21,22 +21,22 @@ const PLAIN: &str = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Usable,-AVX2_Usable,-AVX51
 
 /// Instructions executed at one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// The file of code that it was in: the program, or a shared library.
-    pub object: PathBuf,
+    pub(crate) object: PathBuf,
     /// The symbol, demangled; `???` where there is none.
-    pub function: String,
+    pub(crate) function: String,
     /// The address, as loaded.
-    pub address: u64,
+    pub(crate) address: u64,
     /// How many.
-    pub instructions: u64,
+    pub(crate) instructions: u64,
 }
 
 /// Runs `program` with `arguments` under callgrind, and gives what was executed inside [`MEASURED`].
 ///
 /// # Errors
 /// Callgrind is not installed, the program failed, or the function never ran.
-pub fn count(program: &Path, arguments: &[&str]) -> Result<Vec<Cost>, Failure> {
+pub(crate) fn count(program: &Path, arguments: &[&str]) -> Result<Vec<Cost>, Failure> {
     let name = format!("counts-{}-{:?}.callgrind", std::process::id(), std::thread::current().id());
     let out = std::env::temp_dir().join(name.replace(['(', ')'], ""));
     let status = Command::new("valgrind")
@@ -68,7 +68,7 @@ pub fn count(program: &Path, arguments: &[&str]) -> Result<Vec<Cost>, Failure> {
 ///
 /// # Errors
 /// It is none.
-pub fn read(text: &str) -> Result<Vec<Cost>, Failure> {
+pub(crate) fn read(text: &str) -> Result<Vec<Cost>, Failure> {
     let wanted = |key: &str, value: &str| {
         let has = text
             .lines()

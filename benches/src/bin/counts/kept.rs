@@ -10,30 +10,30 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::callgrind::Cost;
-use crate::packing::Failure;
+use benches::packing::Failure;
 
 /// What `own` may grow by under the same compiler, and shrink by without a word.
-pub const BOUND: f64 = 0.05;
+pub(crate) const BOUND: f64 = 0.05;
 /// The same under another compiler.
-pub const WIDE: f64 = 0.15;
+pub(crate) const WIDE: f64 = 0.15;
 /// What the others may grow by.
-pub const FOREIGN: f64 = 0.5;
+pub(crate) const FOREIGN: f64 = 0.5;
 /// So few instructions are no growth of what others made.
 const FEW: f64 = 32.0;
 
 /// Instructions of one operation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Count {
+pub(crate) struct Count {
     /// Of this workspace and of the Rust below it.
-    pub own: f64,
+    pub(crate) own: f64,
     /// Of liblz4 and libzstd.
-    pub codec: f64,
+    pub(crate) codec: f64,
     /// Of shared libraries: memcpy, malloc, system calls.
-    pub shared: f64,
+    pub(crate) shared: f64,
 }
 
 /// Paths by name, with their counts.
-pub type Counts = Vec<(String, Count)>;
+pub(crate) type Counts = Vec<(String, Count)>;
 
 /// What a symbol of liblz4 or libzstd starts with. Callgrind names by its address what has no symbol: the
 /// loops that libzstd has in assembly, which nothing else of the program is.
@@ -41,7 +41,7 @@ const CODEC: [&str; 8] = ["LZ4_", "ZSTD_", "HUF_", "FSE_", "HIST_", "BIT_", "XXH
 
 /// Which of the three parts of a [`Count`] an instruction belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// [`Count::own`].
     Own,
     /// [`Count::codec`].
@@ -52,7 +52,7 @@ pub enum Part {
 
 /// The part that a cost of `program` is of.
 #[must_use]
-pub fn part(cost: &Cost, program: &Path) -> Part {
+pub(crate) fn part(cost: &Cost, program: &Path) -> Part {
     if cost.object != program {
         return Part::Shared;
     }
@@ -63,7 +63,7 @@ pub fn part(cost: &Cost, program: &Path) -> Part {
 impl Count {
     /// What `costs` of `program` make for each of `times` operations.
     #[must_use]
-    pub fn of(costs: &[Cost], program: &Path, times: usize) -> Self {
+    pub(crate) fn of(costs: &[Cost], program: &Path, times: usize) -> Self {
         let sum = |of: Part| {
             let costs = costs.iter().filter(|cost| part(cost, program) == of);
             let sum: u64 = costs.map(|cost| cost.instructions).sum();
@@ -75,7 +75,7 @@ impl Count {
 
 /// The file of a compiler, `ARCHITECTURE-VERSION`, in `dir`.
 #[must_use]
-pub fn file(dir: &Path, compiler: &str) -> PathBuf {
+pub(crate) fn file(dir: &Path, compiler: &str) -> PathBuf {
     dir.join(format!("{compiler}.txt"))
 }
 
@@ -83,7 +83,7 @@ pub fn file(dir: &Path, compiler: &str) -> PathBuf {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn compilers(dir: &Path, compiler: &str) -> io::Result<Vec<String>> {
+pub(crate) fn compilers(dir: &Path, compiler: &str) -> io::Result<Vec<String>> {
     let (architecture, _) = split(compiler);
     let names = fs::read_dir(dir)?.collect::<io::Result<Vec<_>>>()?.into_iter();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
@@ -102,7 +102,7 @@ fn split(compiler: &str) -> (&str, Vec<u32>) {
 
 /// A file's text.
 #[must_use]
-pub fn write(counts: &Counts, compiler: &str) -> String {
+pub(crate) fn write(counts: &Counts, compiler: &str) -> String {
     let mut text = format!(
         "# Instructions an operation takes, compiled by rustc {compiler}. Written by `.ci/counts --update`.\n\
          # own: this workspace and std; codec: liblz4, libzstd; shared: shared libraries.\n\
@@ -119,7 +119,7 @@ pub fn write(counts: &Counts, compiler: &str) -> String {
 ///
 /// # Errors
 /// A line is not a name and three numbers, or a name comes twice.
-pub fn read(text: &str) -> Result<Counts, Failure> {
+pub(crate) fn read(text: &str) -> Result<Counts, Failure> {
     let mut counts: Counts = Vec::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
         let mut words = line.split_whitespace();
@@ -138,16 +138,16 @@ pub fn read(text: &str) -> Result<Counts, Failure> {
 
 /// How new counts compare with kept ones, as lines.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// What has to be answered for.
-    pub grown: Vec<String>,
+    pub(crate) grown: Vec<String>,
     /// What may be kept from now on.
-    pub shrunk: Vec<String>,
+    pub(crate) shrunk: Vec<String>,
 }
 
 /// Compares; `bound` is what `own` may change by.
 #[must_use]
-pub fn compare(kept: &Counts, new: &Counts, bound: f64) -> Verdict {
+pub(crate) fn compare(kept: &Counts, new: &Counts, bound: f64) -> Verdict {
     let mut verdict = Verdict::default();
     let find = |counts: &Counts, name: &str| {
         counts.iter().find(|(other, _)| other == name).map(|(_, count)| *count)

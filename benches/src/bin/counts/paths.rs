@@ -11,14 +11,14 @@ use zcache::codec::{self, Codec, Lz4, Zstd};
 use zcache::{Cache, Config};
 use zpool::{Handle, Pool};
 
-use crate::order::Order;
+use benches::order::Order;
 
 /// The standard library's default hasher, as users have it, but for its random seed.
 type Hasher = BuildHasherDefault<DefaultHasher>;
 type Caches = Cache<u64, Hasher>;
 
 /// An operation that may be called again and again.
-pub type Operation = Box<dyn FnMut()>;
+pub(crate) type Operation = Box<dyn FnMut()>;
 
 const PAGE: usize = 4096;
 /// Objects of the pool, and entries of a cache that is not full.
@@ -36,17 +36,17 @@ const APART: usize = 12 << 10;
 
 /// A path and how it is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Path {
+pub(crate) struct Path {
     /// `what/which`, without spaces.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Operations that are counted, after as many that are not. A multiple of 64: one in so many hits
     /// is timed.
-    pub times: usize,
+    pub(crate) times: usize,
     make: fn() -> Operation,
 }
 
 /// All paths that are counted.
-pub const PATHS: &[Path] = &[
+pub(crate) const PATHS: &[Path] = &[
     path("zpool/map", map),
     path("zpool/alloc_free", alloc_free),
     path("hit/none", || hit(codec::None)),
@@ -78,12 +78,12 @@ const fn long(name: &'static str, make: fn() -> Operation) -> Path {
 impl Path {
     /// The path of that name.
     #[must_use]
-    pub fn named(name: &str) -> Option<&'static Self> {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
         PATHS.iter().find(|path| path.name == name)
     }
 
     /// Does what is counted, after as much that is not: contexts, buffers and tables are there.
-    pub fn run(&self) {
+    pub(crate) fn run(&self) {
         let mut operation = (self.make)();
         (0..self.times).for_each(|_| operation());
         measured(&mut operation, self.times);

@@ -1,6 +1,10 @@
-//! Counts the instructions of the paths that matter, and compares them with those kept in the tree.
+//! Counts the instructions of the paths that matter, and compares them with those kept in the tree: a
+//! busy machine blurs times, and these not.
 //!
-//! Each path is run by this same program under callgrind, in a process of its own.
+//! Each path is run by this same program under callgrind, in a process of its own, and counted in three
+//! parts: what this workspace's code and the standard library take, what the codec takes, and what shared
+//! libraries take (memcpy, malloc). The first is what a change here moves. All of this stands in the program and not in
+//! the library, whose other code would move what the compiler inlines into the paths.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
 use std::fs;
@@ -10,12 +14,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use benches::counts::callgrind;
-use benches::counts::kept::{self, BOUND, Count, Counts, WIDE};
-use benches::counts::paths::{PATHS, Path};
 use benches::packing::Failure;
 use benches::program;
 use lexopt::prelude::*;
+
+use kept::{BOUND, Count, Counts, WIDE};
+use paths::{PATHS, Path};
+use stages::stages;
+
+mod callgrind;
+mod kept;
+mod paths;
+mod stages;
 
 const USAGE: &str = "\
 usage: counts [options]
@@ -25,6 +35,7 @@ the file of this compiler in benches/counts says; where there is none, 15 % more
 
   --update          write that file
   --path NAME       this path only; nothing is compared
+  --stages NAME     where the instructions of this path go
   --run NAME        run the path and count nothing: what callgrind is given
   --compiler VER    what compiled this program (default: what `rustc` is)
 ";
@@ -33,6 +44,7 @@ the file of this compiler in benches/counts says; where there is none, 15 % more
 struct Options {
     update: bool,
     path: Option<&'static Path>,
+    stages: Option<&'static Path>,
     run: Option<&'static Path>,
     compiler: Option<String>,
 }
@@ -48,6 +60,7 @@ fn options() -> Result<Option<Options>, Failure> {
         match argument {
             Long("update") => options.update = true,
             Long("path") => options.path = Some(named(parser.value()?.string()?)?),
+            Long("stages") => options.stages = Some(named(parser.value()?.string()?)?),
             Long("run") => options.run = Some(named(parser.value()?.string()?)?),
             Long("compiler") => options.compiler = Some(parser.value()?.string()?),
             Short('h') | Long("help") => return Ok(None),
@@ -132,6 +145,13 @@ fn run(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     let program = std::env::current_exe()?;
+    if let Some(path) = options.stages {
+        let costs = callgrind::count(&program, &["--run", path.name])?;
+        for (stage, instructions) in stages(&costs, &program, path.times)? {
+            println!("{stage:<28} {instructions:>9.1}");
+        }
+        return Ok(());
+    }
     if let Some(path) = options.path {
         print!(
             "{}",
