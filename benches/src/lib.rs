@@ -1,12 +1,16 @@
 //! What the allocator costs and saves, and what it is held against.
 //!
-//! Programs: `density` (how much memory payloads take, beside the kernel's rules), `hit` (what a
-//! map costs, beside a bare load), `cache_hit`, `cache_insert` and `cache_memory` (the same of a cache),
-//! `load` (whether a cache stays right and within its memory), `versus` (the cache beside those that it
-//! would replace); `report` draws what a suite of runs has measured. Criterion benches, one question each: `alloc_free`, `map`,
-//! `compact_step`, `free_storm`, `lz4_engines`. Figures of different runs are not comparable on a shared machine;
-//! figures of one run are, which is why each prints its yardstick too.
+//! Programs: `density` (how much memory payloads take, beside the kernel's rules), `hit` (what a map costs,
+//! beside a bare load), `cache_hit`, `cache_insert` and `cache_memory` (the same of a cache), `counts`
+//! (instructions on the paths that matter; `.ci/counts` runs it), `load` (whether a cache stays right and
+//! within its memory), `versus` (the cache beside those that it would replace); `report` draws what a suite of
+//! runs has measured. Criterion benches, one question each: `alloc_free`, `map`, `compact_step`,
+//! `free_storm` of the allocator, `lz4_engines`, and `hit`, `insert`, `mixed`, `compaction_and_hits`,
+//! `single_flight` of the cache. Figures of different runs are not comparable on a shared machine; figures
+//! of one run are, which is why each prints its yardstick too. Instructions are comparable always, under
+//! one compiler.
 
+pub mod bare;
 pub mod block;
 pub mod charts;
 pub mod codec;
@@ -19,6 +23,7 @@ pub mod packing;
 pub mod pooled;
 pub mod program;
 pub mod race;
+pub mod subject;
 pub mod unbacked;
 pub mod watch;
 #[cfg(target_os = "linux")]

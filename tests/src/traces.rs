@@ -158,6 +158,7 @@ fn stem(path: &Path) -> String {
 #[must_use]
 pub fn made() -> [Trace; 3] {
     let trace = |name: &str, words| Trace { name: name.to_owned(), words };
+    let popular = |seed| zipf(PAGES, 40_000, seed);
     let between = popular(1);
     let scans = between.chunks(5000).zip(0..).flat_map(|(part, scan)| {
         let scan = (0..2000).map(move |page| (scan * 2000 + page) % 10_000 + PAGES as u64);
@@ -176,11 +177,17 @@ pub fn made() -> [Trace; 3] {
 /// Pages of the made traces, scanned and looped ones apart.
 const PAGES: usize = 5000;
 
-/// Requests for pages by Zipf's law: the n-th most popular is asked for as often as 1/n^0.9 says.
-fn popular(seed: u64) -> Vec<u64> {
+/// Requests for pages below `pages` by Zipf's law: the n-th most popular, which is page n - 1, is asked
+/// for as often as 1/n^0.9 says.
+///
+/// # Panics
+/// `pages` is 0.
+#[must_use]
+pub fn zipf(pages: usize, requests: usize, seed: u64) -> Vec<u64> {
+    assert!(pages > 0, "requests for no page");
     let mut random = Random::new(seed);
     let mut sum = 0.0;
-    let upto: Vec<f64> = (1..=PAGES)
+    let upto: Vec<f64> = (1..=pages)
         .map(|rank| {
             sum += (rank as f64).powf(-0.9);
             sum
@@ -188,9 +195,9 @@ fn popular(seed: u64) -> Vec<u64> {
         .collect();
     let page = |_| {
         let at = random.bits() as f64 / u64::MAX as f64 * sum;
-        upto.partition_point(|upto| *upto < at).min(PAGES - 1) as u64
+        upto.partition_point(|upto| *upto < at).min(pages - 1) as u64
     };
-    (0..40_000).map(page).collect()
+    (0..requests).map(page).collect()
 }
 
 #[cfg(test)]

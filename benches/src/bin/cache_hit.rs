@@ -5,10 +5,10 @@
 //! rows in turn; the best window of all rounds counts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use benches::bare::Bare;
 use benches::packing::Failure;
 use benches::program;
 use benches::race::{Length, nanoseconds};
@@ -71,40 +71,6 @@ fn options() -> Result<Option<Options>, Failure> {
     Ok(Some(options))
 }
 
-/// Payloads back to back, each with a copy of its own for every key: as cold as the cache's.
-struct Bare {
-    bytes: Vec<u8>,
-    /// Start and length.
-    places: Vec<(usize, u32)>,
-    page_size: usize,
-}
-
-impl Bare {
-    fn new(file: &PageFile, codec: &dyn Codec, entries: usize) -> Result<Self, Failure> {
-        let mut context = codec.context(file.page_size())?;
-        let mut to = vec![0; file.page_size()];
-        let packed: Vec<Vec<u8>> = file
-            .pages()
-            .map(|page| match context.compress(page, &mut to[..page.len() - 1]) {
-                Some(len) => to[..len].to_vec(),
-                None => page.to_vec(),
-            })
-            .collect();
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
-        for key in 0..entries {
-            let payload = &packed[key % packed.len()];
-            places.push((bytes.len(), payload.len() as u32));
-            bytes.extend_from_slice(payload);
-        }
-        Ok(Self { bytes, places, page_size: file.page_size() })
-    }
-
-    fn payload(&self, key: usize) -> &[u8] {
-        let (start, len) = self.places[key];
-        &self.bytes[start..start + len as usize]
-    }
-}
-
 /// Nanoseconds of one and of two threads.
 type Times = [f64; 2];
 
@@ -117,15 +83,15 @@ fn race(
 ) -> Result<[Times; 2], Failure> {
     let bare = Bare::new(file, &codec, entries)?;
     // Room for everything: what is measured is hits.
-    let capacity = 2 * bare.bytes.len() + entries * 200 + (64 << 20);
+    let capacity = 2 * bare.bytes() + entries * 200 + (64 << 20);
     let config = Config::new(capacity).max_page(file.page_size()).codec(codec.clone());
     let cache: Cache<u64> = Cache::new(config.checksum(false))?;
     for key in 0..entries {
         cache.insert(key as u64, file.page(key % file.pages().len()))?;
     }
-    let stateless = codec.decode(bare.payload(0), &mut vec![0; bare.page_size]).is_some();
+    let stateless = codec.decode(bare.payload(0), &mut vec![0; file.page_size()]).is_some();
     let mut best = [[f64::INFINITY; 2]; 2];
-    let mut ops = 400_000 / bare.page_size * 4;
+    let mut ops = 400_000 / file.page_size() * 4;
     if !stateless {
         ops /= 4;
     }
@@ -133,26 +99,16 @@ fn race(
         for threads in [1, 2] {
             let length = Length { threads, windows: WINDOWS, ops };
             let bare_row = |_| {
-                let (bare, codec) = (&bare, &codec);
-                let context = RefCell::new(codec.context(bare.page_size).expect("a context"));
-                let mut to = vec![0; bare.page_size];
+                let mut decoder = bare.decoder(&codec).expect("a context");
+                let mut to = vec![0; file.page_size()];
                 move |key: usize| {
-                    let payload = bare.payload(key);
-                    let decoded = match codec.decode(payload, &mut to) {
-                        _ if payload.len() == to.len() => {
-                            to.copy_from_slice(payload);
-                            Ok(())
-                        }
-                        Some(decoded) => decoded,
-                        None => context.borrow_mut().decompress(payload, &mut to),
-                    };
-                    decoded.expect("a payload of this codec");
+                    decoder.decode(key, &mut to);
                     u64::from(to[0])
                 }
             };
             let cache_row = |_| {
                 let cache = &cache;
-                let mut to = vec![0; bare.page_size];
+                let mut to = vec![0; file.page_size()];
                 move |key: usize| {
                     let len = cache.get_into(&(key as u64), &mut to).expect("room for a page");
                     assert_eq!(len, Some(to.len()), "a hit");
