@@ -73,6 +73,12 @@ impl Subject {
             None => panic!("{self:?}: no room for {} bytes in twice as many", page.len()),
         };
         assert_eq!(self.decode_anything(&payload, page.len()), Some(page.to_vec()), "{self:?}");
+        for part in [0, 1, 100, page.len() / 3, page.len() / 2, page.len()] {
+            let mut start = vec![0xee; part.min(page.len())];
+            let decoded = self.codec.decode_prefix(&payload, page.len(), &mut start);
+            let right = decoded.is_none_or(|decoded| decoded == Ok(()) && page.starts_with(&start));
+            assert!(right, "{self:?}: the first {part} of {} bytes", page.len());
+        }
         if let Some(tight) = self.compress(page, room) {
             assert_eq!(self.decode_anything(&tight, page.len()), Some(page.to_vec()), "{self:?}");
         }
@@ -97,12 +103,9 @@ impl Subject {
             let part = part.min(len);
             let start =
                 self.twice(part, |subject, start| subject.codec.decode_prefix(payload, len, start));
-            if let (Some(start), Some(page)) = (start, &page) {
-                assert_eq!(
-                    start.as_deref(),
-                    Some(&page[..part]),
-                    "{self:?}: {part} of {len} bytes"
-                );
+            // A part may be refused of what no encoder makes: liblz4 takes an offset of 0 for zeros.
+            if let (Some(Some(start)), Some(page)) = (start, &page) {
+                assert!(start == page[..part], "{self:?}: {part} of {len} bytes");
             }
         }
         page
