@@ -11,6 +11,7 @@ pub struct Watched;
 thread_local! {
     static HELD: Cell<isize> = const { Cell::new(0) };
     static CALLS: Cell<usize> = const { Cell::new(0) };
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
     static FAIL_AT: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -35,7 +36,15 @@ pub fn failing<R>(nth: usize, f: impl FnOnce() -> R) -> (R, usize) {
     (made, CALLS.with(Cell::get))
 }
 
-fn fails() -> bool {
+/// Calls `f`. Says how many bytes the largest allocation had that it made, too.
+pub fn largest<R>(f: impl FnOnce() -> R) -> (R, usize) {
+    LARGEST.with(|largest| largest.set(0));
+    let made = f();
+    (made, LARGEST.with(Cell::get))
+}
+
+fn fails(layout: Layout) -> bool {
+    LARGEST.with(|largest| largest.set(largest.get().max(layout.size())));
     let call = CALLS.with(|calls| {
         calls.set(calls.get() + 1);
         calls.get()
@@ -50,7 +59,7 @@ fn count(by: isize) {
 // SAFETY: the system's allocator does the work; null is an answer that the contract allows.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if fails() {
+        if fails(layout) {
             return std::ptr::null_mut();
         }
         count(cost(layout));
@@ -59,7 +68,7 @@ unsafe impl GlobalAlloc for Watched {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if fails() {
+        if fails(layout) {
             return std::ptr::null_mut();
         }
         count(cost(layout));

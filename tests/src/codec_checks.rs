@@ -9,6 +9,8 @@ use crate::corpus;
 
 /// Bytes on either side of a buffer that a codec must not touch.
 const GUARD: usize = 64;
+/// The most bytes that a codec may allocate at once to decode: what it has to say of an error.
+const MESSAGE: usize = 128;
 /// The longest page there is.
 pub const LONGEST: usize = zcache::MAX_PAGE;
 
@@ -71,6 +73,12 @@ impl Subject {
             None => panic!("{self:?}: no room for {} bytes in twice as many", page.len()),
         };
         assert_eq!(self.decode_anything(&payload, page.len()), Some(page.to_vec()), "{self:?}");
+        for part in [0, 1, 100, page.len() / 3, page.len() / 2, page.len()] {
+            let mut start = vec![0xee; part.min(page.len())];
+            let decoded = self.codec.decode_prefix(&payload, page.len(), &mut start);
+            let right = decoded.is_none_or(|decoded| decoded == Ok(()) && page.starts_with(&start));
+            assert!(right, "{self:?}: the first {part} of {} bytes", page.len());
+        }
         if let Some(tight) = self.compress(page, room) {
             assert_eq!(self.decode_anything(&tight, page.len()), Some(page.to_vec()), "{self:?}");
         }
@@ -81,7 +89,7 @@ impl Subject {
     }
 
     /// The page of `len` bytes that `payload` decodes to, if it does: the same whatever was in the
-    /// buffer, without a byte beside it, and without an allocation.
+    /// buffer, without a byte beside it, and without an allocation to speak of.
     ///
     /// # Panics
     /// One of these does not hold.
@@ -95,12 +103,9 @@ impl Subject {
             let part = part.min(len);
             let start =
                 self.twice(part, |subject, start| subject.codec.decode_prefix(payload, len, start));
-            if let (Some(start), Some(page)) = (start, &page) {
-                assert_eq!(
-                    start.as_deref(),
-                    Some(&page[..part]),
-                    "{self:?}: {part} of {len} bytes"
-                );
+            // A part may be refused of what no encoder makes: liblz4 takes an offset of 0 for zeros.
+            if let (Some(Some(start)), Some(page)) = (start, &page) {
+                assert!(start == page[..part], "{self:?}: {part} of {len} bytes");
             }
         }
         page
@@ -115,8 +120,8 @@ impl Subject {
         let mut over = |filler: u8| {
             let mut buffer = vec![filler; GUARD + len + GUARD];
             let page = &mut buffer[GUARD..GUARD + len];
-            let (decoded, allocations) = alloc::failing(0, || decode(self, page));
-            assert_eq!(allocations, 0, "{self:?}: it allocates to decode");
+            let (decoded, largest) = alloc::largest(|| decode(self, page));
+            assert!(largest <= MESSAGE, "{self:?}: it allocates {largest} bytes to decode");
             let (front, back) = (&buffer[..GUARD], &buffer[GUARD + len..]);
             let untouched = front.iter().chain(back).all(|byte| *byte == filler);
             assert!(untouched, "{self:?}: passed its {len} bytes");

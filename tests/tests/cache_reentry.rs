@@ -115,8 +115,9 @@ fn a_loader_may_call_every_method_for_other_keys() {
                 Ok::<(), io::Error>(())
             });
             assert_eq!(got.unwrap(), [1; 40][..]);
-            // A clear meanwhile keeps it out.
-            assert_eq!(cache.contains(&key), !deep);
+            // A clear meanwhile keeps it out; so does, one time in a hundred, a change of another key.
+            let changed = cache.stats().rejected.outdated > 0;
+            assert!(if deep { !cache.contains(&key) } else { cache.contains(&key) || changed });
             cache.check();
         }
     });

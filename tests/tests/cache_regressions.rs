@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tests::alloc::{self, Watched};
 use tests::callbacks::{in_time, page, panics};
+use tests::user_code::pass_planted_panics;
 use zcache::codec::{Codec, Context, Corrupt, Lz4};
 use zcache::{Cache, Cause, Config};
 
@@ -198,6 +199,8 @@ fn no_page_is_leaked_where_the_drop_of_a_key_panics() {
     type World = Cache<Mine>;
     type Call<'c> = (&'c str, &'c dyn Fn(&World, Mine));
     const LEN: usize = 1 << 16;
+    // What libtest keeps of their messages is memory, too.
+    pass_planted_panics();
     let load = |to: &mut Vec<u8>| {
         to.resize(LEN, 7);
         Ok::<(), io::Error>(())
@@ -274,6 +277,7 @@ fn no_page_is_leaked_where_the_last_reader_drops_a_key_that_panics() {
     static CACHE: OnceLock<Cache<Mine>> = OnceLock::new();
     const LEN: usize = 1 << 16;
     type World = Cache<Mine>;
+    pass_planted_panics();
     let cache = CACHE
         .get_or_init(|| World::new(Config::new(4 << 20).shards(2).codec(Parting(&CACHE))).unwrap());
     let kept = || ManuallyDrop::new(Mine(1));

@@ -213,3 +213,22 @@ fn look_everywhere(what: &str, config: Config, max_page: usize, in_hooks: bool) 
     cache.clear();
     cache.check();
 }
+
+/// Found by fuzzing: liblz4 reads an offset of 0, which no encoder writes, as zeros, and `decode_prefix`
+/// refuses it. Either is an answer to a payload that is none; what was in the buffer is not.
+#[test]
+fn an_lz4_payload_with_an_offset_of_nothing_shows_no_old_bytes() {
+    // Four literals, and four bytes from 0 before; five literals, as the last ones have to be.
+    let payload = [0x40, 1, 2, 3, 4, 0, 0, 0x50, 5, 6, 7, 8, 9];
+    let decoded = [0, 0xff].map(|filler| {
+        let mut page = [filler; 13];
+        let decoded = Lz4.decode(&payload, &mut page).expect("needs no context");
+        decoded.map(|()| page)
+    });
+    assert_eq!(decoded[0], decoded[1]);
+    for filler in [0, 0xff] {
+        let mut start = [filler; 6];
+        let part = Lz4.decode_prefix(&payload, 13, &mut start).expect("a short part");
+        assert!(part.is_err() || decoded[0].is_ok_and(|page| page.starts_with(&start)));
+    }
+}

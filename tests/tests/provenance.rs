@@ -11,7 +11,7 @@ use zcache::{Cache, Config, codec};
 use zpool::SourceKind;
 
 /// Bytes that spell operations: few for Miri, which takes a thousand times as long.
-const BYTES: usize = if cfg!(miri) { 300 } else { 20_000 };
+const BYTES: usize = if cfg!(miri) { 300 } else { 3000 };
 
 #[test]
 fn operations_on_heap_pages_agree_with_the_oracle() {
