@@ -23,6 +23,7 @@ fn mapped() -> u64 {
 }
 
 fn cap_address_space(bytes: u64) {
+    let bytes = libc::rlim_t::try_from(bytes).unwrap();
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: the call reads the struct that it is given and changes no memory.
     let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
