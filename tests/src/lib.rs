@@ -5,7 +5,7 @@
 //! - [`cache_oracle`] and [`cache_ops`] are the same for a cache;
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
-//!   [`alloc`] is a global allocator that counts and fails on demand;
+//!   [`alloc`] is a global allocator that counts and fails on demand, `limits` are the system's;
 //! - [`callbacks`] is what tests of the cache share; [`versions`] are pages that say whose they are,
 //!   for threads against each other; [`user_code`] panics and lies on demand, and [`user_world`] is a
 //!   cache that has to live with it;
@@ -21,6 +21,8 @@ pub mod callbacks;
 pub mod codec_checks;
 pub mod corpus;
 pub mod faults;
+#[cfg(unix)]
+pub mod limits;
 pub mod naive;
 pub mod ops;
 pub mod oracle;

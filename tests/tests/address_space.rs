@@ -1,37 +1,22 @@
-//! A pool without addresses holds more than the address space: zsmalloc's HIGHMEM.
+//! At the limits of the operating system: mappings that are not made, memory that is not committed; and a
+//! pool without addresses that holds more than the address space: zsmalloc's HIGHMEM.
 #![cfg(all(target_os = "linux", not(zcache_loom)))]
 
-use std::env;
-use std::fs;
-use std::process::Command;
-
+use tests::limits::{self, Limit};
 use tests::pattern;
-use zpool::{Config, Handle, Pool, SourceKind};
+use zcache::{Cache, Config as CacheConfig, InsertError};
+use zpool::source::{Mmap, MmapOptions};
+use zpool::{AllocError, Config, Handle, Pool, SourceKind};
 
-const CHILD: &str = "ZPOOL_CAPPED_CHILD";
 /// What the child may map beyond what it has at the start.
 const ROOM: u64 = 24 << 20;
 /// What it stores.
 const STORED: usize = 160 << 20;
 const OBJECT: usize = 24_000;
 
-/// Bytes of address space in use.
-fn mapped() -> u64 {
-    let pages = fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: u64 = pages.split_whitespace().next().unwrap().parse().unwrap();
-    pages * 4096
-}
-
-fn cap_address_space(bytes: u64) {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: the call reads the struct that it is given and changes no memory.
-    let result = unsafe { libc::setrlimit(libc::RLIMIT_AS, &raw const limit) };
-    assert_eq!(result, 0, "the limit is set");
-}
-
 /// The child: stores more than it can map, and reads all of it back.
 fn store_and_read_back() {
-    cap_address_space(mapped() + ROOM);
+    limits::set(Limit::AddressSpace, Some(mapped() + ROOM));
     // The C library has reserved up to 64 MiB for this thread's heap before.
     assert!(Vec::<u8>::new().try_reserve_exact(STORED).is_err(), "the limit is real");
     let pool: Pool = Pool::new(Config::new().source(SourceKind::Memfd)).unwrap();
@@ -59,15 +44,162 @@ fn store_and_read_back() {
     pool.check();
 }
 
+/// Bytes of address space in use.
+fn mapped() -> u64 {
+    limits::used().0
+}
+
 #[test]
 fn a_memfd_pool_holds_more_than_the_address_space() {
-    if env::var_os(CHILD).is_some() {
-        return store_and_read_back();
+    limits::in_child("a_memfd_pool_holds_more_than_the_address_space", store_and_read_back);
+}
+
+/// Takes `handles` to be those of objects with their numbers in them.
+fn assert_whole(pool: &Pool, handles: &[Handle], page: &mut [u8]) {
+    for (seed, handle) in (0..).zip(handles) {
+        pattern::fill(seed, page);
+        assert!(*pool.map(*handle).unwrap() == *page, "object {seed}");
     }
-    let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["--exact", "a_memfd_pool_holds_more_than_the_address_space", "--test-threads=1"]);
-    let output = child.env(CHILD, "1").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("1 passed"), "{text}");
+}
+
+/// The pool meets a limit of the system's, keeps what it has, and goes on once there is room again.
+fn meets(limit: Limit, pool: &Pool) {
+    // The first objects of their classes: what the pool needs once. So does this test.
+    (1..5).for_each(|len| assert!(pool.alloc(&vec![1; len * 1000]).is_ok()));
+    let mut handles: Vec<Handle> = Vec::with_capacity(100_000);
+    let mut page = vec![0; 4000];
+    let (space, data) = limits::used();
+    limits::set(limit, Some(if limit == Limit::Data { data } else { space } + ROOM));
+    let error = loop {
+        pattern::fill(handles.len() as u64, &mut page);
+        match pool.alloc(&page) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => break error,
+        }
+    };
+    let stored = handles.len() * page.len();
+    assert_whole(pool, &handles, &mut page);
+    // What is freed serves again, at the limit.
+    let (all, half) = (handles.len(), handles.len() / 2);
+    handles.drain(half..).for_each(|handle| pool.free(handle).unwrap());
+    while handles.len() < all {
+        pattern::fill(handles.len() as u64, &mut page);
+        let Ok(handle) = pool.alloc(&page) else { break };
+        handles.push(handle);
+    }
+    let again = handles.len() - half;
+    assert_whole(pool, &handles, &mut page);
+    limits::set(limit, None);
+    assert!(matches!(error, AllocError::Source | AllocError::OutOfPages), "{error}");
+    assert!(pool.stats().failures.out_of_pages >= 1, "{}", pool.stats());
+    // Regions that the heap has got back it may have unmapped, and cannot map again at such a limit.
+    let least = if limit == Limit::Data { all - half } else { (all - half) / 8 };
+    assert!(again >= least, "{again} of {}", all - half);
+    // The C library has reserved up to 64 MiB for this thread's heap before.
+    assert!((ROOM as usize / 2..96 << 20).contains(&stored), "{stored} bytes stored");
+    pool.check();
+    for seed in handles.len()..handles.len() + 10_000 {
+        pattern::fill(seed as u64, &mut page);
+        handles.push(pool.alloc(&page).unwrap());
+    }
+    assert_whole(pool, &handles, &mut page);
+    pool.check();
+}
+
+#[test]
+fn a_pool_outlives_a_heap_that_gets_no_more_address_space() {
+    limits::in_child("a_pool_outlives_a_heap_that_gets_no_more_address_space", || {
+        meets(Limit::AddressSpace, &Pool::new(Config::new().source(SourceKind::Heap)).unwrap());
+    });
+}
+
+#[test]
+fn a_pool_outlives_a_range_that_cannot_be_committed() {
+    limits::in_child("a_pool_outlives_a_range_that_cannot_be_committed", || {
+        let range = MmapOptions::new().max_pages(1 << 16);
+        meets(Limit::Data, &Pool::new(Config::new().source(SourceKind::Mmap(range))).unwrap());
+    });
+}
+
+#[test]
+fn a_range_that_cannot_be_had_is_an_error_or_a_smaller_one() {
+    limits::in_child("a_range_that_cannot_be_had_is_an_error_or_a_smaller_one", || {
+        limits::set(Limit::AddressSpace, Some(mapped() + ROOM));
+        let wanted = MmapOptions::new().max_pages(1 << 15);
+        assert!(Mmap::new(wanted).is_err() && Mmap::new(wanted).is_err());
+        let fixed = SourceKind::Mmap(wanted);
+        assert!(Pool::<()>::new(Config::new().source(fixed.clone())).is_err());
+        let config = CacheConfig::new(16 << 20).source(fixed);
+        assert!(Cache::<u64>::new(config).is_err(), "no cache without its pool");
+        // By default as much as there is.
+        let pool: Pool = Pool::new(Config::new()).unwrap();
+        assert_eq!(*pool.map(pool.alloc(&[3; 5000]).unwrap()).unwrap(), [3; 5000]);
+        let cache: Cache<u64> = Cache::new(CacheConfig::new(4 << 20).max_page(4096)).unwrap();
+        cache.insert(1, &[1; 4096]).unwrap();
+        assert_eq!(cache.get(&1).as_deref(), Some(&[1; 4096][..]));
+    });
+}
+
+/// Pages of so many bytes, together more than the address space that may be left.
+const PAGE: usize = 40_000;
+const KEYS: u64 = (100 << 20) / PAGE as u64;
+
+/// The cache is told of more than it can have.
+fn cache_meets(limit: Limit, source: SourceKind) {
+    let config = CacheConfig::new(256 << 20).max_page(48 << 10).shards(16);
+    let cache: Cache<u64> = Cache::new(config.source(source)).unwrap();
+    let (mut page, mut read, mut to) = (vec![0; PAGE], vec![0; PAGE], vec![0; PAGE]);
+    let mut insert = |key: u64| {
+        pattern::fill(key, &mut page);
+        cache.insert(key, &page)
+    };
+    (0..100).for_each(|key| insert(key).unwrap());
+    let (space, data) = limits::used();
+    limits::set(limit, Some(if limit == Limit::Data { data } else { space } + ROOM));
+    let mut refused = 0;
+    for key in 100..KEYS {
+        match insert(key) {
+            Ok(()) => {}
+            Err(error) => {
+                assert_eq!(error, InsertError::NoRoom);
+                refused += 1;
+            }
+        }
+    }
+    let verify = |page: &mut [u8], to: &mut [u8]| {
+        let mut found = 0;
+        for key in 0..KEYS {
+            if let Some(len) = cache.get_into(&key, to).unwrap() {
+                pattern::fill(key, page);
+                assert!(to[..len] == *page, "key {key}");
+                found += 1;
+            }
+        }
+        assert_eq!(found, cache.len());
+    };
+    verify(&mut read, &mut to);
+    limits::set(limit, None);
+    let stats = cache.stats();
+    assert_eq!(stats.rejected.no_room, refused, "{stats}");
+    assert!(refused + stats.gone.evicted > 0, "the limit was met: {stats}");
+    assert!(cache.stats().bytes.payload > ROOM as usize / 4, "{}", cache.stats());
+    cache.check();
+    (0..KEYS).for_each(|key| insert(key).unwrap());
+    verify(&mut read, &mut to);
+    assert_eq!(cache.len() as u64, KEYS, "{}", cache.stats());
+    cache.check();
+}
+
+#[test]
+fn a_cache_outlives_a_heap_that_gets_no_more_address_space() {
+    limits::in_child("a_cache_outlives_a_heap_that_gets_no_more_address_space", || {
+        cache_meets(Limit::AddressSpace, SourceKind::Heap);
+    });
+}
+
+#[test]
+fn a_cache_outlives_a_range_that_cannot_be_committed() {
+    limits::in_child("a_cache_outlives_a_range_that_cannot_be_committed", || {
+        cache_meets(Limit::Data, SourceKind::Mmap(MmapOptions::new().max_pages(1 << 17)));
+    });
 }

@@ -72,7 +72,7 @@ fn an_object_of_no_bytes_has_a_handle_and_no_place() {
 fn beyond_max_object_is_refused_and_counted_up_to_usize_max() {
     each_pool(5000, |pool, _| {
         let kept = pool.alloc(b"kept").unwrap();
-        let lens = [5001, 1 << 20, 1 << 32, isize::MAX as usize, usize::MAX - 4095, usize::MAX];
+        let lens = [5001, 1 << 20, 1 << 31, isize::MAX as usize, usize::MAX - 4095, usize::MAX];
         for len in lens {
             let refused = Err(AllocError::TooLarge(len));
             assert_eq!(pool.alloc_with(len, |_| panic!("called for {len} bytes")), refused);

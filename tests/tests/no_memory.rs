@@ -1,13 +1,20 @@
-//! The heap fails: wherever the pool asks for memory while it works, it takes no for an answer.
+//! The heap fails: wherever the pool asks for memory while it works, it takes no for an answer, and so does
+//! a cache in `insert`, `get_into` and `remove`.
 //!
-//! Not so `Pool::new`, the first object of a size class (a box of a few hundred bytes), `stats` and
-//! `check`: what fails there aborts, as everywhere in Rust.
+//! Not so `Pool::new`, the first object of a size class (a box of a few hundred bytes), the first use of a
+//! codec by a thread, pages that are returned in memory of the caller's, `stats` and `check`: what fails
+//! there aborts, as everywhere in Rust.
 #![cfg(not(zcache_loom))]
+#![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
+
+use std::sync::{Arc, Mutex};
 
 use tests::alloc::{Watched, failing};
 use tests::pattern;
 use tests::setups::{Pages, Setup};
-use zpool::{Handle, Pool};
+use zcache::policy::{Lru, Policy, S3Fifo, Sieve};
+use zcache::{Cache, Cause, Config, InsertError};
+use zpool::{Handle, Pool, SourceKind};
 
 #[global_allocator]
 static HEAP: Watched = Watched;
@@ -71,4 +78,93 @@ fn an_allocation_that_fails_costs_one_call_at_most() {
             work(pages, nth);
         }
     }
+}
+
+/// Fills a cache while the `nth` allocation fails; says how many there were, and how many pages it cost.
+fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize, usize) {
+    const KEYS: u64 = 3000;
+    let config = Config::new(8 << 20).max_page(4096).shards(4).policy(policy).source(source);
+    let gone = Arc::new(Mutex::new(Vec::with_capacity(KEYS as usize)));
+    let told = Arc::clone(&gone);
+    let cache: Cache<u64> = Cache::new(config).unwrap().on_removal(move |removal| {
+        if removal.cause() == Cause::Evicted {
+            told.lock().unwrap().push(*removal.key());
+        }
+    });
+    let page = |key: u64| {
+        let mut page = pattern::bytes(key, LENS[key as usize % 4]);
+        page[30..].fill(7);
+        page
+    };
+    let pages: Vec<Vec<u8>> = (0..KEYS).map(page).collect();
+    // The first of their kinds: sizes of classes, a context, a buffer for the longest page.
+    for len in [40, 300, 600, 1000, 2000, 4096] {
+        let mut page = pattern::bytes(1, len);
+        cache.insert(KEYS, &page).unwrap();
+        page[len / 2..].fill(3);
+        cache.insert(KEYS, &page).unwrap();
+    }
+    pages[..4].iter().for_each(|page| cache.insert(KEYS, page).unwrap());
+    let mut read = vec![0; 4096];
+    let mut kept = vec![false; KEYS as usize];
+    let (refused, calls) = failing(nth, || {
+        let mut refused = 0;
+        for (key, page) in (0..).zip(&pages) {
+            match cache.insert(key, page) {
+                Ok(()) => kept[key as usize] = true,
+                Err(error) => {
+                    assert_eq!(error, InsertError::NoRoom);
+                    refused += 1;
+                }
+            }
+            // Room was made where the heap gave none: some entries may have gone.
+            for key in gone.lock().unwrap().drain(..).filter(|key: &u64| *key < KEYS) {
+                kept[key as usize] = false;
+            }
+            let got = cache.get_into(&key, &mut read).unwrap();
+            assert_eq!(got.is_some(), kept[key as usize]);
+            if key % 5 == 4 {
+                assert_eq!(cache.remove(&(key - 2)), kept[key as usize - 2]);
+                kept[key as usize - 2] = false;
+            }
+        }
+        refused
+    });
+    assert!(refused <= 1, "one failure of the heap costs one page at most");
+    let stats = cache.stats();
+    assert_eq!(stats.rejected.no_room, refused as u64, "{stats}");
+    // As many small entries as take what the heap refused: the chunk of a table, 32 KiB at the most.
+    let most = if nth == 0 { 0 } else { (32 << 10) / 128 };
+    assert!(stats.gone.evicted <= most, "{stats}");
+    assert_eq!((stats.gone.corrupt, stats.unreadable), (0, 0), "{stats}");
+    cache.check();
+    for (key, page) in (0..).zip(&pages) {
+        let got = cache.get(&key);
+        assert_eq!(got.as_deref(), kept[key as usize].then_some(&page[..]), "key {key}");
+        cache.insert(key, page).unwrap();
+    }
+    assert!(cache.len() as u64 >= KEYS);
+    cache.check();
+    (calls, refused + stats.gone.evicted as usize)
+}
+
+#[test]
+fn an_allocation_that_fails_costs_a_cache_a_few_pages_at_most() {
+    fn each<P: Policy + 'static>(policy: fn() -> P) -> (usize, usize) {
+        let (mut failures, mut cost) = (0, 0);
+        for source in [|| SourceKind::Heap, || SourceKind::Memfd] as [fn() -> SourceKind; 2] {
+            let (calls, none) = fill(policy(), source(), 0);
+            assert!(calls > 20 && none == 0, "{calls} allocations, {none} pages gone");
+            for nth in (1..=calls).step_by(1 + calls / 6) {
+                cost += fill(policy(), source(), nth).1;
+                failures += 1;
+            }
+        }
+        (failures, cost)
+    }
+    let all = [each(S3Fifo::new), each(Sieve::new), each(Lru::new)];
+    let sum = |of: fn(&(usize, usize)) -> usize| all.iter().map(of).sum::<usize>();
+    let (failures, cost) = (sum(|done| done.0), sum(|done| done.1));
+    println!("a heap that fails once: {failures} failures, {cost} pages refused or evicted");
+    assert!(failures > 20 && cost > 0);
 }

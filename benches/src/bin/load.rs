@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::load::phase::{Codec, Phase, Policy};
+use benches::load::phase::{Codec, Phase, Policy, Source};
 use benches::load::watcher::{self, ALLOWANCE, Ended, Sample, Seen};
 use benches::load::work::{self, Plan};
 use benches::packing::Failure;
@@ -21,9 +21,10 @@ usage: load [options]
 
   --minutes N        how long, all phases together (default 1)
   --soak MINUTES     inserts and look-ups only, of one phase; fails when memory or density is not flat
-  --codec CODEC      none, lz4, zstd:LEVEL, zstd:LEVEL+dict (default: a mix, in phases)
+  --codec CODEC,...  none, lz4, zstd:LEVEL, zstd:LEVEL+dict (default: a mix, in phases)
   --policy POLICY    s3-fifo, sieve, lru (default: a mix, in phases)
-  --data MIB         bytes of all pages together (default 256; a soak: 64); the capacity is a tenth
+  --source SOURCE    mmap, heap, memfd (default: a mix of mmap and memfd, in phases)
+  --data MIB         bytes of all pages together (default 256); the capacity is a tenth
   --threads N        threads that work, beside one that keeps house (default 8)
   --pages PATH       page files, or directories of them (default: the sample, and some of the shared ones)
   --seed N           seed of everything that is drawn (default 1)
@@ -50,8 +51,9 @@ const TURNOVERS: f64 = 200.0;
 struct Options {
     minutes: Option<f64>,
     soak: bool,
-    codec: Option<Codec>,
+    codecs: Vec<Codec>,
     policy: Option<Policy>,
+    source: Option<Source>,
     data: Option<usize>,
     threads: usize,
     pages: Vec<PathBuf>,
@@ -73,8 +75,9 @@ fn options() -> Result<Option<Options>, Failure> {
     let mut options = Options {
         minutes: None,
         soak: false,
-        codec: None,
+        codecs: Vec::new(),
         policy: None,
+        source: None,
         data: None,
         threads: 8,
         pages: Vec::new(),
@@ -89,8 +92,12 @@ fn options() -> Result<Option<Options>, Failure> {
                 options.minutes = Some(parser.value()?.parse()?);
                 options.soak = true;
             }
-            Long("codec") => options.codec = Some(parser.value()?.string()?.parse()?),
+            Long("codec") => {
+                let codecs = parser.value()?.string()?;
+                options.codecs = codecs.split(',').map(str::parse).collect::<Result<_, _>>()?;
+            }
             Long("policy") => options.policy = Some(parser.value()?.string()?.parse()?),
+            Long("source") => options.source = Some(parser.value()?.string()?.parse()?),
             Long("data") => options.data = Some(parser.value()?.parse()?),
             Long("threads") => options.threads = parser.value()?.parse()?,
             Long("pages") => options.pages.push(parser.value()?.into()),
@@ -234,8 +241,8 @@ fn judge(plan: &Plan, samples: &[Sample]) -> Result<(), Ended> {
 fn run_all(options: &Options) -> Result<(), Ended> {
     let pages = page_files(options)?;
     let board = Board::make()?;
-    let data = options.data.unwrap_or(if options.soak { 64 } else { 256 }) << 20;
-    let mut phases = Phase::chosen(options.codec, options.policy);
+    let data = options.data.unwrap_or(256) << 20;
+    let mut phases = Phase::chosen(&options.codecs, options.policy, options.source);
     if options.soak {
         phases.truncate(1);
     }

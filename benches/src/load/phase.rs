@@ -68,30 +68,33 @@ const fn phase(codec: Codec, policy: Policy, source: Source, checksum: bool) -> 
 }
 
 impl Phase {
-    /// Every codec, policy and source at least once.
+    /// Every codec and policy at least once, and each source that gives memory back to the system when it
+    /// is told to: of the heap, the C library keeps what it likes.
     pub const MIX: [Self; 6] = [
         phase(Codec::Lz4, Policy::S3Fifo, Source::Mmap, false),
         phase(Codec::Zstd(3, false), Policy::Sieve, Source::Mmap, true),
         phase(Codec::Lz4, Policy::Lru, Source::Memfd, true),
         phase(Codec::Zstd(1, true), Policy::S3Fifo, Source::Mmap, false),
-        phase(Codec::None, Policy::Sieve, Source::Heap, true),
+        phase(Codec::None, Policy::Sieve, Source::Mmap, true),
         phase(Codec::Zstd(-5, true), Policy::Lru, Source::Mmap, true),
     ];
 
-    /// The phases of [`MIX`](Self::MIX) that have this codec and this policy, where they are given, or
-    /// phases that are made for them.
+    /// The phases of [`MIX`](Self::MIX) that have one of these codecs, this policy and this source, where
+    /// they are given, or one that is made for them.
     #[must_use]
-    pub fn chosen(codec: Option<Codec>, policy: Option<Policy>) -> Vec<Self> {
+    pub fn chosen(codecs: &[Codec], policy: Option<Policy>, source: Option<Source>) -> Vec<Self> {
         let wanted = |phase: &Self| {
-            codec.is_none_or(|codec| codec == phase.codec)
+            (codecs.is_empty() || codecs.contains(&phase.codec))
                 && policy.is_none_or(|policy| policy == phase.policy)
+                && source.is_none_or(|source| source == phase.source)
         };
         let mix: Vec<Self> = Self::MIX.into_iter().filter(wanted).collect();
         if !mix.is_empty() {
             return mix;
         }
-        let (codec, policy) = (codec.unwrap_or(Codec::Lz4), policy.unwrap_or(Policy::S3Fifo));
-        vec![phase(codec, policy, Source::Mmap, false)]
+        let (policy, source) = (policy.unwrap_or(Policy::S3Fifo), source.unwrap_or(Source::Mmap));
+        let codecs = if codecs.is_empty() { &[Codec::Lz4] } else { codecs };
+        codecs.iter().map(|codec| phase(*codec, policy, source, false)).collect()
     }
 
     /// `config` with all of this. A dictionary is trained on some pages of `files`.
@@ -239,11 +242,10 @@ mod tests {
 
     #[test]
     fn what_is_chosen_is_worked_on() {
-        assert_eq!(Phase::chosen(None, None).len(), Phase::MIX.len());
-        assert!(
-            Phase::chosen(Some(Codec::Lz4), None).iter().all(|phase| phase.codec == Codec::Lz4)
-        );
-        let rare = Phase::chosen(Some(Codec::Zstd(19, false)), Some(Policy::Lru));
-        assert_eq!(rare, [phase(Codec::Zstd(19, false), Policy::Lru, Source::Mmap, false)]);
+        assert_eq!(Phase::chosen(&[], None, None), Phase::MIX);
+        let lz4 = Phase::chosen(&[Codec::Lz4], None, None);
+        assert!(lz4.iter().all(|phase| phase.codec == Codec::Lz4) && lz4.len() > 1);
+        let rare = Phase::chosen(&[Codec::Zstd(19, false)], Some(Policy::Lru), Some(Source::Heap));
+        assert_eq!(rare, [phase(Codec::Zstd(19, false), Policy::Lru, Source::Heap, false)]);
     }
 }
