@@ -16,6 +16,8 @@ use zcache::Cache;
 
 const PAGE: usize = 4096;
 const ENTRIES: usize = 30_000;
+/// Hits of a sample at the least: what is fragmented for one has to be worth it.
+const HITS: u64 = 10_000;
 /// Bytes that a step of compaction moves.
 const BUDGET: usize = 16 << 10;
 
@@ -122,15 +124,16 @@ impl Scene {
 fn compaction_and_hits(criterion: &mut Criterion) {
     let scene = Scene::new();
     let mut group = criterion.benchmark_group("compaction_and_hits");
-    group.sample_size(20);
+    group.sample_size(10);
     for beside in [Beside::Computing, Beside::Compacting] {
         let mut times: Vec<Duration> = Vec::new();
         scene.moved.store(0, Ordering::Relaxed);
         group.bench_function(format!("{beside:?}").to_lowercase(), |bencher| {
             bencher.iter_custom(|count| {
-                let new = scene.hits(beside, count);
+                let new = scene.hits(beside, count.max(scaled(HITS as usize, 1) as u64));
                 times.extend(&new);
-                new.iter().sum()
+                let sum: Duration = new.iter().sum();
+                sum.mul_f64(count as f64 / new.len() as f64)
             });
         });
         let moved = scene.moved.load(Ordering::Relaxed);
