@@ -31,9 +31,9 @@ pub(crate) const PAIRS: [Pair; 16] = [
     Pair { trace: "arc-p3-512", pages: "file-source-4k", cut: Some(512) },
     pair("orm-night", "file-json-4k"),
     pair("web12", "file-source-4k"),
-    pair("lirs-2pools", "file-chemdb-4k"),
-    pair("lirs-glimpse", "file-log-4k"),
-    pair("lirs-multi3", "file-text-novels-4k"),
+    pair("lirs-2pools", "file-log-4k"),
+    pair("lirs-glimpse", "file-text-novels-4k"),
+    pair("lirs-multi3", "file-chemdb-4k"),
 ];
 
 /// The kinds of shared files.
