@@ -10,8 +10,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// zstd frames may look back this far: 2^31 bytes, the format's most. The shared files use 2^27.
-const WINDOW_LOG: u32 = 31;
+/// zstd frames may look back this far, zstd's most: 2^31 bytes, or 2^30 where addresses have 32 bits. The
+/// shared files use 2^27.
+const WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=256 << 10;
 
 /// Why there are no pages to read. Prints as one line.

@@ -74,7 +74,7 @@ fn two_threads_cannot_pass_the_cap_with_pages_and_reservations() {
         });
         let mut round = 0;
         while !filler.is_finished() {
-            let bytes = 1 + round * 7919 % (300 << 10);
+            let bytes = 1 + round % (300 << 10) * 7919 % (300 << 10);
             if pool.reserve(bytes).is_ok() {
                 assert!(pool.held_bytes() <= cap);
                 pool.release(bytes);

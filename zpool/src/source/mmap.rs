@@ -355,7 +355,7 @@ mod tests {
     fn agrees_with_a_set_and_its_ledger() {
         for page_size in [4096, 16384, 65536] {
             for cap in [1, 100, 1000, usize::MAX] {
-                let source = source(MmapOptions::new().page_size(page_size).max_pages(100_000));
+                let source = source(MmapOptions::new().page_size(page_size).max_pages(16_000));
                 let ledger = Ledger::new(page_size, cap, usize::MAX);
                 churn(&source, &ledger, 6000);
                 source.trim(&ledger);
