@@ -87,8 +87,6 @@ fn a_context_that_panics_in_its_drop_leaves_the_ledger_even() {
     let empty = cache.held_bytes();
     cache.insert(1, &page(1, 4096)).unwrap();
     moody.dropping_panics.store(true, Ordering::Relaxed);
-    assert!(panics(|| cache.trim()));
-    cache.check();
     // A longer page takes a larger context, in the place of the one there is.
     cache.insert(2, &page(2, 4096)).unwrap();
     assert!(panics(|| cache.insert(3, &page(3, 8192))));
@@ -115,8 +113,8 @@ fn a_codec_that_changes_its_mind_about_a_context_leaves_the_ledger_even() {
         cache.clear();
         cache.trim();
         cache.check();
-        // But for what the pool's own tables take.
-        let held = cache.held_bytes();
+        // But for what the pool's own tables take, and the contexts that are kept.
+        let held = cache.held_bytes() - cache.stats().bytes.codec;
         assert!(held.abs_diff(*empty.get_or_insert(held)) < 500, "{bytes}: {held}, {empty:?}");
     }
 }

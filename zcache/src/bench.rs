@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use zpool::source::heap_cost;
 
 use crate::codec::{Codec, Context};
-use crate::sync::{Charge, Mutex, thread_number};
+use crate::sync::{AtomicUsize, Charge, Mutex, Ordering, thread_number};
 
 /// No room under the cap; so many bytes were asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,9 @@ struct Slot {
 
 pub(crate) struct Benches {
     slots: Box<[Slot]>,
+    /// The largest size that a context was asked for: new ones are for it, so that pages of several
+    /// sizes do not have contexts made and dropped for ever.
+    largest: AtomicUsize,
 }
 
 /// Bytes that are charged until this is dropped, also by a panic.
@@ -95,7 +98,7 @@ impl Benches {
     /// Room for `kept` buffers and contexts, a power of two.
     pub(crate) fn new(kept: usize) -> Self {
         let slot = |_| Slot { buffer: Mutex::new(None), context: Mutex::new(None) };
-        Self { slots: (0..kept).map(slot).collect() }
+        Self { slots: (0..kept).map(slot).collect(), largest: AtomicUsize::new(0) }
     }
 
     pub(crate) fn fixed_bytes(kept: usize) -> usize {
@@ -131,7 +134,10 @@ impl Benches {
         if let Some(made) = take(true) {
             return Ok(lent(made));
         }
-        let made = Made::new(context_size(len), codec, memory)?;
+        // Relaxed: a hint, of which an old value costs a context at most.
+        let size = context_size(len);
+        let size = size.max(self.largest.fetch_max(size, Ordering::Relaxed));
+        let made = Made::new(size, codec, memory)?;
         // One that is too small does nothing that this one does not. It goes last: a hook that is called
         // while room is made finds it.
         let small = take(false);
@@ -142,11 +148,18 @@ impl Benches {
         Ok(lent)
     }
 
-    /// Drops what is not out.
+    /// Drops the buffers that are not out.
     pub(crate) fn trim(&self, memory: &impl Charge) {
         for slot in &self.slots {
             let buffer = slot.buffer.lock().take();
             discard(buffer.unwrap_or_default(), memory);
+        }
+    }
+
+    /// Drops the contexts that are not out: for want of anything else, since the general-purpose
+    /// allocator may keep most of what they took, where nobody counts it.
+    pub(crate) fn trim_contexts(&self, memory: &impl Charge) {
+        for slot in &self.slots {
             let made = slot.context.lock().take();
             if let Some(made) = made {
                 made.discard(memory);

@@ -154,6 +154,7 @@ impl<K: Send + Sync> Tier<K> {
             }
             if !self.make_room(Lack::Bytes(excess)) {
                 self.store.benches.trim(pool);
+                self.store.benches.trim_contexts(pool);
                 self.index.shrink(|id| self.tag_of(id), pool);
                 pool.trim();
                 return self.held();

@@ -194,7 +194,7 @@ impl<T> Arena<T> {
     /// A free slot of a class that is little larger, while few objects share each class: more is lost in
     /// free slots then than in wide ones.
     pub(crate) fn place_near(&self, len: usize, owner: u32) -> Option<Place> {
-        if self.level(len) > GROUPED {
+        if self.level(len) >= GROUPED {
             return None;
         }
         let wide = self.geometry.first_class(len + len / NEAR);

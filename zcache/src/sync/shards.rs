@@ -107,7 +107,9 @@ impl Shards {
             let grew = shard.try_reserve(1, |(id, _)| hash_of(*id)).is_ok();
             let after = shard.allocation_info().1.size();
             // Rehashed in place, or refused by the allocator: nothing new is held.
-            memory.release(if after == before { charged } else { heap_cost(before) });
+            // A new table may be smaller than it was taken for, where hashbrown's groups are.
+            let spare = charged.saturating_sub(heap_cost(after));
+            memory.release(if after == before { charged } else { heap_cost(before) + spare });
             if !grew {
                 return Err(PutError::NoRoom(charged));
             }
