@@ -192,6 +192,19 @@ impl Made {
     }
 }
 
+/// Puts `lent` into the first place that is empty and that nobody is at; gives it back where there is none.
+fn keep<'s, T: 's>(places: impl Iterator<Item = &'s Mutex<Option<T>>>, lent: T) -> Option<T> {
+    for place in places {
+        if let Some(mut kept) = place.try_lock() {
+            if kept.is_none() {
+                *kept = Some(lent);
+                return None;
+            }
+        }
+    }
+    Some(lent)
+}
+
 fn discard(buffer: Vec<u8>, memory: &impl Charge) {
     let bytes = heap_cost(buffer.capacity());
     drop(buffer);
@@ -231,15 +244,9 @@ impl<M: Charge> Drop for LentBuffer<'_, M> {
         if bytes.is_empty() {
             return;
         }
-        for slot in self.benches.each() {
-            if let Some(mut kept) = slot.buffer.try_lock() {
-                if kept.is_none() {
-                    *kept = Some(bytes);
-                    return;
-                }
-            }
+        if let Some(bytes) = keep(self.benches.each().map(|slot| &slot.buffer), bytes) {
+            discard(bytes, self.memory);
         }
-        discard(bytes, self.memory);
     }
 }
 
@@ -259,15 +266,9 @@ impl<M: Charge> Drop for LentContext<'_, M> {
             let _ = catch_unwind(AssertUnwindSafe(discard));
             return;
         }
-        for slot in self.benches.each() {
-            if let Some(mut kept) = slot.context.try_lock() {
-                if kept.is_none() {
-                    *kept = Some(made);
-                    return;
-                }
-            }
+        if let Some(made) = keep(self.benches.each().map(|slot| &slot.context), made) {
+            made.discard(self.memory);
         }
-        made.discard(self.memory);
     }
 }
 

@@ -198,16 +198,18 @@ impl<T> Arena<T> {
             return None;
         }
         let wide = self.geometry.first_class(len + len / NEAR);
-        let near = usize::from(self.geometry.first_class(len))..usize::from(wide);
-        let born = self.classes[near].iter().filter_map(Once::get).map(|class| &class[0]);
-        let mut open = born.filter(|class| class.has_room());
-        open.find_map(|class| class.place(self.ground(), owner))
+        self.place_below(usize::from(wide), len, owner)
     }
 
     /// A free slot of any class that is large enough, the closest one first.
     pub(crate) fn place_loose(&self, len: usize, owner: u32) -> Option<Place> {
+        self.place_below(self.classes.len(), len, owner)
+    }
+
+    /// A free slot of a class that is large enough, the closest one first, of those below class `end`.
+    fn place_below(&self, end: usize, len: usize, owner: u32) -> Option<Place> {
         let first = usize::from(self.geometry.first_class(len));
-        let born = self.classes[first..].iter().filter_map(Once::get).map(|class| &class[0]);
+        let born = self.classes[first..end].iter().filter_map(Once::get).map(|class| &class[0]);
         let mut open = born.filter(|class| class.has_room());
         open.find_map(|class| class.place(self.ground(), owner))
     }

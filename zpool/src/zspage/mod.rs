@@ -34,8 +34,6 @@ use record::Record;
 
 /// In a page entry: the next page of the chain lies behind this one in one piece of memory.
 const JOINED: u32 = 1 << 31;
-/// Zspages in a chunk of records' addresses.
-const RECORDS: usize = CHUNK;
 /// No zspage, no page.
 pub(crate) const NONE: u32 = u32::MAX >> 1;
 
@@ -131,8 +129,8 @@ impl Zspages {
 
     fn slot(&self, id: u32) -> &AtomicPtr<AtomicU32> {
         let id = id as usize;
-        let records = self.records.get(id / RECORDS).expect("a zspage has a record");
-        &records[id % RECORDS]
+        let records = self.records.get(id / CHUNK).expect("a zspage has a record");
+        &records[id % CHUNK]
     }
 
     /// The record of a zspage: callers hold its class's token, or a place in it.
@@ -264,7 +262,7 @@ impl Zspages {
             return None;
         }
         let record = || AtomicPtr::new(std::ptr::null_mut());
-        grow(&self.records, id as usize / RECORDS, RECORDS, ledger, record)?;
+        grow(&self.records, id as usize / CHUNK, CHUNK, ledger, record)?;
         ids.fresh += 1;
         Some(id)
     }
