@@ -12,7 +12,7 @@ use benches::packing::Failure;
 use benches::program;
 use lexopt::prelude::*;
 use serde_json::json;
-use tests::corpus;
+use tests::{corpus, pattern};
 use zcache::codec::{self, Codec, Lz4, Zstd};
 use zcache::{Cache, Config};
 
@@ -88,13 +88,7 @@ impl Row {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let mut random = fastrand::Rng::with_seed(1);
-    let noise = |_| {
-        let mut page = vec![0; PAGE];
-        random.fill(&mut page);
-        page
-    };
-    let noise: Vec<Vec<u8>> = (0..PAGES).map(noise).collect();
+    let noise: Vec<Vec<u8>> = (0..PAGES as u64).map(|seed| pattern::bytes(seed, PAGE)).collect();
     let sample = corpus::sample().cut(PAGE).ok_or("the sample can be cut")?;
     let real: Vec<Vec<u8>> = sample.pages().step_by(29).map(<[u8]>::to_vec).collect();
     let same = vec![vec![0; PAGE]; PAGES];

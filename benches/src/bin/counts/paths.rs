@@ -6,7 +6,7 @@
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
 
-use ::tests::corpus;
+use ::tests::{corpus, pattern};
 use zcache::codec::{self, Codec, Lz4, Zstd};
 use zcache::{Cache, Config};
 use zpool::{Handle, Pool};
@@ -228,13 +228,7 @@ fn evicting<C: Codec + 'static>(codec: impl Fn() -> C) -> Operation {
 }
 
 fn random_page() -> Operation {
-    let mut random = fastrand::Rng::with_seed(1);
-    let noise = |_| {
-        let mut page = vec![0; PAGE];
-        random.fill(&mut page);
-        page
-    };
-    let noise: Vec<Vec<u8>> = (0..PAGES).map(noise).collect();
+    let noise: Vec<Vec<u8>> = (0..PAGES as u64).map(|seed| pattern::bytes(seed, PAGE)).collect();
     inserts(filled(Lz4, &noise), noise, |number| number % LIVE as u64)
 }
 
