@@ -254,9 +254,31 @@ impl BuildHasher for Seeds {
 
 /// LZ4 that may panic, with contexts that are counted.
 #[derive(Debug, Default)]
-pub struct Fragile(pub Arc<AtomicUsize>);
+pub struct Fragile(pub Arc<Contexts>);
 
-struct FragileContext(Box<dyn Context>, Arc<AtomicUsize>);
+/// How many contexts there are, and what they were said to take.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    alive: AtomicUsize,
+    bytes: AtomicUsize,
+    /// What the next one takes.
+    said: AtomicUsize,
+}
+
+impl Contexts {
+    /// How many there are.
+    pub fn alive(&self) -> usize {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+    /// What those that there are were said to take when they were made.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// The context, and what it was said to take.
+struct FragileContext(Box<dyn Context>, usize, Arc<Contexts>);
 
 impl Codec for Fragile {
     fn name(&self) -> Cow<'static, str> {
@@ -265,10 +287,12 @@ impl Codec for Fragile {
 
     fn context_bytes(&self, max_page: usize) -> usize {
         step_on(Trap::ContextBytes);
-        match LIE.get() {
+        let bytes = match LIE.get() {
             Some(Lie::ContextBytes(bytes)) => bytes,
             _ => Lz4.context_bytes(max_page) + 1000,
-        }
+        };
+        self.0.said.store(bytes, Ordering::Relaxed);
+        bytes
     }
 
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
@@ -277,8 +301,10 @@ impl Codec for Fragile {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         let inner = Lz4.context(max_page)?;
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(FragileContext(inner, Arc::clone(&self.0))))
+        let bytes = self.0.said.load(Ordering::Relaxed);
+        self.0.alive.fetch_add(1, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Box::new(FragileContext(inner, bytes, Arc::clone(&self.0))))
     }
 }
 
@@ -307,7 +333,8 @@ impl Context for FragileContext {
 
 impl Drop for FragileContext {
     fn drop(&mut self) {
-        self.1.fetch_sub(1, Ordering::Relaxed);
+        self.2.alive.fetch_sub(1, Ordering::Relaxed);
+        self.2.bytes.fetch_sub(self.1, Ordering::Relaxed);
         if !thread::panicking() {
             step_on(Trap::ContextDrop);
         }

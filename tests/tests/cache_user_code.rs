@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, ignore, page};
 use tests::pattern;
-use tests::user_code::{Fragile, Key, Seeds, Tally, Trap, step_on, untrapped, with_trap};
+use tests::user_code::{Contexts, Fragile, Key, Seeds, Tally, Trap, step_on, untrapped, with_trap};
 use zcache::policy::{Lru, Priority};
 use zcache::{Cache, Insert};
 
 struct Field {
     cache: Arc<Cache<Key, Seeds>>,
     tally: Arc<Tally>,
-    contexts: Arc<AtomicUsize>,
+    contexts: Arc<Contexts>,
     /// What the hook was told of before it panicked.
     told: Arc<AtomicUsize>,
 }
@@ -23,7 +23,7 @@ struct Field {
 impl Field {
     /// A small cache, filled to the brim.
     fn new() -> Self {
-        let (tally, contexts) = (Arc::<Tally>::default(), Arc::<AtomicUsize>::default());
+        let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();
         let config = config(500 << 10).policy(Lru::new()).codec(Fragile(Arc::clone(&contexts)));
         let count = Arc::clone(&told);
@@ -81,7 +81,7 @@ impl Field {
         cache.check();
         drop(cache);
         tally.assert_each_dropped_once();
-        assert_eq!(contexts.load(Ordering::Relaxed), 0, "no context is left");
+        assert_eq!((contexts.alive(), contexts.bytes()), (0, 0), "no context is left");
     }
 }
 
