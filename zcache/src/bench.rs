@@ -137,15 +137,15 @@ impl Benches {
         // Relaxed: a hint, of which an old value costs a context at most.
         let size = context_size(len);
         let size = size.max(self.largest.fetch_max(size, Ordering::Relaxed));
-        let made = Made::new(size, codec, memory)?;
-        // One that is too small does nothing that this one does not. It goes last: a hook that is called
-        // while room is made finds it.
-        let small = take(false);
-        let lent = lent(made);
-        if let Some(small) = small {
+        let charged = Charged::new(memory, codec.context_bytes(size))?;
+        // One that is too small does nothing that the new one does not. It goes once there is room for both,
+        // since a hook that is called while room is made finds it; and before the new one is there, or the
+        // general-purpose allocator would be left with a hole under it, that nobody counts.
+        if let Some(small) = take(false) {
             small.discard(memory);
         }
-        Ok(lent)
+        let context = codec.context(size).map_err(|_| Full(charged.1))?;
+        Ok(lent(Made { size, charged: charged.keep(), context }))
     }
 
     /// Drops the buffers that are not out.
@@ -178,12 +178,6 @@ impl Benches {
 }
 
 impl Made {
-    fn new(size: usize, codec: &dyn Codec, memory: &impl Charge) -> Result<Self, Full> {
-        let charged = Charged::new(memory, codec.context_bytes(size))?;
-        let context = codec.context(size).map_err(|_| Full(charged.1))?;
-        Ok(Self { size, charged: charged.keep(), context })
-    }
-
     fn discard(self, memory: &impl Charge) {
         let Self { charged, context, .. } = self;
         // Released after the drop, which is the codec's code and may panic.

@@ -23,6 +23,8 @@ const SIZES: usize = MAX_LOG as usize + 1;
 const LEAST_TRAINED: usize = 256;
 /// More than any budget holds, yet not so much that a sum of them overflows.
 const UNKNOWN: usize = usize::MAX / 8;
+/// What tables are stretched with.
+static BLANK: [u8; 128 << 10] = [0; 128 << 10];
 
 /// zstd frames without magic number, checksum, number of the dictionary and, without one, page length:
 /// 2 to 3 bytes in front of the blocks.
@@ -45,7 +47,15 @@ pub struct Zstd {
     level: i32,
     digest: Option<Arc<Digest>>,
     /// What a context for pages of 2^n bytes was found to hold.
-    sizes: Arc<[OnceLock<usize>; SIZES]>,
+    sizes: Arc<[OnceLock<Most>; SIZES]>,
+}
+
+/// The most that a context holds.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    bytes: usize,
+    /// The length of the pages that make it hold so much.
+    len: usize,
 }
 
 /// No level of zstd's: they are -7 to 22, and not 0.
@@ -150,7 +160,8 @@ impl Zstd {
         Self { digest: Some(Arc::new(digest)), sizes, ..self }
     }
 
-    fn make(&self) -> io::Result<Worker> {
+    /// A context whose tables are as large as pages of `stretch` bytes make them, and stay so.
+    fn make(&self, stretch: usize) -> io::Result<Worker> {
         let failed = |code: usize| io::Error::other(get_error_name(code));
         let memory = || io::Error::from(io::ErrorKind::OutOfMemory);
         let mut encoder = CCtx::try_create().ok_or_else(memory)?;
@@ -165,7 +176,19 @@ impl Zstd {
             encoder.set_parameter(parameter).map_err(failed)?;
         }
         decoder.set_parameter(DParameter::Format(FrameFormat::Magicless)).map_err(failed)?;
-        Ok(Worker { encoder, decoder, digest: self.digest.clone() })
+        let (digest, stretch) = (self.digest.clone(), stretch.min(BLANK.len()));
+        let mut worker = Worker { encoder, decoder, digest, stretch, last: 0 };
+        worker.stretch();
+        Ok(worker)
+    }
+
+    /// What a context for pages of up to 2^`log` bytes holds at the most; `None` for want of memory.
+    fn most(&self, log: u32) -> Option<Most> {
+        let most = &self.sizes[log as usize];
+        match most.get() {
+            Some(most) => Some(*most),
+            Option::None => self.measure(1 << log).ok().map(|found| *most.get_or_init(|| found)),
+        }
     }
 
     /// What a context holds once it has worked on pages of every size up to `max_page`, a power of two.
@@ -173,20 +196,24 @@ impl Zstd {
     /// Measured, since zstd's own estimate is not to be had by safe calls. zstd chooses its tables by
     /// level, dictionary and length, not by what is in a page, and changes its mind at powers of two; so
     /// a page at each of them and one just above make it take the most that it ever will.
-    fn measure(&self, max_page: usize) -> io::Result<usize> {
-        let mut worker = self.make()?;
+    fn measure(&self, max_page: usize) -> io::Result<Most> {
+        let mut worker = self.make(0)?;
         let (mut page, mut to) = (Vec::new(), Vec::new());
         page.try_reserve_exact(max_page)?;
         page.resize(max_page, 0);
         to.try_reserve_exact(max_page + 64)?;
         to.resize(max_page + 64, 0);
         let powers = (0..=max_page.ilog2()).map(|log| 1 << log);
+        let mut most = Most { bytes: 0, len: 0 };
         for len in powers.flat_map(|power| [power / 2 + 1, power]) {
             let page = &mut page[..len];
-            let len = worker.compress(page, &mut to).ok_or(io::ErrorKind::OutOfMemory)?;
-            worker.decompress(&to[..len], page).map_err(io::Error::other)?;
+            let coded = worker.compress(page, &mut to).ok_or(io::ErrorKind::OutOfMemory)?;
+            worker.decompress(&to[..coded], page).map_err(io::Error::other)?;
+            if worker.bytes() > most.bytes {
+                most = Most { bytes: worker.bytes(), len };
+            }
         }
-        Ok(worker.bytes() + heap_cost(size_of::<Worker>()))
+        Ok(Most { bytes: most.bytes + heap_cost(size_of::<Worker>()), ..most })
     }
 }
 
@@ -198,17 +225,14 @@ impl Codec for Zstd {
 
     /// Measured at the first call for a power of two, in some milliseconds at the most. Where that fails for want of memory, it is more than any budget.
     fn context_bytes(&self, max_page: usize) -> usize {
-        let Some(log) = log(max_page) else { return UNKNOWN };
-        let size = &self.sizes[log as usize];
-        size.get().copied().unwrap_or_else(|| match self.measure(1 << log) {
-            Ok(bytes) => *size.get_or_init(|| bytes),
-            Err(_) => UNKNOWN,
-        })
+        let most = log(max_page).and_then(|log| self.most(log));
+        most.map_or(UNKNOWN, |most| most.bytes)
     }
 
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
-        log(max_page).ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Box::new(self.make()?))
+        let log = log(max_page).ok_or(io::ErrorKind::InvalidInput)?;
+        let most = self.most(log).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Box::new(self.make(most.len)?))
     }
 
     fn shared_bytes(&self) -> usize {
@@ -229,6 +253,10 @@ struct Worker {
     encoder: CCtx<'static>,
     decoder: DCtx<'static>,
     digest: Option<Arc<Digest>>,
+    /// Pages of this length make the encoder's tables as large as they get; 0 lets them come and go.
+    stretch: usize,
+    /// The length of the last page.
+    last: usize,
 }
 
 impl Worker {
@@ -237,17 +265,40 @@ impl Worker {
     fn bytes(&self) -> usize {
         self.encoder.sizeof() + self.decoder.sizeof() + 3 * 24
     }
+
+    fn encode(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
+        match &self.digest {
+            Some(digest) => self.encoder.compress_using_cdict(to, page, &digest.encoder).ok(),
+            Option::None => self.encoder.compress2(to, page).ok(),
+        }
+    }
+
+    /// Has the tables as large as they get.
+    ///
+    /// zstd gives its tables up for smaller ones where a page needs less than a third of what the page
+    /// before has left, and takes larger ones soon after: time, and holes in the general-purpose
+    /// allocator's heaps that nobody counts.
+    fn stretch(&mut self) {
+        // There is no room for what comes of it, as is found out when the tables are there.
+        let _ = self.encode(&BLANK[..self.stretch], &mut []);
+        self.last = self.stretch;
+    }
 }
 
 impl Context for Worker {
     fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
-        let Some(digest) = &self.digest else {
-            return self.encoder.compress2(to, page).ok();
-        };
-        // This call of zstd's knows no other format than the one with the magic number.
-        let len = self.encoder.compress_using_cdict(to, page, &digest.encoder).ok()?;
-        to.copy_within(MAGIC..len, 0);
-        Some(len - MAGIC)
+        // What tables take grows no faster than a page's length, beside what all pages need.
+        if self.last + 3 * page.len() < self.stretch {
+            self.stretch();
+        }
+        self.last = page.len();
+        let coded = self.encode(page, to)?;
+        if self.digest.is_none() {
+            return Some(coded);
+        }
+        // The call with a dictionary knows no other format than the one with the magic number.
+        to.copy_within(MAGIC..coded, 0);
+        Some(coded - MAGIC)
     }
 
     fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
