@@ -227,3 +227,33 @@ fn a_keys_drop_may_call_every_method() {
         cache.check();
     });
 }
+
+#[test]
+fn a_hook_does_not_find_what_has_gone_among_the_keys() {
+    let told = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&told);
+    let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+        let weak = weak.clone();
+        let cache: Cache<u64> = Cache::new(config(600 << 10)).unwrap();
+        cache.on_removal(move |removal| {
+            let Some(cache) = weak.upgrade() else { return };
+            counted.fetch_add(1, Ordering::Relaxed);
+            let times = cache.keys().iter().filter(|key| *key == removal.key()).count();
+            let replaced = removal.cause() == Cause::Replaced;
+            assert_eq!(times, usize::from(replaced), "{:?}", removal.cause());
+        })
+    });
+    (0..6).for_each(|key| cache.insert(key, &page(key, 900)).unwrap());
+    cache.insert(1, &page(7, 900)).unwrap();
+    assert!(cache.remove(&2) && cache.take(&3).is_some());
+    let expired = Insert::new().time_to_live(Duration::ZERO);
+    cache.insert_with(8, &page(8, 900), expired).unwrap();
+    assert_eq!(cache.get(&8), None);
+    cache.retain(|key| *key != 5);
+    cache.clear();
+    assert_eq!(
+        told.load(Ordering::Relaxed),
+        8,
+        "one replaced, two removed, one expired, one not kept, three cleared"
+    );
+}

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, ignore, page};
 use tests::pattern;
-use tests::user_code::{Contexts, Fragile, Key, Seeds, Tally, Trap, step_on, untrapped, with_trap};
+use tests::user_code::{
+    Contexts, Fragile, Key, Lie, Seeds, Tally, Trap, step_on, untrapped, with_lie, with_trap,
+};
 use zcache::policy::{Lru, Priority};
 use zcache::{Cache, Insert};
 
@@ -229,4 +231,23 @@ fn a_key_that_cannot_be_compared_is_never_found_with_an_old_page() {
             field.end();
         }
     }
+}
+
+/// No eviction would ever make room for it: one such answer emptied the cache.
+#[test]
+fn a_context_that_no_cache_could_hold_evicts_nobody() {
+    let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
+    let codec = Fragile(Arc::clone(&contexts));
+    let cache: Cache<Key, Seeds> =
+        Cache::with_hasher(config(500 << 10).policy(Lru::new()).codec(codec), Seeds).unwrap();
+    for name in 0..20 {
+        cache.insert(Key::new(&tally, name), &page(name, 3000)).unwrap();
+    }
+    // The contexts that there are do not fit longer pages.
+    let lie = Some(Lie::ContextBytes(usize::MAX));
+    let long = with_lie(lie, || cache.insert(Key::new(&tally, 20), &page(20, 6000)));
+    assert!(long.is_err(), "nothing to compress it with");
+    assert_eq!((cache.len(), cache.stats().gone.evicted), (20, 0));
+    cache.insert(Key::new(&tally, 20), &page(20, 6000)).expect("room for one that is no lie");
+    cache.check();
 }

@@ -59,6 +59,8 @@ impl<K: Send + Sync> Tier<K> {
         for _ in 0..ROUNDS {
             match attempt() {
                 Ok(done) => return Some(done),
+                // What an empty cache would not have evicts nobody.
+                Err(Some(Lack::Bytes(bytes))) if bytes > self.capacity() => return None,
                 Err(Some(lack)) if self.make_room(lack) => {}
                 Err(_) => break,
             }

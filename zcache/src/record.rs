@@ -129,6 +129,11 @@ impl<K> Record<K> {
     pub(crate) fn publish(&self) {
         self.state.fetch_or(PUBLISHED, Ordering::Relaxed);
     }
+
+    /// The index leads here no more: who goes through all entries passes this one over.
+    pub(crate) fn retire(&self) {
+        self.state.fetch_and(!PUBLISHED, Ordering::Relaxed);
+    }
 }
 
 #[cfg(all(test, not(zcache_loom)))]
@@ -147,6 +152,9 @@ mod tests {
                 assert_eq!((state.expires(), state.published()), (len == 1, true));
                 record.set_mark(1);
                 assert_eq!((record.state().mark(), record.state().len()), (1, len));
+                record.retire();
+                let state = record.state();
+                assert_eq!((state.published(), state.mark(), state.len()), (false, 1, len));
             }
         }
         assert_eq!(size_of::<Record<u64>>(), 16);

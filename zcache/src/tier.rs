@@ -275,6 +275,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// An entry that this caller took off the index and that the policy has forgotten.
     pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>, cause: Cause) -> Gone<'t, K> {
+        entry.record().retire();
         Gone { tier: self, entry: Some(entry), cause }
     }
 

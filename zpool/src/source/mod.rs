@@ -84,8 +84,8 @@ pub enum SourceError {
 
 /// A supplier of single pages, numbered from 0.
 ///
-/// All methods take `&self` and may be called from many threads at once. A source locks inside and
-/// never calls back into a pool.
+/// All methods take `&self` and may be called from many threads at once. A source locks inside, never
+/// calls back into a pool, and does not panic: what fails is an error.
 ///
 /// # Safety
 /// The pool reads and writes through what a source says, so a lying source is undefined behaviour.
