@@ -215,7 +215,8 @@ pub(crate) fn time(processes: &mut [Process], rounds: &Rounds) -> Result<(), Fai
     for _ in 0..rounds.rounds.div_ceil(3) {
         round("singles")?;
     }
-    for _ in 0..rounds.rounds.div_ceil(2) {
+    // These take longest, and wait for the most part.
+    for _ in 0..rounds.rounds.div_ceil(3) {
         for (at, miss_us) in rounds.miss_us.iter().enumerate() {
             effective(processes, at, *miss_us)?;
         }

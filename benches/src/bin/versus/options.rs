@@ -42,6 +42,8 @@ pub(crate) struct Run {
 #[derive(Debug)]
 pub(crate) struct Suite {
     pub(crate) full: bool,
+    /// All traces at full length, and no times.
+    pub(crate) whole: bool,
     /// By default a subset of the shared ones.
     pub(crate) traces: Vec<String>,
     pub(crate) percents: Vec<f64>,
@@ -96,7 +98,8 @@ Replays a trace against caches, one process a cache, all in equal memory, and pr
 versus suite runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and all peers, each under the
 allocator that packs best, and writes benches/results/suite.json and suite.md; without the shared data, made
 traces over the sample. Times are taken at 10 percent.
-  --full            all traces at full length, all allocators, codecs and policies, all timed
+  --whole           all traces at full length, without times, into benches/results/whole (three quarters of an hour)
+  --full            the same with all allocators, codecs and policies, all timed (hours)
   --traces LIST, --percents LIST, --requests N, --rounds N, --out DIR,
   --allocators LIST (default system,mimalloc,jemalloc; the others are built by cargo, into the same target)
 
@@ -191,19 +194,21 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
 }
 
 fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
-    let out = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/results"));
+    let (mut out, results) = (None, concat!(env!("CARGO_MANIFEST_DIR"), "/results"));
     let mut suite = Suite {
         full: false,
+        whole: false,
         traces: vec![],
         percents: vec![],
         requests: None,
         rounds: 4,
-        out,
+        out: results.into(),
         allocators: FEATURES.map(|(name, _)| name.to_owned()).to_vec(),
     };
     while let Some(argument) = parser.next()? {
         match argument {
             Long("full") => suite.full = true,
+            Long("whole") => suite.whole = true,
             Long("traces") => {
                 suite.traces = parser.value()?.string()?.split(',').map(str::to_owned).collect();
             }
@@ -218,11 +223,16 @@ fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
                 let other = |name: &&str| *name != "system";
                 suite.allocators = list.split(',').filter(other).map(str::to_owned).collect();
             }
-            Long("out") => suite.out = parser.value()?.into(),
+            Long("out") => out = Some(parser.value()?.into()),
             Short('h') | Long("help") => return Ok(None),
             _ => return Err(argument.unexpected().into()),
         }
     }
+    if suite.whole {
+        suite.rounds = 0;
+        suite.out.push("whole");
+    }
+    suite.out = out.unwrap_or(suite.out);
     if suite.percents.iter().any(|percent| !(*percent > 0.0 && *percent <= 1000.0)) {
         return Err("--percents are above 0 and at most 1000".into());
     }
@@ -278,6 +288,16 @@ mod tests {
             assert!(of(line).is_err(), "{line}");
         }
         assert!(of("--help").unwrap().is_none());
+    }
+
+    #[test]
+    fn the_whole_suite_has_a_place_of_its_own() {
+        let out = |line| match of(line).unwrap() {
+            Some(Options::Suite(suite)) => suite.out,
+            _ => panic!("{line} is a suite"),
+        };
+        assert!(out("suite").ends_with("results") && out("suite --whole").ends_with("whole"));
+        assert_eq!(out("suite --out here --whole"), PathBuf::from("here"));
     }
 
     #[test]

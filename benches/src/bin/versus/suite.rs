@@ -43,7 +43,7 @@ const SUBSET: [&str; 9] = [
     "lirs-multi3",
 ];
 /// Where the default run cuts a trace.
-const CUT: usize = 400_000;
+const CUT: usize = 300_000;
 /// Where there is no shared data: traces over the sample.
 const MADE: [&str; 3] = ["zipf:0.7", "zipf:0.9", "zipf:1.1"];
 /// Percentages of the pages' LZ4 size.
@@ -96,7 +96,7 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
     eprintln!("suite: building the other allocators' programs");
     let others = &suite.allocators;
     let variants = variants::build(scratch.path(), others, &mut |note| notes.push(note))?;
-    let cut = suite.requests.or((!full).then_some(CUT));
+    let cut = suite.requests.or((!full && !suite.whole).then_some(CUT));
     if let Some(cut) = cut {
         notes.push(format!("traces are cut to their first {cut} requests, for all caches alike"));
     }
@@ -130,7 +130,7 @@ fn traces(suite: &Suite, notes: &mut Vec<String>) -> Vec<String> {
         notes.push("there is no shared data: made traces over the sample".into());
         return MADE.map(str::to_owned).to_vec();
     }
-    if suite.full {
+    if suite.full || suite.whole {
         return pairs::PAIRS.iter().map(|pair| pair.trace.to_owned()).collect();
     }
     SUBSET.map(str::to_owned).to_vec()
