@@ -172,6 +172,7 @@ impl Field {
     /// What an owner does now and then, all the time.
     fn keep_house(&self) {
         let (mut random, mut room) = (Random::new(99), Vec::new());
+        let mut evicted = 0;
         while !self.stop.load(Ordering::Relaxed) {
             match random.below(24) {
                 0..=3 => {
@@ -184,7 +185,13 @@ impl Field {
                 }
                 4..=9 => drop(self.cache.compact(random.below(1 << 18)).done),
                 10..=12 => self.cache.trim(),
-                13 => self.versions.clear(&mut room, || self.cache.clear()),
+                // However slow the workers are, the cache is full before it is emptied.
+                13 => {
+                    let now = self.cache.stats().gone.evicted;
+                    if now != std::mem::replace(&mut evicted, now) {
+                        self.versions.clear(&mut room, || self.cache.clear());
+                    }
+                }
                 14 => {
                     let residue = random.below(8) as u64;
                     self.cache.retain(|key| key % 8 != residue);

@@ -60,8 +60,13 @@ fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
     Ok(rows)
 }
 
-/// Puts beside what a cache holds after both phases what a fresh one holds that saw the second only.
+/// Puts beside what a cache holds after both phases what a fresh one holds that saw the second only: in pages, to
+/// which pages of the first phase that are held still contribute, and in how well it packs, to which they do not.
 fn beside_fresh(row: &mut Value, fresh: &Value) {
+    let [packed, fresh_packed] = [&*row, fresh].map(table::packed);
+    row["fresh_packed"] = json!(fresh_packed);
+    row["phases_packed_ratio"] =
+        json!(packed.zip(fresh_packed).map(|(packed, fresh)| packed / fresh));
     let [both, fresh] = [&*row, fresh].map(|row| figure(row, "pages_per_mib"));
     row["fresh_pages_per_mib"] = json!(fresh);
     row["phases_ratio"] = json!(both.zip(fresh).map(|(both, fresh)| both / fresh));

@@ -74,12 +74,15 @@ pub(crate) fn table(rows: &[Value]) -> String {
     }
     for row in rows.iter().filter(|row| !row["phases"].is_null()) {
         table += &format!(
-            "{:<26} after {}: {} pages/MiB, a fresh one {}: ratio {} (bar 0.97)\n",
+            "{:<26} after {}: {} pages/MiB, a fresh one {}: ratio {} (bar 0.97); packed {}, {}: ratio {}\n",
             name(row),
             row["phases"],
             number(figure(row, "pages_per_mib"), 1),
             number(figure(row, "fresh_pages_per_mib"), 1),
             number(figure(row, "phases_ratio"), 3),
+            number(packed(row), 3),
+            number(figure(row, "fresh_packed"), 3),
+            number(figure(row, "phases_packed_ratio"), 3),
         );
     }
     for row in rows {
