@@ -36,7 +36,8 @@ pub mod user_code;
 pub mod user_world;
 pub mod versions;
 
-/// The README's example runs.
+/// The examples in the READMEs run.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../zpool/README.md")]
 struct Readme;

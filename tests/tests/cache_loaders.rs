@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page, panics};
 use tests::pattern::Random;
-use zcache::{Cache, InsertError, LoadError};
+use zcache::policy::{Lru, Priority};
+use zcache::{Cache, Insert, InsertError, LoadError};
+
 #[test]
 fn a_loader_that_asks_for_its_own_key_is_told_so() {
     in_time("recursion", || {
@@ -232,4 +234,34 @@ fn a_panicking_hook_does_not_keep_other_threads_waiting() {
         assert!(panicked > 50, "{panicked}");
         cache.check();
     });
+}
+
+/// A scan that loads its pages says so, and goes before what was asked for.
+#[test]
+fn what_is_loaded_has_the_priority_and_the_time_that_it_is_given() {
+    let cache: Cache<u64> = Cache::new(config(500 << 10)).unwrap();
+    let load = |key: u64| {
+        move |to: &mut Vec<u8>| -> Result<(), io::Error> {
+            to.extend(page(key, 4000));
+            Ok(())
+        }
+    };
+    let (low, gone) =
+        (Insert::new().priority(Priority::Low), Insert::new().time_to_live(Duration::ZERO));
+    assert_eq!(cache.get_or_insert_as(1, gone, load(1)).unwrap(), page(1, 4000));
+    assert_eq!(cache.get(&1), None, "its time was over at once");
+    let lease = cache.get_or_lease(2).unwrap_err();
+    cache.insert_if_valid_with(lease, &page(2, 4000), gone).unwrap();
+    assert_eq!(cache.get(&2), None, "its time was over at once");
+    for key in 1_000_000..1_000_040 {
+        cache.get_or_insert_with(key, load(key)).unwrap();
+    }
+    for key in 0..1000 {
+        cache.get_or_insert_as(key, low, load(key)).unwrap();
+        let lease = cache.get_or_lease(2_000_000 + key).unwrap_err();
+        cache.insert_if_valid_with(lease, &page(key, 4000), low).unwrap();
+    }
+    assert!(cache.stats().gone.evicted > 1000, "the cache is full");
+    let kept = (1_000_000..1_000_040).filter(|key| cache.contains(key)).count();
+    assert_eq!(kept, 40, "the scan went through and took nothing along");
 }

@@ -201,7 +201,7 @@ fn frames_have_hardly_a_header() {
 #[test]
 fn training_on_too_little_is_an_error_and_so_are_levels_that_are_none() {
     let error = Dictionary::train(&[[1_u8; 10]], 1000).expect_err("a single sample");
-    let message = "no dictionary comes of 1 samples of 10 bytes in all";
+    let message = "1 samples of 10 bytes in all train no dictionary";
     assert!(error.to_string().starts_with(message), "{error}");
     assert!(Dictionary::train::<Vec<u8>>(&[], 1000).is_err());
     // All of one kind: zstd takes them or says no.

@@ -60,7 +60,13 @@ impl Config {
         }
     }
 
-    /// The longest page in bytes, 1 to [`MAX_PAGE`](crate::MAX_PAGE). Default: 64 KiB.
+    /// The longest page in bytes, 1 to [`MAX_PAGE`](crate::MAX_PAGE). Default: 64 KiB. The least capacity
+    /// depends on it: set it to the size of your pages. On two cores a cache takes at least
+    ///
+    /// | | LZ4 | zstd:3 | with a dictionary of 16 KiB |
+    /// |---|---|---|---|
+    /// | 8 KiB | 0.23 MB | 0.67 MB | 1.14 MB |
+    /// | 64 KiB | 0.52 MB | 1.93 MB | 2.4 MB |
     #[must_use]
     pub fn max_page(self, bytes: usize) -> Self {
         Self { max_page: bytes, ..self }
@@ -87,7 +93,7 @@ impl Config {
         Self { checksum: yes, ..self }
     }
 
-    /// How long pages live that are inserted without a time of their own. Costs 6 bytes a page.
+    /// The time to live of pages that are inserted without one of their own. Costs 6 bytes a page.
     /// Default: for ever.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {

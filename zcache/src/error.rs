@@ -32,8 +32,8 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// The page is longer than `max_page`; or a little shorter, of 64 KiB or more, incompressible, and
-    /// with a time to live of its own in a cache that has none and no checksum.
+    /// The page is longer than `max_page`. (Of pages of about 64 KiB or more an incompressible one that has a time
+    /// to live of its own may be too large as well, where the cache has neither a default one nor checksums.)
     TooLarge {
         /// Bytes of the page.
         len: usize,
@@ -127,7 +127,7 @@ impl fmt::Display for InsertError {
 
 impl fmt::Display for BufferTooSmall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the page has {} bytes, the buffer fewer", self.needed)
+        write!(f, "the buffer is too small: the page has {} bytes", self.needed)
     }
 }
 
@@ -148,7 +148,9 @@ impl fmt::Display for ResizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooSmall { least } => write!(f, "the cache needs {least} bytes at the least"),
-            Self::StillHeld { held } => write!(f, "{held} bytes are still held"),
+            Self::StillHeld { held } => {
+                write!(f, "{held} bytes are still held, more than the new capacity: resize again")
+            }
         }
     }
 }

@@ -93,12 +93,25 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// [`InsertError::Outdated`]: it was, or the lease is another cache's; what the key has now stays.
     /// Otherwise as for [`insert`](Self::insert), but what the key has stays then too.
     pub fn insert_if_valid(&self, lease: Lease<K>, page: &[u8]) -> Result<(), InsertError> {
+        self.insert_if_valid_with(lease, page, Insert::new())
+    }
+
+    /// [`insert_if_valid`](Self::insert_if_valid) with a priority or a time to live of the page's own.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn insert_if_valid_with(
+        &self,
+        lease: Lease<K>,
+        page: &[u8],
+        how: Insert,
+    ) -> Result<(), InsertError> {
         let Lease { key, tag, version, cache } = lease;
         if cache != self.tier.number {
             add(&self.tier.counters.outdated, 1);
             return Err(InsertError::Outdated);
         }
-        let mut terms = self.terms(Insert::new());
+        let mut terms = self.terms(how);
         terms.condition = Some(version);
         self.tier.insert(tag, key, page, terms)
     }
@@ -130,17 +143,51 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// is no room: it is returned all the same. A caller that comes after such a change does not get a
     /// page whose load started before.
     ///
-    /// `load` runs under no lock and may use the cache, for other keys. If it waits, in two threads, for
-    /// each other's keys, they wait for ever.
+    /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be. It runs under
+    /// no lock and may use the cache, for other keys. If it waits, in two threads, for each other's keys, they
+    /// wait for ever. A look-up that missed before this call is counted beside this one's.
     ///
     /// # Errors
-    /// See [`LoadError`]; nothing is stored then, and the next caller tries anew.
+    /// See [`LoadError`]; nothing is stored then, and the next caller tries anew. What `load` returned is
+    /// shared by all who waited:
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    /// use zcache::{Cache, Config, LoadError};
+    ///
+    /// let cache = Cache::new(Config::new(1 << 20))?;
+    /// let Err(LoadError::Failed(error)) = cache.get_or_insert_with(7, |_| Err(Error::from(ErrorKind::NotFound)))
+    /// else { unreachable!() };
+    /// let error = error.downcast_ref::<Error>().expect("what the loader returned");
+    /// assert_eq!(error.kind(), ErrorKind::NotFound);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Panics
     /// When `load` does, in its caller's thread.
     pub fn get_or_insert_with<E>(
         &self,
         key: K,
+        load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.get_or_insert_as(key, Insert::new(), load)
+    }
+
+    /// [`get_or_insert_with`](Self::get_or_insert_with), storing the page with a priority or a time to live of
+    /// its own: [`Priority::Low`](crate::policy::Priority::Low) for what a scan reads, say.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Panics
+    /// The same.
+    pub fn get_or_insert_as<E>(
+        &self,
+        key: K,
+        how: Insert,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
@@ -193,7 +240,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let page = Bytes::from(page);
         // Those who wait get it even if a hook that the insert calls panics.
         pilot.lands(Ok(page.clone()));
-        let mut terms = self.terms(Insert::new());
+        let mut terms = self.terms(how);
         terms.condition = Some(version);
         // Not stored is no error here: the page is there.
         let _ = self.tier.insert(tag, key, &page, terms);

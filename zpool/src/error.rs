@@ -118,7 +118,9 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Map(error) => error.fmt(f),
-            Self::BufferTooSmall(len) => write!(f, "the object has {len} bytes, the buffer fewer"),
+            Self::BufferTooSmall(len) => {
+                write!(f, "the buffer is too small: the object has {len} bytes")
+            }
         }
     }
 }

@@ -337,8 +337,8 @@ impl fmt::Display for TrainError {
             }
             Self::Samples { samples, bytes, error } => write!(
                 f,
-                "no dictionary comes of {samples} samples of {bytes} bytes in all, \
-                 too few or too much of the same: {error}"
+                "{samples} samples of {bytes} bytes in all train no dictionary, being too few or too \
+                 much alike (zstd says: {error})"
             ),
         }
     }
