@@ -112,7 +112,10 @@ fn a_cap_in_bytes_is_used_up_but_for_the_next_table() {
             assert!(stats.peak_bytes <= cap);
             let left = cap - pool.held_bytes();
             assert!(left < 40_000, "{left} of {cap} left on {pages:?}");
-            assert_eq!(stats.pages_kept, 0, "{cap} {len} {pages:?} {left} left {}", pool.stats());
+            // The heap source gives regions back, not pages: one that came and found no room for its zspage's
+            // record stays with it.
+            let most = usize::from(matches!(pages, Pages::Heap(_)));
+            assert!(stats.pages_kept <= most, "{cap} {len} {pages:?} {left} left {stats}");
         }
     }
 }
