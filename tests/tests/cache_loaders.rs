@@ -239,7 +239,7 @@ fn a_panicking_hook_does_not_keep_other_threads_waiting() {
 /// A scan that loads its pages says so, and goes before what was asked for.
 #[test]
 fn what_is_loaded_has_the_priority_and_the_time_that_it_is_given() {
-    let cache: Cache<u64> = Cache::new(config(500 << 10)).unwrap();
+    let cache: Cache<u64> = Cache::new(config(500 << 10).policy(Lru::new())).unwrap();
     let load = |key: u64| {
         move |to: &mut Vec<u8>| -> Result<(), io::Error> {
             to.extend(page(key, 4000));
