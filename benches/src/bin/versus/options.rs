@@ -44,6 +44,8 @@ pub(crate) struct Suite {
     pub(crate) full: bool,
     /// All traces at full length, and no times.
     pub(crate) whole: bool,
+    /// Traces that the results have already are left as they are.
+    pub(crate) go_on: bool,
     /// By default a subset of the shared ones.
     pub(crate) traces: Vec<String>,
     pub(crate) percents: Vec<f64>,
@@ -100,6 +102,7 @@ allocator that packs best, and writes benches/results/suite.json and suite.md; w
 traces over the sample. Times are taken at 10 percent.
   --whole           all traces at full length, without times, into benches/results/whole (three quarters of an hour)
   --full            the same with all allocators, codecs and policies, all timed (hours)
+  --go-on           goes on where a suite with the same options was ended: traces that it has stay
   --traces LIST, --percents LIST, --requests N, --rounds N, --out DIR,
   --allocators LIST (default system,mimalloc,jemalloc; the others are built by cargo, into the same target)
 
@@ -198,6 +201,7 @@ fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
     let mut suite = Suite {
         full: false,
         whole: false,
+        go_on: false,
         traces: vec![],
         percents: vec![],
         requests: None,
@@ -209,6 +213,7 @@ fn suite(mut parser: lexopt::Parser) -> Result<Option<Options>, Failure> {
         match argument {
             Long("full") => suite.full = true,
             Long("whole") => suite.whole = true,
+            Long("go-on") => suite.go_on = true,
             Long("traces") => {
                 suite.traces = parser.value()?.string()?.split(',').map(str::to_owned).collect();
             }

@@ -78,6 +78,18 @@ impl Results {
         all
     }
 
+    /// Takes over the rows of a suite that was ended; the traces that it has.
+    fn take_over(&mut self, dir: &Path) -> Result<Vec<String>, Failure> {
+        let old: Value = serde_json::from_str(&fs::read_to_string(dir.join("suite.json"))?)?;
+        let list = |name: &str| old[name].as_array().cloned().unwrap_or_default();
+        (self.rows, self.density) = (list("rows"), list("density"));
+        let left_out =
+            list("notes").into_iter().filter_map(|note| note.as_str().map(str::to_owned));
+        self.notes.extend(left_out.filter(|note| note.contains(" is left out: ")));
+        let traces = self.rows.iter().filter_map(|row| row["trace"].as_str().map(str::to_owned));
+        Ok(traces.collect())
+    }
+
     fn save(&self, dir: &Path) -> Result<(), Failure> {
         fs::create_dir_all(dir)?;
         let all = self.json();
@@ -108,7 +120,8 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
     let mut results =
         Results { head: about::head(full), rows: vec![], density: vec![], scaling: vec![], notes };
     let table = Table { suite, variants, scratch: scratch.path().to_owned(), cut };
-    for trace in &traces {
+    let there = if suite.go_on { results.take_over(&suite.out)? } else { vec![] };
+    for trace in traces.iter().filter(|trace| !there.contains(trace)) {
         let seconds = begin.elapsed().as_secs();
         eprintln!("suite: {trace}, {seconds} s so far");
         if let Err(error) = table.trace(trace, &mut results) {
