@@ -6,19 +6,20 @@
 
 use crate::class::{Class, Ground};
 use crate::directory::boxed;
+use crate::frame::Supply;
 use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Place, Spent, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::scratch::{Buffer, Scratch};
 use crate::source::{PageSource, SourceError};
 use crate::stats::{Counters, count};
-use crate::sync::{AtomicU32, AtomicUsize, Mutex, Once, Ordering};
+use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
 use crate::zspage::{Token, Zspages};
 
 #[derive(Debug)]
 pub(crate) struct Arena<T> {
     pub(crate) geometry: Geometry,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) table: Table<T>,
     pub(crate) zspages: Zspages,
     classes: Box<[Once<Box<[Class; 1]>>]>,
@@ -31,9 +32,14 @@ pub(crate) struct Arena<T> {
     untidy: AtomicU32,
     /// Sum of the lengths of all objects that have not ended.
     payload: AtomicUsize,
+    /// Pages of frames.
+    framed: Arc<AtomicUsize>,
     /// Objects that have not ended, by group (the numbers of other classes stay 0).
     population: Box<[AtomicU32]>,
 }
+
+/// What an `Arc` puts before its value.
+const COUNTS: usize = 2 * size_of::<usize>();
 
 /// A class is near if it is larger by one in so many bytes at the most.
 const NEAR: usize = 5;
@@ -54,9 +60,11 @@ impl<T> Arena<T> {
             + Zspages::empty_bytes(count)
             + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
-            + heap_cost(count * size_of::<AtomicU32>());
+            + heap_cost(count * size_of::<AtomicU32>())
+            + heap_cost(size_of::<Ledger>() + COUNTS)
+            + heap_cost(size_of::<AtomicUsize>() + COUNTS);
         ledger.reserve(own).map_err(|_| own)?;
-        let (zspages, tokens) = Zspages::new(source, geometry.sizes().into());
+        let (zspages, tokens) = Zspages::new(Arc::from(source), geometry.sizes().into());
         Ok(Self {
             table: Table::new(max_object),
             zspages,
@@ -64,13 +72,28 @@ impl<T> Arena<T> {
             population: boxed(count, || AtomicU32::new(0)).ok_or(own)?,
             unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
             geometry,
-            ledger,
+            ledger: Arc::new(ledger),
             scratch: Scratch::new(zero_on_free),
             counters: Counters::new(),
             zero_on_free,
             untidy: AtomicU32::new(0),
             payload: AtomicUsize::new(0),
+            framed: Arc::new(AtomicUsize::new(0)),
         })
+    }
+
+    /// What frames take their pages from.
+    pub(crate) fn supply(&self) -> Supply {
+        Supply {
+            source: Arc::clone(self.zspages.source()),
+            ledger: Arc::clone(&self.ledger),
+            framed: Arc::clone(&self.framed),
+        }
+    }
+
+    /// Pages of frames.
+    pub(crate) fn framed(&self) -> usize {
+        self.framed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn ground(&self) -> Ground<'_, T> {

@@ -68,7 +68,8 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     }
     let kept = zspages.source().kept();
     assert_eq!(held, pages.len(), "pages of all zspages");
-    assert_eq!(held + kept, arena.ledger.pages(), "pages in zspages and kept");
+    let framed = arena.framed();
+    assert_eq!(held + kept + framed, arena.ledger.pages(), "pages in zspages, in frames and kept");
     let ledger = &arena.ledger;
     assert!(ledger.held() >= ledger.page_bytes() + ledger.lent(), "the ledger's parts");
 }

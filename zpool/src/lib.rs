@@ -49,6 +49,7 @@ mod config;
 mod directory;
 #[forbid(unsafe_code)]
 mod error;
+mod frame;
 #[forbid(unsafe_code)]
 mod fresh;
 #[forbid(unsafe_code)]
@@ -88,6 +89,7 @@ pub mod design {}
 pub use compact::Compaction;
 pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
+pub use frame::{Filled, Frame, Frames, Reading};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
 pub use pinned::Pinned;

@@ -15,6 +15,7 @@ use crate::source::Heap;
 use crate::sync::random_key;
 use crate::word::GENERATION_BITS;
 
+mod framing;
 mod moving;
 mod placing;
 mod sharing;

@@ -30,6 +30,7 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
         payload_bytes: arena.payload(),
         page_size,
         pages: arena.ledger.pages(),
+        pages_framed: arena.framed(),
         pages_kept: arena.zspages.source().kept(),
         page_bytes,
         metadata_bytes: arena.ledger.held().saturating_sub(page_bytes + reserved_bytes),

@@ -118,8 +118,10 @@ pub struct PoolStats {
     pub payload_bytes: usize,
     /// Bytes in a page.
     pub page_size: usize,
-    /// Pages held: in zspages and kept by the source.
+    /// Pages held: in zspages, in [frames](crate::Frames) and kept by the source.
     pub pages: usize,
+    /// Of these, pages of frames.
+    pub pages_framed: usize,
     /// Of these, pages kept by the source for the next zspage.
     pub pages_kept: usize,
     /// Bytes of all pages held.

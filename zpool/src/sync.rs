@@ -12,6 +12,7 @@ pub(crate) use self::modelled::*;
 #[cfg(not(zcache_loom))]
 pub(crate) use self::real::*;
 
+pub(crate) use std::sync::Arc; // decides nothing
 pub(crate) use std::sync::atomic::Ordering;
 
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
@@ -68,6 +69,14 @@ pub(crate) enum Plant {
     OwnerBelieved,
     /// Two compactions empty zspages of one class.
     TwoMovers,
+    /// A frame is in its slot before its head and bytes are visible.
+    FramePutRelaxed,
+    /// A reader of frames that counts itself in does not acquire what collectors did.
+    FrameEnterRelaxed,
+    /// A reader of frames counts itself out before its reads are done.
+    FrameLeaveRelaxed,
+    /// A frame ends though a reader may have it.
+    FrameUncounted,
 }
 
 /// `order`, or `Relaxed` where a model plants `bug`.

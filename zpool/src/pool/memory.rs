@@ -3,6 +3,7 @@
 use super::Pool;
 use crate::compact::{Compaction, compact};
 use crate::error::AllocError;
+use crate::frame::Frames;
 use crate::snapshot::snapshot;
 use crate::stats::PoolStats;
 
@@ -65,6 +66,14 @@ impl<T: Send + Sync> Pool<T> {
     pub fn release(&self, bytes: usize) {
         let back = self.arena.ledger.take_back(bytes);
         debug_assert_eq!(back, bytes, "released more bytes than are reserved");
+    }
+
+    /// A set of `slots` empty [frames](Frames) that take their pages where the pool does, under the same cap,
+    /// for readers that share `readers` pairs of counters. `None`: the source's pages have no address. What
+    /// the set itself takes, [`Frames::fixed_bytes`], is the caller's to [reserve](Self::reserve).
+    #[must_use]
+    pub fn frames<H: Send + Sync>(&self, slots: usize, readers: usize) -> Option<Frames<H>> {
+        Frames::new(self.arena.supply(), slots, readers)
     }
 
     /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one

@@ -22,7 +22,7 @@ use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::source::{Access, PageSource, SourceError};
 use crate::sync::{
-    AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Plant, Witness, unless,
+    Arc, AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Plant, Witness, unless,
 };
 use crate::word::NOWHERE;
 
@@ -63,7 +63,7 @@ struct Ids {
 
 #[derive(Debug)]
 pub(crate) struct Zspages {
-    source: Box<dyn PageSource>,
+    source: Arc<dyn PageSource>,
     access: Access,
     page_size: usize,
     /// Its `log2`: a division by a number that is not known costs a hit more than all else here.
@@ -84,7 +84,7 @@ pub(crate) struct Zspages {
 
 impl Zspages {
     /// Zspages over `source` for classes of these object sizes, with the token of each class.
-    pub(crate) fn new(source: Box<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
+    pub(crate) fn new(source: Arc<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
         assert!(sizes.len() <= record::CLASSES, "a record has room for the number of a class");
         assert!(sizes.iter().all(|size| *size as usize % GRAIN == 0), "slots start at grains");
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
@@ -111,8 +111,8 @@ impl Zspages {
             + 2 * heap_cost(classes * size_of::<u32>())
     }
 
-    pub(crate) fn source(&self) -> &dyn PageSource {
-        &*self.source
+    pub(crate) fn source(&self) -> &Arc<dyn PageSource> {
+        &self.source
     }
 
     /// Object size of a class, in bytes.

@@ -1,0 +1,494 @@
+//! Frames: plain bytes in slots, read without a lock and without a write to what other threads write.
+//! ```text
+//! slot -> Frame: head | len | pages of the source, as many as the bytes need
+//! read    counted in -> slot -> head, bytes -> counted out          a counter of the thread's own, mostly
+//! replace a frame is off its slot at once, waits until no reader can have it, and is gone then
+//! ```
+//! Who waits for whom (Linux calls it SRCU). Readers are counted in and out in one of several pairs of
+//! counters, each on a cache line of its own. A frame that is off its slot is gone when every counter was seen at
+//! zero once since. *Why that is enough*: a counter is only ever changed and looked at by
+//! read-modify-writes, which have one order. A reader that counted itself in before the look had counted
+//! itself out again, or the counter would not have been zero: the look acquires what it did. One that counts itself in after the look
+//! acquires what the collector did before it, so it finds the slot without the frame. Of a pair, newcomers take one
+//! counter until the next collection, so that the other one comes to zero however many readers there are.
+//!
+//! Why not crossbeam-epoch: what waits there stands in bags of threads that may never come again, 2 KiB each
+//! that no budget counts, and is dropped by whatever thread comes along, after the pool is gone perhaps. Here each
+//! byte is counted until it is gone, and whoever collects knows what is left. A stalled reader
+//! keeps what went after it came, in this set of frames alone; [`Frames::waiting_bytes`] says how much.
+//!
+//! Memory is the source's pages, not the general-purpose allocator's, which would keep what is freed:
+//! frames go all at once where room is needed. Only heads are heap blocks. All of it is charged before it is taken,
+//! and released after it is gone.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::{self, NonNull};
+
+use crate::error::AllocError;
+use crate::ledger::heap_cost;
+use crate::source::Access;
+use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, Plant, UnsafeCell, planted, unless};
+
+mod memory;
+
+use memory::Memory;
+pub(crate) use memory::Supply;
+
+/// A page of bytes with a head, as readers find it: see [`Frames`].
+pub struct Frame<H> {
+    head: H,
+    memory: Memory,
+    /// The access that ends it, for models: beside a reader it is a race.
+    life: UnsafeCell<()>,
+    /// The next one that waits.
+    next: AtomicPtr<Frame<H>>,
+}
+
+/// Readers that are counted in; apart from those of other threads.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Readers([AtomicUsize; 2]);
+
+/// Frames that wait for the same look at all counters.
+#[derive(Debug)]
+struct Sealed<H> {
+    first: *mut Frame<H>,
+    /// Counters that were seen at zero since.
+    seen: Box<[[bool; 2]]>,
+}
+
+/// A set of frames over a pool's pages, under the pool's cap: made by [`Pool::frames`](crate::Pool::frames).
+///
+/// A slot holds a frame or none. Readers find what is in a slot by [`read`](Self::read): whole, and there
+/// as long as they hold on to what they got. Whoever replaces or clears a slot waits for nobody: the old frame
+/// waits until [`collect`](Self::collect) finds that no reader can have it.
+///
+/// ```
+/// use zpool::{Config, Pool};
+///
+/// let pool: Pool = Pool::new(Config::new().max_bytes(1 << 20))?;
+/// let frames = pool.frames::<u64>(16, 2).expect("pages with addresses");
+/// let filled = frames.fill(&[7; 4096])?;
+/// frames.put(3, filled, 42);
+/// {
+///     let reading = frames.read(0);
+///     let frame = reading.frame(3).expect("just put there");
+///     assert_eq!((*frame.head(), frame.bytes()), (42, Some(&[7; 4096][..])));
+///     assert!(reading.clear_if(3, |head| *head == 42));
+///     assert_eq!(frame.len(), 4096); // still there for who holds it
+///     assert!(frames.collect() > 0);
+/// }
+/// assert_eq!(frames.collect(), 0); // gone
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Frames<H> {
+    supply: Supply,
+    slots: Box<[AtomicPtr<Frame<H>>]>,
+    readers: Box<[Readers]>,
+    /// Which counter of a pair newcomers take: its lowest bit.
+    phase: AtomicUsize,
+    /// Frames that are off their slots and not sealed yet, newest first.
+    retired: AtomicPtr<Frame<H>>,
+    sealed: Mutex<Sealed<H>>,
+    /// Frames in slots.
+    frames: AtomicUsize,
+    /// What these hold.
+    bytes: AtomicUsize,
+    /// What the others hold.
+    waiting: AtomicUsize,
+    /// Heap blocks of all of them, and of those that are filled.
+    blocks: AtomicUsize,
+    owns: PhantomData<Frame<H>>,
+}
+
+// SAFETY: frames are read from many threads by `&H` and ended in any, which `H: Send + Sync` allows; their
+// memory is reached as `Frame` says, and the lists change by atomics or under the lock.
+unsafe impl<H: Send + Sync> Send for Frames<H> {}
+// SAFETY: as above.
+unsafe impl<H: Send + Sync> Sync for Frames<H> {}
+
+/// Memory with the bytes of a frame that is not in a slot yet; goes back when it is dropped.
+#[derive(Debug)]
+pub struct Filled<'f, H> {
+    frames: &'f Frames<H>,
+    memory: Option<Memory>,
+}
+
+/// A reader that is counted in: see [`Frames::read`].
+#[must_use = "a reader is counted as long as this is there"]
+pub struct Reading<'f, H> {
+    frames: &'f Frames<H>,
+    counter: &'f AtomicUsize,
+}
+
+impl<H> Frame<H> {
+    /// What was put beside the bytes.
+    #[inline]
+    #[must_use]
+    pub fn head(&self) -> &H {
+        &self.head
+    }
+
+    /// Bytes.
+    #[inline]
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a frame of no bytes is a frame")]
+    pub fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// The bytes where they are. `None`: they are in pieces; [`read_into`](Self::read_into) is the way to them.
+    #[inline]
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        self.memory.bytes()
+    }
+
+    /// The heap block of a frame.
+    const BYTES: usize = heap_cost(size_of::<Self>());
+}
+
+impl<H: Send + Sync> Frames<H> {
+    /// `slots` empty slots for readers that share `readers` pairs of counters, a power of two or the next one. `None`: the source's pages have
+    /// no address.
+    pub(crate) fn new(supply: Supply, slots: usize, readers: usize) -> Option<Self> {
+        if matches!(supply.source.access(), Access::Unaddressable) {
+            return None;
+        }
+        let readers = readers.max(1).next_power_of_two();
+        let pair = || Readers([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let sealed = Sealed { first: ptr::null_mut(), seen: vec![[false; 2]; readers].into() };
+        Some(Self {
+            supply,
+            slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            readers: (0..readers).map(|_| pair()).collect(),
+            phase: AtomicUsize::new(0),
+            retired: AtomicPtr::new(ptr::null_mut()),
+            sealed: Mutex::new(sealed),
+            frames: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            blocks: AtomicUsize::new(0),
+            owns: PhantomData,
+        })
+    }
+
+    /// What an empty set holds in bytes, which whoever makes one has to charge.
+    #[must_use]
+    pub const fn fixed_bytes(slots: usize, readers: usize) -> usize {
+        let readers = if readers == 0 { 1 } else { readers.next_power_of_two() };
+        heap_cost(slots * size_of::<AtomicPtr<Frame<H>>>())
+            + heap_cost(readers * size_of::<Readers>() + 128)
+            + heap_cost(readers * 2)
+    }
+
+    /// What a frame of `len` bytes takes, its head among that, if its pages are one run.
+    #[must_use]
+    pub fn frame_bytes(&self, len: usize) -> usize {
+        len.max(1).next_multiple_of(self.supply.source.page_size()) + Frame::<H>::BYTES
+    }
+
+    /// Slots.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Frames that are in a slot.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    /// Whether no frame is in a slot.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of the frames that are in a slot.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames that are off their slots and not gone yet.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Of the bytes of all frames, in slots, waiting and filled, those of heap blocks: they are charged as
+    /// [reserved](crate::Pool::reserve) ones, the others as pages.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.blocks.load(Ordering::Relaxed)
+    }
+
+    /// Takes memory for a frame, and copies `bytes` to it.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`]: no room under the cap. No room is made for it.
+    pub fn fill(&self, bytes: &[u8]) -> Result<Filled<'_, H>, AllocError> {
+        self.lend(Frame::<H>::BYTES)?;
+        let filled = self.supply.fill(bytes);
+        let memory = filled.inspect_err(|_| self.take_back(Frame::<H>::BYTES))?;
+        if let Err(error) = self.lend(memory.heap_bytes()) {
+            self.supply.give(memory);
+            self.take_back(Frame::<H>::BYTES);
+            return Err(error);
+        }
+        Ok(Filled { frames: self, memory: Some(memory) })
+    }
+
+    fn cost(&self, memory: &Memory) -> usize {
+        memory.pages() * self.supply.source.page_size() + memory.heap_bytes() + Frame::<H>::BYTES
+    }
+
+    /// Puts what was filled into `slot`, with a head; what was there goes.
+    ///
+    /// # Panics
+    /// There is no such slot, or the memory is another set's.
+    pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) {
+        assert!(ptr::eq(filled.frames, self), "filled for another set of frames");
+        let place = &self.slots[slot];
+        let memory = filled.memory.take().expect("there until it is put somewhere");
+        self.frames.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(self.cost(&memory), Ordering::Relaxed);
+        let (life, next) = (UnsafeCell::new(()), AtomicPtr::new(ptr::null_mut()));
+        let frame = Box::into_raw(Box::new(Frame { head, memory, life, next }));
+        // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
+        let old = place.swap(frame, unless(Plant::FramePutRelaxed, Ordering::AcqRel));
+        self.retire(old);
+    }
+
+    /// A frame was taken off its slot, by this caller and nobody else.
+    fn retire(&self, old: *mut Frame<H>) {
+        if old.is_null() {
+            return;
+        }
+        // SAFETY: frames end in `collect` alone, which finds them where this puts them.
+        let frame = unsafe { &*old };
+        let cost = self.cost(&frame.memory);
+        self.waiting.fetch_add(cost, Ordering::Relaxed);
+        self.bytes.fetch_sub(cost, Ordering::Relaxed);
+        self.frames.fetch_sub(1, Ordering::Relaxed);
+        let mut head = self.retired.load(Ordering::Relaxed);
+        loop {
+            frame.next.store(head, Ordering::Relaxed);
+            // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
+            let order = (Ordering::Release, Ordering::Relaxed);
+            match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// A reader, counted until it is dropped. `by` says which pair of counters it takes, modulo their number: threads
+    /// with numbers of their own do not meet.
+    #[inline]
+    pub fn read(&self, by: usize) -> Reading<'_, H> {
+        let readers = &self.readers[by & (self.readers.len() - 1)];
+        // Relaxed: either counter is right.
+        let counter = &readers.0[self.phase.load(Ordering::Relaxed) & 1];
+        // Acquire pairs with the Release of a look in `collect`.
+        counter.fetch_add(1, unless(Plant::FrameEnterRelaxed, Ordering::Acquire));
+        Reading { frames: self, counter }
+    }
+
+    /// Ends frames that are off their slots and that no reader can have any more; says how many bytes go on
+    /// waiting. Waits for nobody: where another thread collects, that one does it. A panic in the drop of a head is
+    /// swallowed, since this caller has nothing to do with it.
+    pub fn collect(&self) -> usize {
+        // What was retired last has to be sealed, and then both counters seen.
+        let mut gone: *mut Frame<H> = ptr::null_mut();
+        if let Some(mut sealed) = self.sealed.try_lock() {
+            gone = self.unseal(&mut sealed);
+            if sealed.first.is_null() {
+                // Acquire pairs with the Release in `retire`.
+                sealed.first = self.retired.swap(ptr::null_mut(), Ordering::Acquire);
+                sealed.seen.fill([false; 2]);
+                self.phase.fetch_add(1, Ordering::Relaxed);
+                let more = self.unseal(&mut sealed);
+                drop(sealed);
+                self.end(more);
+            }
+        }
+        self.end(gone);
+        self.waiting_bytes()
+    }
+
+    /// The frames that are sealed, if every counter was seen at zero since they were.
+    fn unseal(&self, sealed: &mut Sealed<H>) -> *mut Frame<H> {
+        if sealed.first.is_null() {
+            return ptr::null_mut();
+        }
+        let mut all = true;
+        for (Readers(pair), seen) in self.readers.iter().zip(&mut sealed.seen) {
+            for (counter, seen) in pair.iter().zip(seen) {
+                // A read-modify-write: see the head. Acquire pairs with the Release of readers that have gone,
+                // Release with the Acquire of those who come.
+                *seen = *seen
+                    || counter.fetch_add(0, Ordering::AcqRel) == 0
+                    || planted(Plant::FrameUncounted);
+                all &= *seen;
+            }
+        }
+        if all { std::mem::replace(&mut sealed.first, ptr::null_mut()) } else { ptr::null_mut() }
+    }
+
+    /// Ends a list of frames that nobody else has.
+    fn end(&self, mut first: *mut Frame<H>) {
+        while !first.is_null() {
+            // SAFETY: it was made by `Box::into_raw` in `put`, came off its slot once, off the list of those that
+            // wait once, and no reader has it: see the head.
+            let frame = unsafe { Box::from_raw(first) };
+            first = frame.next.load(Ordering::Relaxed);
+            let _ = frame.life.to_write();
+            let cost = self.cost(&frame.memory);
+            let Frame { head, memory, .. } = *frame;
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(head)));
+            self.give(memory);
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<H> Frames<H> {
+    /// Charges a heap block.
+    fn lend(&self, bytes: usize) -> Result<(), AllocError> {
+        self.supply.ledger.lend(bytes).map_err(|_| AllocError::OutOfPages)?;
+        self.blocks.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn take_back(&self, bytes: usize) {
+        self.blocks.fetch_sub(bytes, Ordering::Relaxed);
+        self.supply.ledger.take_back(bytes);
+    }
+
+    /// Gives the memory of a frame back, and then what was charged for its heap blocks.
+    fn give(&self, memory: Memory) {
+        let bytes = memory.heap_bytes() + Frame::<H>::BYTES;
+        self.supply.give(memory);
+        self.take_back(bytes);
+    }
+}
+
+impl<H> Reading<'_, H> {
+    /// The frame in `slot`.
+    ///
+    /// # Panics
+    /// There is no such slot.
+    #[inline]
+    #[must_use]
+    pub fn frame(&self, slot: usize) -> Option<&Frame<H>> {
+        self.find(slot).map(|(_, frame)| frame)
+    }
+
+    #[inline]
+    fn find(&self, slot: usize) -> Option<(NonNull<Frame<H>>, &Frame<H>)> {
+        // Acquire pairs with the Release of `put`.
+        let found = NonNull::new(self.frames.slots[slot].load(Ordering::Acquire))?;
+        // SAFETY: it was in its slot when this reader was counted in already, so it ends after that one is counted
+        // out, which borrows `self` exclusively.
+        let frame = unsafe { found.as_ref() };
+        let _ = frame.life.to_read();
+        Some((found, frame))
+    }
+
+    /// Copies the start of a frame of this set to `to`, all of it or as much as `to` takes.
+    #[inline]
+    pub fn copy(&self, frame: &Frame<H>, to: &mut [u8]) {
+        let len = to.len().min(frame.len());
+        match frame.bytes() {
+            Some(bytes) => to[..len].copy_from_slice(&bytes[..len]),
+            None => self.frames.supply.copy_pieces(&frame.memory, &mut to[..len]),
+        }
+    }
+
+    /// Takes the frame in `slot` off it, if there is one that `which` says yes to; says whether it did.
+    ///
+    /// # Panics
+    /// There is no such slot.
+    pub fn clear_if(&self, slot: usize, which: impl FnOnce(&H) -> bool) -> bool
+    where
+        H: Send + Sync,
+    {
+        let Some((found, frame)) = self.find(slot) else { return false };
+        if !which(&frame.head) {
+            return false;
+        }
+        // It cannot end while this reader is counted, so what is found there again is the same.
+        // Acquire pairs with the Release of `put`; that it is off its slot is published by `retire`.
+        let place = &self.frames.slots[slot];
+        let order = (Ordering::Acquire, Ordering::Relaxed);
+        let found = found.as_ptr();
+        let cleared = place.compare_exchange(found, ptr::null_mut(), order.0, order.1).is_ok();
+        if cleared {
+            self.frames.retire(found);
+        }
+        cleared
+    }
+}
+
+impl<H> Drop for Reading<'_, H> {
+    #[inline]
+    fn drop(&mut self) {
+        // Pairs with the Acquire of a look in `collect`.
+        self.counter.fetch_sub(1, unless(Plant::FrameLeaveRelaxed, Ordering::Release));
+    }
+}
+
+impl<H> Drop for Filled<'_, H> {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.frames.give(memory);
+        }
+    }
+}
+
+impl<H> Drop for Frames<H> {
+    fn drop(&mut self) {
+        let mut all: Vec<*mut Frame<H>> = Vec::new();
+        all.extend(self.slots.iter().map(|slot| slot.load(Ordering::Relaxed)));
+        all.push(self.retired.load(Ordering::Relaxed));
+        all.push(self.sealed.lock().first);
+        for mut first in all {
+            while !first.is_null() {
+                // SAFETY: readers borrow the set, so there is none; a frame is in a slot or on one list.
+                let frame = unsafe { Box::from_raw(first) };
+                first = frame.next.load(Ordering::Relaxed);
+                let Frame { head, memory, .. } = *frame;
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(head)));
+                self.give(memory);
+            }
+        }
+    }
+}
+
+impl<H> fmt::Debug for Frame<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("len", &self.memory.len()).finish_non_exhaustive()
+    }
+}
+
+impl<H> fmt::Debug for Frames<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frames")
+            .field("slots", &self.slots.len())
+            .field("frames", &self.frames)
+            .field("bytes", &self.bytes)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H> fmt::Debug for Reading<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
+}
