@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use equivalent::Equivalent;
-use zpool::{Compaction, Pool, SourceKind};
+use zpool::{Pool, SourceKind};
 
 use crate::bench::{Benches, context_bytes, context_size};
 use crate::config::{Config, Source};
-use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE, ResizeError};
+use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE};
 use crate::evict::Lack;
 use crate::flight::Flights;
 use crate::hook::Removal;
@@ -20,10 +20,13 @@ use crate::index::{Index, Tag, tag};
 use crate::insert::Terms;
 use crate::policy::Priority;
 use crate::record::{Entry, MAX_MARK};
-use crate::stats::{Cause, Counters, Stats, add};
+use crate::stats::{Cause, Counters, add};
 use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
 use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
 use crate::tier::{ASIDE, Tier, aside};
+
+mod inspect;
+mod memory;
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///
@@ -210,6 +213,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             most: policy.max_mark().min(MAX_MARK),
             policy: Apart(Mutex::new(policy)),
             flights: Flights::new(),
+            hot: None,
             counters: Counters::new(threads),
             hook: None,
             born: Instant::now(),
@@ -263,10 +267,19 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Terms { priority: how.priority, expiry, condition: None }
     }
 
+    /// The decoded page of `key`, in memory of the caller's.
+    #[inline]
+    pub(crate) fn hot_page<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q) -> Option<Bytes> {
+        self.tier.hot_page(tag, key, |page| {
+            self.tier.counters.hot_hit();
+            Some(page.start(page.len()).into())
+        })
+    }
+
     /// The entry of `key`; a miss is counted.
     #[inline]
-    fn look_up<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Entry<'_, K>> {
-        match self.tier.find(self.tag(key), key) {
+    fn look_up<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q) -> Option<Entry<'_, K>> {
+        match self.tier.find(tag, key) {
             Some(entry) => Some(entry),
             None => {
                 self.tier.counters.miss();
@@ -282,6 +295,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if self.decode(entry, to).is_ok() {
             entry.record().hit(self.tier.most);
             decoding.hit();
+            self.tier.warmed(entry, to);
             return true;
         }
         decoding.miss();
@@ -326,7 +340,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The page of `key`, in memory of the caller's.
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
-        let entry = self.look_up(key)?;
+        let tag = self.tag(key);
+        if let Some(page) = self.hot_page(tag, key) {
+            return Some(page);
+        }
+        let entry = self.look_up(tag, key)?;
         let mut page = vec![0; entry.record().state().len()];
         let hit = self.hit(&entry, &mut page);
         // The last one to hold an entry drops its key, which may panic: what a function has made to be
@@ -336,7 +354,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
-    /// with contexts do on their first uses.
+    /// with contexts do on their first uses, and a hit that makes a page [hot](Self::with_hot) does.
     ///
     /// # Errors
     /// The page is longer than `to`, which is as before.
@@ -346,7 +364,22 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         key: &Q,
         to: &mut [u8],
     ) -> Result<Option<usize>, BufferTooSmall> {
-        let Some(entry) = self.look_up(key) else { return Ok(None) };
+        let tag = self.tag(key);
+        let hot = self.tier.hot_page(tag, key, |page| {
+            let needed = page.len();
+            Some(match to.get_mut(..needed) {
+                Some(to) => {
+                    page.copy(to);
+                    self.tier.counters.hot_hit();
+                    Ok(Some(needed))
+                }
+                None => Err(BufferTooSmall { needed }),
+            })
+        });
+        if let Some(found) = hot {
+            return found;
+        }
+        let Some(entry) = self.look_up(tag, key) else { return Ok(None) };
         let needed = entry.record().state().len();
         match to.get_mut(..needed) {
             Some(to) => Ok(self.hit(&entry, to).then_some(needed)),
@@ -360,13 +393,26 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Calls `f` with the page of `key`, decoded into a buffer of the cache's that is reused; no lock
-    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache.
+    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache. A [hot](Self::with_hot)
+    /// page is lent as it is: pages that get cold while `f` runs keep their memory until it is done, and when they have a
+    /// quarter of the share no page gets hot any more.
     pub fn get_with<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
         f: impl FnOnce(&[u8]) -> R,
     ) -> Option<R> {
-        let entry = self.look_up(key)?;
+        let tag = self.tag(key);
+        let mut f = Some(f);
+        let hot = self.tier.hot_page(tag, key, |page| {
+            let (bytes, f) = (page.bytes()?, f.take()?);
+            self.tier.counters.hot_hit();
+            Some(f(bytes))
+        });
+        if hot.is_some() {
+            return hot;
+        }
+        let f = f?;
+        let entry = self.look_up(tag, key)?;
         let len = entry.record().state().len();
         let mut buffer = self.tier.store.buffer();
         let room = || buffer.stretch(len).map(|_| ()).map_err(|full| Some(full.into()));
@@ -387,12 +433,24 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         key: &Q,
         range: Range<usize>,
     ) -> Option<Bytes> {
-        let entry = self.look_up(key)?;
+        let tag = self.tag(key);
+        let cut = |start: Vec<u8>| {
+            let from = range.start.min(start.len());
+            Bytes::from(start).slice(from..)
+        };
+        let hot = self.tier.hot_page(tag, key, |page| {
+            self.tier.counters.hot_hit();
+            Some(cut(page.start(range.end.min(page.len()))))
+        });
+        if hot.is_some() {
+            return hot;
+        }
+        let entry = self.look_up(tag, key)?;
         let end = range.end.min(entry.record().state().len());
         let mut start = vec![0; end];
         let hit = self.hit(&entry, &mut start);
         drop(entry);
-        hit.then(|| Bytes::from(start).slice(range.start.min(end)..))
+        hit.then(|| cut(start))
     }
 
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
@@ -429,129 +487,6 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             _ => Cause::Removed,
         });
         read.ok().map(|()| page.into())
-    }
-
-    /// Entries; those that have expired and were not come across since among them.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.tier.counters.entries()
-    }
-
-    /// Whether there is no entry.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The cap on bytes held.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.tier.capacity()
-    }
-
-    /// Bytes held now, everything counted; at most [`capacity`](Self::capacity), unless that was
-    /// lowered and a [`resize`](Self::resize) said so.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        self.tier.held()
-    }
-
-    /// The longest page in bytes.
-    #[must_use]
-    pub fn max_page(&self) -> usize {
-        self.tier.store.max_page()
-    }
-
-    /// Changes the capacity. When it is lowered, entries go until the cache fits. What shrinks is pages
-    /// and index; the tables of the pool and of the policy stay as long as they were at the most.
-    ///
-    /// # Errors
-    /// See [`ResizeError`].
-    pub fn resize(&self, capacity_bytes: usize) -> Result<(), ResizeError> {
-        if capacity_bytes < self.least {
-            return Err(ResizeError::TooSmall { least: self.least });
-        }
-        {
-            let _both = self.tier.resizing.lock();
-            self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
-            self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
-        }
-        let held = self.tier.shrink();
-        if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
-    }
-
-    /// Moves payloads together so that pages come free, `budget` bytes at the most; evicts nothing.
-    /// Inserts do this by themselves when the cache is full.
-    pub fn compact(&self, budget: usize) -> Compaction {
-        self.tier.store.pool.compact(budget)
-    }
-
-    /// Gives back what is held without need: pages kept for the next insert, and buffers. A codec's contexts stay: the
-    /// next insert would make them again, and an allocator that keeps what is freed would keep what they took.
-    pub fn trim(&self) {
-        let store = &self.tier.store;
-        store.benches.trim(&store.pool);
-        store.pool.trim();
-    }
-
-    /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let tier = &self.tier;
-        let pool = tier.store.pool.stats();
-        let mut stats = Stats::of(&tier.counters, &pool);
-        stats.codec = tier.store.codec.name().into_owned();
-        let policy = {
-            let policy = tier.policy.lock();
-            stats.policy = policy.name().to_owned();
-            policy.bytes()
-        };
-        let bytes = &mut stats.bytes;
-        bytes.capacity = tier.capacity();
-        bytes.held = tier.held();
-        bytes.index = tier.index.bytes();
-        bytes.policy = policy;
-        bytes.codec = tier.store.benches.bytes();
-        bytes.fixed = self.charged + aside(tier.capacity());
-        stats
-    }
-
-    /// Asserts every invariant, those of the pool among them. For tests; call it while no other
-    /// thread uses the cache.
-    ///
-    /// # Panics
-    /// An invariant does not hold: a bug of this crate.
-    pub fn check(&self) {
-        let tier = &self.tier;
-        tier.store.pool.check();
-        let policy = tier.policy.lock();
-        policy.check();
-        assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
-        assert_eq!(policy.len(), tier.store.pool.len(), "each object may be evicted");
-        assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
-        let mut payload = 0;
-        for id in tier.ids() {
-            let Some(entry) = tier.entry(id) else { continue };
-            payload += entry.len();
-            let record = entry.record();
-            assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
-            let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
-            assert_eq!(found, Some(id), "the index leads to each entry");
-            assert!(policy.contains(id), "the policy knows each entry");
-        }
-        assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
-        assert_eq!(self.tier.flights.len(), 0, "no load is under way");
-        let reserved = self.reserved(policy.bytes());
-        assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
-        let held = tier.held();
-        assert!(held <= tier.capacity(), "{held} bytes held of {}", tier.capacity());
-    }
-
-    /// What the cache should have charged to the pool, nothing being in use.
-    fn reserved(&self, policy: usize) -> usize {
-        let tier = &self.tier;
-        let codec = tier.store.benches.bytes();
-        self.charged + policy + tier.index.bytes() + codec
     }
 }
 

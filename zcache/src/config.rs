@@ -17,6 +17,32 @@ pub(crate) enum Source {
     Own(Box<dyn PageSource>),
 }
 
+/// How much of a cache's capacity holds pages decoded, as well as compressed: see
+/// [`Cache::with_hot`](crate::Cache::with_hot).
+///
+/// ```
+/// use zcache::{Cache, Config, Share};
+///
+/// let cache = Cache::new(Config::new(64 << 20))?.with_hot(Share::Of(16)); // up to 4 MiB of frames
+/// let page: Vec<u8> = (0..4096).map(|at| (at / 9) as u8).collect();
+/// cache.insert(7, &page)?;
+/// for _ in 0..10 {
+///     assert!(cache.get_with(&7, |found| found == page) == Some(true));
+/// }
+/// let stats = cache.stats();
+/// assert_eq!((stats.hits, stats.hot_hits, stats.frames), (10, 8, 1)); // the second one promoted it
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Share {
+    /// Nothing: all hits are decoded.
+    #[default]
+    None,
+    /// One byte in so many of the capacity, or what the least capacity leaves of it if that is less; 0 is nothing.
+    Of(u32),
+}
+
 /// The settings of a [`Cache`](crate::Cache).
 ///
 /// ```

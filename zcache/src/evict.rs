@@ -5,7 +5,8 @@
 //! ```text
 //! 1  compact: free slots that add up to a zspage become pages
 //! 2  if that gave nothing: evict by policy, a batch of slots' bytes at once
-//! 3  try again
+//! 3  if that gave nothing either: the decoded pages go, all of them
+//! 4  try again
 //! ```
 //! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
 //! some ten makes room, the others find it. Expired entries that are passed go first.
@@ -70,6 +71,21 @@ impl<K: Send + Sync> Tier<K> {
 
     /// One round. `false`: there was nothing to do.
     fn make_room(&self, lack: Lack) -> bool {
+        self.make_room_of_entries(lack) || self.make_room_of_frames()
+    }
+
+    /// The decoded pages go, whose entries stay; whether that gave anything.
+    fn make_room_of_frames(&self) -> bool {
+        let Some(hot) = &self.hot else { return false };
+        let before = hot.frames().bytes() + hot.frames().waiting_bytes();
+        hot.demote_all();
+        self.collect_frames();
+        self.store.pool.trim();
+        hot.frames().bytes() + hot.frames().waiting_bytes() < before
+    }
+
+    /// The same, of what is compressed alone.
+    pub(crate) fn make_room_of_entries(&self, lack: Lack) -> bool {
         let pool = &self.store.pool;
         let did = pool.compact(STEP);
         let wanted = match lack {
@@ -116,7 +132,7 @@ impl<K: Send + Sync> Tier<K> {
     fn victim(&self) -> Option<Entry<'_, K>> {
         let pool = &self.store.pool;
         let mut policy = self.policy.lock();
-        let id = policy.evict(&View(pool), LOOKS)?;
+        let id = policy.evict(&View(self), LOOKS)?;
         let victim = pool.pin_id(id).ok();
         if victim.is_none() {
             // It has as many pins as it can have. Whoever holds one may be waiting for this lock.

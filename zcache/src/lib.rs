@@ -26,6 +26,7 @@ mod error;
 mod evict;
 mod flight;
 mod hook;
+mod hot;
 mod index;
 mod insert;
 mod load;
@@ -33,6 +34,7 @@ mod many;
 #[cfg(all(test, zcache_loom))]
 mod models;
 pub mod policy;
+mod promote;
 mod record;
 mod stats;
 mod store;
@@ -44,7 +46,7 @@ mod words;
 pub mod design {}
 
 pub use cache::{Cache, Insert};
-pub use config::Config;
+pub use config::{Config, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use hook::Removal;
 pub use load::Lease;

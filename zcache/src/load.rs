@@ -119,6 +119,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A hit, or how the key stands.
     fn hit_or_version(&self, tag: Tag, key: &K) -> Result<Bytes, Version> {
         loop {
+            if let Some(page) = self.hot_page(tag, key) {
+                return Ok(page);
+            }
             let entry = self.tier.find_or_version(tag, key)?;
             let mut page = vec![0; entry.record().state().len()];
             let decoding = self.tier.counters.decoding();
@@ -126,6 +129,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Ok(()) => {
                     entry.record().hit(self.tier.most);
                     decoding.hit();
+                    self.tier.warmed(&entry, &page);
                     drop(entry);
                     return Ok(page.into());
                 }

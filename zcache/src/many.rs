@@ -16,6 +16,14 @@ use crate::store::Trouble;
 /// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
 const AT_ONCE: usize = 16;
 
+/// What a look-up in a batch has found.
+enum Found<'c, K: Send + Sync> {
+    Entry(Entry<'c, K>),
+    /// The page is there decoded.
+    Page(Bytes),
+    Nothing,
+}
+
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The pages of many keys, in their order. Each look-up stands for itself; they are made in batches,
     /// so that one key's payload is fetched from memory while another's is decoded.
@@ -26,18 +34,25 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         // The iterator and the hasher are the user's: they run before anything is pinned.
         let keys: Vec<(Tag, &Q)> = keys.into_iter().map(|key| (self.tag(key), key)).collect();
         let mut pages = Vec::with_capacity(keys.len());
-        let mut batch: Vec<Option<Entry<'_, K>>> = Vec::with_capacity(AT_ONCE);
+        let mut batch: Vec<Found<'_, K>> = Vec::with_capacity(AT_ONCE);
         for (tag, key) in keys {
+            if let Some(page) = self.hot_page(tag, key) {
+                batch.push(Found::Page(page));
+                continue;
+            }
             let found = self.tier.find_unless_busy(tag, key).unwrap_or_else(|_| {
                 // Too many pins on it, and some may be ours: who waits holds none.
                 self.decode_all(&mut batch, &mut pages);
                 self.tier.find(tag, key)
             });
-            if found.is_none() {
-                self.tier.counters.miss();
-            }
-            batch.push(found);
-            if batch.len() == AT_ONCE {
+            batch.push(found.map_or_else(
+                || {
+                    self.tier.counters.miss();
+                    Found::Nothing
+                },
+                Found::Entry,
+            ));
+            if batch.len() >= AT_ONCE {
                 self.decode_all(&mut batch, &mut pages);
             }
         }
@@ -46,9 +61,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Decodes a batch of look-ups, and lets go of each entry.
-    fn decode_all(&self, batch: &mut Vec<Option<Entry<'_, K>>>, pages: &mut Vec<Option<Bytes>>) {
-        pages.extend(batch.drain(..).map(|entry| {
-            let entry = entry?;
+    fn decode_all(&self, batch: &mut Vec<Found<'_, K>>, pages: &mut Vec<Option<Bytes>>) {
+        pages.extend(batch.drain(..).map(|found| {
+            let entry = match found {
+                Found::Entry(entry) => entry,
+                Found::Page(page) => return Some(page),
+                Found::Nothing => return None,
+            };
             let mut page = vec![0; entry.record().state().len()];
             let hit = self.hit(&entry, &mut page);
             drop(entry);

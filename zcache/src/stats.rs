@@ -1,6 +1,5 @@
 //! Statistics: what a cache counts as it goes, and the snapshot that a user gets.
 
-use std::fmt;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,8 @@ use zpool::PoolStats;
 
 use crate::record::{Form, State};
 use crate::sync::{Apart, Counter, Ordering, thread_number};
+
+mod table;
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
@@ -18,6 +19,7 @@ const SAMPLED: u64 = 64;
 #[repr(align(128))]
 struct Stripe {
     hits: Counter,
+    hot_hits: Counter,
     misses: Counter,
     decode: Times,
 }
@@ -55,7 +57,7 @@ fn sub(counter: &Counter, amount: u64) {
     counter.fetch_sub(amount, Ordering::Relaxed);
 }
 
-fn get(counter: &Counter) -> u64 {
+pub(crate) fn get(counter: &Counter) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
@@ -160,6 +162,12 @@ impl Counters {
         Decoding { stripe, start: start(&stripe.hits) }
     }
 
+    /// A hit on a decoded page.
+    #[inline]
+    pub(crate) fn hot_hit(&self) {
+        add(&self.stripe().hot_hits, 1);
+    }
+
     #[cold]
     pub(crate) fn miss(&self) {
         add(&self.stripe().misses, 1);
@@ -229,7 +237,7 @@ impl Sampled {
     }
 }
 
-/// Where the bytes are. `held` is the sum of `pages`, `metadata`, `index`, `policy`, `codec` and
+/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`, `policy`, `codec` and
 /// `fixed`, give or take what other threads change meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -245,8 +253,12 @@ pub struct Bytes {
     pub payload: usize,
     /// Objects of entries that are gone and still in a reader's hands, and of entries on their way in.
     pub pinned: usize,
-    /// Pages of the pool.
+    /// Pages of the pool, frames apart.
     pub pages: usize,
+    /// Frames.
+    pub frames: usize,
+    /// Frames that went while somebody read them, and are not gone yet.
+    pub waiting: usize,
     /// The pool's tables: words, records with their keys, lengths, owners, zspages.
     pub metadata: usize,
     /// Tables of the index.
@@ -305,6 +317,8 @@ pub struct Stats {
     pub policy: String,
     /// Look-ups that found a page.
     pub hits: u64,
+    /// Of these, those that found it decoded.
+    pub hot_hits: u64,
     /// Look-ups that found none.
     pub misses: u64,
     /// Pages stored.
@@ -325,6 +339,12 @@ pub struct Stats {
     pub same_filled: usize,
     /// Of these, stored as they are.
     pub raw: usize,
+    /// Entries that have a frame: their pages are there decoded as well.
+    pub frames: usize,
+    /// Frames made.
+    pub promotions: u64,
+    /// Frames that went for others, or where room was needed; their entries stayed.
+    pub demotions: u64,
     /// Where the bytes are.
     pub bytes: Bytes,
     /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of octaves,
@@ -364,7 +384,8 @@ impl Stats {
         let ended = |cause: Cause| get(&counters.ended[cause as usize]);
         let stored = get(&counters.stored_bytes) as usize;
         Self {
-            hits: sum(|stripe| &stripe.hits),
+            hits: sum(|stripe| &stripe.hits) + sum(|stripe| &stripe.hot_hits),
+            hot_hits: sum(|stripe| &stripe.hot_hits),
             misses: sum(|stripe| &stripe.misses),
             inserts: get(&counters.inserts),
             rejected: Rejected {
@@ -390,7 +411,7 @@ impl Stats {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
                 pinned: pool.payload_bytes.saturating_sub(stored),
-                pages: pool.page_bytes,
+                pages: pool.page_bytes - pool.pages_framed * pool.page_size,
                 metadata: pool.metadata_bytes,
                 ..Bytes::default()
             },
@@ -414,6 +435,7 @@ impl Stats {
         let gone = &self.gone;
         let counters = [
             ("zcache_hits", self.hits),
+            ("zcache_hot_hits", self.hot_hits),
             ("zcache_misses", self.misses),
             ("zcache_inserts", self.inserts),
             ("zcache_rejected_too_large", self.rejected.too_large),
@@ -428,6 +450,8 @@ impl Stats {
             ("zcache_unreadable", self.unreadable),
             ("zcache_loads", self.loads),
             ("zcache_load_failures", self.load_failures),
+            ("zcache_promotions", self.promotions),
+            ("zcache_demotions", self.demotions),
         ];
         for (name, count) in counters {
             metrics::counter!(name, "cache" => cache).absolute(count);
@@ -437,12 +461,15 @@ impl Stats {
             ("zcache_entries", self.entries as f64),
             ("zcache_same_filled", self.same_filled as f64),
             ("zcache_raw", self.raw as f64),
+            ("zcache_frames", self.frames as f64),
             ("zcache_capacity_bytes", bytes.capacity as f64),
             ("zcache_held_bytes", bytes.held as f64),
             ("zcache_uncompressed_bytes", bytes.uncompressed as f64),
             ("zcache_payload_bytes", bytes.payload as f64),
             ("zcache_pinned_bytes", bytes.pinned as f64),
             ("zcache_pages_bytes", bytes.pages as f64),
+            ("zcache_frames_bytes", bytes.frames as f64),
+            ("zcache_waiting_bytes", bytes.waiting as f64),
             ("zcache_metadata_bytes", bytes.metadata as f64),
             ("zcache_index_bytes", bytes.index as f64),
             ("zcache_policy_bytes", bytes.policy as f64),
@@ -471,104 +498,6 @@ fn stored_sizes(pool: &PoolStats) -> Vec<(usize, usize)> {
         }
     }
     sizes
-}
-
-/// `bytes` in MiB or KiB.
-fn human(bytes: usize) -> String {
-    let kib = bytes as f64 / 1024.0;
-    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
-}
-
-impl fmt::Display for Stats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
-        let rows: [(&str, String); 10] = [
-            (
-                "entries",
-                format!(
-                    "{} ({} same-filled, {} raw), {} by {}",
-                    self.entries, self.same_filled, self.raw, self.codec, self.policy
-                ),
-            ),
-            (
-                "look-ups",
-                format!(
-                    "{} hits, {} misses: {:.2} %; {} unreadable",
-                    self.hits,
-                    self.misses,
-                    100.0 * self.hit_ratio(),
-                    self.unreadable
-                ),
-            ),
-            (
-                "inserts",
-                format!(
-                    "{}; rejected {} too large, {} no room, {} outdated",
-                    self.inserts, rejected.too_large, rejected.no_room, rejected.outdated
-                ),
-            ),
-            (
-                "gone",
-                format!(
-                    "{} evicted, {} expired, {} replaced, {} removed, {} cleared, {} corrupt",
-                    gone.evicted,
-                    gone.expired,
-                    gone.replaced,
-                    gone.removed,
-                    gone.cleared,
-                    gone.corrupt
-                ),
-            ),
-            ("loads", format!("{}, {} failed", self.loads, self.load_failures)),
-            (
-                "held",
-                format!(
-                    "{} of {} ({:.2} %)",
-                    human(bytes.held),
-                    human(bytes.capacity),
-                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64
-                ),
-            ),
-            (
-                "  in",
-                format!(
-                    "pages {}, pool metadata {}, index {}, policy {}, codec {}, fixed {}",
-                    human(bytes.pages),
-                    human(bytes.metadata),
-                    human(bytes.index),
-                    human(bytes.policy),
-                    human(bytes.codec),
-                    human(bytes.fixed)
-                ),
-            ),
-            (
-                "payload",
-                format!(
-                    "{} for {} of pages: {:.2}x, all-in {:.2}x; {} pinned after removal",
-                    human(bytes.payload),
-                    human(bytes.uncompressed),
-                    self.compression_ratio(),
-                    self.effective_ratio(),
-                    human(bytes.pinned)
-                ),
-            ),
-            (
-                "decode",
-                format!("{:?} on average of {} sampled", self.decode.mean(), self.decode.samples),
-            ),
-            (
-                "encode",
-                format!("{:?} on average of {} sampled", self.encode.mean(), self.encode.samples),
-            ),
-        ];
-        rows.iter().try_for_each(|(name, text)| writeln!(f, "{name:<9} {text}"))?;
-        let most = self.stored_sizes.iter().map(|(_, objects)| *objects).max().unwrap_or(1);
-        for (size, objects) in &self.stored_sizes {
-            let bar = "#".repeat((objects * 40).div_ceil(most));
-            writeln!(f, "  up to {size:>6} B {objects:>9} {bar}")?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(all(test, not(zcache_loom)))]

@@ -252,6 +252,18 @@ impl<K: Send + Sync> Store<K> {
         }
     }
 
+    /// When the entry's time is over; the end of time where that never comes. `None`: the object is not one piece of
+    /// memory that could be looked at in passing.
+    pub(crate) fn expiry(&self, entry: &Entry<'_, K>) -> Option<Millis> {
+        let state = entry.record().state();
+        if !state.expires() {
+            return Some(Millis::MAX);
+        }
+        let object = entry.bytes()?;
+        let at = object.len().checked_sub(self.trailer_len(state.form(), true))?;
+        Some(millis(object.get(at..at + EXPIRY)?))
+    }
+
     #[inline]
     fn decode(
         &self,
@@ -307,9 +319,7 @@ impl<K: Send + Sync> Store<K> {
                 return Err(Trouble::Corrupt);
             }
         }
-        let mut at = [0; 8];
-        at[..expiry.len()].copy_from_slice(expiry);
-        if !expiry.is_empty() && Millis::from_le_bytes(at) <= now {
+        if !expiry.is_empty() && millis(expiry) <= now {
             return Err(Trouble::Expired);
         }
         Ok(())
@@ -332,6 +342,13 @@ impl<K: Send + Sync> Store<K> {
         to.copy_from_slice(&page[..to.len()]);
         Ok(())
     }
+}
+
+/// An expiry out of its bytes.
+fn millis(expiry: &[u8]) -> Millis {
+    let mut at = [0; 8];
+    at[..expiry.len()].copy_from_slice(expiry);
+    Millis::from_le_bytes(at)
 }
 
 /// The checksum of a payload and what follows it: whose it is and what it stands for count, so that two

@@ -3,6 +3,7 @@
 //! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
 //! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
 //!         -> hook -> freed
+//! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
 //! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
 //!         then as above
 //! ```
@@ -15,8 +16,8 @@
 //!    index's is comparing entries.
 //!
 //! Locks: a shard of the index, the policy, a bench's slot, the pool's own; no two at once, but that a
-//! shard or the policy may be held over a pin, or over a charge, which take none. The key's `Eq` runs
-//! under a shard's lock; all other user code under none.
+//! shard or the policy may be held over a pin, over a charge, or over taking a frame off its slot, which take none.
+//! The key's `Eq` runs under a shard's lock; all other user code under none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -26,6 +27,7 @@ use zpool::{Handle, MapError};
 
 use crate::flight::Flights;
 use crate::hook::{Hook, Removal};
+use crate::hot::Hot;
 use crate::index::{Index, Tag, Version};
 use crate::policy::{Entries, Policy, Priority};
 use crate::record::Entry;
@@ -40,6 +42,8 @@ pub(crate) struct Tier<K> {
     pub(crate) index: Index,
     pub(crate) policy: Apart<Mutex<Box<dyn Policy>>>,
     pub(crate) flights: Flights<K>,
+    /// Decoded pages in front of the entries.
+    pub(crate) hot: Option<Box<Hot<K>>>,
     /// The policy's highest mark.
     pub(crate) most: u8,
     pub(crate) counters: Counters,
@@ -67,22 +71,29 @@ pub(crate) const fn aside(capacity: usize) -> usize {
 
 /// What the policy sees of entries.
 #[derive(Debug)]
-pub(crate) struct View<'t, K>(pub(crate) &'t Memory<K>);
+pub(crate) struct View<'t, K>(pub(crate) &'t Tier<K>);
 
 impl<K: Send + Sync> Entries for View<'_, K> {
     fn mark(&self, id: u32) -> Option<u8> {
-        let state = self.0.pin_id(id).ok()?.record().state();
-        (state.published() || planted(Plant::UnpublishedGoes)).then(|| state.mark())
+        let entry = self.0.store.pool.pin_id(id).ok()?;
+        let (record, state) = (entry.record(), entry.record().state());
+        if !state.published() && !planted(Plant::UnpublishedGoes) {
+            return None;
+        }
+        // A hit on its frame is one on the entry, and there may have been any number of them.
+        let hot = self.0.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
+        let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
+        Some(if was_hit { self.0.most } else { state.mark() })
     }
 
     fn set_mark(&self, id: u32, mark: u8) {
-        if let Ok(entry) = self.0.pin_id(id) {
+        if let Ok(entry) = self.0.store.pool.pin_id(id) {
             entry.record().set_mark(mark);
         }
     }
 
     fn tag(&self, id: u32) -> u32 {
-        self.0.pin_id(id).map_or(0, |entry| entry.record().tag)
+        self.0.store.pool.pin_id(id).map_or(0, |entry| entry.record().tag)
     }
 }
 
@@ -208,6 +219,33 @@ impl<K: Send + Sync> Tier<K> {
         found.transpose()
     }
 
+    /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the tag's shard.
+    #[inline]
+    fn cool(&self, tag: Tag, id: u32) {
+        if let Some(hot) = &self.hot {
+            hot.clear(tag, id);
+        }
+    }
+
+    /// The same for the entry that a probe has found, if it has.
+    #[inline]
+    fn cooled<'p>(&self, found: Option<Entry<'p, K>>) -> Option<Entry<'p, K>> {
+        if let Some(entry) = &found {
+            self.cool(entry.record().tag, entry.id());
+        }
+        found
+    }
+
+    /// Ends the frames that wait for no reader any more. Drops keys, so under no lock.
+    #[inline]
+    pub(crate) fn collect_frames(&self) {
+        if let Some(hot) = self.hot.as_ref().filter(|hot| hot.frames().waiting_bytes() > 0) {
+            // As in `bury`.
+            let _inside = Inside::enter(self.number);
+            hot.frames().collect();
+        }
+    }
+
     /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
     pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
         &self,
@@ -217,7 +255,8 @@ impl<K: Send + Sync> Tier<K> {
     ) -> Option<Gone<'_, K>> {
         // Told also where the key's `Eq` panics.
         let told = self.flights.telling(tag);
-        let entry = self.index.take(tag, |id| pin_equal(&self.store.pool, id, tag, key), true)?;
+        let which = |id| self.cooled(pin_equal(&self.store.pool, id, tag, key));
+        let entry = self.index.take(tag, which, true)?;
         self.policy_forgets(entry.id());
         let gone = self.gone(entry, cause);
         // Drops keys that loads were booked under: where that panics, the entry ends all the same.
@@ -229,7 +268,10 @@ impl<K: Send + Sync> Tier<K> {
     /// panics, in which the key's `Eq` must not run.
     fn end_unseen(&self, tag: Tag) {
         let _told = self.flights.telling(tag);
-        let by_tag = |id| Some(pin_live(&self.store.pool, id)).filter(|e| e.record().tag == tag);
+        let by_tag = |id| {
+            let entry = pin_live(&self.store.pool, id);
+            if entry.record().tag == tag { self.cooled(Some(entry)) } else { None }
+        };
         while let Some(entry) = self.index.take(tag, by_tag, true) {
             self.policy_forgets(entry.id());
             self.bury(entry, Cause::Replaced);
@@ -252,7 +294,8 @@ impl<K: Send + Sync> Tier<K> {
     /// is its owner that wants it gone.
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
-        let taken = self.index.take(tag, |of| (of == id).then_some(()), by_owner);
+        let which = |of| (of == id).then(|| self.cool(tag, id));
+        let taken = self.index.take(tag, which, by_owner);
         let gone = (taken.is_some() || planted(Plant::LoserFrees)).then(|| {
             self.policy_forgets(id);
             self.gone(entry, cause)
@@ -300,6 +343,7 @@ impl<K: Send + Sync> Tier<K> {
         self.counters.left(entry.record().state(), entry.len(), cause);
         // Before what calls user code: what that inserts evicts nothing, or it would not come to an end.
         let _inside = Inside::enter(self.number);
+        self.collect_frames();
         // The pin goes before the object is freed, so that it ends here and not by a reader's way.
         let _free = Free(&self.store.pool, entry.handle());
         let entry = entry;
@@ -366,7 +410,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let pool = &tier.store.pool;
         let new = pin_live(pool, id);
-        let same = |of| pin_equal(pool, of, tag, &new.record().key);
+        let same = |of| tier.cooled(pin_equal(pool, of, tag, &new.record().key));
         let tag_of = |of| tier.tag_of(of);
         // Under the shard's lock, so that who goes through all entries after a touch misses none.
         let admitted = || new.record().publish();

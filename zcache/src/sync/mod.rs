@@ -50,6 +50,12 @@ pub(crate) enum Plant {
     FlightUntold,
     /// A load that failed leaves its flight behind.
     FlightLeft,
+    /// The frame of an entry stays when the index leads to the entry no more.
+    FrameLeft,
+    /// A frame goes into its slot when the shard's lock is free again.
+    PutUnlocked,
+    /// The policy does not hear of hits on frames.
+    FrameHitUnheard,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.

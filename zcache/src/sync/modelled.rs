@@ -8,6 +8,16 @@ use super::{Charge, PutError};
 
 pub(crate) const VERSIONS: usize = 2;
 
+/// Two keys share a slot.
+pub(crate) const MOST_SLOTS: usize = 2;
+/// Pages of models are same-filled.
+pub(crate) const PICKY: bool = false;
+
+/// All readers share one pair.
+pub(crate) const fn readers(_threads: usize) -> usize {
+    1
+}
+
 thread_local! {
     static PLANTED: Cell<Option<super::Plant>> = const { Cell::new(None) };
 }

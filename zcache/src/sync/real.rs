@@ -8,6 +8,16 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 /// Leases that share a shard are told of changes by this many groups of keys.
 pub(crate) const VERSIONS: usize = 64;
 
+/// Slots of the hot tier.
+pub(crate) const MOST_SLOTS: usize = 1 << 24;
+/// Whether only pages that are worth it are kept decoded.
+pub(crate) const PICKY: bool = true;
+
+/// Pairs of counters for readers of frames, for so many threads at once.
+pub(crate) const fn readers(threads: usize) -> usize {
+    threads
+}
+
 #[inline(always)]
 pub(crate) const fn planted(_: super::Plant) -> bool {
     false

@@ -196,6 +196,17 @@ impl<H: Send + Sync> Frames<H> {
         self.slots.len()
     }
 
+    /// Whether no frame is in `slot`.
+    ///
+    /// # Panics
+    /// There is no such slot.
+    #[inline]
+    #[must_use]
+    pub fn is_vacant(&self, slot: usize) -> bool {
+        // Relaxed: nothing is read through it.
+        self.slots[slot].load(Ordering::Relaxed).is_null()
+    }
+
     /// Frames that are in a slot.
     #[must_use]
     pub fn len(&self) -> usize {

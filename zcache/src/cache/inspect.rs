@@ -1,0 +1,108 @@
+//! What a cache tells of itself: its figures, and whether they add up.
+
+use std::hash::{BuildHasher, Hash};
+
+use super::Cache;
+use crate::hot::Hot;
+use crate::stats::{Stats, get};
+use crate::store::Trouble;
+use crate::tier::aside;
+
+impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let tier = &self.tier;
+        let pool = tier.store.pool.stats();
+        let mut stats = Stats::of(&tier.counters, &pool);
+        stats.codec = tier.store.codec.name().into_owned();
+        let policy = {
+            let policy = tier.policy.lock();
+            stats.policy = policy.name().to_owned();
+            policy.bytes()
+        };
+        if let Some(hot) = &tier.hot {
+            stats.frames = hot.frames().len();
+            stats.promotions = get(&hot.promotions);
+            stats.demotions = get(&hot.demotions);
+            stats.bytes.frames = hot.frames().bytes();
+            stats.bytes.waiting = hot.frames().waiting_bytes();
+        }
+        let bytes = &mut stats.bytes;
+        bytes.capacity = tier.capacity();
+        bytes.held = tier.held();
+        bytes.index = tier.index.bytes();
+        bytes.policy = policy;
+        bytes.codec = tier.store.benches.bytes();
+        bytes.fixed = self.charged + aside(tier.capacity());
+        stats
+    }
+
+    /// Asserts every invariant, those of the pool among them. For tests; call it while no other
+    /// thread uses the cache.
+    ///
+    /// # Panics
+    /// An invariant does not hold: a bug of this crate.
+    pub fn check(&self) {
+        let tier = &self.tier;
+        tier.store.pool.check();
+        let policy = tier.policy.lock();
+        policy.check();
+        assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
+        assert_eq!(policy.len(), tier.store.pool.len(), "each object may be evicted");
+        assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
+        let mut payload = 0;
+        for id in tier.ids() {
+            let Some(entry) = tier.entry(id) else { continue };
+            payload += entry.len();
+            let record = entry.record();
+            assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
+            let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
+            assert_eq!(found, Some(id), "the index leads to each entry");
+            assert!(policy.contains(id), "the policy knows each entry");
+        }
+        if let Some(hot) = &tier.hot {
+            self.check_frames(hot);
+        }
+        assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
+        assert_eq!(self.tier.flights.len(), 0, "no load is under way");
+        let reserved = self.reserved(policy.bytes());
+        assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
+        let held = tier.held();
+        assert!(held <= tier.capacity(), "{held} bytes held of {}", tier.capacity());
+    }
+
+    /// What the cache should have charged to the pool, nothing being in use.
+    fn reserved(&self, policy: usize) -> usize {
+        let tier = &self.tier;
+        let codec = tier.store.benches.bytes();
+        let heads = tier.hot.as_ref().map_or(0, |hot| hot.frames().heap_bytes());
+        self.charged + policy + tier.index.bytes() + codec + heads
+    }
+
+    /// Each frame is what its entry decodes to, in its slot, and all of them are within the limit.
+    fn check_frames(&self, hot: &Hot<K>) {
+        let (tier, mut frames) = (&self.tier, 0);
+        hot.each(|slot, head, page| {
+            frames += 1;
+            assert_eq!(slot, hot.slot(head.tag), "a frame is in the slot of its tag");
+            let entry = tier.find(head.tag, &head.key).expect("a frame has an entry");
+            assert_eq!(entry.id(), head.id, "it is of the entry that the index leads to");
+            assert_eq!(Some(head.expiry), tier.store.expiry(&entry).or(Some(head.expiry)));
+            let mut decoded = vec![0; entry.record().state().len()];
+            match tier.store.read(&entry, 0, &mut decoded) {
+                Ok(()) => assert!(page.start(page.len()) == decoded, "it is the entry's page"),
+                Err(Trouble::Full(_)) => assert_eq!(page.len(), decoded.len()),
+                Err(trouble) => panic!("a frame's entry is readable: {trouble:?}"),
+            }
+        });
+        assert_eq!(frames, hot.frames().len(), "frames are counted");
+        tier.collect_frames();
+        let (frames, waiting) = (hot.frames().bytes(), hot.frames().waiting_bytes());
+        assert_eq!(waiting, 0, "nobody reads, so nothing waits");
+        assert!(frames <= hot.limit(), "{frames} bytes of frames of {}", hot.limit());
+        let pages = tier.store.pool.stats();
+        let bytes = pages.pages_framed * pages.page_size + hot.frames().heap_bytes();
+        assert_eq!(bytes, frames, "frames' bytes are counted");
+    }
+}

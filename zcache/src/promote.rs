@@ -1,0 +1,78 @@
+//! What is hit again and again is kept decoded: from an entry to a frame of it, and frames back to nothing.
+//!
+//! A promotion comes after the hit that it is made for has its page, which it copies. It may evict as an insert
+//! does, while frames have not their share yet; afterwards one frame goes for another.
+
+use equivalent::Equivalent;
+
+use crate::evict::Lack;
+use crate::hot::{Head, Hot, Page};
+use crate::index::Tag;
+use crate::record::Entry;
+use crate::sync::{Plant, planted};
+use crate::tier::Tier;
+
+/// Rounds of room that a frame is worth.
+const ROUNDS: usize = 8;
+
+impl<K: Send + Sync> Tier<K> {
+    /// What `f` makes of the decoded page of `key`, if there is one. Counting is up to `f`, and `None` of its
+    /// sends the caller to the entry.
+    #[inline]
+    pub(crate) fn hot_page<Q: Equivalent<K> + ?Sized, R>(
+        &self,
+        tag: Tag,
+        key: &Q,
+        f: impl FnOnce(Page<'_, K>) -> Option<R>,
+    ) -> Option<R> {
+        self.hot.as_ref()?.find(tag, key, || self.now(), f)
+    }
+
+    /// A hit on an entry, of which `page` was read.
+    #[inline]
+    pub(crate) fn warmed(&self, entry: &Entry<'_, K>, page: &[u8]) {
+        if let Some(hot) = &self.hot {
+            self.consider(hot, entry, page);
+        }
+    }
+
+    #[inline(never)]
+    fn consider(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) {
+        let (record, state) = (entry.record(), entry.record().state());
+        let whole = page.len() == state.len() && hot.suits(state.form(), state.len());
+        if whole && hot.wants(record.tag, entry.id()) {
+            self.promote(hot, entry, page);
+            self.collect_frames();
+        }
+    }
+
+    /// Makes a frame of an entry's page, if there is room for it.
+    fn promote(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) -> Option<()> {
+        let (tag, id) = (entry.record().tag, entry.id());
+        let expiry = self.store.expiry(entry)?;
+        let _making = hot.make_room(page.len(), || self.collect_frames())?;
+        let mut filled = hot.frames().fill(page);
+        for _ in 0..ROUNDS {
+            if filled.is_ok() || !self.make_room_of_entries(Lack::Place(page.len())) {
+                break;
+            }
+            filled = hot.frames().fill(page);
+        }
+        let filled = filled.ok()?;
+        let key = (hot.clone)(&entry.record().key);
+        // Outside the closure, so that a key that comes to nothing is not dropped under the lock.
+        let mut frame = Some((filled, Head::new(key, tag, id, expiry)));
+        if planted(Plant::PutUnlocked)
+            && self.index.find(tag, |of| (of == id).then_some(())).is_some()
+        {
+            frame.take().map(|(filled, head)| hot.put(filled, head))
+        } else {
+            // The entry is pinned: its id is nobody else's.
+            self.index.find(tag, |of| {
+                let (filled, head) = frame.take_if(|_| of == id)?;
+                hot.put(filled, head);
+                Some(())
+            })
+        }
+    }
+}

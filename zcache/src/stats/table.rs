@@ -1,0 +1,115 @@
+//! A snapshot as a table.
+
+use std::fmt;
+
+use super::Stats;
+
+/// `bytes` in MiB or KiB.
+fn human(bytes: usize) -> String {
+    let kib = bytes as f64 / 1024.0;
+    if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
+        let rows: [(&str, String); 11] = [
+            (
+                "entries",
+                format!(
+                    "{} ({} same-filled, {} raw), {} by {}",
+                    self.entries, self.same_filled, self.raw, self.codec, self.policy
+                ),
+            ),
+            (
+                "look-ups",
+                format!(
+                    "{} hits, {} misses: {:.2} %; {} unreadable",
+                    self.hits,
+                    self.misses,
+                    100.0 * self.hit_ratio(),
+                    self.unreadable
+                ),
+            ),
+            (
+                "frames",
+                format!(
+                    "{} in {}, {} waiting; {} hits; {} promoted, {} demoted",
+                    self.frames,
+                    human(bytes.frames),
+                    human(bytes.waiting),
+                    self.hot_hits,
+                    self.promotions,
+                    self.demotions
+                ),
+            ),
+            (
+                "inserts",
+                format!(
+                    "{}; rejected {} too large, {} no room, {} outdated",
+                    self.inserts, rejected.too_large, rejected.no_room, rejected.outdated
+                ),
+            ),
+            (
+                "gone",
+                format!(
+                    "{} evicted, {} expired, {} replaced, {} removed, {} cleared, {} corrupt",
+                    gone.evicted,
+                    gone.expired,
+                    gone.replaced,
+                    gone.removed,
+                    gone.cleared,
+                    gone.corrupt
+                ),
+            ),
+            ("loads", format!("{}, {} failed", self.loads, self.load_failures)),
+            (
+                "held",
+                format!(
+                    "{} of {} ({:.2} %)",
+                    human(bytes.held),
+                    human(bytes.capacity),
+                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64
+                ),
+            ),
+            (
+                "  in",
+                format!(
+                    "pages {}, pool metadata {}, index {}, policy {}, codec {}, fixed {}",
+                    human(bytes.pages),
+                    human(bytes.metadata),
+                    human(bytes.index),
+                    human(bytes.policy),
+                    human(bytes.codec),
+                    human(bytes.fixed)
+                ),
+            ),
+            (
+                "payload",
+                format!(
+                    "{} for {} of pages: {:.2}x, all-in {:.2}x; {} pinned after removal",
+                    human(bytes.payload),
+                    human(bytes.uncompressed),
+                    self.compression_ratio(),
+                    self.effective_ratio(),
+                    human(bytes.pinned)
+                ),
+            ),
+            (
+                "decode",
+                format!("{:?} on average of {} sampled", self.decode.mean(), self.decode.samples),
+            ),
+            (
+                "encode",
+                format!("{:?} on average of {} sampled", self.encode.mean(), self.encode.samples),
+            ),
+        ];
+        rows.iter().try_for_each(|(name, text)| writeln!(f, "{name:<9} {text}"))?;
+        let most = self.stored_sizes.iter().map(|(_, objects)| *objects).max().unwrap_or(1);
+        for (size, objects) in &self.stored_sizes {
+            let bar = "#".repeat((objects * 40).div_ceil(most));
+            writeln!(f, "  up to {size:>6} B {objects:>9} {bar}")?;
+        }
+        Ok(())
+    }
+}
