@@ -12,7 +12,7 @@ use std::time::Duration;
 use zcache::codec::{self, Dictionary, Zstd};
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
 use zcache::{
-    Cache, Cause, Config, ConfigError, Insert, InsertError, LoadError, MAX_PAGE, ResizeError,
+    Cache, Cause, Config, ConfigError, Insert, InsertError, LoadError, MAX_PAGE, ResizeError, Share,
 };
 use zpool::SourceKind;
 
@@ -59,11 +59,14 @@ pub enum CacheSetup {
     ZstdTight,
     Dictionary,
     LongKept,
+    Hot,
+    HotAgeing,
+    HotTight,
 }
 
 impl CacheSetup {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Lz4,
         Self::Tiny,
         Self::SieveUnchecked,
@@ -75,7 +78,19 @@ impl CacheSetup {
         Self::ZstdTight,
         Self::Dictionary,
         Self::LongKept,
+        Self::Hot,
+        Self::HotAgeing,
+        Self::HotTight,
     ];
+
+    /// How much of it holds pages decoded.
+    const fn share(self) -> Share {
+        match self {
+            Self::Hot => Share::Of(3),
+            Self::HotAgeing | Self::HotTight => Share::Of(1),
+            _ => Share::None,
+        }
+    }
 
     fn config(self) -> Config {
         let config = |capacity: usize| Config::new(capacity).max_page(16 << 10).shards(2);
@@ -94,6 +109,12 @@ impl CacheSetup {
                 config(4 << 20).codec(zstd().with_dictionary(&dictionary)).checksum(true)
             }
             Self::LongKept => config(3 << 20).max_page(MAX_PAGE).policy(Sieve::new()),
+            Self::Hot => config(1 << 20).checksum(true),
+            Self::HotAgeing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
+            Self::HotTight => {
+                let small = |bytes| config(bytes).max_page(5000).codec(zstd());
+                small(least_bytes(small) + (60 << 10))
+            }
             Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
         }
     }
@@ -101,8 +122,12 @@ impl CacheSetup {
 
 /// The least capacity that works.
 fn least(config: impl Fn(usize) -> Config) -> Config {
+    config(least_bytes(&config))
+}
+
+fn least_bytes(config: impl Fn(usize) -> Config) -> usize {
     match OracleCache::new(config(0)) {
-        Err(ConfigError::TooSmall { least }) => config(least),
+        Err(ConfigError::TooSmall { least }) => least,
         other => panic!("a capacity of nothing gave {other:?}"),
     }
 }
@@ -126,6 +151,8 @@ struct World {
     /// The page of each key that has one, and whether it has expired.
     model: HashMap<u8, (Vec<u8>, bool)>,
     first: usize,
+    /// How often a page is read at once: pages get hot by that.
+    times: usize,
     /// Whether the last call panicked.
     panicked: bool,
 }
@@ -141,6 +168,7 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
     let cache = Arc::new_cyclic(|weak: &std::sync::Weak<OracleCache>| {
         let weak = weak.clone();
         let cache = OracleCache::new(config).expect("a capacity that is enough");
+        let cache = cache.with_hot(setup.share());
         cache.on_removal(move |removal| {
             let (panics, calls) = {
                 let mut told = lock(&hook);
@@ -164,7 +192,8 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
         })
     });
     let first = cache.capacity();
-    let mut world = World { cache, told, model: HashMap::new(), first, panicked: false };
+    let times = if setup.share() == Share::None { 1 } else { 3 };
+    let mut world = World { cache, told, model: HashMap::new(), first, times, panicked: false };
     for op in ops {
         world.step(op);
     }
@@ -176,6 +205,7 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
     world.cache.check();
     let stats = world.cache.stats();
     assert_eq!((stats.bytes.payload, stats.bytes.pinned, stats.bytes.pages), (0, 0, 0));
+    assert_eq!((stats.frames, stats.bytes.frames, stats.bytes.waiting), (0, 0, 0));
 }
 
 impl World {
@@ -376,7 +406,7 @@ impl World {
                 let how = Insert::new().priority(priority).time_to_live(time);
                 self.insert(key % 64, &page.page(max_page), How::With(how), expired);
             }
-            CacheOp::Read(key, how) => self.read(key % 64, how),
+            CacheOp::Read(key, how) => (0..self.times).for_each(|_| self.read(key % 64, how)),
             CacheOp::Range(key, start, end) => {
                 let key = key % 64;
                 let range = usize::from(start) % 5000..usize::from(end) % 20_000;

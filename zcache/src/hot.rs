@@ -267,10 +267,13 @@ impl<K: Send + Sync> Hot<K> {
             return true;
         }
         let reading = self.frames.read(thread_number());
-        reading.frame(slot).is_none_or(|frame| {
-            let head = frame.head();
-            !head.is_of(tag, id) && !head.untouch(HAND)
-        })
+        let Some(head) = reading.frame(slot).map(Frame::head) else { return true };
+        let yields = !head.is_of(tag, id) && !head.untouch(HAND);
+        if !yields {
+            // Two hits more for the next try, in which the page that is there may be hit again.
+            recent.store(0, Ordering::Relaxed);
+        }
+        yields
     }
 
     /// Bytes under the limit for a frame of `len` bytes, for which others go that were not hit since the hand came
@@ -332,7 +335,9 @@ impl<K: Send + Sync> Hot<K> {
     /// that entry.
     pub(crate) fn put(&self, filled: Filled<'_, Head<K>>, head: Head<K>) {
         let (tag, slot) = (head.tag, self.slot(head.tag));
-        self.frames.put(slot, filled, head);
+        if self.frames.put(slot, filled, head) {
+            add(&self.demotions, 1);
+        }
         self.hints[slot].here.store(tag, Ordering::Relaxed);
         self.hints[slot].recent.store(0, Ordering::Relaxed);
         add(&self.promotions, 1);

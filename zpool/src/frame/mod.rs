@@ -258,11 +258,11 @@ impl<H: Send + Sync> Frames<H> {
         memory.pages() * self.supply.source.page_size() + memory.heap_bytes() + Frame::<H>::BYTES
     }
 
-    /// Puts what was filled into `slot`, with a head; what was there goes.
+    /// Puts what was filled into `slot`, with a head; what was there goes. Says whether there was something.
     ///
     /// # Panics
     /// There is no such slot, or the memory is another set's.
-    pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) {
+    pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) -> bool {
         assert!(ptr::eq(filled.frames, self), "filled for another set of frames");
         let place = &self.slots[slot];
         let memory = filled.memory.take().expect("there until it is put somewhere");
@@ -273,6 +273,7 @@ impl<H: Send + Sync> Frames<H> {
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
         let old = place.swap(frame, unless(Plant::FramePutRelaxed, Ordering::AcqRel));
         self.retire(old);
+        !old.is_null()
     }
 
     /// A frame was taken off its slot, by this caller and nobody else.
