@@ -13,7 +13,7 @@ use tests::corpus::{self, PageFile};
 use tests::pattern::Random;
 use tests::versions::{HEAD, Versions};
 use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, codec};
+use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share, Stats, codec};
 use zpool::SourceKind;
 
 const KEYS: usize = 2048;
@@ -50,8 +50,8 @@ struct Field {
 }
 
 impl Field {
-    fn new(config: Config, capacity: usize) -> Self {
-        let cache: Cache<u64> = Cache::new(config).unwrap();
+    fn new(config: Config, capacity: usize, share: Share) -> Self {
+        let cache: Cache<u64> = Cache::new(config).unwrap().with_hot(share);
         Self {
             cache: cache.on_removal(|removal| {
                 assert_ne!(removal.cause(), Cause::Corrupt, "nothing is corrupted here");
@@ -212,7 +212,7 @@ impl Field {
         }
     }
 
-    fn settle(self, threads_ops: usize) {
+    fn settle(self, threads_ops: usize) -> Stats {
         let Self { cache, hits, misses, .. } = self;
         cache.resize(self.capacity).unwrap();
         cache.check();
@@ -228,13 +228,21 @@ impl Field {
         cache.trim();
         cache.check();
         assert_eq!((cache.stats().bytes.payload, cache.stats().bytes.pages), (0, 0));
+        assert_eq!((cache.stats().bytes.frames, cache.stats().bytes.waiting), (0, 0));
+        stats
     }
 }
 
 /// The data are some 8 MiB; the budget is a tenth.
-fn storm(config: impl Fn(Config) -> Config) {
+fn storm(config: impl Fn(Config) -> Config) -> Stats {
+    storm_on(config, Share::None)
+}
+
+/// The same with a share of decoded pages; says how it was before it was cleared.
+fn storm_on(config: impl Fn(Config) -> Config, share: Share) -> Stats {
     let capacity = KEYS * 4096 / 10;
-    let field = Field::new(config(Config::new(capacity).max_page(4096).shards(4)), capacity);
+    let config = config(Config::new(capacity).max_page(4096).shards(4));
+    let field = Field::new(config, capacity, share);
     thread::scope(|scope| {
         let field = &field;
         let house = scope.spawn(|| field.keep_house());
@@ -245,7 +253,7 @@ fn storm(config: impl Fn(Config) -> Config) {
         house.join().unwrap();
         ended.into_iter().for_each(|ended| ended.unwrap());
     });
-    field.settle(ops() * THREADS as usize);
+    field.settle(ops() * THREADS as usize)
 }
 
 #[test]
@@ -272,8 +280,26 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_without_addresses() {
 }
 
 #[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_with_hot_pages() {
+    let stats = storm_on(|config| config.checksum(true), Share::Of(4));
+    assert!(stats.hot_hits > 0 && stats.promotions > 0, "{stats}");
+    let stats = storm_on(|config| config.policy(Lru::new()).checksum(false), Share::Of(1));
+    assert!(stats.hot_hits > 0 && stats.demotions > 0, "{stats}");
+}
+
+#[test]
 fn a_key_that_is_replaced_all_the_time_is_never_missed() {
-    let cache: Cache<u64> = Cache::new(Config::new(4 << 20).max_page(4096).shards(2)).unwrap();
+    never_missed(Share::None);
+}
+
+#[test]
+fn a_hot_key_that_is_replaced_all_the_time_is_never_missed() {
+    never_missed(Share::Of(4));
+}
+
+fn never_missed(share: Share) {
+    let config = Config::new(4 << 20).max_page(4096).shards(2);
+    let cache: Cache<u64> = Cache::new(config).unwrap().with_hot(share);
     let page = |version: u64| {
         let mut page = vec![version as u8; 3000];
         page[..8].copy_from_slice(&version.to_le_bytes());

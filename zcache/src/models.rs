@@ -18,6 +18,8 @@ use crate::policy::Lru;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{AtomicU32, Ordering, Plant};
 
+mod hot;
+
 /// Hashes a small key to itself, spread.
 #[derive(Debug, Default)]
 struct Itself(u64);

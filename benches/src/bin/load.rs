@@ -158,13 +158,14 @@ fn mib(bytes: f64) -> f64 {
 fn print_phase(phase: Phase, plan: &Plan, seen: &Seen) {
     let count = |name| number(seen, name);
     println!(
-        "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} inserts, {} evicted; {} resizes, \
+        "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} of them hot, {} inserts, {} evicted; {} resizes, \
          {} compactions, {} clears, {} retains; resident at most {:.2} of {:.2} MiB, {:+.2} over what \
          was in force, {} looks; hits p50 {:.1}, p99 {:.0}, p99.9 {:.0} us",
         phase.to_string(),
         count("operations"),
         count("hits"),
         100.0 * count("hits") as f64 / (count("hits") + count("misses")).max(1) as f64,
+        count("hot"),
         count("inserts"),
         count("evicted"),
         count("resizes"),

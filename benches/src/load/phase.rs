@@ -4,9 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use ::tests::corpus::PageFile;
-use zcache::Config;
 use zcache::codec::{self, Dictionary, Lz4, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
+use zcache::{Config, Share};
 use zpool::SourceKind;
 
 use crate::packing::Failure;
@@ -50,7 +50,8 @@ pub enum Source {
     Memfd,
 }
 
-/// A phase. Reads and prints as `lz4,s3-fifo,mmap`, with `,checksum` behind it if there are any.
+/// A phase. Reads and prints as `lz4,s3-fifo,mmap`, with `,checksum` behind it if there are any, and with
+/// `,hot` if pages are kept decoded as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Phase {
     /// What compresses.
@@ -61,17 +62,20 @@ pub struct Phase {
     pub source: Source,
     /// Whether there are checksums.
     pub checksum: bool,
+    /// Whether an eighth of the capacity is for decoded pages.
+    pub hot: bool,
 }
 
 const fn phase(codec: Codec, policy: Policy, source: Source, checksum: bool) -> Phase {
-    Phase { codec, policy, source, checksum }
+    Phase { codec, policy, source, checksum, hot: false }
 }
 
 impl Phase {
     /// Every codec and policy at least once, and each source that gives memory back to the system when it
     /// is told to: of the heap, the C library keeps what it likes.
-    pub const MIX: [Self; 6] = [
+    pub const MIX: [Self; 7] = [
         phase(Codec::Lz4, Policy::S3Fifo, Source::Mmap, false),
+        Self { hot: true, ..phase(Codec::Lz4, Policy::S3Fifo, Source::Mmap, true) },
         phase(Codec::Zstd(3, false), Policy::Sieve, Source::Mmap, true),
         phase(Codec::Lz4, Policy::Lru, Source::Memfd, true),
         phase(Codec::Zstd(1, true), Policy::S3Fifo, Source::Mmap, false),
@@ -97,7 +101,13 @@ impl Phase {
         codecs.iter().map(|codec| phase(*codec, policy, source, false)).collect()
     }
 
-    /// `config` with all of this. A dictionary is trained on some pages of `files`.
+    /// How much of the capacity is for decoded pages.
+    #[must_use]
+    pub const fn share(self) -> Share {
+        if self.hot { Share::Of(8) } else { Share::None }
+    }
+
+    /// `config` with all of this, but the share. A dictionary is trained on some pages of `files`.
     ///
     /// # Errors
     /// The level is none of zstd's, or no dictionary could be trained.
@@ -203,8 +213,10 @@ impl FromStr for Source {
 
 impl fmt::Display for Phase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { codec, policy, source, checksum } = self;
-        write!(f, "{codec},{policy},{source}{}", if *checksum { ",checksum" } else { "" })
+        let Self { codec, policy, source, checksum, hot } = self;
+        let (checksum, hot) =
+            (if *checksum { ",checksum" } else { "" }, if *hot { ",hot" } else { "" });
+        write!(f, "{codec},{policy},{source}{checksum}{hot}")
     }
 }
 
@@ -213,14 +225,18 @@ impl FromStr for Phase {
 
     fn from_str(text: &str) -> Result<Self, Failure> {
         let parts: Vec<&str> = text.split(',').collect();
-        let (checksum, parts) = match &parts[..] {
+        let (hot, parts) = match &parts[..] {
+            [parts @ .., "hot"] => (true, parts),
+            parts => (false, parts),
+        };
+        let (checksum, parts) = match parts {
             [parts @ .., "checksum"] => (true, parts),
             parts => (false, parts),
         };
         let [codec, policy, source] = parts else {
-            return Err(format!("no phase `{text}`: CODEC,POLICY,SOURCE[,checksum]").into());
+            return Err(format!("no phase `{text}`: CODEC,POLICY,SOURCE[,checksum][,hot]").into());
         };
-        Ok(phase(codec.parse()?, policy.parse()?, source.parse()?, checksum))
+        Ok(Self { hot, ..phase(codec.parse()?, policy.parse()?, source.parse()?, checksum) })
     }
 }
 

@@ -128,6 +128,7 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
         go.recv()?;
         let made = match Cache::new(config) {
             Ok(cache) => {
+                let cache = cache.with_hot(plan.phase.share());
                 field.cache.get_or_init(|| hooked(cache, &field.versions));
                 Ok(())
             }
@@ -264,7 +265,7 @@ impl Field {
         let at = |quantile: f64| times.value_at_quantile(quantile);
         let done = json!({
             "operations": tally.operations, "hits": tally.hits + left, "misses": tally.misses,
-            "evicted": gone.evicted, "inserts": inserts,
+            "hot": stats.hot_hits, "evicted": gone.evicted, "inserts": inserts,
             "resizes": house.resizes, "compactions": house.compactions, "clears": house.clears,
             "retains": house.retains,
             "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": times.max(),

@@ -24,20 +24,29 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     where
         K: Clone,
     {
+        self.keep_hot(share);
+        self
+    }
+
+    /// [`with_hot`](Self::with_hot) in place.
+    pub(crate) fn keep_hot(&mut self, share: Share)
+    where
+        K: Clone,
+    {
         let tier = &mut self.tier;
         let limit = share.limit(tier.capacity(), self.least);
-        let Some(bytes) = Hot::<K>::fixed_bytes(limit, threads()) else { return self };
+        let Some(bytes) = Hot::<K>::fixed_bytes(limit, threads()) else { return };
         let pool = &tier.store.pool;
-        if tier.hot.is_none() && pool.charge(bytes) {
-            tier.hot = Hot::new(pool, share, limit - bytes, threads(), K::clone).map(Box::new);
-            if tier.hot.is_none() {
-                pool.release(bytes);
-                return self;
-            }
-            self.charged += bytes;
-            self.least += bytes + bytes / (ASIDE - 1) + 1;
+        if tier.hot.is_some() || !pool.charge(bytes) {
+            return;
         }
-        self
+        let hot = Hot::new(pool, share, limit - bytes, threads(), K::clone);
+        if hot.is_none() {
+            return pool.release(bytes);
+        }
+        tier.hot = hot.map(Box::new);
+        self.charged += bytes;
+        self.least += bytes + bytes / (ASIDE - 1) + 1;
     }
 
     /// Entries; those that have expired and were not come across since among them.
