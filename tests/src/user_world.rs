@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Insert, Removal};
+use zcache::{Cache, Insert, Removal, Share};
 use zpool::SourceKind;
 
 use crate::cache_ops::CacheOp;
@@ -61,6 +61,8 @@ struct World {
     /// The pages that a key's look-up may find, the last one first; it may find none.
     pages: HashMap<u64, Vec<Vec<u8>>>,
     first: usize,
+    /// Whether pages get hot.
+    hot: bool,
 }
 
 /// Makes the calls, and looks at the cache after each.
@@ -78,14 +80,16 @@ pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
         _ => config.time_to_live(Duration::from_secs(3600)),
     };
     let cache = Cache::with_hasher(config, Seeds).expect("a capacity that is enough");
-    let cache = cache.on_removal(|removal: &Removal<'_, Key>| {
+    let hot = setup & 4 != 0;
+    let share = if hot { Share::Of(3) } else { Share::None };
+    let cache = cache.with_hot(share).on_removal(|removal: &Removal<'_, Key>| {
         let mut page = vec![0; removal.len()];
         let read = removal.read_into(&mut page);
         assert!(read.is_none_or(|len| len == removal.len()) && removal.key().name < 64);
         step_on(Trap::Hook);
     });
     let first = cache.capacity();
-    let mut world = World { cache, tally, pages: HashMap::new(), first };
+    let mut world = World { cache, tally, pages: HashMap::new(), first, hot };
     for op in ops {
         world.step(op);
     }
@@ -96,6 +100,7 @@ pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
     let stats = cache.stats();
     let rest = (stats.bytes.payload, stats.bytes.pinned, stats.bytes.pages);
     assert_eq!(rest, (0, 0, 0), "no page is lost");
+    assert_eq!((stats.bytes.frames, stats.bytes.waiting), (0, 0), "no frame is lost");
     assert_eq!(
         stats.bytes.codec,
         contexts.bytes(),
@@ -113,6 +118,12 @@ impl World {
 
     fn step(&mut self, op: UserOp) {
         let before = self.pages.clone();
+        if self.hot {
+            // Some have frames, and some would with the next hit.
+            for name in (0..64).step_by(5) {
+                (0..1 + name % 3).for_each(|_| _ = self.cache.get(&self.key(name)));
+            }
+        }
         let done = match op.trap {
             Some((trap, after)) => {
                 with_trap(trap, after, || with_lie(op.lie, || self.call(op.call)))
@@ -135,7 +146,8 @@ impl World {
             self.cache.resize(self.first).expect("it held as much before");
         }
         self.cache.check();
-        assert_eq!(self.cache.len(), self.tally.alive(), "a key an entry after {op:?}");
+        let keys = self.cache.len() + self.cache.stats().frames;
+        assert_eq!(keys, self.tally.alive(), "a key an entry, and one a frame, after {op:?}");
         for name in 0..64 {
             let found = self.cache.peek(&self.key(name));
             let pages = self.pages.get(&name.into()).map_or(&[][..], |pages| &pages[..]);

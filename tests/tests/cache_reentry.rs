@@ -9,7 +9,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, filled, in_time, page};
-use zcache::{Cache, Cause, Insert};
+use zcache::{Cache, Cause, Insert, Share};
+
 /// Calls every method, on keys above `from` and on those that are there.
 fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
     cache: &Cache<K, impl BuildHasher>,
@@ -49,16 +50,29 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
     }
 }
 
+const SHARES: [Share; 2] = [Share::None, Share::Of(4)];
+
+/// Hits some pages until they are hot, where pages get hot.
+fn heat(cache: &Cache<u64>) {
+    for key in cache.keys() {
+        (0..3).for_each(|_| drop(cache.get(&key)));
+    }
+}
+
 #[test]
 fn a_hook_may_call_every_method() {
-    in_time("hook", || {
+    SHARES.into_iter().for_each(hook_calls_every_method);
+}
+
+fn hook_calls_every_method(share: Share) {
+    in_time("hook", move || {
         let depth = Arc::new(AtomicUsize::new(0));
         let calls = Arc::new(AtomicUsize::new(0));
         let (inside, counted) = (Arc::clone(&depth), Arc::clone(&calls));
         let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
             let weak = weak.clone();
             let cache: Cache<u64> = Cache::new(config(600 << 10)).unwrap();
-            cache.on_removal(move |removal| {
+            cache.with_hot(share).on_removal(move |removal| {
                 let Some(cache) = weak.upgrade() else { return };
                 // What it does calls it again; that is deep enough.
                 if inside.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -79,6 +93,7 @@ fn a_hook_may_call_every_method() {
         for key in 100..500 {
             let _ = cache.insert(key, &page(key, 4096));
             let _ = cache.insert(key, &page(key, 2000));
+            (0..3).for_each(|_| drop((cache.get(&key), cache.get(&(key - 2)))));
             let _ = cache.take(&(key - 3));
             if key % 64 == 0 {
                 let _ = cache.resize(500 << 10);
@@ -125,8 +140,13 @@ fn a_loader_may_call_every_method_for_other_keys() {
 
 #[test]
 fn a_reader_may_call_every_method() {
-    in_time("get_with", || {
-        let cache = filled(600 << 10);
+    SHARES.into_iter().for_each(reader_calls_every_method);
+}
+
+fn reader_calls_every_method(share: Share) {
+    in_time("get_with", move || {
+        let cache = filled(600 << 10).with_hot(share);
+        heat(&cache);
         for deep in [false, true] {
             let key = *cache.keys().iter().max().unwrap();
             let before = cache.peek(&key).unwrap();
@@ -208,13 +228,19 @@ impl Drop for Clinging {
 
 #[test]
 fn a_keys_drop_may_call_every_method() {
-    in_time("drop", || {
-        let cache: Arc<Cache<Clinging>> = Arc::new(Cache::new(config(600 << 10)).unwrap());
+    SHARES.into_iter().for_each(drop_calls_every_method);
+}
+
+fn drop_calls_every_method(share: Share) {
+    in_time("drop", move || {
+        let cache = Cache::new(config(600 << 10)).unwrap().with_hot(share);
+        let cache: Arc<Cache<Clinging>> = Arc::new(cache);
         let drops = Arc::new(AtomicUsize::new(0));
         let key = |name| Clinging(name, Arc::downgrade(&cache), Arc::clone(&drops));
         for name in 100..260 {
             let _ = cache.insert(key(name), &page(name, 4096));
-            let _ = cache.insert(key(name), &page(name, 2000));
+            let _ = cache.insert(key(name), &page(name, 2500));
+            (0..3).for_each(|_| drop((cache.get(&key(name)), cache.get(&key(name - 7)))));
             if name % 16 == 0 {
                 call_everything(&cache, key, name % 32 == 0);
             }

@@ -12,7 +12,7 @@ use tests::user_code::{
     Contexts, Fragile, Key, Lie, Seeds, Tally, Trap, step_on, untrapped, with_lie, with_trap,
 };
 use zcache::policy::{Lru, Priority};
-use zcache::{Cache, Insert};
+use zcache::{Cache, Insert, Share};
 
 struct Field {
     cache: Arc<Cache<Key, Seeds>>,
@@ -25,12 +25,17 @@ struct Field {
 impl Field {
     /// A small cache, filled to the brim.
     fn new() -> Self {
+        Self::with(Share::None)
+    }
+
+    /// The same with a share of decoded pages, in which some are hot and the next hit makes one more so.
+    fn with(share: Share) -> Self {
         let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();
         let config = config(500 << 10).policy(Lru::new()).codec(Fragile(Arc::clone(&contexts)));
         let count = Arc::clone(&told);
         let cache: Cache<Key, Seeds> = Cache::with_hasher(config.checksum(true), Seeds).unwrap();
-        let cache = cache.on_removal(move |removal| {
+        let cache = cache.with_hot(share).on_removal(move |removal| {
             assert!(removal.key().name < 1 << 40);
             count.fetch_add(1, Ordering::Relaxed);
             step_on(Trap::Hook);
@@ -40,6 +45,17 @@ impl Field {
         while field.told.load(Ordering::Relaxed) == 0 {
             field.cache.insert(field.key(name), &page(name, 4096)).unwrap();
             name += 1;
+        }
+        if share != Share::None {
+            let there = field.there();
+            for times in 0..3 {
+                let hot = there.saturating_sub(30)..there;
+                hot.for_each(|name| ignore(field.cache.get(&field.key(name))));
+                if times == 0 {
+                    ignore(field.cache.get(&field.key(there)));
+                }
+            }
+            assert!(field.cache.stats().frames > 5, "{}", field.cache.stats());
         }
         field
     }
@@ -58,15 +74,15 @@ impl Field {
         cache.insert(self.key(7), &page(7, 3000)).unwrap();
         assert_eq!(cache.get(&key).as_deref(), Some(&page(7, 3000)[..]), "{what}");
         assert!(cache.remove(&key), "{what}");
-        assert_eq!(cache.len() + 1, self.tally.alive(), "{what}: a key an entry");
-        let _ = cache.stats();
+        let keys = cache.len() + cache.stats().frames;
+        assert_eq!(keys + 1, self.tally.alive(), "{what}: a key an entry, and one a frame");
     }
 
     /// Runs `f` with a trap that springs on the first call, the second, and so on until it does not
     /// spring any more.
-    fn each_time(trap: Trap, what: &str, f: impl Fn(&Self)) -> usize {
-        for after in 0..40 {
-            let field = Self::new();
+    fn each_time(share: Share, trap: Trap, what: &str, f: impl Fn(&Self)) -> usize {
+        for after in 0..60 {
+            let field = Self::with(share);
             let sprang = with_trap(trap, after, || f(&field)).is_none();
             field.assert_usable(what);
             field.end();
@@ -163,6 +179,15 @@ impl Field {
 
 #[test]
 fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once() {
+    panic_everywhere(Share::None);
+}
+
+#[test]
+fn a_panic_in_any_user_code_leaves_a_cache_with_hot_pages_usable() {
+    panic_everywhere(Share::Of(4));
+}
+
+fn panic_everywhere(share: Share) {
     let calls = every_call();
     let mut sprung = std::collections::HashMap::new();
     for (what, call) in calls {
@@ -171,7 +196,7 @@ fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once()
             let many = ["clear", "keys", "retain", "resize"].contains(&what);
             if many {
                 for after in [0, 1, 5] {
-                    let field = Field::new();
+                    let field = Field::with(share);
                     let sprang = with_trap(trap, after, || call(&field)).is_none();
                     *sprung.entry(format!("{trap:?}")).or_insert(0) += usize::from(sprang);
                     field.assert_usable(what);
@@ -179,7 +204,7 @@ fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once()
                 }
             } else {
                 *sprung.entry(format!("{trap:?}")).or_insert(0) +=
-                    Field::each_time(trap, what, call);
+                    Field::each_time(share, trap, what, call);
             }
         }
     }
