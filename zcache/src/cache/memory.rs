@@ -16,9 +16,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// takes no lock, writes nothing that other threads write, and is little more than a copy. Its compressed copy stays, so
     /// that a frame goes at no cost when another page is hotter, or where room is needed.
     ///
-    /// Frames hold clones of their keys, in whose drops panics are swallowed. Pages that are stored as they are, same-filled ones, and
-    /// those that would leave half of their frame empty, which is whole pages of the pool's source, have none; nor has a cache whose
-    /// source gives its pages no addresses.
+    /// Of a cache's pages, those have none that are stored as they are or same-filled, and those that would fill less
+    /// than half of a frame, which is whole pages of the pool's source; nor has a cache whose source gives its pages no addresses.
+    /// A hit that makes a frame may evict as an insert does, so that the removal hook may be called.
+    ///
+    /// A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's `Eq` runs on it
+    /// under no lock either. Heap memory that the clone points to is not counted. See [`Share`] for an example.
     #[must_use]
     pub fn with_hot(mut self, share: Share) -> Self
     where

@@ -63,7 +63,8 @@ struct Sealed<H> {
 ///
 /// A slot holds a frame or none. Readers find what is in a slot by [`read`](Self::read): whole, and there
 /// as long as they hold on to what they got. Whoever replaces or clears a slot waits for nobody: the old frame
-/// waits until [`collect`](Self::collect) finds that no reader can have it.
+/// waits until [`collect`](Self::collect) finds that no reader can have it. `zero_on_free` is for objects: what a
+/// frame held is not overwritten.
 ///
 /// ```
 /// use zpool::{Config, Pool};
