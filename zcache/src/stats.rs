@@ -411,7 +411,7 @@ impl Stats {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
                 pinned: pool.payload_bytes.saturating_sub(stored),
-                pages: pool.page_bytes - pool.pages_framed * pool.page_size,
+                pages: pool.page_bytes.saturating_sub(pool.pages_framed * pool.page_size),
                 metadata: pool.metadata_bytes,
                 ..Bytes::default()
             },

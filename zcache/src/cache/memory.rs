@@ -43,13 +43,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if tier.hot.is_some() || !pool.charge(bytes) {
             return;
         }
-        let hot = Hot::new(pool, share, limit - bytes, threads(), K::clone);
-        if hot.is_none() {
+        let Some(hot) = Hot::new(pool, share, limit, threads(), K::clone) else {
             return pool.release(bytes);
-        }
-        tier.hot = hot.map(Box::new);
+        };
         self.charged += bytes;
         self.least += bytes + bytes / (ASIDE - 1) + 1;
+        hot.set_limit(tier.capacity(), self.least);
+        tier.hot = Some(Box::new(hot));
     }
 
     /// Entries; those that have expired and were not come across since among them.
