@@ -38,7 +38,7 @@ mod memory;
 ///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
 ///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
 /// - **Waiting**: a hit takes the read lock of one of many shards for a look-up of nanoseconds, and no
-///   lock while it decodes. Inserts take the shard's write lock, the policy's lock and a lock of the
+///   lock while it decodes; a hit on a page that is [hot](Self::with_hot) takes none at all. Inserts take the shard's write lock, the policy's lock and a lock of the
 ///   pool for as short, and make room before they take it. Nothing waits for as long as a decoding but
 ///   who waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
 /// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
@@ -46,8 +46,8 @@ mod memory;
 ///   a hook or a key's drop inserts takes the room that there is and evicts nothing. The
 ///   key's `Eq` runs under a lock of the index: it must not call the cache; a panic in it is survived.
 ///   The key's `Hash` runs under no lock. A codec must not call the cache that it works for.
-/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to,
-///   and pages handed out as [`Bytes`], which are the caller's. Dropping the cache drops all keys
+/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to
+///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's. Dropping the cache drops all keys
 ///   and calls no hook.
 ///
 /// ```

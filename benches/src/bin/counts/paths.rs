@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use ::tests::{corpus, pattern};
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, Share};
 use zpool::{Handle, Pool};
 
 use benches::order::Order;
@@ -53,6 +53,7 @@ pub(crate) const PATHS: &[Path] = &[
     path("hit/lz4", || hit(Lz4)),
     path("hit/zstd:3", || hit(zstd())),
     path("hit/same_filled", hit_same_filled),
+    path("hit/hot", hit_hot),
     path("miss", miss),
     path("insert/fresh/none", || fresh(codec::None)),
     path("insert/fresh/lz4", || fresh(Lz4)),
@@ -169,6 +170,18 @@ fn hits(cache: Caches) -> Operation {
 
 fn hit(codec: impl Codec + 'static) -> Operation {
     hits(filled(codec, &pages()))
+}
+
+/// One page, that is there decoded.
+fn hit_hot() -> Operation {
+    let cache = filled(Lz4, &pages()).with_hot(Share::Of(16));
+    let mut to = vec![0; PAGE];
+    (0..3).for_each(|_| assert!(cache.get(&7).is_some(), "a hit"));
+    assert_eq!(cache.stats().frames, 1, "it is hot");
+    Box::new(move || {
+        let len = cache.get_into(&7, black_box(&mut to)).expect("room for a page");
+        assert_eq!(len, Some(PAGE), "a hit");
+    })
 }
 
 fn hit_same_filled() -> Operation {
