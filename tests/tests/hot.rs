@@ -10,7 +10,7 @@ use zpool::SourceKind;
 
 /// A page of 4 KiB that compresses.
 fn page(number: u64) -> Vec<u8> {
-    (0..4096_u64).map(|at| ((at / 7) ^ number * 31 ^ (number >> 5)) as u8).collect()
+    (0..4096_u64).map(|at| ((at / 7) ^ (number * 31) ^ (number >> 5)) as u8).collect()
 }
 
 fn cache(capacity: usize, share: Share) -> Cache<u64> {
@@ -93,18 +93,21 @@ fn fastrand_page() -> Vec<u8> {
     page
 }
 
+/// A change of key 1, and its name.
+type Change = (&'static str, fn(&Cache<u64>));
+
 #[test]
 fn a_change_of_the_key_takes_the_frame_along() {
     let cache = cache(8 << 20, Share::Of(4));
-    let changes: [(&str, &dyn Fn(&Cache<u64>)); 8] = [
-        ("insert", &|cache| cache.insert(1, &page(2)).unwrap()),
-        ("a failed insert", &|cache| _ = cache.insert(1, &[0; 100 << 10]).unwrap_err()),
-        ("remove", &|cache| assert!(cache.remove(&1))),
-        ("take", &|cache| assert_eq!(cache.take(&1).unwrap(), page(1))),
-        ("clear", &|cache| cache.clear()),
-        ("retain", &|cache| cache.retain(|_| false)),
-        ("a shorter page", &|cache| cache.insert(1, &[3]).unwrap()),
-        ("the same page", &|cache| cache.insert(1, &page(1)).unwrap()),
+    let changes: [Change; 8] = [
+        ("insert", |cache| cache.insert(1, &page(2)).unwrap()),
+        ("a failed insert", |cache| _ = cache.insert(1, &[0; 100 << 10]).unwrap_err()),
+        ("remove", |cache| assert!(cache.remove(&1))),
+        ("take", |cache| assert_eq!(cache.take(&1).unwrap(), page(1))),
+        ("clear", |cache| cache.clear()),
+        ("retain", |cache| cache.retain(|_| false)),
+        ("a shorter page", |cache| cache.insert(1, &[3]).unwrap()),
+        ("the same page", |cache| cache.insert(1, &page(1)).unwrap()),
     ];
     for (what, change) in changes {
         cache.insert(1, &page(1)).unwrap();
