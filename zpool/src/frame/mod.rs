@@ -140,7 +140,7 @@ impl<H> Frame<H> {
         self.memory.len()
     }
 
-    /// The bytes where they are. `None`: they are in pieces; [`read_into`](Self::read_into) is the way to them.
+    /// The bytes where they are. `None`: they are in pieces; [`Reading::copy`] is the way to them.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
