@@ -31,16 +31,18 @@ mod memory;
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///
 /// All calls take `&self`; share it as `&Cache` or `Arc<Cache>`. It holds *clean* pages only: an entry
-/// may go at any time, so whoever changes a page writes it to its home first and inserts it here after.
+/// may go at any time, so whoever changes a page writes it to its home first and inserts it here after. Two
+/// writers of one page need a latch over both steps, or have to `remove` the page after the write: the last
+/// `remove` wins whatever the order.
 ///
-/// - **Order**: the operations on one key are linearisable: a hit gives exactly what the last `insert`
-///   of the key that had returned before, or one that was under way, put there. A key that is inserted
+/// - **Order**: the operations on one key are linearisable: a hit gives what the latest `insert` of the
+///   key that has returned put there, or one that is still running. A key that is inserted
 ///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
 ///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
 /// - **Waiting**: a hit takes the read lock of one of many shards for a look-up of nanoseconds, and no
 ///   lock while it decodes; a hit on a page that is [hot](Self::with_hot) takes none at all. Inserts take the shard's write lock, the policy's lock and a lock of the
-///   pool for as short, and make room before they take it. Nothing waits for as long as a decoding but
-///   who waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
+///   pool for as short, and make room before they take it. No call waits for as long as a decoding takes
+///   but one that waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
 /// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
 ///   method of the cache, and may panic: the cache stays as it was, but for the entry concerned. What
 ///   a hook or a key's drop inserts takes the room that there is and evicts nothing. The
@@ -226,10 +228,31 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Ok(Self { tier, hasher, time_to_live, charged, least })
     }
 
-    /// Has `hook` told of every entry that goes, after it has gone, in the thread whose call made it
-    /// go: see [`Removal`]. It may call the cache (what it inserts takes the room that there is, and may
-    /// leave none for the insert that evicts; what it removes calls it again), and may panic: the call that made the entry go
-    /// panics then. It is not told of entries that are dropped with the cache.
+    /// Has `hook` told of every entry that goes, be it replaced, removed, evicted, expired, cleared or corrupt, after
+    /// it has gone, in the thread whose call made it go: see [`Removal`]. It is not told of entries that are
+    /// dropped with the cache. A second call takes the place of the first one's hook.
+    ///
+    /// The hook may call the cache. An insert from inside it never evicts, and may use up the room that the outer
+    /// insert was making; a removal from inside it calls the hook again. If the hook panics, so does the call that
+    /// made the entry go. The cache owns the hook, so a hook that needs the cache holds it weakly:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Weak};
+    /// use zcache::{Cache, Cause, Config};
+    ///
+    /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
+    /// let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+    ///     let weak = weak.clone();
+    ///     cache.on_removal(move |gone| {
+    ///         let Some(cache) = weak.upgrade() else { return };
+    ///         if gone.cause() == Cause::Evicted {
+    ///             println!("{} of {} bytes went; {} are left", gone.key(), gone.len(), cache.len());
+    ///         }
+    ///     })
+    /// });
+    /// # cache.insert(1, &[0; 512])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
         self.tier.hook = Some(Box::new(hook));
@@ -250,7 +273,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.insert_with(key, page, Insert::new())
     }
 
-    /// The same with a priority or a time to live of the page's own.
+    /// [`insert`](Self::insert) with a priority or a time to live of the page's own.
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.

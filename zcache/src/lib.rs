@@ -45,9 +45,10 @@ mod words;
 #[doc = include_str!("../DESIGN.md")]
 pub mod design {}
 
+pub use bytes::Bytes;
 pub use cache::{Cache, Insert};
 pub use config::{Config, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use hook::Removal;
 pub use load::Lease;
-pub use stats::{Bytes, Cause, Gone, Rejected, Sampled, Stats};
+pub use stats::{ByteCounts, Cause, Gone, Rejected, Sampled, Stats};

@@ -242,7 +242,7 @@ impl Sampled {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Bytes {
+pub struct ByteCounts {
     /// The cap.
     pub capacity: usize,
     /// Held now, everything counted.
@@ -346,7 +346,7 @@ pub struct Stats {
     /// Frames that went for others, or where room was needed; their entries stayed.
     pub demotions: u64,
     /// Where the bytes are.
-    pub bytes: Bytes,
+    pub bytes: ByteCounts,
     /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of octaves,
     /// smallest first; those that nothing is stored in are left out.
     pub stored_sizes: Vec<(usize, usize)>,
@@ -357,7 +357,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Bytes of pages per byte of payload: what the codec alone achieves; 1 for an empty cache.
+    /// Bytes of pages per byte of payload: what the codec alone achieves; 1 for an empty cache, infinite for
+    /// one whose pages are all same-filled.
     #[must_use]
     pub fn compression_ratio(&self) -> f64 {
         if self.bytes.payload == 0 {
@@ -407,13 +408,13 @@ impl Stats {
             entries: counters.entries(),
             same_filled: get(&counters.same_filled) as usize,
             raw: get(&counters.raw) as usize,
-            bytes: Bytes {
+            bytes: ByteCounts {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
                 pinned: pool.payload_bytes.saturating_sub(stored),
                 pages: pool.page_bytes.saturating_sub(pool.pages_framed * pool.page_size),
                 metadata: pool.metadata_bytes,
-                ..Bytes::default()
+                ..ByteCounts::default()
             },
             stored_sizes: stored_sizes(pool),
             decode: Sampled {

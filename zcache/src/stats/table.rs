@@ -10,6 +10,11 @@ fn human(bytes: usize) -> String {
     if kib < 1024.0 { format!("{kib:.1} KiB") } else { format!("{:.1} MiB", kib / 1024.0) }
 }
 
+/// A ratio, if there is one to speak of: pages that are all same-filled have no payload.
+fn times(ratio: f64) -> String {
+    if ratio.is_finite() { format!("{ratio:.2}x") } else { "-".into() }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
@@ -87,11 +92,11 @@ impl fmt::Display for Stats {
             (
                 "payload",
                 format!(
-                    "{} for {} of pages: {:.2}x, all-in {:.2}x; {} pinned after removal",
+                    "{} for {} of pages: {}, all-in {}; {} pinned after removal",
                     human(bytes.payload),
                     human(bytes.uncompressed),
-                    self.compression_ratio(),
-                    self.effective_ratio(),
+                    times(self.compression_ratio()),
+                    times(self.effective_ratio()),
                     human(bytes.pinned)
                 ),
             ),
