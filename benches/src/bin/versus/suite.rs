@@ -131,7 +131,8 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
         results.scaling = about::scaling(&results.rows);
         results.save(&suite.out)?;
     }
-    results.notes.push(format!("took {} s, building apart", begin.elapsed().as_secs()));
+    let part = if suite.go_on { "the last part " } else { "" };
+    results.notes.push(format!("{part}took {} s, building apart", begin.elapsed().as_secs()));
     results.save(&suite.out)?;
     println!("{}", markdown::render(&results.json()));
     eprintln!("suite: done in {} s: {}", begin.elapsed().as_secs(), suite.out.display());
