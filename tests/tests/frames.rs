@@ -33,7 +33,7 @@ fn a_frame_stays_for_its_reader_and_every_byte_is_counted_until_it_is_gone() {
     drop(reading);
     assert_eq!(frames.collect(), 0);
     let mut start = [0; 3];
-    next.copy(next.frame(1).unwrap(), &mut start);
+    next.frame(1).unwrap().copy(&mut start);
     assert_eq!((start, next.clear_if(1, |head| *head == 10)), ([2; 3], false));
     assert!(next.clear_if(1, |head| *head == 20) && !next.clear_if(1, |_| true));
     pool.check();
@@ -61,7 +61,7 @@ fn bytes_in_pieces_are_copied() {
     let frame = reading.frame(0).unwrap();
     assert_eq!((frame.bytes(), frame.len()), (None, 9000));
     let mut all = vec![0; 9001];
-    reading.copy(frame, &mut all);
+    frame.copy(&mut all);
     assert!(all[..9000] == bytes && all[9000] == 0);
     pool.check();
     assert_eq!(frames.bytes(), 19 * 4096 + frames.heap_bytes());
@@ -110,4 +110,34 @@ fn pages_without_an_address_make_no_frames() {
     if let Ok(pool) = Pool::<()>::new(config) {
         assert!(pool.frames::<()>(4, 1).is_none());
     }
+}
+
+/// Readers that hand over to each other for ever kept what a collection was waiting for, once the counter that it
+/// waited for was the one that newcomers took.
+#[test]
+fn what_waits_goes_however_readers_overlap() {
+    let pool: Pool = Pool::new(Config::new().max_bytes(4 << 20)).unwrap();
+    let frames = pool.frames::<u64>(4, 1).unwrap();
+    let put = || frames.put(0, frames.fill(&[7; 100]).unwrap(), 1);
+    put();
+    put();
+    let first = frames.read(0);
+    frames.collect();
+    let second = frames.read(0);
+    drop(first);
+    frames.collect();
+    put();
+    frames.collect();
+    let mut last = second;
+    for _ in 0..10 {
+        let next = frames.read(0);
+        drop(std::mem::replace(&mut last, next));
+        frames.collect();
+    }
+    drop(last);
+    put();
+    let reading = frames.read(0);
+    let waiting = frames.waiting_bytes();
+    assert!(waiting <= frames.frame_bytes(100), "{waiting} bytes wait: one frame's at most");
+    drop(reading);
 }

@@ -1,7 +1,9 @@
 //! The hot tier: decoded pages in front of the compressed ones, under the same capacity.
 #![cfg(not(zcache_loom))]
 
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use zcache::policy::{Lru, Policy, S3Fifo, Sieve};
@@ -337,4 +339,76 @@ fn keys_are_dropped_as_often_as_they_are_made() {
     assert_eq!(ALIVE.load(Ordering::Relaxed), 2);
     drop(cache);
     assert_eq!(ALIVE.load(Ordering::Relaxed), 0);
+}
+
+/// A key whose drop looks keys up that are about to become hot.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Deep(u64);
+
+thread_local! {
+    static DEPTH: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    static CACHE: RefCell<Weak<Cache<Deep>>> = const { RefCell::new(Weak::new()) };
+    static NEXT: Cell<u64> = const { Cell::new(0) };
+}
+
+impl Drop for Deep {
+    fn drop(&mut self) {
+        let Some(cache) = CACHE.with_borrow(Weak::upgrade).filter(|_| self.0 < 1 << 20) else {
+            return;
+        };
+        let (depth, most) = DEPTH.get();
+        DEPTH.set((depth + 1, most.max(depth + 1)));
+        NEXT.set((NEXT.get() + 1) % 2000);
+        // Keys above are of these look-ups, whose drops look nothing up.
+        let key = std::mem::ManuallyDrop::new(Deep(NEXT.get()));
+        (0..3).for_each(|_| drop(cache.get(&*key)));
+        DEPTH.set((DEPTH.get().0 - 1, DEPTH.get().1));
+    }
+}
+
+/// Each frame that went ended a key, whose drop made a frame, for which one went, and so on.
+#[test]
+fn a_keys_drop_that_hits_makes_no_frame() {
+    let cache: Cache<Deep> = Cache::new(Config::new(4 << 20).max_page(4096)).unwrap();
+    let cache = Arc::new(cache.with_hot(Share::Of(8)));
+    for number in 0..2000 {
+        cache.insert(Deep(number), &page(number)).unwrap();
+    }
+    CACHE.with_borrow_mut(|weak| *weak = Arc::downgrade(&cache));
+    for number in 0..2000 {
+        let key = std::mem::ManuallyDrop::new(Deep(number));
+        (0..3).for_each(|_| drop(cache.get(&*key)));
+    }
+    CACHE.with_borrow_mut(|weak| *weak = Weak::new());
+    assert!(cache.stats().demotions > 100, "frames went");
+    assert_eq!(DEPTH.get().1, 1, "drops inside drops");
+    cache.check();
+}
+
+/// It may not evict, so it lacked room, for which all frames went, time after time.
+#[test]
+fn a_hook_that_inserts_into_a_full_cache_leaves_the_frames_alone() {
+    let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+        let weak = weak.clone();
+        let cache: Cache<u64> = Cache::new(Config::new(8 << 20).max_page(4096)).unwrap();
+        cache.with_hot(Share::Of(4)).on_removal(move |gone| {
+            if let Some(cache) = weak.upgrade().filter(|_| gone.key() % 2 == 0) {
+                let _ = cache.insert(gone.key() + 1_000_001, &fastrand_page()[..2000]);
+            }
+        })
+    });
+    for key in 0..100 {
+        cache.insert(key, &page(key)).unwrap();
+        heat(&cache, key);
+    }
+    let hot = cache.stats().frames;
+    assert!(hot > 80, "{hot}");
+    for key in 1000..6000 {
+        cache.insert(key, &page(key)).unwrap();
+        let _ = (cache.get(&(key % 100)), cache.get(&(key * 7 % 100)));
+    }
+    let stats = cache.stats();
+    assert!(stats.gone.evicted > 1000 && stats.rejected.no_room > 10, "{stats}");
+    assert!(stats.frames > hot - 20 && stats.demotions < 300, "{stats}");
+    cache.check();
 }

@@ -71,7 +71,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// One round. `false`: there was nothing to do.
     fn make_room(&self, lack: Lack) -> bool {
-        self.make_room_of_entries(lack) || self.make_room_of_frames()
+        // A hook may not evict, so that it lacks room says nothing about the entries.
+        self.make_room_of_entries(lack) || !Inside::is(self.number) && self.make_room_of_frames()
     }
 
     /// The decoded pages go, whose entries stay; whether that gave anything.
@@ -170,7 +171,7 @@ impl<K: Send + Sync> Tier<K> {
             if excess == 0 {
                 return self.held();
             }
-            if !self.make_room(Lack::Bytes(excess)) {
+            if !self.make_room(Lack::Bytes(excess)) && !self.make_room_of_frames() {
                 self.store.benches.trim(pool);
                 self.store.benches.trim_contexts(pool);
                 self.index.shrink(|id| self.tag_of(id), pool);

@@ -14,7 +14,7 @@
 //! Bytes: frames in slots, those that wait for a reader, and one that is being made are held to `limit` together.
 
 use equivalent::Equivalent;
-use zpool::{Filled, Frame, Frames, Reading};
+use zpool::{Filled, Frame, Frames};
 
 use crate::config::Share;
 use crate::index::Tag;
@@ -78,7 +78,6 @@ pub(crate) struct Hot<K> {
 
 /// A decoded page as its reader has it.
 pub(crate) struct Page<'r, K> {
-    reading: &'r Reading<'r, Head<K>>,
     frame: &'r Frame<Head<K>>,
 }
 
@@ -100,7 +99,7 @@ impl<K> Page<'_, K> {
     /// Fills `to`, which is no longer, with the start of the page.
     #[inline]
     pub(crate) fn copy(&self, to: &mut [u8]) {
-        self.reading.copy(self.frame, to);
+        self.frame.copy(to);
     }
 
     /// The first `len` bytes of it, in memory of the caller's.
@@ -118,7 +117,7 @@ impl<K> Page<'_, K> {
 
 /// The slots for frames of `limit` bytes in all: two to four times as many as there are frames of 4 KiB.
 fn slots(limit: usize) -> usize {
-    (2 * limit / PAGE).next_power_of_two().clamp(2, MOST_SLOTS)
+    (limit / (PAGE / 2)).clamp(2, MOST_SLOTS).next_power_of_two()
 }
 
 impl Share {
@@ -208,7 +207,7 @@ impl<K: Send + Sync> Hot<K> {
             return None;
         }
         head.touch();
-        f(Page { reading: &reading, frame })
+        f(Page { frame })
     }
 
     /// Whether there was a hit on the frame of entry `id` since the compressed tier's policy asked last.
@@ -268,6 +267,10 @@ impl<K: Send + Sync> Hot<K> {
         }
         let reading = self.frames.read(thread_number());
         let Some(head) = reading.frame(slot).map(Frame::head) else { return true };
+        if head.is_of(tag, id) {
+            // It was not found for want of its hint, which two who put frames here, or one who took one off, may lose.
+            self.hints[slot].here.store(tag, Ordering::Relaxed);
+        }
         let yields = !head.is_of(tag, id) && !head.untouch(HAND);
         if !yields {
             // Two hits more for the next try, in which the page that is there may be hit again.
@@ -348,7 +351,7 @@ impl<K: Send + Sync> Hot<K> {
         let reading = self.frames.read(thread_number());
         for slot in 0..self.frames.slots() {
             if let Some(frame) = reading.frame(slot) {
-                f(slot, frame.head(), Page { reading: &reading, frame });
+                f(slot, frame.head(), Page { frame });
             }
         }
     }

@@ -73,7 +73,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A miss: the lease.
     pub fn get_or_lease(&self, key: K) -> Result<Bytes, Lease<K>> {
         let tag = self.tag(&key);
-        match self.hit_or_version(tag, &key) {
+        let hot = self.hot_page(tag, &key);
+        match hot.map_or_else(|| self.hit_or_version(tag, &key), Ok) {
             Ok(page) => {
                 // Before there is a page to return, which a panic here would leak.
                 drop(key);
@@ -116,12 +117,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.insert(tag, key, page, terms)
     }
 
-    /// A hit, or how the key stands.
+    /// A hit, or how the key stands, by the index: its shard's lock orders this after the end of an entry whose
+    /// flights were told, as a look at a frame would not.
     fn hit_or_version(&self, tag: Tag, key: &K) -> Result<Bytes, Version> {
         loop {
-            if let Some(page) = self.hot_page(tag, key) {
-                return Ok(page);
-            }
             let entry = self.tier.find_or_version(tag, key)?;
             let mut page = vec![0; entry.record().state().len()];
             let decoding = self.tier.counters.decoding();

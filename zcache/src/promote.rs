@@ -9,7 +9,7 @@ use crate::evict::Lack;
 use crate::hot::{Head, Hot, Page};
 use crate::index::Tag;
 use crate::record::Entry;
-use crate::sync::{Plant, planted};
+use crate::sync::{Inside, Plant, planted};
 use crate::tier::Tier;
 
 /// Rounds of room that a frame is worth.
@@ -40,8 +40,11 @@ impl<K: Send + Sync> Tier<K> {
     fn consider(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) {
         let (record, state) = (entry.record(), entry.record().state());
         let whole = page.len() == state.len() && hot.suits(state.form(), state.len());
-        if whole && hot.wants(record.tag, entry.id()) {
+        // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
+        if whole && hot.wants(record.tag, entry.id()) && !Inside::is(self.number) {
             self.promote(hot, entry, page);
+            // The limit may have become lower meanwhile.
+            hot.fit();
             self.collect_frames();
         }
     }

@@ -27,7 +27,16 @@ pub(super) struct Memory {
     first: u32,
     count: u32,
     /// All pages, where they are not one run in memory.
-    pieces: Box<[u32]>,
+    pieces: Box<[Piece]>,
+}
+
+/// A page of a frame in pieces.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    page: u32,
+    /// Of its bytes, as many as the frame has there.
+    len: u32,
+    start: NonNull<u8>,
 }
 
 impl Supply {
@@ -59,15 +68,29 @@ impl Supply {
             // SAFETY: the pages are one piece of memory of at least `bytes.len()` bytes, and were just taken, so
             // nobody else touches them.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), bytes.len()) };
-        } else {
-            for (page, part) in pages.iter().zip(bytes.chunks(page_size)) {
-                let to = self.address(*page).expect("pages with addresses");
-                // SAFETY: the same for one page, of which `part` is no longer.
-                unsafe { ptr::copy_nonoverlapping(part.as_ptr(), to.as_ptr(), part.len()) };
-            }
         }
-        let pieces = if whole { Box::default() } else { pages.into_boxed_slice() };
+        let pieces = match whole {
+            true => Box::default(),
+            false => self.fill_pieces(&pages, bytes)?,
+        };
         Ok(Memory { start, len: bytes.len(), first, count, pieces })
+    }
+
+    /// The same for pages that are not one run.
+    fn fill_pieces(&self, pages: &[u32], bytes: &[u8]) -> Result<Box<[Piece]>, AllocError> {
+        let mut pieces = Vec::new();
+        if pieces.try_reserve_exact(pages.len()).is_err() {
+            self.source.give(pages, &self.ledger);
+            self.framed.fetch_sub(pages.len(), Ordering::Relaxed);
+            return Err(AllocError::OutOfPages);
+        }
+        for (page, part) in pages.iter().zip(bytes.chunks(self.source.page_size())) {
+            let start = self.address(*page).expect("pages with addresses");
+            // SAFETY: the page was just taken, so nobody else touches it, and `part` is no longer.
+            unsafe { ptr::copy_nonoverlapping(part.as_ptr(), start.as_ptr(), part.len()) };
+            pieces.push(Piece { page: *page, len: part.len() as u32, start });
+        }
+        Ok(pieces.into())
     }
 
     /// Takes `count` pages, as one run if the source has one.
@@ -95,7 +118,7 @@ impl Supply {
     /// Gives the pages of a memory of this supply's back.
     pub(super) fn give(&self, memory: Memory) {
         let page = |nth: u32| match memory.pieces.get(nth as usize) {
-            Some(page) => *page,
+            Some(piece) => piece.page,
             None => memory.first + nth,
         };
         let mut batch = [0; BATCH];
@@ -107,18 +130,6 @@ impl Supply {
             nth += some as u32;
         }
         self.framed.fetch_sub(memory.count as usize, Ordering::Relaxed);
-    }
-
-    /// Copies the start of a memory of this supply's, that is in pieces, to `to`, which is no longer.
-    #[cold]
-    pub(super) fn copy_pieces(&self, memory: &Memory, to: &mut [u8]) {
-        assert!(to.len() <= memory.len, "no more than there is");
-        for (page, part) in memory.pieces.iter().zip(to.chunks_mut(self.source.page_size())) {
-            let from = self.address(*page).expect("pages with addresses");
-            // SAFETY: `fill` wrote at least `part.len()` bytes to that page, which is taken, and written to by
-            // nobody, as long as the memory is there.
-            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), part.as_mut_ptr(), part.len()) };
-        }
     }
 }
 
@@ -141,6 +152,21 @@ impl Memory {
         // SAFETY: `fill` wrote `len` bytes from `start` on, to pages that are one piece of memory; they are taken,
         // and nobody writes to them, as long as this is there.
         Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) })
+    }
+
+    /// Copies the start of bytes that are in pieces to `to`, which is no longer.
+    #[cold]
+    pub(super) fn copy_pieces(&self, mut to: &mut [u8]) {
+        assert!(to.len() <= self.len, "no more than there is");
+        for piece in &self.pieces {
+            let (part, rest) = to.split_at_mut(to.len().min(piece.len as usize));
+            // SAFETY: `fill_pieces` wrote `piece.len` bytes there, `part` is no longer, and the page is taken, and
+            // written to by nobody, as long as this is there.
+            unsafe {
+                ptr::copy_nonoverlapping(piece.start.as_ptr(), part.as_mut_ptr(), part.len())
+            };
+            to = rest;
+        }
     }
 
     /// What it takes beside its pages.

@@ -10,7 +10,7 @@
 //! read-modify-writes, which have one order. A reader that counted itself in before the look had counted
 //! itself out again, or the counter would not have been zero: the look acquires what it did. One that counts itself in after the look
 //! acquires what the collector did before it, so it finds the slot without the frame. Of a pair, newcomers take one
-//! counter until the next collection, so that the other one comes to zero however many readers there are.
+//! counter until all others were seen at zero, and then those, so that each comes to zero however many readers there are.
 //!
 //! Why not crossbeam-epoch: what waits there stands in bags of threads that may never come again, 2 KiB each
 //! that no budget counts, and is dropped by whatever thread comes along, after the pool is gone perhaps. Here each
@@ -140,11 +140,21 @@ impl<H> Frame<H> {
         self.memory.len()
     }
 
-    /// The bytes where they are. `None`: they are in pieces; [`Reading::copy`] is the way to them.
+    /// The bytes where they are. `None`: they are in pieces; [`copy`](Self::copy) is the way to them.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
         self.memory.bytes()
+    }
+
+    /// Copies the start of the bytes to `to`, all of them or as many as `to` takes.
+    #[inline]
+    pub fn copy(&self, to: &mut [u8]) {
+        let len = to.len().min(self.len());
+        match self.bytes() {
+            Some(bytes) => to[..len].copy_from_slice(&bytes[..len]),
+            None => self.memory.copy_pieces(&mut to[..len]),
+        }
     }
 
     /// The heap block of a frame.
@@ -308,7 +318,11 @@ impl<H: Send + Sync> Frames<H> {
         // Relaxed: either counter is right.
         let counter = &readers.0[self.phase.load(Ordering::Relaxed) & 1];
         // Acquire pairs with the Release of a look in `collect`.
-        counter.fetch_add(1, unless(Plant::FrameEnterRelaxed, Ordering::Acquire));
+        let before = counter.fetch_add(1, unless(Plant::FrameEnterRelaxed, Ordering::Acquire));
+        if before > isize::MAX as usize {
+            // So many were forgotten that the counter would come to zero beside readers.
+            std::process::abort();
+        }
         Reading { frames: self, counter }
     }
 
@@ -323,8 +337,10 @@ impl<H: Send + Sync> Frames<H> {
             if sealed.first.is_null() {
                 // Acquire pairs with the Release in `retire`.
                 sealed.first = self.retired.swap(ptr::null_mut(), Ordering::Acquire);
-                sealed.seen.fill([false; 2]);
-                self.phase.fetch_add(1, Ordering::Relaxed);
+                if !sealed.first.is_null() {
+                    sealed.seen.fill([false; 2]);
+                    self.phase.fetch_add(1, Ordering::Relaxed);
+                }
                 let more = self.unseal(&mut sealed);
                 drop(sealed);
                 self.end(more);
@@ -350,7 +366,15 @@ impl<H: Send + Sync> Frames<H> {
                 all &= *seen;
             }
         }
-        if all { std::mem::replace(&mut sealed.first, ptr::null_mut()) } else { ptr::null_mut() }
+        if all {
+            return std::mem::replace(&mut sealed.first, ptr::null_mut());
+        }
+        // What is left to be seen at zero are the counters that newcomers take: they take the others from now on.
+        let taken = self.phase.load(Ordering::Relaxed) & 1;
+        if sealed.seen.iter().all(|pair| pair[1 - taken]) {
+            self.phase.fetch_add(1, Ordering::Relaxed);
+        }
+        ptr::null_mut()
     }
 
     /// Ends a list of frames that nobody else has.
@@ -363,7 +387,7 @@ impl<H: Send + Sync> Frames<H> {
             let _ = frame.life.to_write();
             let cost = self.cost(&frame.memory);
             let Frame { head, memory, .. } = *frame;
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(head)));
+            drop_unheard(head);
             self.give(memory);
             self.waiting.fetch_sub(cost, Ordering::Relaxed);
         }
@@ -391,6 +415,13 @@ impl<H> Frames<H> {
     }
 }
 
+/// Drops a head. A panic in that is nobody's here, and neither is one in the drop of what it panics with.
+fn drop_unheard<H>(head: H) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
+        std::mem::forget(panic);
+    }
+}
+
 impl<H> Reading<'_, H> {
     /// The frame in `slot`.
     ///
@@ -411,16 +442,6 @@ impl<H> Reading<'_, H> {
         let frame = unsafe { found.as_ref() };
         let _ = frame.life.to_read();
         Some((found, frame))
-    }
-
-    /// Copies the start of a frame of this set to `to`, all of it or as much as `to` takes.
-    #[inline]
-    pub fn copy(&self, frame: &Frame<H>, to: &mut [u8]) {
-        let len = to.len().min(frame.len());
-        match frame.bytes() {
-            Some(bytes) => to[..len].copy_from_slice(&bytes[..len]),
-            None => self.frames.supply.copy_pieces(&frame.memory, &mut to[..len]),
-        }
     }
 
     /// Takes the frame in `slot` off it, if there is one that `which` says yes to; says whether it did.
@@ -476,7 +497,7 @@ impl<H> Drop for Frames<H> {
                 let frame = unsafe { Box::from_raw(first) };
                 first = frame.next.load(Ordering::Relaxed);
                 let Frame { head, memory, .. } = *frame;
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(head)));
+                drop_unheard(head);
                 self.give(memory);
             }
         }
