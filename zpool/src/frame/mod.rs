@@ -418,7 +418,9 @@ impl<H> Frames<H> {
 /// Drops a head. A panic in that is nobody's here, and neither is one in the drop of what it panics with.
 fn drop_unheard<H>(head: H) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
-        std::mem::forget(panic);
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
     }
 }
 
