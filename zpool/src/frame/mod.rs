@@ -386,9 +386,7 @@ impl<H: Send + Sync> Frames<H> {
             first = frame.next.load(Ordering::Relaxed);
             let _ = frame.life.to_write();
             let cost = self.cost(&frame.memory);
-            let Frame { head, memory, .. } = *frame;
-            drop_unheard(head);
-            self.give(memory);
+            self.bury(*frame);
             self.waiting.fetch_sub(cost, Ordering::Relaxed);
         }
     }
@@ -407,20 +405,23 @@ impl<H> Frames<H> {
         self.supply.ledger.take_back(bytes);
     }
 
+    /// Drops the head of a frame that nobody has, and gives its memory back. A panic in that drop is nobody's
+    /// here, and neither is one in the drop of what it panics with.
+    fn bury(&self, frame: Frame<H>) {
+        let Frame { head, memory, .. } = frame;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                std::mem::forget(again);
+            }
+        }
+        self.give(memory);
+    }
+
     /// Gives the memory of a frame back, and then what was charged for its heap blocks.
     fn give(&self, memory: Memory) {
         let bytes = memory.heap_bytes() + Frame::<H>::BYTES;
         self.supply.give(memory);
         self.take_back(bytes);
-    }
-}
-
-/// Drops a head. A panic in that is nobody's here, and neither is one in the drop of what it panics with.
-fn drop_unheard<H>(head: H) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
-        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            std::mem::forget(again);
-        }
     }
 }
 
@@ -498,9 +499,7 @@ impl<H> Drop for Frames<H> {
                 // SAFETY: readers borrow the set, so there is none; a frame is in a slot or on one list.
                 let frame = unsafe { Box::from_raw(first) };
                 first = frame.next.load(Ordering::Relaxed);
-                let Frame { head, memory, .. } = *frame;
-                drop_unheard(head);
-                self.give(memory);
+                self.bury(*frame);
             }
         }
     }
