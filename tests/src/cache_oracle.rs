@@ -164,11 +164,10 @@ struct World {
 pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
     let told = Shared::default();
     let hook = Arc::clone(&told);
-    let config = setup.config();
+    let config = setup.config().hot(setup.share());
     let cache = Arc::new_cyclic(|weak: &std::sync::Weak<OracleCache>| {
         let weak = weak.clone();
         let cache = OracleCache::new(config).expect("a capacity that is enough");
-        let cache = cache.with_hot(setup.share());
         cache.on_removal(move |removal| {
             let (panics, calls) = {
                 let mut told = lock(&hook);

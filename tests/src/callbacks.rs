@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use zcache::{Cache, Cause, Config};
+use zcache::{Cache, Cause, Config, Share};
 
 use crate::pattern::{self, Random};
 
@@ -66,13 +66,13 @@ pub fn panics<R>(f: impl FnOnce() -> R) -> bool {
 /// Takes anything.
 pub fn ignore<T>(_: T) {}
 
-/// A cache of that capacity with some pages in it.
+/// A cache of that capacity and share of hot pages, with some pages in it.
 ///
 /// # Panics
 /// They do not fit.
 #[must_use]
-pub fn filled(capacity: usize) -> Cache<u64> {
-    let cache: Cache<u64> = Cache::new(config(capacity)).unwrap();
+pub fn filled(capacity: usize, hot: Share) -> Cache<u64> {
+    let cache: Cache<u64> = Cache::new(config(capacity).hot(hot)).unwrap();
     for key in 100..400 {
         cache.insert(key, &page(key, 4096)).unwrap();
     }

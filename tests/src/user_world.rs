@@ -79,10 +79,10 @@ pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
         2 => config.policy(S3Fifo::new()).source(SourceKind::Memfd),
         _ => config.time_to_live(Duration::from_secs(3600)),
     };
-    let cache = Cache::with_hasher(config, Seeds).expect("a capacity that is enough");
     let hot = setup & 4 != 0;
-    let share = if hot { Share::Of(3) } else { Share::None };
-    let cache = cache.with_hot(share).on_removal(|removal: &Removal<'_, Key>| {
+    let config = config.hot(if hot { Share::Of(3) } else { Share::None });
+    let cache = Cache::with_hasher(config, Seeds).expect("a capacity that is enough");
+    let cache = cache.on_removal(|removal: &Removal<'_, Key>| {
         let mut page = vec![0; removal.len()];
         let read = removal.read_into(&mut page);
         assert!(read.is_none_or(|len| len == removal.len()) && removal.key().name < 64);

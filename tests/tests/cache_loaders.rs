@@ -12,12 +12,12 @@ use std::time::Duration;
 use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page, panics};
 use tests::pattern::Random;
 use zcache::policy::{Lru, Priority};
-use zcache::{Cache, Insert, InsertError, LoadError};
+use zcache::{Cache, Insert, InsertError, LoadError, Share};
 
 #[test]
 fn a_loader_that_asks_for_its_own_key_is_told_so() {
     in_time("recursion", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         let got = cache.get_or_insert_with(1, |to| {
             let load = |_: &mut Vec<u8>| -> Result<(), io::Error> { panic!("not run") };
             let inner = cache.get_or_insert_with(1, load);
@@ -67,7 +67,7 @@ fn crowd<E: Into<Box<dyn Error + Send + Sync>>>(
 #[test]
 fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
     in_time("crowd", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         let (runs, results) = crowd(&cache, 12, |to| {
             to.extend(page(1, 3000));
             Ok::<(), io::Error>(())
@@ -84,7 +84,7 @@ fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
 #[test]
 fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_loads() {
     in_time("failing crowd", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         let (runs, results) =
             crowd(&cache, 8, |_| Err::<(), _>(io::Error::other("the disk is gone")));
         assert_eq!(runs, 1);
@@ -111,7 +111,7 @@ fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_load
 #[test]
 fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
     in_time("panicking crowd", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         let (runs, results) = crowd(&cache, 8, |_| -> Result<(), io::Error> { panic!("planted") });
         assert_eq!(runs, 1);
         assert_eq!(results.iter().filter(|got| got.is_none()).count(), 1, "one panics");
@@ -131,7 +131,7 @@ fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
 #[test]
 fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
     in_time("large crowd", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         let (runs, results) = crowd(&cache, 4, |to| {
             to.resize(LONGEST + 1, 0);
             Ok::<(), io::Error>(())
@@ -150,7 +150,7 @@ fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
 #[test]
 fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
     in_time("changes", || {
-        let cache = filled(2 << 20);
+        let cache = filled(2 << 20, Share::None);
         type Change = (fn(&Cache<u64>), Option<&'static [u8]>);
         let changes: [Change; 4] = [
             (|cache| cache.insert(1, &[2; 40]).unwrap(), Some(&[2; 40])),
@@ -185,7 +185,7 @@ fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
 
 #[test]
 fn a_page_that_does_not_fit_is_returned_by_its_loader_all_the_same() {
-    let cache = filled(2 << 20);
+    let cache = filled(2 << 20, Share::None);
     let dead: Cache<u64> = Cache::new(config(2 << 20).time_to_live(Duration::ZERO)).unwrap();
     let load = |to: &mut Vec<u8>| {
         to.extend([4; 50]);

@@ -71,8 +71,8 @@ fn hook_calls_every_method(share: Share) {
         let (inside, counted) = (Arc::clone(&depth), Arc::clone(&calls));
         let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
             let weak = weak.clone();
-            let cache: Cache<u64> = Cache::new(config(600 << 10)).unwrap();
-            cache.with_hot(share).on_removal(move |removal| {
+            let cache: Cache<u64> = Cache::new(config(600 << 10).hot(share)).unwrap();
+            cache.on_removal(move |removal| {
                 let Some(cache) = weak.upgrade() else { return };
                 // What it does calls it again; that is deep enough.
                 if inside.fetch_add(1, Ordering::Relaxed) == 0 {
@@ -112,7 +112,7 @@ fn hook_calls_every_method(share: Share) {
 #[test]
 fn a_loader_may_call_every_method_for_other_keys() {
     in_time("loader", || {
-        let cache = filled(600 << 10);
+        let cache = filled(600 << 10, Share::None);
         for deep in [false, true] {
             let key = 1000 + u64::from(deep);
             let got = cache.get_or_insert_with(key, |to| {
@@ -145,7 +145,7 @@ fn a_reader_may_call_every_method() {
 
 fn reader_calls_every_method(share: Share) {
     in_time("get_with", move || {
-        let cache = filled(600 << 10).with_hot(share);
+        let cache = filled(600 << 10, share);
         heat(&cache);
         for deep in [false, true] {
             let key = *cache.keys().iter().max().unwrap();
@@ -167,7 +167,7 @@ fn reader_calls_every_method(share: Share) {
 #[test]
 fn a_retaining_closure_may_call_every_method() {
     in_time("retain", || {
-        let cache = filled(600 << 10);
+        let cache = filled(600 << 10, Share::None);
         let mut asked = 0;
         cache.retain(|key| {
             asked += 1;
@@ -233,7 +233,7 @@ fn a_keys_drop_may_call_every_method() {
 
 fn drop_calls_every_method(share: Share) {
     in_time("drop", move || {
-        let cache = Cache::new(config(600 << 10)).unwrap().with_hot(share);
+        let cache = Cache::new(config(600 << 10).hot(share)).unwrap();
         let cache: Arc<Cache<Clinging>> = Arc::new(cache);
         let drops = Arc::new(AtomicUsize::new(0));
         let key = |name| Clinging(name, Arc::downgrade(&cache), Arc::clone(&drops));

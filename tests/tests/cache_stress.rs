@@ -51,7 +51,7 @@ struct Field {
 
 impl Field {
     fn new(config: Config, capacity: usize, share: Share) -> Self {
-        let cache: Cache<u64> = Cache::new(config).unwrap().with_hot(share);
+        let cache: Cache<u64> = Cache::new(config.hot(share)).unwrap();
         Self {
             cache: cache.on_removal(|removal| {
                 assert_ne!(removal.cause(), Cause::Corrupt, "nothing is corrupted here");
@@ -299,7 +299,7 @@ fn a_hot_key_that_is_replaced_all_the_time_is_never_missed() {
 
 fn never_missed(share: Share) {
     let config = Config::new(4 << 20).max_page(4096).shards(2);
-    let cache: Cache<u64> = Cache::new(config).unwrap().with_hot(share);
+    let cache: Cache<u64> = Cache::new(config.hot(share)).unwrap();
     let page = |version: u64| {
         let mut page = vec![version as u8; 3000];
         page[..8].copy_from_slice(&version.to_le_bytes());

@@ -34,8 +34,9 @@ impl Field {
         let told = Arc::<AtomicUsize>::default();
         let config = config(500 << 10).policy(Lru::new()).codec(Fragile(Arc::clone(&contexts)));
         let count = Arc::clone(&told);
-        let cache: Cache<Key, Seeds> = Cache::with_hasher(config.checksum(true), Seeds).unwrap();
-        let cache = cache.with_hot(share).on_removal(move |removal| {
+        let cache: Cache<Key, Seeds> =
+            Cache::with_hasher(config.checksum(true).hot(share), Seeds).unwrap();
+        let cache = cache.on_removal(move |removal| {
             assert!(removal.key().name < 1 << 40);
             count.fetch_add(1, Ordering::Relaxed);
             step_on(Trap::Hook);

@@ -16,7 +16,7 @@ fn page(number: u64) -> Vec<u8> {
 }
 
 fn cache(capacity: usize, share: Share) -> Cache<u64> {
-    Cache::new(Config::new(capacity).max_page(16 << 10)).unwrap().with_hot(share)
+    Cache::new(Config::new(capacity).max_page(16 << 10).hot(share)).unwrap()
 }
 
 /// Hits a key until it has a frame.
@@ -78,9 +78,9 @@ fn what_decodes_at_no_cost_or_wastes_its_frame_has_none() {
     cache.insert(4, &random).unwrap();
     (1..5).for_each(|key| heat(&cache, key));
     assert_eq!((cache.stats().frames, cache.stats().raw), (1, 1), "the last one alone");
-    let memfd = Config::new(8 << 20).source(SourceKind::Memfd);
+    let memfd = Config::new(8 << 20).source(SourceKind::Memfd).hot(Share::Of(4));
     if let Ok(cache) = Cache::new(memfd) {
-        let cache: Cache<u64> = cache.with_hot(Share::Of(4));
+        let cache: Cache<u64> = cache;
         cache.insert(4, &random).unwrap();
         heat(&cache, 4);
         assert_eq!(cache.stats().frames, 0, "pages without an address");
@@ -179,7 +179,7 @@ fn hits_on_frames_keep_their_entries_from_eviction() {
             "lru" => config.policy(Lru::new()),
             _ => config.policy(S3Fifo::new()),
         };
-        let cache: Cache<u64> = Cache::new(config).unwrap().with_hot(Share::Of(4));
+        let cache: Cache<u64> = Cache::new(config.hot(Share::Of(4))).unwrap();
         (0..20).for_each(|hot| cache.insert(hot, &page(hot)).unwrap());
         (0..20).for_each(|hot| heat(&cache, hot));
         let frames = cache.stats().frames as u64;
@@ -211,7 +211,7 @@ fn the_capacity_holds_with_frames_and_the_least_one_has_none() {
     let config = |bytes| Config::new(bytes).max_page(4096);
     let Err(ConfigError::TooSmall { least }) = Cache::<u64>::new(config(0)) else { panic!() };
     for more in [0, 30 << 10, 60 << 10, 120 << 10, 400 << 10, 3 << 20] {
-        let cache: Cache<u64> = Cache::new(config(least + more)).unwrap().with_hot(Share::Of(1));
+        let cache: Cache<u64> = Cache::new(config(least + more).hot(Share::Of(1))).unwrap();
         for number in 0..3000 {
             cache.insert(number, &page(number)).expect("frames are in nobody's way");
             (0..3).for_each(|_| _ = cache.get(&(number / 2)));
@@ -323,7 +323,7 @@ impl Drop for Counted {
 
 #[test]
 fn keys_are_dropped_as_often_as_they_are_made() {
-    let cache: Cache<Counted> = Cache::new(Config::new(2 << 20)).unwrap().with_hot(Share::Of(4));
+    let cache: Cache<Counted> = Cache::new(Config::new(2 << 20).hot(Share::Of(4))).unwrap();
     for number in 0..2000 {
         cache.insert(Counted::new(number), &page(number)).unwrap();
         (0..3).for_each(|_| _ = cache.get(&Counted::new(number)));
@@ -369,8 +369,8 @@ impl Drop for Deep {
 /// Each frame that went ended a key, whose drop made a frame, for which one went, and so on.
 #[test]
 fn a_keys_drop_that_hits_makes_no_frame() {
-    let cache: Cache<Deep> = Cache::new(Config::new(4 << 20).max_page(4096)).unwrap();
-    let cache = Arc::new(cache.with_hot(Share::Of(8)));
+    let config = Config::new(4 << 20).max_page(4096).hot(Share::Of(8));
+    let cache: Arc<Cache<Deep>> = Arc::new(Cache::new(config).unwrap());
     for number in 0..2000 {
         cache.insert(Deep(number), &page(number)).unwrap();
     }
@@ -390,8 +390,8 @@ fn a_keys_drop_that_hits_makes_no_frame() {
 fn a_hook_that_inserts_into_a_full_cache_leaves_the_frames_alone() {
     let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
         let weak = weak.clone();
-        let cache: Cache<u64> = Cache::new(Config::new(8 << 20).max_page(4096)).unwrap();
-        cache.with_hot(Share::Of(4)).on_removal(move |gone| {
+        let config = Config::new(8 << 20).max_page(4096).hot(Share::Of(4));
+        Cache::<u64>::new(config).unwrap().on_removal(move |gone| {
             if let Some(cache) = weak.upgrade().filter(|_| gone.key() % 2 == 0) {
                 let _ = cache.insert(gone.key() + 1_000_001, &fastrand_page()[..2000]);
             }

@@ -4,27 +4,22 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use equivalent::Equivalent;
-use zpool::{Pool, SourceKind};
 
-use crate::bench::{Benches, context_bytes, context_size};
-use crate::config::{Config, Source};
-use crate::error::{BufferTooSmall, ConfigError, InsertError, MAX_PAGE};
+use crate::error::{BufferTooSmall, InsertError};
 use crate::evict::Lack;
-use crate::flight::Flights;
-use crate::hook::Removal;
-use crate::index::{Index, Tag, tag};
+use crate::index::{Tag, tag};
 use crate::insert::Terms;
 use crate::policy::Priority;
-use crate::record::{Entry, MAX_MARK};
-use crate::stats::{Cause, Counters, add};
-use crate::store::{Memory, Millis, Store, TRAILER, Trouble};
-use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
-use crate::tier::{ASIDE, Tier, aside};
+use crate::record::Entry;
+use crate::stats::{Cause, add};
+use crate::store::{Millis, Trouble};
+use crate::tier::Tier;
 
+mod build;
 mod inspect;
 mod memory;
 
@@ -40,7 +35,7 @@ mod memory;
 ///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
 ///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
 /// - **Waiting**: a hit takes the read lock of one of many shards for a look-up of nanoseconds, and no
-///   lock while it decodes; a hit on a page that is [hot](Self::with_hot) takes none at all. Inserts take the shard's write lock, the policy's lock and a lock of the
+///   lock while it decodes; a hit on a page that is [hot](crate::Config::hot) takes none at all. Inserts take the shard's write lock, the policy's lock and a lock of the
 ///   pool for as short, and make room before they take it. No call waits for as long as a decoding takes
 ///   but one that waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
 /// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
@@ -97,9 +92,6 @@ pub struct Cache<K, S = RandomState> {
     least: usize,
 }
 
-/// Caches get numbers, so that a lease knows its own.
-static CACHES: Counter = Counter::new(0);
-
 /// How a page goes in, for [`Cache::insert_with`].
 ///
 /// ```
@@ -136,129 +128,7 @@ impl Insert {
     }
 }
 
-/// The pages that zpool's heap source takes at once, in bytes.
-const HEAP_REGION: usize = 256 << 10;
-
-/// Benches that are kept for each thread that can run at once. Threads that are stopped in the middle
-/// have one out each, and contexts that come and go leave memory in the general-purpose allocator that
-/// nobody counts: with 2 benches, 8 threads had 3 to 5 MiB of it, with these 1 to 2.
-const BENCHES: usize = 8;
-
-/// Threads that can run at once, as a power of two.
-fn threads() -> usize {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    threads.next_power_of_two().clamp(2, 64)
-}
-
-impl<K: Hash + Eq + Send + Sync> Cache<K> {
-    /// A cache as `config` says, with a hasher seeded at random.
-    ///
-    /// # Errors
-    /// See [`ConfigError`].
-    pub fn new(config: Config) -> Result<Self, ConfigError> {
-        Self::with_hasher(config, RandomState::new())
-    }
-}
-
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// A cache that hashes its keys by `hasher`. A hasher whose results can be foreseen lets whoever
-    /// chooses the keys make them collide; the entries of colliding keys are searched one by one.
-    ///
-    /// # Errors
-    /// See [`ConfigError`].
-    pub fn with_hasher(config: Config, hasher: S) -> Result<Self, ConfigError> {
-        let shards = config.shard_count()?;
-        let Config { capacity, max_page, codec, policy, checksum, time_to_live, source, .. } =
-            config;
-        if max_page == 0 || max_page > MAX_PAGE {
-            return Err(ConfigError::MaxPage(max_page));
-        }
-        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
-        let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
-        let trailer = if trailed { TRAILER } else { 0 };
-        let settings = zpool::Config::new().max_object(max_page + trailer);
-        let heap = match source {
-            Source::Default => !cfg!(unix),
-            Source::Kind(SourceKind::Heap) => true,
-            Source::Kind(_) | Source::Own(_) => false,
-        };
-        let pool: Result<Memory<K>, _> = match source {
-            Source::Default => Pool::new(settings),
-            Source::Kind(kind) => Pool::new(settings.source(kind)),
-            Source::Own(source) => Pool::with_boxed_source(settings, source),
-        };
-        let pool = pool.map_err(ConfigError::Pool)?;
-        let threads = threads();
-        let own = size_of::<Self>()
-            + Index::fixed_bytes(shards)
-            + Benches::fixed_bytes(BENCHES * threads)
-            + Counters::fixed_bytes(threads);
-        // A codec or a policy of the user's may say anything: no capacity holds what overflows.
-        let charged = own.saturating_add(codec.shared_bytes());
-        let fixed = charged.saturating_add(policy.bytes());
-        // The heap source takes and gives back its pages by regions.
-        let regions = if heap { 2 * HEAP_REGION } else { 0 };
-        let working = working_bytes::<K>(max_page, &*codec);
-        let needed = fixed.saturating_add(pool.held_bytes() + regions).saturating_add(working);
-        // So much that the rest is left when what is set aside is gone.
-        let least = needed.saturating_add(needed / (ASIDE - 1) + 1);
-        if capacity < least {
-            return Err(ConfigError::TooSmall { least });
-        }
-        codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
-        pool.set_max_bytes(capacity - aside(capacity));
-        assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
-        let store = Store::new(pool, codec, BENCHES * threads, checksum, max_page);
-        let tier = Tier {
-            store,
-            index: Index::new(shards),
-            most: policy.max_mark().min(MAX_MARK),
-            policy: Apart(Mutex::new(policy)),
-            flights: Flights::new(),
-            hot: None,
-            counters: Counters::new(threads),
-            hook: None,
-            born: Instant::now(),
-            capacity: AtomicUsize::new(capacity),
-            ageing: AtomicU32::new(0),
-            sweep: Apart(AtomicU32::new(0)),
-            resizing: Mutex::new(()),
-            number: CACHES.fetch_add(1, Ordering::Relaxed),
-        };
-        Ok(Self { tier, hasher, time_to_live, charged, least })
-    }
-
-    /// Has `hook` told of every entry that goes, be it replaced, removed, evicted, expired, cleared or corrupt, after
-    /// it has gone, in the thread whose call made it go: see [`Removal`]. It is not told of entries that are
-    /// dropped with the cache. A second call takes the place of the first one's hook.
-    ///
-    /// The hook may call the cache. An insert from inside it never evicts, and may use up the room that the outer
-    /// insert was making; a removal from inside it calls the hook again. If the hook panics, so does the call that
-    /// made the entry go. The cache owns the hook, so a hook that needs the cache holds it weakly:
-    ///
-    /// ```
-    /// use std::sync::{Arc, Weak};
-    /// use zcache::{Cache, Cause, Config};
-    ///
-    /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
-    /// let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
-    ///     let weak = weak.clone();
-    ///     cache.on_removal(move |gone| {
-    ///         let Some(cache) = weak.upgrade() else { return };
-    ///         if gone.cause() == Cause::Evicted {
-    ///             println!("{} of {} bytes went; {} are left", gone.key(), gone.len(), cache.len());
-    ///         }
-    ///     })
-    /// });
-    /// # cache.insert(1, &[0; 512])?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
-        self.tier.hook = Some(Box::new(hook));
-        self
-    }
-
     #[inline]
     pub(crate) fn tag<Q: Hash + ?Sized>(&self, key: &Q) -> Tag {
         tag(self.hasher.hash_one(key))
@@ -377,7 +247,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
-    /// with contexts do on their first uses, and a hit that makes a page [hot](Self::with_hot) does.
+    /// with contexts do on their first uses, and a hit that makes a page [hot](crate::Config::hot) does.
     ///
     /// # Errors
     /// The page is longer than `to`, which is as before.
@@ -416,7 +286,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Calls `f` with the page of `key`, decoded into a buffer of the cache's that is reused; no lock
-    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache. A [hot](Self::with_hot)
+    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache. A [hot](crate::Config::hot)
     /// page is lent as it is: pages that get cold while `f` runs keep their memory until it is done, and when they have a
     /// quarter of the share no page gets hot any more.
     pub fn get_with<Q: Hash + Equivalent<K> + ?Sized, R>(
@@ -511,17 +381,6 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         });
         read.ok().map(|()| page.into())
     }
-}
-
-/// What the smallest cache needs beside its fixed parts to work at all: benches, a table's first
-/// chunks, and room for two of the largest pages.
-fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
-    let object = (max_page + TRAILER).next_multiple_of(4096);
-    // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
-    let buffers = 3 * zpool::source::heap_cost(object);
-    let pages = 2 * object + 16 * 4096;
-    let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
-    context_bytes(max_page, codec).saturating_add(rest)
 }
 
 impl<K, S> fmt::Debug for Cache<K, S> {

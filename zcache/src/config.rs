@@ -18,12 +18,12 @@ pub(crate) enum Source {
 }
 
 /// How much of a cache's capacity holds pages decoded, as well as compressed: see
-/// [`Cache::with_hot`](crate::Cache::with_hot).
+/// [`Config::hot`].
 ///
 /// ```
 /// use zcache::{Cache, Config, Share};
 ///
-/// let cache = Cache::new(Config::new(64 << 20))?.with_hot(Share::Of(16)); // up to 4 MiB of frames
+/// let cache = Cache::new(Config::new(64 << 20).hot(Share::Of(16)))?; // up to 4 MiB of frames
 /// let page: Vec<u8> = (0..4096).map(|at| (at / 9) as u8).collect();
 /// cache.insert(7, &page)?;
 /// for _ in 0..10 {
@@ -66,6 +66,7 @@ pub struct Config {
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) source: Source,
     pub(crate) shards: Option<usize>,
+    pub(crate) hot: Share,
 }
 
 impl Config {
@@ -83,6 +84,7 @@ impl Config {
             time_to_live: None,
             source: Source::Default,
             shards: None,
+            hot: Share::default(),
         }
     }
 
@@ -124,6 +126,22 @@ impl Config {
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }
+    }
+
+    /// How much of the capacity may hold pages decoded that are hit repeatedly, in *frames*: a hit on such a page
+    /// takes no lock, writes nothing that other threads write, and is little more than a copy. Its compressed copy
+    /// stays, so that a frame goes at no cost when another page is hotter, or where room is needed.
+    ///
+    /// Of a cache's pages, those have no frames that are stored as they are or same-filled, and those that would fill
+    /// less than half of one, which is whole pages of the pool's source; nor has a cache whose source gives its pages
+    /// no addresses, or that is hardly larger than the least. A hit that makes a frame may evict as an insert does, so
+    /// that the removal hook may be called.
+    ///
+    /// A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's
+    /// `Eq` runs on it under no lock either. Heap memory that the clone points to is not counted.
+    #[must_use]
+    pub fn hot(self, share: Share) -> Self {
+        Self { hot: share, ..self }
     }
 
     /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own default.

@@ -12,7 +12,7 @@ use zpool::SourceKind;
 
 use crate::cache::Cache;
 use crate::codec;
-use crate::config::Config;
+use crate::config::{Config, Share};
 use crate::error::{InsertError, LoadError};
 use crate::policy::Lru;
 use crate::sync::model::{beside, model, twin};
@@ -37,10 +37,14 @@ impl Hasher for Itself {
 type World = Cache<u8, BuildHasherDefault<Itself>>;
 
 #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
-fn world() -> Arc<World> {
+fn world_with(hot: Share) -> Arc<World> {
     let config = Config::new(4 << 20).max_page(64).shards(2).checksum(false);
-    let config = config.source(SourceKind::Heap).codec(codec::None).policy(Lru::new());
+    let config = config.source(SourceKind::Heap).codec(codec::None).policy(Lru::new()).hot(hot);
     Arc::new(World::with_hasher(config, BuildHasherDefault::default()).unwrap())
+}
+
+fn world() -> Arc<World> {
+    world_with(Share::None)
 }
 
 /// A page in its version `version`.

@@ -90,14 +90,14 @@ fn race(
     rounds: usize,
 ) -> Result<[Times; 2], Failure> {
     let bare = Bare::new(file, &codec, entries)?;
-    let cache = filled(file, codec.clone(), &bare, entries)?;
+    let cache = filled(file, codec.clone(), &bare, entries, Share::None)?;
     run_race(file, &codec, &bare, &cache, rounds)
 }
 
 /// A bare copy, and hits on pages that are decoded already.
 fn race_hot(file: &PageFile, entries: usize, rounds: usize) -> Result<[Times; 2], Failure> {
     let bare = Bare::new(file, &codec::None, entries)?;
-    let cache = filled(file, Lz4, &bare, entries)?.with_hot(Share::Of(4));
+    let cache = filled(file, Lz4, &bare, entries, Share::Of(4))?;
     for key in 0..entries as u64 {
         (0..4).for_each(|_| drop(cache.get(&key)));
     }
@@ -116,11 +116,12 @@ fn filled(
     codec: impl Codec + 'static,
     bare: &Bare,
     entries: usize,
+    share: Share,
 ) -> Result<Cache<u64>, Failure> {
     // Room for everything: what is measured is hits.
     let capacity = 2 * bare.bytes() + entries * 200 + (64 << 20);
     let config = Config::new(capacity).max_page(file.page_size()).codec(codec);
-    let cache: Cache<u64> = Cache::new(config.checksum(false))?;
+    let cache: Cache<u64> = Cache::new(config.checksum(false).hot(share))?;
     for key in 0..entries {
         cache.insert(key as u64, file.page(key % file.pages().len()))?;
     }

@@ -126,9 +126,8 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
         house.tell(plan.capacity);
         say("ready", "");
         go.recv()?;
-        let made = match Cache::new(config) {
+        let made = match Cache::new(config.hot(plan.phase.share())) {
             Ok(cache) => {
-                let cache = cache.with_hot(plan.phase.share());
                 field.cache.get_or_init(|| hooked(cache, &field.versions));
                 Ok(())
             }

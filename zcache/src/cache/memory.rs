@@ -4,54 +4,12 @@ use std::hash::{BuildHasher, Hash};
 
 use zpool::Compaction;
 
-use super::{Cache, threads};
-use crate::config::Share;
+use super::Cache;
 use crate::error::ResizeError;
-use crate::hot::Hot;
-use crate::sync::{Charge, Ordering};
-use crate::tier::{ASIDE, aside};
+use crate::sync::Ordering;
+use crate::tier::aside;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// Keeps pages that are hit repeatedly decoded as well, in *frames* under the same capacity: a hit on such a page
-    /// takes no lock, writes nothing that other threads write, and is little more than a copy. Its compressed copy stays, so
-    /// that a frame goes at no cost when another page is hotter, or where room is needed.
-    ///
-    /// Of a cache's pages, those have none that are stored as they are or same-filled, and those that would fill less
-    /// than half of a frame, which is whole pages of the pool's source; nor has a cache whose source gives its pages no addresses.
-    /// A hit that makes a frame may evict as an insert does, so that the removal hook may be called.
-    ///
-    /// A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's `Eq` runs on it
-    /// under no lock either. Heap memory that the clone points to is not counted. See [`Share`] for an example.
-    #[must_use]
-    pub fn with_hot(mut self, share: Share) -> Self
-    where
-        K: Clone,
-    {
-        self.keep_hot(share);
-        self
-    }
-
-    /// [`with_hot`](Self::with_hot) in place.
-    pub(crate) fn keep_hot(&mut self, share: Share)
-    where
-        K: Clone,
-    {
-        let tier = &mut self.tier;
-        let limit = share.limit(tier.capacity(), self.least);
-        let Some(bytes) = Hot::<K>::fixed_bytes(limit, threads()) else { return };
-        let pool = &tier.store.pool;
-        if tier.hot.is_some() || !pool.charge(bytes) {
-            return;
-        }
-        let Some(hot) = Hot::new(pool, share, limit, threads(), K::clone) else {
-            return pool.release(bytes);
-        };
-        self.charged += bytes;
-        self.least += bytes + bytes / (ASIDE - 1) + 1;
-        hot.set_limit(tier.capacity(), self.least);
-        tier.hot = Some(Box::new(hot));
-    }
-
     /// Entries; those that have expired and were not come across since among them.
     #[must_use]
     pub fn len(&self) -> usize {

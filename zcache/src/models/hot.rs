@@ -1,15 +1,13 @@
 //! Frames beside whoever takes their entries away. In these models all readers share one pair of counters, and two
 //! keys a slot.
 
-use super::{World, get, over, page, world};
+use super::{World, get, over, page, world_with};
 use crate::config::Share;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant};
 
 fn hot_world() -> Arc<World> {
-    let mut world = world();
-    Arc::get_mut(&mut world).unwrap().keep_hot(Share::Of(8));
-    world
+    world_with(Share::Of(8))
 }
 
 impl World {

@@ -122,13 +122,17 @@ fn pages() -> Vec<Vec<u8>> {
     sample.pages().step_by(step).take(PAGES).map(<[u8]>::to_vec).collect()
 }
 
-fn cache(capacity: usize, codec: impl Codec + 'static) -> Caches {
-    let config = Config::new(capacity).max_page(PAGE).codec(codec).checksum(false);
+fn cache(capacity: usize, codec: impl Codec + 'static, share: Share) -> Caches {
+    let config = Config::new(capacity).max_page(PAGE).codec(codec).checksum(false).hot(share);
     Cache::with_hasher(config, Hasher::default()).expect("a cache of some MiB")
 }
 
 fn filled(codec: impl Codec + 'static, pages: &[Vec<u8>]) -> Caches {
-    let cache = cache(ROOMY, codec);
+    filled_hot(codec, pages, Share::None)
+}
+
+fn filled_hot(codec: impl Codec + 'static, pages: &[Vec<u8>], share: Share) -> Caches {
+    let cache = cache(ROOMY, codec, share);
     for key in 0..LIVE {
         cache.insert(key as u64, &pages[key % pages.len()]).expect("room for a page");
     }
@@ -174,7 +178,7 @@ fn hit(codec: impl Codec + 'static) -> Operation {
 
 /// One page, that is there decoded.
 fn hit_hot() -> Operation {
-    let cache = filled(Lz4, &pages()).with_hot(Share::Of(16));
+    let cache = filled_hot(Lz4, &pages(), Share::Of(16));
     let mut to = vec![0; PAGE];
     (0..3).for_each(|_| assert!(cache.get(&7).is_some(), "a hit"));
     assert_eq!(cache.stats().frames, 1, "it is hot");
@@ -210,7 +214,7 @@ fn inserts(cache: Caches, pages: Vec<Vec<u8>>, key: impl Fn(u64) -> u64 + 'stati
 }
 
 fn fresh(codec: impl Codec + 'static) -> Operation {
-    inserts(cache(ROOMY, codec), pages(), |number| number)
+    inserts(cache(ROOMY, codec, Share::None), pages(), |number| number)
 }
 
 fn replacing(codec: impl Codec + 'static) -> Operation {
@@ -222,7 +226,7 @@ fn evicting<C: Codec + 'static>(codec: impl Fn() -> C) -> Operation {
     let pages = pages();
     let mut number = numbers();
     let full = |nth: usize| {
-        let cache = cache(LEAST_FULL + nth * APART, codec());
+        let cache = cache(LEAST_FULL + nth * APART, codec(), Share::None);
         let mut next = 0;
         while cache.stats().gone.evicted == 0 {
             cache.insert(next, &pages[number() % PAGES]).expect("room for a page");

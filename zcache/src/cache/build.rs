@@ -1,0 +1,189 @@
+//! How a cache comes to be.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hash};
+use std::time::Instant;
+
+use zpool::{Pool, SourceKind};
+
+use super::Cache;
+use crate::bench::{Benches, context_bytes, context_size};
+use crate::config::{Config, Share, Source};
+use crate::error::{ConfigError, MAX_PAGE};
+use crate::flight::Flights;
+use crate::hook::Removal;
+use crate::hot::Hot;
+use crate::index::Index;
+use crate::record::MAX_MARK;
+use crate::stats::Counters;
+use crate::store::{Memory, Store, TRAILER};
+use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
+use crate::tier::{ASIDE, Tier, aside};
+
+/// Caches get numbers, so that a lease knows its own.
+static CACHES: Counter = Counter::new(0);
+
+/// The pages that zpool's heap source takes at once, in bytes.
+const HEAP_REGION: usize = 256 << 10;
+
+/// Benches that are kept for each thread that can run at once. Threads that are stopped in the middle
+/// have one out each, and contexts that come and go leave memory in the general-purpose allocator that
+/// nobody counts: with 2 benches, 8 threads had 3 to 5 MiB of it, with these 1 to 2.
+const BENCHES: usize = 8;
+
+/// Threads that can run at once, as a power of two.
+fn threads() -> usize {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    threads.next_power_of_two().clamp(2, 64)
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync> Cache<K> {
+    /// A cache as `config` says, with a hasher seeded at random.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        Self::with_hasher(config, RandomState::new())
+    }
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// A cache that hashes its keys by `hasher`. A hasher whose results can be foreseen lets whoever
+    /// chooses the keys make them collide; the entries of colliding keys are searched one by one.
+    ///
+    /// Keys are cloned for pages that are kept [hot](Config::hot). A key that cannot be goes into an `Arc`, which
+    /// look-ups by `&K` see through if `Arc<K>` is hashed as `K` is.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn with_hasher(config: Config, hasher: S) -> Result<Self, ConfigError> {
+        let shards = config.shard_count()?;
+        let Config {
+            capacity, max_page, codec, policy, checksum, time_to_live, source, hot, ..
+        } = config;
+        if max_page == 0 || max_page > MAX_PAGE {
+            return Err(ConfigError::MaxPage(max_page));
+        }
+        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
+        let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
+        let trailer = if trailed { TRAILER } else { 0 };
+        let settings = zpool::Config::new().max_object(max_page + trailer);
+        let heap = match source {
+            Source::Default => !cfg!(unix),
+            Source::Kind(SourceKind::Heap) => true,
+            Source::Kind(_) | Source::Own(_) => false,
+        };
+        let pool: Result<Memory<K>, _> = match source {
+            Source::Default => Pool::new(settings),
+            Source::Kind(kind) => Pool::new(settings.source(kind)),
+            Source::Own(source) => Pool::with_boxed_source(settings, source),
+        };
+        let pool = pool.map_err(ConfigError::Pool)?;
+        let threads = threads();
+        let own = size_of::<Self>()
+            + Index::fixed_bytes(shards)
+            + Benches::fixed_bytes(BENCHES * threads)
+            + Counters::fixed_bytes(threads);
+        // A codec or a policy of the user's may say anything: no capacity holds what overflows.
+        let charged = own.saturating_add(codec.shared_bytes());
+        let fixed = charged.saturating_add(policy.bytes());
+        // The heap source takes and gives back its pages by regions.
+        let regions = if heap { 2 * HEAP_REGION } else { 0 };
+        let working = working_bytes::<K>(max_page, &*codec);
+        let needed = fixed.saturating_add(pool.held_bytes() + regions).saturating_add(working);
+        let least = with_aside(needed);
+        if capacity < least {
+            return Err(ConfigError::TooSmall { least });
+        }
+        codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
+        pool.set_max_bytes(capacity - aside(capacity));
+        assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
+        let store = Store::new(pool, codec, BENCHES * threads, checksum, max_page);
+        let tier = Tier {
+            store,
+            index: Index::new(shards),
+            most: policy.max_mark().min(MAX_MARK),
+            policy: Apart(Mutex::new(policy)),
+            flights: Flights::new(),
+            hot: None,
+            counters: Counters::new(threads),
+            hook: None,
+            born: Instant::now(),
+            capacity: AtomicUsize::new(capacity),
+            ageing: AtomicU32::new(0),
+            sweep: Apart(AtomicU32::new(0)),
+            resizing: Mutex::new(()),
+            number: CACHES.fetch_add(1, Ordering::Relaxed),
+        };
+        let mut cache = Self { tier, hasher, time_to_live, charged, least };
+        cache.keep_hot(hot, threads);
+        Ok(cache)
+    }
+
+    /// Tables for frames, if there is room for them.
+    fn keep_hot(&mut self, share: Share, threads: usize) {
+        let tier = &mut self.tier;
+        let limit = share.limit(tier.capacity(), self.least);
+        let Some(bytes) = Hot::<K>::fixed_bytes(limit, threads) else { return };
+        let pool = &tier.store.pool;
+        if !pool.charge(bytes) {
+            return;
+        }
+        let Some(hot) = Hot::new(pool, share, limit, threads, K::clone) else {
+            return pool.release(bytes);
+        };
+        self.charged += bytes;
+        self.least += with_aside(bytes);
+        hot.set_limit(tier.capacity(), self.least);
+        tier.hot = Some(Box::new(hot));
+    }
+}
+
+impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
+    /// Has `hook` told of every entry that goes, be it replaced, removed, evicted, expired, cleared or corrupt, after
+    /// it has gone, in the thread whose call made it go: see [`Removal`]. It is not told of entries that are
+    /// dropped with the cache. A second call takes the place of the first one's hook.
+    ///
+    /// The hook may call the cache. An insert from inside it never evicts, and may use up the room that the outer
+    /// insert was making; a removal from inside it calls the hook again. If the hook panics, so does the call that
+    /// made the entry go. The cache owns the hook, so a hook that needs the cache holds it weakly:
+    ///
+    /// ```
+    /// use std::sync::{Arc, Weak};
+    /// use zcache::{Cache, Cause, Config};
+    ///
+    /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
+    /// let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+    ///     let weak = weak.clone();
+    ///     cache.on_removal(move |gone| {
+    ///         let Some(cache) = weak.upgrade() else { return };
+    ///         if gone.cause() == Cause::Evicted {
+    ///             println!("{} of {} bytes went; {} are left", gone.key(), gone.len(), cache.len());
+    ///         }
+    ///     })
+    /// });
+    /// # cache.insert(1, &[0; 512])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
+        self.tier.hook = Some(Box::new(hook));
+        self
+    }
+}
+
+/// So many bytes that `bytes` are left when what is set aside of them is gone.
+fn with_aside(bytes: usize) -> usize {
+    bytes.saturating_add(bytes / (ASIDE - 1) + 1)
+}
+
+/// What the smallest cache needs beside its fixed parts to work at all: benches, a table's first
+/// chunks, and room for two of the largest pages.
+fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
+    let object = (max_page + TRAILER).next_multiple_of(4096);
+    // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
+    let buffers = 3 * zpool::source::heap_cost(object);
+    let pages = 2 * object + 16 * 4096;
+    let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
+    context_bytes(max_page, codec).saturating_add(rest)
+}
