@@ -1,10 +1,12 @@
 //! Frames: what a reader has stays, what nobody has goes, and all of it is counted.
 #![cfg(not(zcache_loom))]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 
 use zpool::source::Heap;
-use zpool::{AllocError, Config, Frames, Pool, SourceKind};
+use zpool::{AllocError, Config, Frames, Pool, SharedBytes, SourceKind};
 
 fn pool(bytes: usize) -> Pool {
     Pool::with_source(Config::new().max_bytes(bytes), Heap::with_region_pages(4096, 8)).unwrap()
@@ -12,6 +14,10 @@ fn pool(bytes: usize) -> Pool {
 
 fn fill<H: Send + Sync>(frames: &Frames<H>, slot: usize, bytes: &[u8], head: H) {
     frames.put(slot, frames.fill(bytes).unwrap(), head);
+}
+
+fn share<H: Send + Sync>(frames: &Frames<H>, slot: usize) -> Option<SharedBytes> {
+    frames.read(0).frame(slot).and_then(|frame| frame.share())
 }
 
 #[test]
@@ -140,4 +146,252 @@ fn what_waits_goes_however_readers_overlap() {
     let waiting = frames.waiting_bytes();
     assert!(waiting <= frames.frame_bytes(100), "{waiting} bytes wait: one frame's at most");
     drop(reading);
+}
+
+#[test]
+fn shared_bytes_are_held_and_counted_past_their_frame_which_drops_its_head() {
+    static DROPS: AtomicUsize = AtomicUsize::new(0);
+    struct Head<'a>(&'a AtomicUsize);
+    impl Drop for Head<'_> {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let pool = pool(1 << 20);
+    let frames: Frames<Head<'_>> = pool.frames(2, 1).unwrap();
+    fill(&frames, 1, &[5; 5000], Head(&DROPS));
+    let (whole, blocks) = (frames.frame_bytes(5000), frames.heap_bytes());
+    let shared = share(&frames, 1).unwrap();
+    assert_eq!((frames.bytes(), frames.waiting_bytes(), frames.heap_bytes()), (whole, 0, blocks));
+    fill(&frames, 1, &[6; 5000], Head(&DROPS));
+    let left = frames.collect();
+    assert_eq!((left, DROPS.load(Ordering::Relaxed)), (frames.waiting_bytes(), 1));
+    assert!((8192..whole).contains(&left), "the pages wait, and the head's block is gone");
+    assert_eq!((frames.bytes(), pool.stats().pages_framed), (whole, 4));
+    assert_eq!(frames.heap_bytes(), blocks + left - 8192);
+    assert_eq!(pool.stats().reserved_bytes, frames.heap_bytes());
+    let other = shared.clone();
+    assert!(ptr::eq(&*shared, other.as_ref()), "no copy");
+    drop(shared);
+    assert_eq!(frames.collect(), left);
+    assert!(other.len() == 5000 && other.iter().all(|byte| *byte == 5));
+    assert_eq!(format!("{other:?}"), "SharedBytes { len: 5000, .. }");
+    pool.check();
+    drop(other);
+    assert_eq!((frames.waiting_bytes(), frames.heap_bytes()), (0, blocks));
+    assert_eq!((pool.stats().pages_framed, pool.stats().reserved_bytes), (2, blocks));
+    pool.check();
+}
+
+#[test]
+fn bytes_that_are_dropped_before_their_frame_leave_it_as_it_was() {
+    let pool = pool(1 << 20);
+    let frames: Frames<()> = pool.frames(1, 1).unwrap();
+    fill(&frames, 0, &[5; 100], ());
+    drop(share(&frames, 0).unwrap());
+    assert_eq!((frames.bytes(), frames.waiting_bytes()), (frames.frame_bytes(100), 0));
+    drop(frames.fill(&[6; 100]).unwrap());
+    assert_eq!((frames.waiting_bytes(), pool.stats().pages_framed), (0, 1));
+    assert_eq!(share(&frames, 0).as_deref(), Some(&[5; 100][..]));
+    assert!(frames.read(0).clear_if(0, |()| true));
+    assert_eq!((frames.collect(), frames.heap_bytes()), (0, 0));
+    pool.check();
+}
+
+/// Every kind of pool whose frames have addresses.
+fn pools() -> Vec<Pool> {
+    let of = |source| Pool::new(Config::new().max_bytes(4 << 20).source(source)).unwrap();
+    let mut pools = vec![pool(1 << 20), of(SourceKind::Heap)];
+    #[cfg(unix)]
+    pools.push(of(SourceKind::Mmap(zpool::source::MmapOptions::new())));
+    pools
+}
+
+#[test]
+fn shared_bytes_outlive_their_set_and_the_pool() {
+    for pool in pools() {
+        let before = pool.stats().reserved_bytes;
+        let frames: Frames<String> = pool.frames(4, 1).unwrap();
+        (0..3).for_each(|slot| fill(&frames, slot, &[slot as u8; 6000], "head".to_owned()));
+        let shared: Vec<_> = (0..3).map(|slot| share(&frames, slot).unwrap()).collect();
+        frames.grow().unwrap();
+        assert!(frames.read(0).clear_if(1, |_| true));
+        frames.collect();
+        drop(frames);
+        assert_eq!(pool.stats().pages_framed, 6);
+        assert!(pool.stats().reserved_bytes > before, "charged though the set is gone");
+        pool.check();
+        let mut shared = shared.into_iter();
+        drop(shared.next());
+        assert_eq!(pool.stats().pages_framed, 4);
+        drop(shared.next());
+        let last = shared.next().unwrap();
+        pool.check();
+        let (held, reserved) = (pool.held_bytes(), pool.stats().reserved_bytes);
+        let lone = pool.frames::<()>(1, 1).unwrap();
+        assert_eq!(lone.heap_bytes(), 0);
+        drop(lone);
+        assert_eq!((pool.held_bytes(), pool.stats().reserved_bytes), (held, reserved));
+        let handle = pool.alloc(&[9; 3000]).unwrap();
+        drop(pool);
+        let other = last.clone();
+        let reader = thread::spawn(move || last.iter().all(|byte| *byte == 2));
+        assert!(reader.join().unwrap() && *other == [2; 6000]);
+        drop(other);
+        let _ = handle;
+    }
+}
+
+#[test]
+fn what_holders_leave_to_a_pool_is_nothing() {
+    for pool in pools() {
+        let frames: Frames<()> = pool.frames(1, 1).unwrap();
+        fill(&frames, 0, &[1; 9000], ());
+        let shared = share(&frames, 0).unwrap();
+        drop(frames);
+        thread::spawn(move || drop(shared)).join().unwrap();
+        assert_eq!((pool.stats().pages_framed, pool.stats().reserved_bytes), (0, 0));
+        pool.trim();
+        pool.check();
+    }
+}
+
+#[test]
+fn slots_grow_and_keep_what_is_in_them() {
+    let pool = pool(1 << 20);
+    let frames: Frames<usize> = pool.frames(3, 1).unwrap();
+    assert_eq!((frames.slots(), frames.table_bytes()), (4, 0));
+    let mut filled = 0;
+    while frames.slots() <= 64 {
+        (filled..frames.slots()).for_each(|slot| fill(&frames, slot, &[slot as u8; 10], slot));
+        filled = frames.slots();
+        let table = frames.table_bytes();
+        frames.grow().unwrap();
+        assert_eq!(frames.slots(), 2 * filled);
+        assert!(frames.table_bytes() - table >= 8 * filled);
+        let reading = frames.read(0);
+        let heads = (0..frames.slots()).map(|slot| reading.frame(slot).map(|frame| *frame.head()));
+        assert!(heads.eq((0..2 * filled).map(|slot| (slot < filled).then_some(slot))));
+    }
+    assert_eq!(pool.stats().reserved_bytes, frames.table_bytes() + frames.heap_bytes());
+    pool.check();
+    drop(frames);
+    assert_eq!((pool.stats().pages_framed, pool.stats().reserved_bytes), (0, 0));
+    pool.check();
+}
+
+#[test]
+#[should_panic(expected = "slot 8 of 8")]
+fn a_slot_past_those_that_growing_made_is_a_panic() {
+    let pool = pool(1 << 20);
+    let frames: Frames<()> = pool.frames(4, 1).unwrap();
+    frames.grow().unwrap();
+    assert!(frames.is_vacant(7));
+    assert!(!frames.is_vacant(8));
+}
+
+#[test]
+fn growth_at_the_cap_is_refused_and_nothing_is_charged() {
+    let pool = pool(1 << 20);
+    let frames: Frames<()> = pool.frames(64, 1).unwrap();
+    fill(&frames, 63, b"there", ());
+    let held = pool.held_bytes();
+    pool.set_max_bytes(held + 8 * 64);
+    assert_eq!(frames.grow(), Err(AllocError::OutOfPages));
+    assert_eq!((frames.slots(), frames.table_bytes(), pool.held_bytes()), (64, 0, held));
+    pool.set_max_bytes(held + 8 * 64 + 16);
+    assert_eq!((frames.grow(), frames.slots()), (Ok(()), 128));
+    assert_eq!(pool.held_bytes(), held + frames.table_bytes());
+    assert_eq!(share(&frames, 63).as_deref(), Some(&b"there"[..]));
+    pool.check();
+}
+
+/// What a page of `value` is: which slot it is for, and all of it the same.
+fn page(value: u64) -> Vec<u8> {
+    value.to_le_bytes().repeat(1 + value as usize % 900)
+}
+
+fn is_page(bytes: &[u8], head: u64) -> bool {
+    bytes == page(head)
+}
+
+/// Two threads put, clear, share and collect, one keeps what it shares, one lets the slots grow and grow again.
+#[test]
+fn slots_grow_and_bytes_are_shared_beside_readers_and_writers() {
+    let ops = std::env::var("ZPOOL_STRESS_OPS").map_or(20_000, |ops| ops.parse().unwrap()) / 10;
+    let pool = pool(8 << 20);
+    let frames: Frames<u64> = pool.frames(1, 2).unwrap();
+    let over = AtomicBool::new(false);
+    let kept: Vec<SharedBytes> = thread::scope(|scope| {
+        let writers = [1_u64, 2].map(|seed| {
+            let (frames, pool) = (&frames, &pool);
+            scope.spawn(move || {
+                let mut state = seed;
+                for _ in 0..ops {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let value = state >> 33;
+                    let slot = value as usize % frames.slots();
+                    if value % 5 == 0 {
+                        frames.read(0).clear_if(slot, |head| head % 2 == 0);
+                    } else if let Ok(filled) = frames.fill(&page(value)) {
+                        frames.put(slot, filled, value);
+                    } else {
+                        frames.read(1).clear_if(slot, |_| true);
+                    }
+                    frames.collect();
+                    assert!(frames.bytes() + frames.waiting_bytes() <= 2 * pool.held_bytes());
+                }
+            })
+        });
+        let keeper = scope.spawn(|| {
+            let mut kept: Vec<(u64, SharedBytes)> = Vec::new();
+            let mut slot = 0;
+            while !over.load(Ordering::Relaxed) {
+                slot = (slot + 1) % frames.slots();
+                let reading = frames.read(1);
+                let Some(frame) = reading.frame(slot) else { continue };
+                assert!(frame.bytes().is_none_or(|bytes| is_page(bytes, *frame.head())));
+                if kept.len() < 64 {
+                    kept.extend(frame.share().map(|shared| (*frame.head(), shared)));
+                } else {
+                    drop(reading);
+                    let (head, shared) = kept.swap_remove(slot % 64);
+                    assert!(is_page(&shared, head), "as it was");
+                }
+            }
+            assert!(kept.iter().all(|(head, shared)| is_page(shared, *head)));
+            kept.into_iter().map(|(_, shared)| shared).collect()
+        });
+        let growers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                for _ in 0..6 {
+                    let before = frames.slots();
+                    frames.grow().unwrap();
+                    assert!(frames.slots() > before);
+                    (0..100).for_each(|_| thread::yield_now());
+                }
+            })
+        });
+        growers.into_iter().for_each(|grower| grower.join().unwrap());
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        over.store(true, Ordering::Relaxed);
+        keeper.join().unwrap()
+    });
+    pool.check();
+    let slots = frames.slots();
+    assert!((64..=4096).contains(&slots) && slots.is_power_of_two());
+    for slot in 0..slots {
+        frames.read(0).clear_if(slot, |_| true);
+    }
+    frames.collect();
+    assert_eq!((frames.bytes(), frames.is_empty()), (0, true));
+    assert!(frames.collect() > 0 || kept.is_empty());
+    pool.check();
+    drop(kept);
+    assert_eq!((frames.waiting_bytes(), frames.heap_bytes(), frames.collect()), (0, 0, 0));
+    assert_eq!(pool.stats().pages_framed, 0);
+    drop(frames);
+    assert_eq!(pool.stats().reserved_bytes, 0);
+    pool.trim();
+    pool.check();
 }

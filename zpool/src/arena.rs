@@ -9,7 +9,7 @@ use crate::directory::boxed;
 use crate::frame::Supply;
 use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Place, Spent, Table};
-use crate::ledger::{Ledger, heap_cost};
+use crate::ledger::{Ledger, heap_cost, shared_cost};
 use crate::scratch::{Buffer, Scratch};
 use crate::source::{PageSource, SourceError};
 use crate::stats::{Counters, count};
@@ -38,9 +38,6 @@ pub(crate) struct Arena<T> {
     population: Box<[AtomicU32]>,
 }
 
-/// What an `Arc` puts before its value.
-const COUNTS: usize = 2 * size_of::<usize>();
-
 /// A class is near if it is larger by one in so many bytes at the most.
 const NEAR: usize = 5;
 
@@ -61,8 +58,8 @@ impl<T> Arena<T> {
             + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
             + heap_cost(count * size_of::<AtomicU32>())
-            + heap_cost(size_of::<Ledger>() + COUNTS)
-            + heap_cost(size_of::<AtomicUsize>() + COUNTS);
+            + shared_cost(size_of::<Ledger>())
+            + shared_cost(size_of::<AtomicUsize>());
         ledger.reserve(own).map_err(|_| own)?;
         let (zspages, tokens) = Zspages::new(Arc::from(source), geometry.sizes().into());
         Ok(Self {

@@ -94,6 +94,13 @@ impl Ledger {
         }
     }
 
+    /// Lends `bytes` that the pool's user has reserved so far and is about to give back: past the cap for
+    /// that moment, if need be.
+    pub(crate) fn take_over(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.lent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Bytes lent to the pool's user, a part of those held.
     pub(crate) fn lent(&self) -> usize {
         self.lent.load(Ordering::Relaxed)
@@ -175,6 +182,11 @@ impl Ledger {
 #[must_use]
 pub const fn heap_cost(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16) }
+}
+
+/// The same for what an `Arc` holds, before which it puts two counts.
+pub(crate) const fn shared_cost(bytes: usize) -> usize {
+    heap_cost(bytes + 2 * size_of::<usize>())
 }
 
 #[cfg(test)]

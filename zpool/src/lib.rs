@@ -89,7 +89,7 @@ pub mod design {}
 pub use compact::Compaction;
 pub use config::{Config, SourceKind};
 pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError, WriteError};
-pub use frame::{Filled, Frame, Frames, Reading};
+pub use frame::{Filled, Frame, Frames, Reading, SharedBytes};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
 pub use pinned::Pinned;

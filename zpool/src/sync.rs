@@ -12,7 +12,7 @@ pub(crate) use self::modelled::*;
 #[cfg(not(zcache_loom))]
 pub(crate) use self::real::*;
 
-pub(crate) use std::sync::Arc; // decides nothing
+pub(crate) use std::sync::Arc; // decides nothing; where the last one decides, it is `Counted`
 pub(crate) use std::sync::atomic::Ordering;
 
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
@@ -77,6 +77,10 @@ pub(crate) enum Plant {
     FrameLeaveRelaxed,
     /// A frame ends though a reader may have it.
     FrameUncounted,
+    /// A frame's memory ends with it though somebody shares it.
+    FrameSharedEnded,
+    /// The number of slots is announced before they are there.
+    SlotsRelaxed,
 }
 
 /// `order`, or `Relaxed` where a model plants `bug`.
@@ -87,11 +91,14 @@ pub(crate) fn unless(bug: Plant, order: Ordering) -> Ordering {
 
 #[cfg(not(zcache_loom))]
 mod real {
+    pub(crate) use std::sync::Arc as Counted;
     pub(crate) use std::sync::OnceLock as Once;
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
     /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
     pub(crate) const CHUNK: usize = 256;
+    /// How often the slots of a set of frames double at most.
+    pub(crate) const DOUBLINGS: usize = 26;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
     pub(crate) const MAX_PINS: u64 = 1022;
     /// How often an exclusive map looks for a migration to end.
@@ -198,6 +205,7 @@ mod real {
 
 #[cfg(zcache_loom)]
 mod modelled {
+    pub(crate) use loom::sync::Arc as Counted;
     pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
     use std::cell::Cell;
     use std::collections::HashMap;
@@ -207,6 +215,7 @@ mod modelled {
 
     /// Small, so that a model crosses every edge of the tables.
     pub(crate) const CHUNK: usize = 2;
+    pub(crate) const DOUBLINGS: usize = 2;
     pub(crate) const MAX_PINS: u64 = 2;
     pub(crate) const LOCK_TRIES: usize = 1;
     pub(crate) const PATIENCE: usize = 1;

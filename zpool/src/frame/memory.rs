@@ -19,7 +19,7 @@ pub(crate) struct Supply {
     pub(crate) framed: Arc<AtomicUsize>,
 }
 
-/// The bytes of a frame, by whoever has the frame: `Supply::fill` makes it, `Supply::give` ends it.
+/// The bytes of a frame, by `Owned` alone: `Supply::fill` makes it, `Supply::give` ends it.
 #[derive(Debug)]
 pub(super) struct Memory {
     start: NonNull<u8>,
@@ -115,8 +115,8 @@ impl Supply {
         pages.windows(2).all(follows)
     }
 
-    /// Gives the pages of a memory of this supply's back.
-    pub(super) fn give(&self, memory: Memory) {
+    /// Gives the pages of a memory of this supply's back, and drops what it has beside them: it ends here.
+    pub(super) fn give(&self, memory: &mut Memory) {
         let page = |nth: u32| match memory.pieces.get(nth as usize) {
             Some(piece) => piece.page,
             None => memory.first + nth,
@@ -130,6 +130,7 @@ impl Supply {
             nth += some as u32;
         }
         self.framed.fetch_sub(memory.count as usize, Ordering::Relaxed);
+        memory.pieces = Box::default();
     }
 }
 
@@ -143,12 +144,16 @@ impl Memory {
         self.count as usize
     }
 
+    /// Where the bytes are, unless they are in pieces.
+    #[inline]
+    pub(super) fn start(&self) -> Option<NonNull<u8>> {
+        self.pieces.is_empty().then_some(self.start)
+    }
+
     /// The bytes, unless they are in pieces.
     #[inline]
     pub(super) fn bytes(&self) -> Option<&[u8]> {
-        if !self.pieces.is_empty() {
-            return None;
-        }
+        self.start()?;
         // SAFETY: `fill` wrote `len` bytes from `start` on, to pages that are one piece of memory; they are taken,
         // and nobody writes to them, as long as this is there.
         Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) })

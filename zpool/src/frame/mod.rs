@@ -1,8 +1,10 @@
 //! Frames: plain bytes in slots, read without a lock and without a write to what other threads write.
 //! ```text
-//! slot -> Frame: head | len | pages of the source, as many as the bytes need
+//! slot -> Frame: head | start, len | Owned: pages of the source, as many as the bytes need
 //! read    counted in -> slot -> head, bytes -> counted out          a counter of the thread's own, mostly
 //! replace a frame is off its slot at once, waits until no reader can have it, and is gone then
+//! share   bytes without their frame: the memory goes with the last who holds it (`shared`)
+//! grow    as many slots again, beside everybody (`slots`)
 //! ```
 //! Who waits for whom (Linux calls it SRCU). Readers are counted in and out in one of several pairs of
 //! counters, each on a cache line of its own. A frame that is off its slot is gone when every counter was seen at
@@ -18,8 +20,8 @@
 //! keeps what went after it came, in this set of frames alone; [`Frames::waiting_bytes`] says how much.
 //!
 //! Memory is the source's pages, not the general-purpose allocator's, which would keep what is freed:
-//! frames go all at once where room is needed. Only heads are heap blocks. All of it is charged before it is taken,
-//! and released after it is gone.
+//! frames go all at once where room is needed. Only heads and what counts holders are heap blocks. All of it is
+//! charged before it is taken, and released after it is gone.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,17 +31,26 @@ use std::ptr::{self, NonNull};
 use crate::error::AllocError;
 use crate::ledger::heap_cost;
 use crate::source::Access;
-use crate::sync::{AtomicPtr, AtomicUsize, Mutex, Ordering, Plant, UnsafeCell, planted, unless};
+use crate::sync::{
+    Arc, AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
+};
 
 mod memory;
+mod shared;
+mod slots;
 
-use memory::Memory;
 pub(crate) use memory::Supply;
+pub use shared::SharedBytes;
+use shared::{Account, Owned};
+use slots::Slots;
 
 /// A page of bytes with a head, as readers find it: see [`Frames`].
 pub struct Frame<H> {
     head: H,
-    memory: Memory,
+    /// Where the bytes are, unless they are in pieces: of `owned`, for readers not to go there.
+    start: Option<NonNull<u8>>,
+    len: usize,
+    owned: Counted<Owned>,
     /// The access that ends it, for models: beside a reader it is a race.
     life: UnsafeCell<()>,
     /// The next one that waits.
@@ -85,22 +96,14 @@ struct Sealed<H> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Frames<H> {
-    supply: Supply,
-    slots: Box<[AtomicPtr<Frame<H>>]>,
+    slots: Slots<Frame<H>>,
     readers: Box<[Readers]>,
     /// Which counter of a pair newcomers take: its lowest bit.
     phase: AtomicUsize,
     /// Frames that are off their slots and not sealed yet, newest first.
     retired: AtomicPtr<Frame<H>>,
     sealed: Mutex<Sealed<H>>,
-    /// Frames in slots.
-    frames: AtomicUsize,
-    /// What these hold.
-    bytes: AtomicUsize,
-    /// What the others hold.
-    waiting: AtomicUsize,
-    /// Heap blocks of all of them, and of those that are filled.
-    blocks: AtomicUsize,
+    account: Arc<Account>,
     owns: PhantomData<Frame<H>>,
 }
 
@@ -114,7 +117,7 @@ unsafe impl<H: Send + Sync> Sync for Frames<H> {}
 #[derive(Debug)]
 pub struct Filled<'f, H> {
     frames: &'f Frames<H>,
-    memory: Option<Memory>,
+    owned: Option<Counted<Owned>>,
 }
 
 /// A reader that is counted in: see [`Frames::read`].
@@ -137,14 +140,39 @@ impl<H> Frame<H> {
     #[must_use]
     #[allow(clippy::len_without_is_empty, reason = "a frame of no bytes is a frame")]
     pub fn len(&self) -> usize {
-        self.memory.len()
+        self.len
     }
 
     /// The bytes where they are. `None`: they are in pieces; [`copy`](Self::copy) is the way to them.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
-        self.memory.bytes()
+        let _ = self.owned.memory();
+        let start = self.start?;
+        // SAFETY: `owned` has these bytes there, which nobody writes to, as long as this is there.
+        Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) })
+    }
+
+    /// The bytes for those who want them longer than the frame: nothing is copied, and no reader stays counted.
+    /// `None`: they are in pieces.
+    ///
+    /// ```
+    /// use zpool::{Config, Pool};
+    ///
+    /// let pool: Pool = Pool::new(Config::new())?;
+    /// let frames = pool.frames::<()>(1, 1).expect("pages with addresses");
+    /// frames.put(0, frames.fill(b"a page")?, ());
+    /// let shared = frames.read(0).frame(0).and_then(|frame| frame.share()).expect("one run");
+    /// assert!(frames.read(0).clear_if(0, |()| true));
+    /// assert!(frames.collect() > 0); // held by `shared`
+    /// drop((frames, pool));
+    /// assert_eq!(&*shared, b"a page");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn share(&self) -> Option<SharedBytes> {
+        SharedBytes::new(&self.owned)
     }
 
     /// Copies the start of the bytes to `to`, all of them or as many as `to` takes.
@@ -153,17 +181,22 @@ impl<H> Frame<H> {
         let len = to.len().min(self.len());
         match self.bytes() {
             Some(bytes) => to[..len].copy_from_slice(&bytes[..len]),
-            None => self.memory.copy_pieces(&mut to[..len]),
+            None => self.owned.memory().copy_pieces(&mut to[..len]),
         }
     }
 
     /// The heap block of a frame.
     const BYTES: usize = heap_cost(size_of::<Self>());
+
+    /// What it holds in bytes.
+    fn cost(&self) -> usize {
+        Self::BYTES + self.owned.cost()
+    }
 }
 
 impl<H: Send + Sync> Frames<H> {
-    /// `slots` empty slots for readers that share `readers` pairs of counters, a power of two or the next one. `None`: the source's pages have
-    /// no address.
+    /// `slots` empty slots for readers that share `readers` pairs of counters, each number a power of two or the next one. `None`: the
+    /// source's pages have no address.
     pub(crate) fn new(supply: Supply, slots: usize, readers: usize) -> Option<Self> {
         if matches!(supply.source.access(), Access::Unaddressable) {
             return None;
@@ -172,16 +205,12 @@ impl<H: Send + Sync> Frames<H> {
         let pair = || Readers([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let sealed = Sealed { first: ptr::null_mut(), seen: vec![[false; 2]; readers].into() };
         Some(Self {
-            supply,
-            slots: (0..slots).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
+            slots: Slots::new(slots),
             readers: (0..readers).map(|_| pair()).collect(),
             phase: AtomicUsize::new(0),
             retired: AtomicPtr::new(ptr::null_mut()),
             sealed: Mutex::new(sealed),
-            frames: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            blocks: AtomicUsize::new(0),
+            account: Arc::new(Account::new(supply)),
             owns: PhantomData,
         })
     }
@@ -190,7 +219,8 @@ impl<H: Send + Sync> Frames<H> {
     #[must_use]
     pub const fn fixed_bytes(slots: usize, readers: usize) -> usize {
         let readers = if readers == 0 { 1 } else { readers.next_power_of_two() };
-        heap_cost(slots * size_of::<AtomicPtr<Frame<H>>>())
+        Slots::<Frame<H>>::first_bytes(slots)
+            + Account::BYTES
             + heap_cost(readers * size_of::<Readers>() + 128)
             + heap_cost(readers * 2)
     }
@@ -198,13 +228,31 @@ impl<H: Send + Sync> Frames<H> {
     /// What a frame of `len` bytes takes, its head among that, if its pages are one run.
     #[must_use]
     pub fn frame_bytes(&self, len: usize) -> usize {
-        len.max(1).next_multiple_of(self.supply.source.page_size()) + Frame::<H>::BYTES
+        let pages = len.max(1).next_multiple_of(self.account.supply.source.page_size());
+        pages + Frame::<H>::BYTES + Owned::BYTES
     }
 
-    /// Slots.
+    /// Slots: a power of two.
+    #[inline]
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.slots.len()
+        self.slots.count()
+    }
+
+    /// Doubles the slots, beside readers and whoever puts or clears: what is in a slot stays there, the new ones follow the
+    /// old and are empty. What it takes is reserved in the pool until the set is dropped:
+    /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after `Ok` there are more slots than before.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. Nothing has changed.
+    pub fn grow(&self) -> Result<(), AllocError> {
+        self.slots.grow(&self.account.supply.ledger)
+    }
+
+    /// What [`grow`](Self::grow) has added to [`fixed_bytes`](Self::fixed_bytes).
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        self.slots.added_bytes()
     }
 
     /// Whether no frame is in `slot`.
@@ -215,13 +263,13 @@ impl<H: Send + Sync> Frames<H> {
     #[must_use]
     pub fn is_vacant(&self, slot: usize) -> bool {
         // Relaxed: nothing is read through it.
-        self.slots[slot].load(Ordering::Relaxed).is_null()
+        self.slots.at(slot).load(Ordering::Relaxed).is_null()
     }
 
     /// Frames that are in a slot.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.frames.load(Ordering::Relaxed)
+        self.account.frames.load(Ordering::Relaxed)
     }
 
     /// Whether no frame is in a slot.
@@ -233,20 +281,21 @@ impl<H: Send + Sync> Frames<H> {
     /// Bytes of the frames that are in a slot.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.account.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of frames that are off their slots and not gone yet.
+    /// Bytes of frames that are off their slots and not gone yet, or gone but for bytes that somebody
+    /// [shares](Frame::share).
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+        self.account.waiting.load(Ordering::Relaxed)
     }
 
     /// Of the bytes of all frames, in slots, waiting and filled, those of heap blocks: they are charged as
     /// [reserved](crate::Pool::reserve) ones, the others as pages.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.blocks.load(Ordering::Relaxed)
+        self.account.blocks.load(Ordering::Relaxed)
     }
 
     /// Takes memory for a frame, and copies `bytes` to it.
@@ -254,19 +303,10 @@ impl<H: Send + Sync> Frames<H> {
     /// # Errors
     /// [`AllocError::OutOfPages`]: no room under the cap. No room is made for it.
     pub fn fill(&self, bytes: &[u8]) -> Result<Filled<'_, H>, AllocError> {
-        self.lend(Frame::<H>::BYTES)?;
-        let filled = self.supply.fill(bytes);
-        let memory = filled.inspect_err(|_| self.take_back(Frame::<H>::BYTES))?;
-        if let Err(error) = self.lend(memory.heap_bytes()) {
-            self.supply.give(memory);
-            self.take_back(Frame::<H>::BYTES);
-            return Err(error);
-        }
-        Ok(Filled { frames: self, memory: Some(memory) })
-    }
-
-    fn cost(&self, memory: &Memory) -> usize {
-        memory.pages() * self.supply.source.page_size() + memory.heap_bytes() + Frame::<H>::BYTES
+        self.account.lend(Frame::<H>::BYTES)?;
+        let filled = self.account.fill(bytes);
+        let owned = filled.inspect_err(|_| self.account.take_back(Frame::<H>::BYTES))?;
+        Ok(Filled { frames: self, owned: Some(owned) })
     }
 
     /// Puts what was filled into `slot`, with a head; what was there goes. Says whether there was something.
@@ -275,39 +315,17 @@ impl<H: Send + Sync> Frames<H> {
     /// There is no such slot, or the memory is another set's.
     pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) -> bool {
         assert!(ptr::eq(filled.frames, self), "filled for another set of frames");
-        let place = &self.slots[slot];
-        let memory = filled.memory.take().expect("there until it is put somewhere");
-        self.frames.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(self.cost(&memory), Ordering::Relaxed);
+        let place = self.slots.at(slot);
+        let owned = filled.owned.take().expect("there until it is put somewhere");
+        let (start, len) = (owned.memory().start(), owned.memory().len());
         let (life, next) = (UnsafeCell::new(()), AtomicPtr::new(ptr::null_mut()));
-        let frame = Box::into_raw(Box::new(Frame { head, memory, life, next }));
+        let frame = Box::new(Frame { head, start, len, owned, life, next });
+        self.account.enter(frame.cost());
+        let frame = Box::into_raw(frame);
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
         let old = place.swap(frame, unless(Plant::FramePutRelaxed, Ordering::AcqRel));
         self.retire(old);
         !old.is_null()
-    }
-
-    /// A frame was taken off its slot, by this caller and nobody else.
-    fn retire(&self, old: *mut Frame<H>) {
-        if old.is_null() {
-            return;
-        }
-        // SAFETY: frames end in `collect` alone, which finds them where this puts them.
-        let frame = unsafe { &*old };
-        let cost = self.cost(&frame.memory);
-        self.waiting.fetch_add(cost, Ordering::Relaxed);
-        self.bytes.fetch_sub(cost, Ordering::Relaxed);
-        self.frames.fetch_sub(1, Ordering::Relaxed);
-        let mut head = self.retired.load(Ordering::Relaxed);
-        loop {
-            frame.next.store(head, Ordering::Relaxed);
-            // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
-            let order = (Ordering::Release, Ordering::Relaxed);
-            match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
     }
 
     /// A reader, counted until it is dropped. `by` says which pair of counters it takes, modulo their number: threads
@@ -376,52 +394,49 @@ impl<H: Send + Sync> Frames<H> {
         }
         ptr::null_mut()
     }
+}
 
-    /// Ends a list of frames that nobody else has.
+impl<H> Frames<H> {
+    /// A frame was taken off its slot, by this caller and nobody else.
+    fn retire(&self, old: *mut Frame<H>) {
+        if old.is_null() {
+            return;
+        }
+        // SAFETY: frames end in `end` alone, whose callers find them where this puts them.
+        let frame = unsafe { &*old };
+        self.account.leave(frame.cost());
+        let mut head = self.retired.load(Ordering::Relaxed);
+        loop {
+            frame.next.store(head, Ordering::Relaxed);
+            // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
+            let order = (Ordering::Release, Ordering::Relaxed);
+            match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Ends a list of frames that nobody else has: their heads go, and their memory, unless it is shared. A panic in the
+    /// drop of a head is nobody's here, and neither is one in the drop of what it panics with.
     fn end(&self, mut first: *mut Frame<H>) {
         while !first.is_null() {
             // SAFETY: it was made by `Box::into_raw` in `put`, came off its slot once, off the list of those that
             // wait once, and no reader has it: see the head.
-            let frame = unsafe { Box::from_raw(first) };
-            first = frame.next.load(Ordering::Relaxed);
-            let _ = frame.life.to_write();
-            let cost = self.cost(&frame.memory);
-            self.bury(*frame);
-            self.waiting.fetch_sub(cost, Ordering::Relaxed);
-        }
-    }
-}
-
-impl<H> Frames<H> {
-    /// Charges a heap block.
-    fn lend(&self, bytes: usize) -> Result<(), AllocError> {
-        self.supply.ledger.lend(bytes).map_err(|_| AllocError::OutOfPages)?;
-        self.blocks.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn take_back(&self, bytes: usize) {
-        self.blocks.fetch_sub(bytes, Ordering::Relaxed);
-        self.supply.ledger.take_back(bytes);
-    }
-
-    /// Drops the head of a frame that nobody has, and gives its memory back. A panic in that drop is nobody's
-    /// here, and neither is one in the drop of what it panics with.
-    fn bury(&self, frame: Frame<H>) {
-        let Frame { head, memory, .. } = frame;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
-            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-                std::mem::forget(again);
+            let Frame { head, owned, life, next, .. } = *unsafe { Box::from_raw(first) };
+            first = next.load(Ordering::Relaxed);
+            let _ = life.to_write();
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
+                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+                    std::mem::forget(again);
+                }
+            }
+            self.account.take_back(Frame::<H>::BYTES);
+            self.account.waiting.fetch_sub(Frame::<H>::BYTES, Ordering::Relaxed);
+            if planted(Plant::FrameSharedEnded) {
+                owned.end();
             }
         }
-        self.give(memory);
-    }
-
-    /// Gives the memory of a frame back, and then what was charged for its heap blocks.
-    fn give(&self, memory: Memory) {
-        let bytes = memory.heap_bytes() + Frame::<H>::BYTES;
-        self.supply.give(memory);
-        self.take_back(bytes);
     }
 }
 
@@ -439,7 +454,7 @@ impl<H> Reading<'_, H> {
     #[inline]
     fn find(&self, slot: usize) -> Option<(NonNull<Frame<H>>, &Frame<H>)> {
         // Acquire pairs with the Release of `put`.
-        let found = NonNull::new(self.frames.slots[slot].load(Ordering::Acquire))?;
+        let found = NonNull::new(self.frames.slots.at(slot).load(Ordering::Acquire))?;
         // SAFETY: it was in its slot when this reader was counted in already, so it ends after that one is counted
         // out, which borrows `self` exclusively.
         let frame = unsafe { found.as_ref() };
@@ -461,7 +476,7 @@ impl<H> Reading<'_, H> {
         }
         // It cannot end while this reader is counted, so what is found there again is the same.
         // Acquire pairs with the Release of `put`; that it is off its slot is published by `retire`.
-        let place = &self.frames.slots[slot];
+        let place = self.frames.slots.at(slot);
         let order = (Ordering::Acquire, Ordering::Relaxed);
         let found = found.as_ptr();
         let cleared = place.compare_exchange(found, ptr::null_mut(), order.0, order.1).is_ok();
@@ -482,42 +497,39 @@ impl<H> Drop for Reading<'_, H> {
 
 impl<H> Drop for Filled<'_, H> {
     fn drop(&mut self) {
-        if let Some(memory) = self.memory.take() {
-            self.frames.give(memory);
+        if let Some(owned) = self.owned.take() {
+            let account = &self.frames.account;
+            account.take_back(Frame::<H>::BYTES);
+            // As all that goes, it is one of those that wait.
+            account.waiting.fetch_add(owned.cost(), Ordering::Relaxed);
         }
     }
 }
 
 impl<H> Drop for Frames<H> {
     fn drop(&mut self) {
-        let mut all: Vec<*mut Frame<H>> = Vec::new();
-        all.extend(self.slots.iter().map(|slot| slot.load(Ordering::Relaxed)));
-        all.push(self.retired.load(Ordering::Relaxed));
-        all.push(self.sealed.lock().first);
-        for mut first in all {
-            while !first.is_null() {
-                // SAFETY: readers borrow the set, so there is none; a frame is in a slot or on one list.
-                let frame = unsafe { Box::from_raw(first) };
-                first = frame.next.load(Ordering::Relaxed);
-                self.bury(*frame);
-            }
-        }
+        // Readers borrow the set, so there is none: what is in a slot or waits is nobody's.
+        self.slots.all().for_each(|slot| self.retire(slot.load(Ordering::Relaxed)));
+        let waiting = [self.retired.load(Ordering::Relaxed), self.sealed.lock().first];
+        waiting.into_iter().for_each(|first| self.end(first));
+        self.slots.shrink(&self.account.supply.ledger);
+        self.account.outlive();
     }
 }
 
 impl<H> fmt::Debug for Frame<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("len", &self.memory.len()).finish_non_exhaustive()
+        f.debug_struct("Frame").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
 impl<H> fmt::Debug for Frames<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frames")
-            .field("slots", &self.slots.len())
-            .field("frames", &self.frames)
-            .field("bytes", &self.bytes)
-            .field("waiting", &self.waiting)
+            .field("slots", &self.slots.count())
+            .field("frames", &self.account.frames)
+            .field("bytes", &self.account.bytes)
+            .field("waiting", &self.account.waiting)
             .finish_non_exhaustive()
     }
 }

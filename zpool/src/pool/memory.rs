@@ -69,7 +69,7 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     /// A set of `slots` empty [frames](Frames) that take their pages where the pool does, under the same cap,
-    /// for readers that share `readers` pairs of counters. `None`: the source's pages have no address. What
+    /// for readers that share `readers` pairs of counters; each number is a power of two, or the next one is taken. `None`: the source's pages have no address. What
     /// the set itself takes, [`Frames::fixed_bytes`], is the caller's to [reserve](Self::reserve).
     #[must_use]
     pub fn frames<H: Send + Sync>(&self, slots: usize, readers: usize) -> Option<Frames<H>> {

@@ -87,6 +87,9 @@ pub enum SourceError {
 /// All methods take `&self` and may be called from many threads at once. A source locks inside, never
 /// calls back into a pool, and does not panic: what fails is an error.
 ///
+/// A source may outlive its pool: sets of [`Frames`](crate::Frames) and [`SharedBytes`](crate::SharedBytes) hold it. Whoever drops the
+/// last holder of a page [gives](Self::give) it back, in whatever thread, and the last holder of all drops the source there.
+///
 /// # Safety
 /// The pool reads and writes through what a source says, so a lying source is undefined behaviour.
 /// From [`take`](Self::take) until [`give`](Self::give), page `n` must be
