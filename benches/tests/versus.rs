@@ -154,3 +154,25 @@ fn a_suite_leaves_its_rows_and_a_table() {
     assert!(page.contains("\n| zipf:0.9 | 50 % = "), "{page}");
     assert!(!cfg!(feature = "peers") || page.contains("\nOf 2 rows of hit ratios"), "{page}");
 }
+
+#[test]
+fn shares_stand_beside_each_other_in_a_table_and_in_a_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("shares.csv");
+    let what = "shares --quick --share none,1/8 --miss 5us,1ms --memory 50%";
+    let output = versus(&format!("{what} --csv {}", file.display()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tables = String::from_utf8(output.stdout).expect("tables");
+    assert_eq!(tables.matches("a miss costs 1000 us").count(), 2, "{tables}");
+    let csv = std::fs::read_to_string(file).expect("rows");
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    // Two codecs, two costs, two shares, under a head.
+    assert_eq!(lines.len(), 1 + 8);
+    let column = |name: &str| lines[0].iter().position(|head| *head == name).expect("a column");
+    for line in &lines[1..] {
+        let number = |name: &str| line[column(name)].parse::<f64>().expect("a number");
+        assert!(number("hit_ratio") > 0.0 && number("hit_ns") > 1.0, "{csv}");
+        assert_eq!(number("hot_hit_ratio") > 0.0, line[column("share")] == "1/8", "{csv}");
+        assert!(number("to_best_fixed") >= 1.0 && number("effective_us") > 0.0, "{csv}");
+    }
+}

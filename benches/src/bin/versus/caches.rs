@@ -1,5 +1,7 @@
 //! The caches behind one face.
 
+use std::hash::BuildHasher;
+
 use benches::packing::Failure;
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{Cache, Config, InsertError, codec};
@@ -35,7 +37,10 @@ pub(crate) fn make(
     stage: &Stage,
 ) -> Result<Box<dyn Contestant>, Failure> {
     match spec.kind {
-        Kind::Zcache => Ok(Box::new(zcache(spec, configured, stage)?)),
+        Kind::Zcache => {
+            let cache: Cache<u64> = Cache::new(config(spec, configured, stage)?)?;
+            Ok(Box::new(cache))
+        }
         #[cfg(not(target_os = "linux"))]
         Kind::Zram => Err("zram is Linux's".into()),
         #[cfg(target_os = "linux")]
@@ -47,7 +52,8 @@ pub(crate) fn make(
     }
 }
 
-fn zcache(spec: Spec, configured: u64, stage: &Stage) -> Result<Cache<u64>, Failure> {
+/// zcache's settings.
+pub(crate) fn config(spec: Spec, configured: u64, stage: &Stage) -> Result<Config, Failure> {
     let config = Config::new(usize::try_from(configured)?).max_page(stage.page_size);
     let config = match spec.codec {
         Codec::None => config.codec(codec::None),
@@ -59,10 +65,10 @@ fn zcache(spec: Spec, configured: u64, stage: &Stage) -> Result<Cache<u64>, Fail
         Policy::Sieve => config.policy(Sieve::new()),
         Policy::Lru => config.policy(Lru::new()),
     };
-    Ok(Cache::new(config.checksum(false))?)
+    Ok(config.checksum(false))
 }
 
-impl Contestant for Cache<u64> {
+impl<S: BuildHasher + Sync> Contestant for Cache<u64, S> {
     #[inline]
     fn get(&self, key: u64, to: &mut [u8]) -> bool {
         self.get_into(&key, to).expect("room for a page").is_some()

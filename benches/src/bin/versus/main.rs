@@ -3,6 +3,7 @@
 //! ```text
 //! options -> suite -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
 //!            load -> stage                                  memory            engine
+//!            shares -> load, caches
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
@@ -20,6 +21,7 @@ mod pairs;
 #[cfg(feature = "peers")]
 mod peers;
 mod replay;
+mod shares;
 mod spec;
 mod stage;
 mod suite;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
     program::run("versus", &options::usage(), options, |options| match options {
         Options::Run(run) => compare::run(run),
         Options::Suite(suite) => suite::run(suite),
+        Options::Shares(shares) => shares::run(shares),
         Options::Child(child) => child::run(child),
     })
 }

@@ -8,6 +8,7 @@ use lexopt::prelude::*;
 use crate::driver::Rounds;
 use crate::load::Source;
 use crate::pairs;
+use crate::shares::options::{self as shares, Shares};
 use crate::spec::{Codec, Kind, Spec};
 use crate::variants::FEATURES;
 
@@ -16,6 +17,7 @@ use crate::variants::FEATURES;
 pub(crate) enum Options {
     Run(Run),
     Suite(Suite),
+    Shares(Shares),
     Child(Child),
 }
 
@@ -66,12 +68,13 @@ pub(crate) struct Child {
 }
 
 pub(crate) fn usage() -> String {
-    format!("{USAGE}\nTraces and their pages:\n{}", pairs::listed())
+    format!("{USAGE}\n{}\nTraces and their pages:\n{}", shares::USAGE, pairs::listed())
 }
 
 const USAGE: &str = "\
 usage: versus --trace TRACE [options]
        versus suite [suite's options]
+       versus shares [shares' options]
 
 Replays a trace against caches, one process a cache, all in equal memory, and prints a row of JSON each.
 
@@ -114,7 +117,7 @@ included. Other allocators: --features mimalloc-global or jemalloc-global.
 ";
 
 /// A number of bytes, with or without a unit.
-fn bytes(text: &str) -> Result<u64, Failure> {
+pub(crate) fn bytes(text: &str) -> Result<u64, Failure> {
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
     let (number, unit) = unit.unwrap_or((text, 1));
@@ -152,6 +155,9 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
         match argument {
             Value(name) if first && name == "child" => return child(parser).map(Some),
             Value(name) if first && name == "suite" => return suite(parser),
+            Value(name) if first && name == "shares" => {
+                return Ok(shares::parse(parser)?.map(Options::Shares));
+            }
             Long("trace") => run.source.trace = parser.value()?.string()?,
             Long("pages") => run.source.pages = Some(parser.value()?.string()?),
             Long("page-size") => run.source.page_size = Some(parser.value()?.parse()?),

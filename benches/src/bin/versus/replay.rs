@@ -26,7 +26,7 @@ pub(crate) struct Outcome {
 }
 
 /// An error that names the first difference.
-fn verify(number: u32, got: &[u8], want: &[u8]) -> Result<(), Failure> {
+pub(crate) fn verify(number: u32, got: &[u8], want: &[u8]) -> Result<(), Failure> {
     match got.iter().zip(want).position(|(got, want)| got != want) {
         None if got.len() == want.len() => Ok(()),
         at => {

@@ -238,7 +238,7 @@ impl<'a> Timer<'a> {
 }
 
 /// Nanoseconds between two looks at the clock, in the median.
-fn clock() -> u64 {
+pub(crate) fn clock() -> u64 {
     let look = |_| {
         let start = Instant::now();
         start.elapsed().as_nanos() as u64
