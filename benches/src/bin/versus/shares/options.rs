@@ -29,7 +29,7 @@ const TRACES: &str = "sqlite-wordnet-4k,pg-pgbench-8k,pg-gitlog-8k,innodb-debpkg
 const CODECS: &str = "lz4,zstd:3";
 /// A quick run's trace, where there is none to be had, and its requests.
 const MADE: &str = "zipf:0.9";
-const QUICK: usize = if cfg!(debug_assertions) { 5_000 } else { 50_000 };
+const QUICK: usize = 20_000;
 
 pub(crate) const USAGE: &str = "\
 versus shares replays traces against zcache with several shares of its hot tier, in equal memory, and prints a
