@@ -32,7 +32,7 @@ use crate::error::AllocError;
 use crate::ledger::heap_cost;
 use crate::source::Access;
 use crate::sync::{
-    Arc, AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
+    AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
 };
 
 mod memory;
@@ -103,7 +103,7 @@ pub struct Frames<H> {
     /// Frames that are off their slots and not sealed yet, newest first.
     retired: AtomicPtr<Frame<H>>,
     sealed: Mutex<Sealed<H>>,
-    account: Arc<Account>,
+    account: Counted<Account>,
     owns: PhantomData<Frame<H>>,
 }
 
@@ -210,7 +210,7 @@ impl<H: Send + Sync> Frames<H> {
             phase: AtomicUsize::new(0),
             retired: AtomicPtr::new(ptr::null_mut()),
             sealed: Mutex::new(sealed),
-            account: Arc::new(Account::new(supply)),
+            account: Counted::new(Account::new(supply)),
             owns: PhantomData,
         })
     }
@@ -304,7 +304,7 @@ impl<H: Send + Sync> Frames<H> {
     /// [`AllocError::OutOfPages`]: no room under the cap. No room is made for it.
     pub fn fill(&self, bytes: &[u8]) -> Result<Filled<'_, H>, AllocError> {
         self.account.lend(Frame::<H>::BYTES)?;
-        let filled = self.account.fill(bytes);
+        let filled = Account::fill(&self.account, bytes);
         let owned = filled.inspect_err(|_| self.account.take_back(Frame::<H>::BYTES))?;
         Ok(Filled { frames: self, owned: Some(owned) })
     }

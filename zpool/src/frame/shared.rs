@@ -12,7 +12,7 @@ use std::ops::Deref;
 use super::memory::{Memory, Supply};
 use crate::error::AllocError;
 use crate::ledger::shared_cost;
-use crate::sync::{Arc, AtomicUsize, Counted, Ordering, UnsafeCell};
+use crate::sync::{AtomicUsize, Counted, Ordering, UnsafeCell};
 
 /// What a set of frames holds: lives as long as the set, and as anybody holds bytes of it.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub(super) struct Account {
 #[derive(Debug)]
 pub(super) struct Owned {
     memory: Memory,
-    account: Arc<Account>,
+    account: Counted<Account>,
     /// The access that ends it, for models: beside one who reads it is a race.
     life: UnsafeCell<()>,
 }
@@ -87,16 +87,16 @@ impl Account {
     }
 
     /// Takes memory, charged with its heap blocks, and copies `bytes` to it.
-    pub(super) fn fill(self: &Arc<Self>, bytes: &[u8]) -> Result<Counted<Owned>, AllocError> {
-        self.lend(Owned::BYTES)?;
-        let filled = self.supply.fill(bytes);
-        let mut memory = filled.inspect_err(|_| self.take_back(Owned::BYTES))?;
-        if let Err(error) = self.lend(memory.heap_bytes()) {
-            self.supply.give(&mut memory);
-            self.take_back(Owned::BYTES);
+    pub(super) fn fill(this: &Counted<Self>, bytes: &[u8]) -> Result<Counted<Owned>, AllocError> {
+        this.lend(Owned::BYTES)?;
+        let filled = this.supply.fill(bytes);
+        let mut memory = filled.inspect_err(|_| this.take_back(Owned::BYTES))?;
+        if let Err(error) = this.lend(memory.heap_bytes()) {
+            this.supply.give(&mut memory);
+            this.take_back(Owned::BYTES);
             return Err(error);
         }
-        let account = Arc::clone(self);
+        let account = Counted::clone(this);
         Ok(Counted::new(Owned { memory, account, life: UnsafeCell::new(()) }))
     }
 
