@@ -17,6 +17,8 @@ pub struct Switch {
     failed: AtomicUsize,
     /// The most bytes that the ledger ever carried when pages came or went.
     peak: AtomicUsize,
+    /// Pages handed out now.
+    taken: AtomicUsize,
 }
 
 impl Switch {
@@ -48,6 +50,12 @@ impl Switch {
     #[must_use]
     pub fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Pages handed out now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     fn fails(&self) -> bool {
@@ -98,11 +106,13 @@ unsafe impl<S: PageSource> PageSource for Faulty<S> {
         }
         let taken = self.inner.take(after, more, ledger);
         self.watch(ledger);
+        self.switch.taken.fetch_add(usize::from(taken.is_ok()), Ordering::Relaxed);
         taken
     }
 
     fn give(&self, pages: &[u32], ledger: &Ledger) {
         self.watch(ledger);
+        self.switch.taken.fetch_sub(pages.len(), Ordering::Relaxed);
         self.inner.give(pages, ledger);
     }
 

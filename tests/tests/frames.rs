@@ -2,9 +2,11 @@
 #![cfg(not(zcache_loom))]
 
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
+use tests::faults::Faulty;
 use zpool::source::Heap;
 use zpool::{AllocError, Config, Frames, Pool, SharedBytes, SourceKind};
 
@@ -394,4 +396,23 @@ fn slots_grow_and_bytes_are_shared_beside_readers_and_writers() {
     assert_eq!(pool.stats().reserved_bytes, 0);
     pool.trim();
     pool.check();
+}
+
+#[test]
+fn a_pool_that_goes_before_shared_bytes_leaves_their_pages_alone_to_its_source() {
+    let (source, switch) = Faulty::new(Heap::with_region_pages(4096, 8));
+    let pool: Pool = Pool::with_source(Config::new(), source).unwrap();
+    let handles: Vec<_> = (0..300).map(|nth| pool.alloc(&[1; 3000][nth..]).unwrap()).collect();
+    handles.iter().step_by(3).for_each(|handle| pool.free(*handle).unwrap());
+    let frames: Frames<()> = pool.frames(2, 1).unwrap();
+    fill(&frames, 0, &[1; 6000], ());
+    fill(&frames, 1, &[2; 6000], ());
+    let shared = share(&frames, 1).unwrap();
+    drop(pool);
+    assert_eq!(switch.taken(), 4);
+    assert_eq!(share(&frames, 0).as_deref(), Some(&[1; 6000][..]));
+    drop(frames);
+    assert_eq!((switch.taken(), &*shared), (2, &[2; 6000][..]));
+    thread::spawn(move || drop(shared)).join().unwrap();
+    assert_eq!((switch.taken(), Arc::strong_count(&switch)), (0, 1));
 }

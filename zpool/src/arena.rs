@@ -312,3 +312,12 @@ impl<T> Arena<T> {
         self.scratch.give(buffer, &self.ledger);
     }
 }
+
+impl<T> Drop for Arena<T> {
+    /// Who holds frames, or bytes of them, holds their source as well: not for the pages of objects, though.
+    fn drop(&mut self) {
+        if Arc::strong_count(self.zspages.source()) > 1 {
+            self.zspages.vacate(&self.ledger);
+        }
+    }
+}

@@ -52,7 +52,7 @@ unsafe impl Sync for Owned {}
 ///
 /// Until the last one is dropped, in whatever thread, the pages stay charged to the pool, and of the set's
 /// [`waiting_bytes`](super::Frames::waiting_bytes) from the moment on when the frame is off its slot. After the pool is
-/// gone its page source lives on for them, with all that the source itself does not give back page by page.
+/// gone its page source lives on for them, and keeps their pages; those of objects went with the pool.
 #[derive(Clone)]
 pub struct SharedBytes {
     /// Of memory that is one run.

@@ -278,7 +278,7 @@ impl Zspages {
         let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
         assert!(!vacant(block), "zspage {id} exists");
         // SAFETY: the box that `new_record` made, no longer in its slot. Callers hold the token and no
-        // place is handed out (`dismantle`), or hold `&mut self` (`drop`): nobody else looks at it.
+        // place is handed out (`dismantle`), or hold `&mut self` (`vacate`, `drop`): nobody else looks at it.
         unsafe { Record::unbox(block) }
     }
 
@@ -287,7 +287,14 @@ impl Zspages {
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
         assert_eq!(record.fill().inuse, 0, "a zspage goes when its last object is gone");
+        self.demolish(id, ledger);
+        self.put_id(id);
+    }
+
+    /// The same of one that nobody will look at any more.
+    fn demolish(&self, id: u32, ledger: &Ledger) {
         self.shade_all(id, false);
+        let record = self.record(id);
         let pages = usize::from(record.pages());
         let mut chain = [NONE; LONGEST];
         for (nth, page) in chain[..pages].iter_mut().enumerate() {
@@ -297,7 +304,17 @@ impl Zspages {
         let length = self.take_record(id).len();
         ledger.release(heap_cost(length * size_of::<AtomicU32>()));
         self.source.give(&chain[..pages], ledger);
-        self.put_id(id);
+    }
+
+    /// Gives all pages back to a source that others hold when this goes.
+    pub(crate) fn vacate(&mut self, ledger: &Ledger) {
+        let fresh = self.ids.lock().fresh;
+        for id in 0..fresh {
+            if !vacant(self.slot(id).load(Ordering::Relaxed)) {
+                self.demolish(id, ledger);
+            }
+        }
+        self.source.trim(ledger);
     }
 
     /// Hands out a free slot of zspage `id` to the handle `owner`; how full that makes it comes too.
