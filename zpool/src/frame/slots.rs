@@ -75,12 +75,17 @@ impl<T> Slots<T> {
     #[inline]
     fn grown(&self, slot: usize) -> &AtomicPtr<T> {
         let first = self.first.len();
-        // Of a slot, the highest bit names the chunk, and the others the place in it. Not 0: it is not in the first one.
-        let chunk = (slot >> first.trailing_zeros()).checked_ilog2().unwrap_or(0);
-        let place = self.more.get(chunk as usize).and_then(Once::get);
-        place.and_then(|chunk_of| chunk_of.get(slot - (first << chunk))).unwrap_or_else(|| {
-            panic!("slot {slot} of {}", self.count());
-        })
+        // The highest bit of a slot names its chunk, and the others the place in it. Never 0, which spares `ilog2` a check.
+        let chunk = (slot >> first.trailing_zeros() | 1).ilog2() as usize;
+        let place = self.more.get(chunk).and_then(Once::get);
+        let place = place.and_then(|places| places.get(slot - (first << chunk)));
+        place.unwrap_or_else(|| self.missing(slot))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing(&self, slot: usize) -> ! {
+        panic!("slot {slot} of {}", self.count());
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &AtomicPtr<T>> {
