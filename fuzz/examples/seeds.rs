@@ -36,7 +36,7 @@ fn write_all(directory: &Path) -> Result<(), Box<dyn Error>> {
     };
     write("pool_ops", operations(Setup::ALL.len()))?;
     write("cache_ops", operations(CacheSetup::ALL.len()))?;
-    write("user_code", operations(8))?;
+    write("user_code", operations(16))?;
     write("handles", operations(6))?;
     write("geometry", operations(6))?;
     write("codec_round_trip", pages())?;

@@ -41,7 +41,7 @@ impl PageSpec {
             // Half random, half not.
             4 => pattern::fill(random.bits(), &mut page[..len / 2]),
             // Few values in runs, as in the pages of a database.
-            5 | 6 => {
+            5 => {
                 let mut at = 0;
                 while at < len {
                     let run = (random.below(60) + 1).min(len - at);
@@ -49,6 +49,7 @@ impl PageSpec {
                     at += run;
                 }
             }
+            6 => pattern::words(1, random.bits(), &mut page),
             // Same-filled but for the last byte.
             _ => {
                 if let Some(last) = page.last_mut() {
@@ -108,6 +109,8 @@ pub enum CacheOp {
     Resize(u8),
     /// `compact`.
     Compact(u16),
+    /// `maintain`.
+    Maintain(u16),
     /// `trim`.
     Trim,
     /// The next hook call panics, or calls the cache.
@@ -146,7 +149,8 @@ impl Bytes<'_> {
             24 => CacheOp::Retain(u64::from_le_bytes(std::array::from_fn(|_| self.u8()))),
             25 => CacheOp::Clear,
             26 => CacheOp::Keys,
-            27 | 28 => CacheOp::Resize(self.u8()),
+            27 => CacheOp::Resize(self.u8()),
+            28 => CacheOp::Maintain(self.u16()),
             29 => CacheOp::Compact(self.u16()),
             30 => CacheOp::Trim,
             _ => CacheOp::Hook(self.u8() % 2 == 0),

@@ -62,11 +62,14 @@ pub enum CacheSetup {
     Hot,
     HotAgeing,
     HotTight,
+    Cold,
+    ColdTight,
+    Trained,
 }
 
 impl CacheSetup {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 17] = [
         Self::Lz4,
         Self::Tiny,
         Self::SieveUnchecked,
@@ -81,13 +84,16 @@ impl CacheSetup {
         Self::Hot,
         Self::HotAgeing,
         Self::HotTight,
+        Self::Cold,
+        Self::ColdTight,
+        Self::Trained,
     ];
 
     /// How much of it holds pages decoded.
     const fn share(self) -> Share {
         match self {
             Self::Hot => Share::Of(3),
-            Self::HotAgeing | Self::HotTight => Share::Of(1),
+            Self::HotAgeing | Self::HotTight | Self::ColdTight => Share::Of(1),
             _ => Share::None,
         }
     }
@@ -115,6 +121,13 @@ impl CacheSetup {
                 let small = |bytes| config(bytes).max_page(5000).codec(zstd());
                 small(least_bytes(small) + (60 << 10))
             }
+            Self::Cold => config(2 << 20).cold_codec(zstd()).checksum(true),
+            Self::ColdTight => {
+                let config = |bytes| config(bytes).max_page(5000).cold_codec(zstd()).train(256);
+                least(config).time_to_live(Duration::from_secs(3600))
+            }
+            // A sample of some pages, and dictionaries within reach of a short run.
+            Self::Trained => config(5 << 20).codec(zstd()).train(300).checksum(true),
             Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
         }
     }
@@ -497,6 +510,11 @@ impl World {
                     }
                 }
                 self.settle();
+            }
+            CacheOp::Maintain(budget) => {
+                let step = self.run(|cache| cache.maintain(4 * usize::from(budget)));
+                self.settle();
+                assert!(step.is_none_or(|step| !step.busy), "nobody else is at it");
             }
             CacheOp::Compact(budget) => {
                 self.cache.compact(budget.into());

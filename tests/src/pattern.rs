@@ -48,6 +48,21 @@ pub fn fill(seed: u64, to: &mut [u8]) {
     }
 }
 
+/// Writes words over all of `to`, taken from 300 that all such pages of a language have in common.
+pub fn words(language: u64, seed: u64, to: &mut [u8]) {
+    let mut random = Random::new(seed);
+    let mut at = 0;
+    while at < to.len() {
+        let mut letters = Random::new(language << 32 | random.below(300) as u64);
+        let end = (at + 7 + letters.below(6)).min(to.len());
+        to[at..end].fill_with(|| b'a' + letters.below(26) as u8);
+        if let Some(space) = to.get_mut(end) {
+            *space = b' ';
+        }
+        at = end + 1;
+    }
+}
+
 /// The contents of `seed`, `len` bytes.
 #[must_use]
 pub fn bytes(seed: u64, len: usize) -> Vec<u8> {

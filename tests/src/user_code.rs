@@ -38,11 +38,12 @@ pub enum Trap {
     ContextBytes,
     Context,
     ContextDrop,
+    Train,
 }
 
 impl Trap {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hash,
         Self::Eq,
         Self::Drop,
@@ -56,6 +57,7 @@ impl Trap {
         Self::ContextBytes,
         Self::Context,
         Self::ContextDrop,
+        Self::Train,
     ];
 }
 
@@ -293,6 +295,17 @@ impl Codec for Fragile {
         };
         self.0.said.store(bytes, Ordering::Relaxed);
         bytes
+    }
+
+    /// No better than it was.
+    fn trained(&self, samples: &[&[u8]], _: usize) -> io::Result<Arc<dyn Codec>> {
+        step_on(Trap::Train);
+        assert!(!samples.is_empty(), "there is something to be trained on");
+        Ok(Arc::new(Self(Arc::clone(&self.0))))
+    }
+
+    fn blank(&self, _: usize) -> Option<Arc<dyn Codec>> {
+        Some(Arc::new(Self(Arc::clone(&self.0))))
     }
 
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Insert, Removal, Share};
+use zcache::{Cache, Insert, Removal, Share, codec};
 use zpool::SourceKind;
 
 use crate::cache_ops::CacheOp;
@@ -72,7 +72,11 @@ struct World {
 pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
     let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
     let config = zcache::Config::new(400 << 10).max_page(8 << 10).shards(2).checksum(true);
-    let config = config.codec(Fragile(Arc::clone(&contexts)));
+    let fragile = Fragile(Arc::clone(&contexts));
+    let config = match setup & 8 {
+        0 => config.codec(fragile),
+        _ => config.codec(codec::None).cold_codec(fragile).train(128),
+    };
     let config = match setup % 4 {
         0 => config.policy(Lru::new()),
         1 => config.policy(Sieve::new()),
@@ -249,6 +253,7 @@ impl World {
             CacheOp::Resize(percent) => {
                 let _ = self.cache.resize(self.first * usize::from(percent) / 100);
             }
+            CacheOp::Maintain(budget) => drop(self.cache.maintain(2 * usize::from(budget))),
             CacheOp::Compact(budget) => drop(self.cache.compact(budget.into())),
             CacheOp::Trim => self.cache.trim(),
             CacheOp::Hook(_) => drop(self.cache.stats()),

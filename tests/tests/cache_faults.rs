@@ -34,9 +34,11 @@ enum Kind {
     RamPlain,
     /// Pages with addresses, no two of which are neighbours.
     Heap,
+    /// Entries of pages without an address that are compressed again.
+    RamCold,
 }
 
-const KINDS: [Kind; 4] = [Kind::Ram, Kind::RamZstd, Kind::RamPlain, Kind::Heap];
+const KINDS: [Kind; 5] = [Kind::Ram, Kind::RamZstd, Kind::RamPlain, Kind::Heap, Kind::RamCold];
 
 type Told = Arc<Mutex<Vec<(u64, Cause)>>>;
 
@@ -49,6 +51,8 @@ struct World {
     /// Inserts that failed for want of pages, and entries that could not be read any more.
     refused: u64,
     lost: u64,
+    kind: Kind,
+    recompressed: u64,
 }
 
 fn open(kind: Kind) -> World {
@@ -64,6 +68,9 @@ fn open(kind: Kind) -> World {
                 Kind::RamZstd => {
                     config.codec(Zstd::level(1).unwrap()).policy(Lru::new()).checksum(false)
                 }
+                Kind::RamCold => {
+                    config.codec(codec::None).cold_codec(Zstd::level(1).unwrap()).checksum(true)
+                }
                 Kind::RamPlain => config.codec(codec::None).checksum(false),
                 _ => config.checksum(true),
             };
@@ -77,7 +84,7 @@ fn open(kind: Kind) -> World {
         let _ = removal.page();
         log.lock().unwrap().push((*removal.key(), removal.cause()));
     });
-    World { cache, switch, told, pages: HashMap::new(), refused: 0, lost: 0 }
+    World { cache, switch, told, pages: HashMap::new(), refused: 0, lost: 0, kind, recompressed: 0 }
 }
 
 impl World {
@@ -192,6 +199,12 @@ impl World {
                 }
                 self.note();
                 self.cache.resize(CAPACITY).unwrap();
+                self.note();
+            }
+            21 if matches!(self.kind, Kind::RamCold) => {
+                let _ = self.cache.maintain(usize::MAX);
+                let step = self.cache.maintain(usize::MAX);
+                self.recompressed += step.recompression.recompressed;
                 self.note();
             }
             21 => drop(self.cache.compact(1 << 18)),

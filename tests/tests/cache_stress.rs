@@ -12,6 +12,7 @@ use std::time::Duration;
 use tests::corpus::{self, PageFile};
 use tests::pattern::Random;
 use tests::versions::{HEAD, Versions};
+use zcache::codec::{Lz4, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share, Stats, codec};
 use zpool::SourceKind;
@@ -205,6 +206,7 @@ impl Field {
                     assert!(stats.bytes.held <= self.capacity);
                     assert_eq!((stats.gone.corrupt, stats.rejected.too_large), (0, 0));
                 }
+                21 | 22 => drop(self.cache.maintain(random.below(1 << 20)).busy),
                 _ => thread::sleep(Duration::from_millis(1)),
             }
             let held = self.cache.held_bytes();
@@ -240,17 +242,33 @@ fn storm(config: impl Fn(Config) -> Config) -> Stats {
 
 /// The same with a share of decoded pages; says how it was before it was cleared.
 fn storm_on(config: impl Fn(Config) -> Config, share: Share) -> Stats {
-    let capacity = KEYS * 4096 / 10;
+    storm_in(config, share, KEYS * 4096 / 10, false)
+}
+
+/// The same in another capacity, maintained by a thread if need be.
+fn storm_in(
+    config: impl Fn(Config) -> Config,
+    share: Share,
+    capacity: usize,
+    maintained: bool,
+) -> Stats {
     let config = config(Config::new(capacity).max_page(4096).shards(4));
     let field = Field::new(config, capacity, share);
     thread::scope(|scope| {
         let field = &field;
         let house = scope.spawn(|| field.keep_house());
+        let maintainer = scope.spawn(move || {
+            while maintained && !field.stop.load(Ordering::Relaxed) {
+                field.cache.maintain(1 << 18);
+                assert!(field.cache.held_bytes() <= field.capacity, "the budget holds");
+            }
+        });
         let workers: Vec<_> =
             (0..THREADS).map(|seed| scope.spawn(move || field.run(seed * 77 + 1, ops()))).collect();
         let ended: Vec<_> = workers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         field.stop.store(true, Ordering::Relaxed);
         house.join().unwrap();
+        maintainer.join().unwrap();
         ended.into_iter().for_each(|ended| ended.unwrap());
     });
     field.settle(ops() * THREADS as usize)
@@ -287,18 +305,48 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_with_hot_pages() {
     assert!(stats.hot_hits > 0 && stats.demotions > 0, "{stats}");
 }
 
+/// The capacity is not what is stored: contexts and dictionaries take most of it.
+#[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_beside_recompression() {
+    let zstd = || Zstd::level(1).unwrap();
+    let cold = |config: Config| config.cold_codec(zstd()).checksum(true);
+    let stats = storm_in(cold, Share::None, 1200 << 10, true);
+    assert!(stats.recompression.recompressed > 100, "{stats}");
+    let hot = |config: Config| config.codec(codec::None).cold_codec(Lz4).checksum(false);
+    let stats = storm_in(hot, Share::Of(8), 1 << 20, true);
+    assert!(stats.recompression.recompressed > 100, "{stats}");
+}
+
+#[test]
+fn every_hit_is_the_last_page_or_one_that_was_under_way_beside_training() {
+    let zstd = Zstd::level(1).unwrap();
+    let main = |config: Config| config.codec(zstd.clone()).train(1 << 10).checksum(true);
+    let stats = storm_in(main, Share::None, 1800 << 10, true);
+    let trainings = stats.trainings;
+    assert!(trainings.adopted + trainings.rejected > 0, "{stats}");
+    let cold = |config: Config| config.cold_codec(zstd.clone()).train(600).checksum(true);
+    storm_in(cold, Share::Of(8), 1800 << 10, true);
+}
+
 #[test]
 fn a_key_that_is_replaced_all_the_time_is_never_missed() {
-    never_missed(Share::None);
+    never_missed(Share::None, false);
 }
 
 #[test]
 fn a_hot_key_that_is_replaced_all_the_time_is_never_missed() {
-    never_missed(Share::Of(4));
+    never_missed(Share::Of(4), false);
 }
 
-fn never_missed(share: Share) {
+#[test]
+fn a_key_that_is_recompressed_all_the_time_is_never_missed() {
+    never_missed(Share::None, true);
+    never_missed(Share::Of(4), true);
+}
+
+fn never_missed(share: Share, maintained: bool) {
     let config = Config::new(4 << 20).max_page(4096).shards(2);
+    let config = if maintained { config.codec(codec::None).cold_codec(Lz4) } else { config };
     let cache: Cache<u64> = Cache::new(config.hot(share)).unwrap();
     let page = |version: u64| {
         let mut page = vec![version as u8; 3000];
@@ -330,6 +378,12 @@ fn never_missed(share: Share) {
                 assert!(looks > 0);
             });
         }
+        let (cache, stop) = (&cache, &stop);
+        scope.spawn(move || {
+            while maintained && !stop.load(Ordering::Relaxed) {
+                cache.maintain(usize::MAX);
+            }
+        });
         let versions = ops() as u64 * 2;
         for version in 1..=versions {
             cache.insert(1, &page(version)).unwrap();
@@ -341,6 +395,7 @@ fn never_missed(share: Share) {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(cache.stats().misses, 0);
+    assert_eq!(cache.stats().recompression.recompressed > 0, maintained);
     assert_eq!(cache.stats().gone.replaced, ops() as u64 * 2);
     cache.check();
 }

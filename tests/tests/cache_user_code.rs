@@ -33,6 +33,7 @@ impl Field {
         let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();
         let config = config(500 << 10).policy(Lru::new()).codec(Fragile(Arc::clone(&contexts)));
+        let config = config.train(9000);
         let count = Arc::clone(&told);
         let cache: Cache<Key, Seeds> =
             Cache::with_hasher(config.checksum(true).hot(share), Seeds).unwrap();
@@ -42,6 +43,8 @@ impl Field {
             step_on(Trap::Hook);
         });
         let field = Self { cache: Arc::new(cache), tally, contexts, told };
+        // A sample starts.
+        field.cache.maintain(0);
         let mut name = 1000;
         while field.told.load(Ordering::Relaxed) == 0 {
             field.cache.insert(field.key(name), &page(name, 4096)).unwrap();
@@ -166,6 +169,12 @@ fn every_call() -> Vec<Call> {
             };
             ignore(f.cache.get_or_insert_with(f.key(1), load));
         }),
+        ("maintain", |f| {
+            // The sample is complete.
+            let more = |name| f.cache.insert(f.key(name), &page(name, 4096)).unwrap();
+            untrapped(|| (5000..5150).for_each(more));
+            ignore(f.cache.maintain(usize::MAX));
+        }),
         ("resize", |f| ignore(f.cache.resize(440 << 10))),
     ]
 }
@@ -194,7 +203,7 @@ fn panic_everywhere(share: Share) {
     for (what, call) in calls {
         for trap in Trap::ALL {
             // All of an iteration's entries are alike: the first few do.
-            let many = ["clear", "keys", "retain", "resize"].contains(&what);
+            let many = ["clear", "keys", "retain", "resize", "maintain"].contains(&what);
             if many {
                 for after in [0, 1, 5] {
                     let field = Field::with(share);

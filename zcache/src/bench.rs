@@ -23,9 +23,10 @@ pub(crate) struct Full(pub(crate) usize);
 /// Buffers grow in these steps.
 const STEP: usize = 4096;
 
-/// A context, the largest page that it was made for, and what was charged for it: the codec may say
+/// A context, the number of the coder and the largest page that it was made for, and what was charged for it: the codec may say
 /// something else the next time.
 struct Made {
+    coder: u8,
     size: usize,
     charged: usize,
     context: Box<dyn Context>,
@@ -46,7 +47,7 @@ pub(crate) struct Benches {
 }
 
 /// Bytes that are charged until this is dropped, also by a panic.
-struct Charged<'m, M: Charge>(&'m M, usize);
+pub(crate) struct Charged<'m, M: Charge>(&'m M, usize);
 
 /// A buffer on loan; it goes back when this is dropped.
 pub(crate) struct LentBuffer<'b, M: Charge> {
@@ -76,12 +77,39 @@ pub(crate) fn context_bytes(max_page: usize, codec: &dyn Codec) -> usize {
 }
 
 impl<'m, M: Charge> Charged<'m, M> {
-    fn new(memory: &'m M, bytes: usize) -> Result<Self, Full> {
+    pub(crate) fn new(memory: &'m M, bytes: usize) -> Result<Self, Full> {
         if memory.charge(bytes) { Ok(Self(memory, bytes)) } else { Err(Full(bytes)) }
     }
 
+    /// Bytes that somebody has charged already.
+    pub(crate) const fn of(memory: &'m M, bytes: usize) -> Self {
+        Self(memory, bytes)
+    }
+
+    pub(crate) const fn bytes(&self) -> usize {
+        self.1
+    }
+
+    /// So many more.
+    ///
+    /// # Errors
+    /// They are not to be had; what there was stays.
+    pub(crate) fn more(&mut self, bytes: usize) -> Result<(), Full> {
+        if !self.0.charge(bytes) {
+            return Err(Full(bytes));
+        }
+        self.1 += bytes;
+        Ok(())
+    }
+
+    /// Gives back what is beyond `bytes`.
+    pub(crate) fn cut(&mut self, bytes: usize) {
+        self.0.release(self.1.saturating_sub(bytes));
+        self.1 = self.1.min(bytes);
+    }
+
     /// They stay charged.
-    fn keep(self) -> usize {
+    pub(crate) fn keep(self) -> usize {
         let bytes = self.1;
         std::mem::forget(self);
         bytes
@@ -116,24 +144,36 @@ impl Benches {
         LentBuffer { benches: self, memory, bytes: kept.unwrap_or_default() }
     }
 
-    /// A context for pages of up to `len` bytes.
-    ///
-    /// # Errors
-    /// No room for one.
+    /// A context of `coder` whose size is right or, with `fits` false, too small.
+    #[inline]
+    fn take(&self, len: usize, coder: u8, fits: bool) -> Option<Made> {
+        let wanted = |made: &mut Made| made.coder == coder && (made.size >= len) == fits;
+        self.each().find_map(|slot| slot.context.try_lock()?.take_if(wanted))
+    }
+
+    /// A kept context of `coder` for pages of up to `len` bytes.
+    #[inline]
     pub(crate) fn context<'b, M: Charge>(
         &'b self,
         len: usize,
+        coder: u8,
+        memory: &'b M,
+    ) -> Option<LentContext<'b, M>> {
+        let made = self.take(len, coder, true)?;
+        Some(LentContext { benches: self, memory, made: Some(made) })
+    }
+
+    /// A new context of `coder`, which is `codec`, for pages of up to `len` bytes.
+    ///
+    /// # Errors
+    /// No room for one.
+    pub(crate) fn make<'b, M: Charge>(
+        &'b self,
+        len: usize,
+        coder: u8,
         codec: &dyn Codec,
         memory: &'b M,
     ) -> Result<LentContext<'b, M>, Full> {
-        let take = |fits: bool| {
-            let wanted = |made: &mut Made| (made.size >= len) == fits;
-            self.each().find_map(|slot| slot.context.try_lock()?.take_if(wanted))
-        };
-        let lent = |made| LentContext { benches: self, memory, made: Some(made) };
-        if let Some(made) = take(true) {
-            return Ok(lent(made));
-        }
         // Relaxed: a hint, of which an old value costs a context at most.
         let size = context_size(len);
         let size = size.max(self.largest.fetch_max(size, Ordering::Relaxed));
@@ -141,11 +181,22 @@ impl Benches {
         // One that is too small does nothing that the new one does not. It goes once there is room for both,
         // since a hook that is called while room is made finds it; and before the new one is there, or the
         // general-purpose allocator would be left with a hole under it, that nobody counts.
-        if let Some(small) = take(false) {
+        if let Some(small) = self.take(len, coder, false) {
             small.discard(memory);
         }
         let context = codec.context(size).map_err(|_| Full(charged.1))?;
-        Ok(lent(Made { size, charged: charged.keep(), context }))
+        let made = Made { coder, size, charged: charged.keep(), context };
+        Ok(LentContext { benches: self, memory, made: Some(made) })
+    }
+
+    /// Drops the contexts of `coder`, of which none is out.
+    pub(crate) fn purge(&self, coder: u8, memory: &impl Charge) {
+        for slot in &self.slots {
+            let made = slot.context.lock().take_if(|made| made.coder == coder);
+            if let Some(made) = made {
+                made.discard(memory);
+            }
+        }
     }
 
     /// Drops the buffers that are not out.
@@ -247,6 +298,13 @@ impl<M: Charge> Drop for LentBuffer<'_, M> {
 impl<M: Charge> LentContext<'_, M> {
     pub(crate) fn get(&mut self) -> &mut dyn Context {
         &mut *self.made.as_mut().expect("there until it goes back").context
+    }
+
+    /// It does not go back.
+    pub(crate) fn discard(mut self) {
+        if let Some(made) = self.made.take() {
+            made.discard(self.memory);
+        }
     }
 }
 

@@ -21,7 +21,10 @@ use crate::tier::Tier;
 
 mod build;
 mod inspect;
+mod maintain;
 mod memory;
+
+pub use maintain::{Maintenance, Training};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///

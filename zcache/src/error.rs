@@ -24,6 +24,8 @@ pub enum ConfigError {
     Shards(usize),
     /// The codec has no context to work with.
     Codec(std::io::Error),
+    /// The codec takes no training, or none to a dictionary of this many bytes.
+    Training(usize),
     /// The allocator refused.
     Pool(zpool::ConfigError),
 }
@@ -108,6 +110,9 @@ impl fmt::Display for ConfigError {
                 write!(f, "{amount} shards: wanted is a power of two from 2 to 65536")
             }
             Self::Codec(error) => write!(f, "the codec has no context to work with: {error}"),
+            Self::Training(bytes) => {
+                write!(f, "the codec cannot be trained to a dictionary of {bytes} bytes")
+            }
             Self::Pool(error) => error.fmt(f),
         }
     }

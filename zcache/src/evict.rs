@@ -26,7 +26,7 @@ const VICTIMS: usize = 1024;
 /// Entries that the policy looks at for one victim.
 const LOOKS: usize = 512;
 /// Bytes that compaction moves in a round.
-const STEP: usize = 128 << 10;
+pub(crate) const STEP: usize = 128 << 10;
 /// A batch is the capacity by this, within bounds.
 const BATCH_SHARE: usize = 2048;
 const BATCH_LEAST: usize = 4 << 10;
@@ -107,7 +107,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Bytes of slots that a round evicts.
-    fn batch(&self) -> usize {
+    pub(crate) fn batch(&self) -> usize {
         (self.capacity() / BATCH_SHARE).clamp(BATCH_LEAST, BATCH_MOST)
     }
 
@@ -163,6 +163,15 @@ impl<K: Send + Sync> Tier<K> {
         self.sweep(SWEEP_INSERT);
     }
 
+    /// A sample that is being collected goes.
+    pub(crate) fn give_sample_up(&self) {
+        if let Some(sample) = self.sampler.give_up() {
+            let charged = sample.charged();
+            drop(sample);
+            self.store.pool.release(charged);
+        }
+    }
+
     /// Lets go until no more than the capacity is held, or nothing more can go; says what is held.
     pub(crate) fn shrink(&self) -> usize {
         let pool = &self.store.pool;
@@ -174,6 +183,7 @@ impl<K: Send + Sync> Tier<K> {
             if !self.make_room(Lack::Bytes(excess)) && !self.make_room_of_frames() {
                 self.store.benches.trim(pool);
                 self.store.benches.trim_contexts(pool);
+                self.give_sample_up();
                 self.index.shrink(|id| self.tag_of(id), pool);
                 pool.trim();
                 return self.held();

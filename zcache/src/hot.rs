@@ -221,6 +221,12 @@ impl<K: Send + Sync> Hot<K> {
         head.is_some_and(|head| head.untouch(POLICY))
     }
 
+    /// Whether entry `id` has a frame.
+    pub(crate) fn holds(&self, tag: Tag, id: u32) -> bool {
+        let reading = self.frames.read(thread_number());
+        reading.frame(self.slot(tag)).is_some_and(|frame| frame.head().is_of(tag, id))
+    }
+
     /// The index does not lead to entry `id` any more: its frame goes. Under the lock of the tag's shard.
     pub(crate) fn clear(&self, tag: Tag, id: u32) {
         if !planted(Plant::FrameLeft) {
@@ -250,7 +256,8 @@ impl<K: Send + Sync> Hot<K> {
     /// Whether a page of `len` bytes that is stored in this form is worth a frame: one that is decoded faster than it is found is
     /// not, nor one that does not fill half of its frame.
     pub(crate) fn suits(&self, form: Form, len: usize) -> bool {
-        !PICKY || form == Form::Coded && self.frames.frame_bytes(len) <= 2 * len + PAGE / 8
+        !PICKY
+            || matches!(form, Form::Coded(_)) && self.frames.frame_bytes(len) <= 2 * len + PAGE / 8
     }
 
     /// A hit on entry `id`, which has no frame. Whether it shall have one: it was hit not long ago, and the frame in its

@@ -113,6 +113,15 @@ impl Index {
         self.shards.put(self.shard(tag), (spread(tag), id), hash_of, probe, admit, memory)
     }
 
+    /// Puts `id` in the place of the id that `probe` takes, if there is one. No touch: the key keeps its page.
+    pub(crate) fn swap<R>(
+        &self,
+        (tag, id): (Tag, u32),
+        probe: impl FnMut(u32) -> Option<R>,
+    ) -> Option<R> {
+        self.shards.swap(self.shard(tag), (spread(tag), id), probe)
+    }
+
     fn touch(&self, tag: Tag) {
         if !planted(Plant::LeaseUntold) {
             // Relaxed: it changes under the shard's lock only.

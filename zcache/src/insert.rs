@@ -9,7 +9,7 @@ use crate::error::InsertError;
 use crate::evict::Lack;
 use crate::index::{Tag, Version};
 use crate::policy::Priority;
-use crate::record::{MAX_MARK, Record};
+use crate::record::{Form, MAX_MARK, Record};
 use crate::stats::{Cause, add};
 use crate::store::{Draft, Millis};
 use crate::sync::{Ordering, Plant, PutError, planted};
@@ -78,6 +78,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
             return too_large(self.store.longest(terms.expiry.is_some()));
         }
         self.counters.encoded(start);
+        if self.sampler.is_open() && matches!(draft.form, Form::Coded(_)) {
+            self.sampler.offer(page);
+        }
         if planted(Plant::ReplaceByRemoval) {
             if let Some(key) = &way.key {
                 self.end(tag, key, Cause::Replaced);

@@ -86,6 +86,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes the entries whose keys `keep` says no to. It runs under no lock and may use the cache;
     /// entries that come or go meanwhile may or may not be asked about.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
+        let _walk = self.tier.walks.start();
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
             if !keep(&entry.record().key) {
@@ -97,6 +98,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes all entries that were there when it was called. Loads and leases that are under way store
     /// nothing.
     pub fn clear(&self) {
+        let _walk = self.tier.walks.start();
         self.tier.index.touch_all();
         self.tier.flights.tell_all();
         for id in self.tier.ids() {
@@ -113,6 +115,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         K: Clone,
     {
         let (tier, now) = (&self.tier, self.tier.now());
+        let _walk = tier.walks.start();
         let key = |id| {
             let entry = tier.entry(id)?;
             // An object over a seam takes memory to look at.

@@ -18,6 +18,7 @@ use crate::policy::Lru;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{AtomicU32, Ordering, Plant};
 
+mod cold;
 mod hot;
 
 /// Hashes a small key to itself, spread.

@@ -2,8 +2,9 @@
 //! object's location.
 //! ```text
 //! key | tag 32 | state 32 = len 19, form 2, word 7, expires 1, published 1, mark 2
+//!                    word = a same-filled page's word 7, or coder 5, rest 2
 //! ```
-//! An entry's id is its object's. Only `published` and `mark` ever change.
+//! An entry's id is its object's. Only `published`, `mark` and `rest` ever change.
 
 use zpool::Pinned;
 
@@ -19,8 +20,8 @@ pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;
 pub(crate) enum Form {
     /// The object is the page.
     Raw,
-    /// The object is what the codec made of the page.
-    Coded,
+    /// The object is what the coder with this number made of the page.
+    Coded(u8),
     /// The page repeats the word with this number; [`INLINE`]: the object is the word.
     Filled(u8),
 }
@@ -28,9 +29,25 @@ pub(crate) enum Form {
 /// The word's number that means: the object is the word.
 pub(crate) const INLINE: u8 = 127;
 
+/// Coders have numbers below this.
+pub(crate) const CODERS: usize = 32;
+
+/// What the hand of [`maintain`](crate::Cache::maintain) knows of an entry that is not same-filled. A hit makes it warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Warm,
+    /// Not hit since the hand came by.
+    Idle,
+    /// Nor before, and the stronger coder had nothing to gain.
+    Tried,
+}
+
 const LEN: u32 = (1 << 19) - 1;
 const FORM_AT: u32 = 19;
 const WORD_AT: u32 = 21;
+const FILLED: u32 = 2 << FORM_AT;
+const REST_AT: u32 = 26;
+const REST: u32 = 3 << REST_AT;
 const EXPIRES: u32 = 1 << 28;
 const PUBLISHED: u32 = 1 << 29;
 const MARK_AT: u32 = 30;
@@ -60,7 +77,7 @@ impl State {
     pub(crate) fn form(self) -> Form {
         match self.0 >> FORM_AT & 3 {
             0 => Form::Raw,
-            1 => Form::Coded,
+            1 => Form::Coded((self.0 >> WORD_AT) as u8 & (CODERS as u8 - 1)),
             _ => Form::Filled((self.0 >> WORD_AT & 127) as u8),
         }
     }
@@ -79,6 +96,20 @@ impl State {
     pub(crate) fn mark(self) -> u8 {
         (self.0 >> MARK_AT) as u8
     }
+
+    /// The bits of the rest, which a same-filled page has none of.
+    #[inline]
+    fn resting(self) -> u32 {
+        if self.0 & FILLED == 0 { self.0 & REST } else { 0 }
+    }
+
+    pub(crate) fn rest(self) -> Rest {
+        match self.resting() >> REST_AT {
+            0 => Rest::Warm,
+            1 => Rest::Idle,
+            _ => Rest::Tried,
+        }
+    }
 }
 
 impl<K> Record<K> {
@@ -86,8 +117,8 @@ impl<K> Record<K> {
         debug_assert!(len <= MAX_PAGE);
         let form = match form {
             Form::Raw => 0,
-            Form::Coded => 1 << FORM_AT,
-            Form::Filled(word) => 2 << FORM_AT | u32::from(word) << WORD_AT,
+            Form::Coded(coder) => 1 << FORM_AT | u32::from(coder) << WORD_AT,
+            Form::Filled(word) => FILLED | u32::from(word) << WORD_AT,
         };
         let expires = if expires { EXPIRES } else { 0 };
         let mark = u32::from(mark.min(MAX_MARK)) << MARK_AT;
@@ -100,12 +131,14 @@ impl<K> Record<K> {
         State(self.state.load(Ordering::Relaxed))
     }
 
-    /// A hit. Writes nothing when the mark is at `most` already.
+    /// A hit. Writes nothing when the mark is at `most` already and the entry is warm.
     #[inline]
     pub(crate) fn hit(&self, most: u8) {
         let seen = self.state.load(Ordering::Relaxed);
-        if State(seen).mark() < most {
-            let next = seen + (1 << MARK_AT);
+        let resting = State(seen).resting();
+        let step = if State(seen).mark() < most { 1 << MARK_AT } else { 0 };
+        if step | resting != 0 {
+            let next = seen - resting + step;
             // A hit that loses against another one, or against the policy, is not missed.
             let _ = self.state.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -125,6 +158,13 @@ impl<K> Record<K> {
         }
     }
 
+    /// Notes what the hand found, unless anything happened to the entry since it was `seen`. Not for same-filled pages.
+    pub(crate) fn set_rest(&self, seen: State, rest: Rest) {
+        let next = seen.0 & !REST | (rest as u32) << REST_AT;
+        // Relaxed: a hint. A hit that comes between is not overwritten.
+        let _ = self.state.compare_exchange(seen.0, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
     /// The index leads here from now on: the policy may name this entry.
     pub(crate) fn publish(&self) {
         self.state.fetch_or(PUBLISHED, Ordering::Relaxed);
@@ -142,7 +182,9 @@ mod tests {
 
     #[test]
     fn a_state_keeps_its_parts_apart() {
-        for form in [Form::Raw, Form::Coded, Form::Filled(0), Form::Filled(INLINE)] {
+        let coded = [Form::Coded(0), Form::Coded(1), Form::Coded(CODERS as u8 - 1)];
+        let others = [Form::Raw, Form::Filled(0), Form::Filled(INLINE)];
+        for form in coded.into_iter().chain(others) {
             for len in [0, 1, 4096, MAX_PAGE] {
                 let record = Record::new((), 7, len, form, len == 1, 0);
                 record.publish();
@@ -158,5 +200,29 @@ mod tests {
             }
         }
         assert_eq!(size_of::<Record<u64>>(), 16);
+    }
+
+    #[test]
+    fn a_hit_ends_a_rest_whatever_the_mark_and_touches_no_word() {
+        for form in [Form::Raw, Form::Coded(0), Form::Coded(31)] {
+            for (mark, rest) in [(0, Rest::Idle), (3, Rest::Tried), (3, Rest::Idle)] {
+                let record = Record::new((), 7, 99, form, true, mark);
+                let seen = record.state();
+                record.set_rest(seen, rest);
+                assert_eq!((record.state().rest(), record.state().form()), (rest, form));
+                record.hit(3);
+                assert_eq!((record.state().rest(), record.state().form()), (Rest::Warm, form));
+                assert_eq!((record.state().mark(), record.state().len()), (3.min(mark + 1), 99));
+                // What was seen before the hit says nothing any more.
+                record.set_rest(seen, Rest::Idle);
+                assert_eq!(record.state().rest(), if mark == 3 { Rest::Idle } else { Rest::Warm });
+            }
+        }
+        let filled = Record::new((), 7, 99, Form::Filled(INLINE), false, 3);
+        filled.hit(3);
+        assert_eq!(
+            (filled.state().form(), filled.state().rest()),
+            (Form::Filled(INLINE), Rest::Warm)
+        );
     }
 }

@@ -8,7 +8,10 @@ use zpool::PoolStats;
 use crate::record::{Form, State};
 use crate::sync::{Apart, Counter, Ordering, thread_number};
 
+mod maintenance;
 mod table;
+
+pub use maintenance::{Recompression, Trainings};
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
@@ -103,6 +106,7 @@ pub(crate) struct Rest {
     raw: Counter,
     page_bytes: Counter,
     stored_bytes: Counter,
+    pub(crate) maintenance: maintenance::Counts,
 }
 
 /// Why an entry went.
@@ -190,7 +194,7 @@ impl Counters {
         match state.form() {
             Form::Raw => add(&self.raw, 1),
             Form::Filled(_) => add(&self.same_filled, 1),
-            Form::Coded => {}
+            Form::Coded(_) => {}
         }
     }
 
@@ -208,7 +212,7 @@ impl Counters {
         match state.form() {
             Form::Raw => sub(&self.raw, 1),
             Form::Filled(_) => sub(&self.same_filled, 1),
-            Form::Coded => {}
+            Form::Coded(_) => {}
         }
     }
 
@@ -237,8 +241,8 @@ impl Sampled {
     }
 }
 
-/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`, `policy`, `codec` and
-/// `fixed`, give or take what other threads change meanwhile.
+/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`, `policy`, `codec`, `sample`
+/// and `fixed`, give or take what other threads change meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -265,9 +269,11 @@ pub struct ByteCounts {
     pub index: usize,
     /// Queues and ghosts of the policy.
     pub policy: usize,
-    /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and
-    /// what they share.
+    /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and dictionaries that
+    /// were trained here.
     pub codec: usize,
+    /// Pages that were copied to train a dictionary on.
+    pub sample: usize,
     /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/320 of the
     /// capacity for what the general-purpose allocator keeps of tables that have grown.
     pub fixed: usize,
@@ -313,6 +319,8 @@ pub struct Gone {
 pub struct Stats {
     /// The codec's name.
     pub codec: String,
+    /// The name of the stronger codec for cold entries; empty without one.
+    pub cold_codec: String,
     /// The policy's name.
     pub policy: String,
     /// Look-ups that found a page.
@@ -345,6 +353,10 @@ pub struct Stats {
     pub promotions: u64,
     /// Frames that went for others, or where room was needed; their entries stayed.
     pub demotions: u64,
+    /// Entries compressed again.
+    pub recompression: Recompression,
+    /// Dictionaries that were trained here.
+    pub trainings: Trainings,
     /// Where the bytes are.
     pub bytes: ByteCounts,
     /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of octaves,
@@ -408,6 +420,8 @@ impl Stats {
             entries: counters.entries(),
             same_filled: get(&counters.same_filled) as usize,
             raw: get(&counters.raw) as usize,
+            recompression: counters.maintenance.recompression(),
+            trainings: counters.maintenance.trainings(),
             bytes: ByteCounts {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
@@ -454,7 +468,17 @@ impl Stats {
             ("zcache_promotions", self.promotions),
             ("zcache_demotions", self.demotions),
         ];
-        for (name, count) in counters {
+        let (recompression, trainings) = (&self.recompression, &self.trainings);
+        let maintained = [
+            ("zcache_recompressions_tried", recompression.tried),
+            ("zcache_recompressed", recompression.recompressed),
+            ("zcache_recompression_saved_bytes", recompression.bytes_saved),
+            ("zcache_dictionaries_adopted", trainings.adopted),
+            ("zcache_dictionaries_rejected", trainings.rejected),
+            ("zcache_dictionaries_dropped", trainings.dropped),
+            ("zcache_trainings_failed", trainings.failed),
+        ];
+        for (name, count) in counters.into_iter().chain(maintained) {
             metrics::counter!(name, "cache" => cache).absolute(count);
         }
         let bytes = &self.bytes;
@@ -463,6 +487,7 @@ impl Stats {
             ("zcache_same_filled", self.same_filled as f64),
             ("zcache_raw", self.raw as f64),
             ("zcache_frames", self.frames as f64),
+            ("zcache_dictionaries", trainings.dictionaries as f64),
             ("zcache_capacity_bytes", bytes.capacity as f64),
             ("zcache_held_bytes", bytes.held as f64),
             ("zcache_uncompressed_bytes", bytes.uncompressed as f64),
@@ -475,6 +500,7 @@ impl Stats {
             ("zcache_index_bytes", bytes.index as f64),
             ("zcache_policy_bytes", bytes.policy as f64),
             ("zcache_codec_bytes", bytes.codec as f64),
+            ("zcache_sample_bytes", bytes.sample as f64),
             ("zcache_decode_mean_seconds", self.decode.mean().as_secs_f64()),
             ("zcache_encode_mean_seconds", self.encode.mean().as_secs_f64()),
         ];

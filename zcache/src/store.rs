@@ -12,6 +12,7 @@ use zpool::Pool;
 
 use crate::bench::{Benches, Full, LentBuffer, LentContext};
 use crate::codec::{Codec, fill, looks_incompressible, same_filled};
+use crate::coders::{COLD, Coders, Use};
 use crate::index::Tag;
 use crate::record::{Entry, Form, INLINE, Record};
 use crate::sync::Arc;
@@ -44,7 +45,9 @@ impl<K: Send + Sync> Charge for Memory<K> {
 #[derive(Debug)]
 pub(crate) struct Store<K> {
     pub(crate) pool: Memory<K>,
+    /// Coder 0.
     pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) coders: Coders,
     pub(crate) benches: Benches,
     words: Words,
     checksum: bool,
@@ -60,6 +63,8 @@ pub(crate) struct Draft<'a, K: Send + Sync> {
     payload: Payload<'a, K>,
     trailer: [u8; TRAILER],
     trailer_len: usize,
+    /// Its coder stays as long as it.
+    _coder: Option<Use<'a>>,
 }
 
 #[derive(Debug)]
@@ -109,12 +114,13 @@ impl<K: Send + Sync> Store<K> {
     pub(crate) fn new(
         pool: Memory<K>,
         codec: Arc<dyn Codec>,
+        coders: Coders,
         benches: usize,
         checksum: bool,
         max_page: usize,
     ) -> Self {
         let benches = Benches::new(benches);
-        Self { pool, codec, benches, words: Words::new(), checksum, max_page }
+        Self { pool, codec, coders, benches, words: Words::new(), checksum, max_page }
     }
 
     pub(crate) fn max_page(&self) -> usize {
@@ -131,8 +137,33 @@ impl<K: Send + Sync> Store<K> {
         self.benches.buffer(&self.pool)
     }
 
-    fn context(&self, len: usize) -> Result<LentContext<'_, Memory<K>>, Full> {
-        self.benches.context(len, &*self.codec, &self.pool)
+    /// A context of a coder for pages of up to `len` bytes.
+    ///
+    /// # Errors
+    /// No memory for it. [`Trouble::Corrupt`]: there is no such coder.
+    pub(crate) fn context(
+        &self,
+        len: usize,
+        coder: u8,
+    ) -> Result<LentContext<'_, Memory<K>>, Trouble> {
+        if let Some(context) = self.benches.context(len, coder, &self.pool) {
+            return Ok(context);
+        }
+        if coder == 0 {
+            return Ok(self.benches.make(len, coder, &*self.codec, &self.pool)?);
+        }
+        let codec = self.coders.codec(coder).ok_or(Trouble::Corrupt)?;
+        Ok(self.benches.make(len, coder, &*codec, &self.pool)?)
+    }
+
+    /// Coders that decode without a context, if they do: a trained one never does.
+    #[inline]
+    fn plain(&self, coder: u8) -> Option<&dyn Codec> {
+        match coder {
+            0 => Some(&*self.codec),
+            COLD => self.coders.cold.as_deref(),
+            _ => None,
+        }
     }
 
     /// Bytes that `form` and the settings put behind a payload.
@@ -153,52 +184,92 @@ impl<K: Send + Sync> Store<K> {
         page: &'a [u8],
         expiry: Option<Millis>,
     ) -> Result<Draft<'a, K>, Full> {
+        let mut coder = None;
         let (form, payload) = match same_filled(page) {
             Some(word) => match self.words.number(word) {
                 Some(number) => (Form::Filled(number), Payload::Nothing),
                 None => (Form::Filled(INLINE), Payload::Word(word.to_ne_bytes())),
             },
-            None => self.compress(page, expiry.is_some())?,
+            None => {
+                coder = self.coders.writer();
+                let number = coder.as_ref().map_or(0, Use::number);
+                // A page of one byte less is not worth a decoding: the slot has to be a smaller one than raw.
+                let coded = self.compress(page, expiry.is_some(), number, usize::MAX)?;
+                coded.unwrap_or((Form::Raw, Payload::Page(page)))
+            }
         };
+        Ok(self.finish(tag, page.len(), expiry, (form, payload), coder))
+    }
+
+    /// The same by the stronger coder, if that takes less than `bound` bytes of a slot.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn redraft<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+        bound: usize,
+    ) -> Result<Option<Draft<'a, K>>, Full> {
+        let Some(coder) = self.coders.stronger() else { return Ok(None) };
+        let coded = self.compress(page, expiry.is_some(), coder.number(), bound)?;
+        Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(coder))))
+    }
+
+    /// A draft of what is behind the payload as well.
+    fn finish<'a>(
+        &self,
+        tag: Tag,
+        len: usize,
+        expiry: Option<Millis>,
+        (form, payload): (Form, Payload<'a, K>),
+        coder: Option<Use<'a>>,
+    ) -> Draft<'a, K> {
         let expires = expiry.is_some();
         let trailer_len = self.trailer_len(form, expires);
-        let mut draft =
-            Draft { len: page.len(), form, expires, payload, trailer: [0; TRAILER], trailer_len };
+        let trailer = [0; TRAILER];
+        let mut draft = Draft { len, form, expires, payload, trailer, trailer_len, _coder: coder };
         if let Some(at) = expiry {
             draft.trailer[..EXPIRY].copy_from_slice(&at.min(LATEST).to_le_bytes()[..EXPIRY]);
         }
         let expiry_len = if expires { EXPIRY } else { 0 };
         if trailer_len > expiry_len {
-            let sum = sum(tag, page.len(), form, draft.parts()[0], &draft.trailer[..expiry_len]);
+            let sum = sum(tag, len, form, draft.parts()[0], &draft.trailer[..expiry_len]);
             draft.trailer[expiry_len..trailer_len].copy_from_slice(&sum.to_le_bytes());
         }
-        Ok(draft)
+        draft
     }
 
+    /// What a coder makes of a page, if that takes a slot of less than `bound` bytes and less than the page as it is.
     fn compress<'a>(
         &'a self,
-        page: &'a [u8],
+        page: &[u8],
         expires: bool,
-    ) -> Result<(Form, Payload<'a, K>), Full> {
-        if page.is_empty() || self.codec.is_plain() || looks_incompressible(page) {
-            return Ok((Form::Raw, Payload::Page(page)));
+        coder: u8,
+        bound: usize,
+    ) -> Result<Option<(Form, Payload<'a, K>)>, Full> {
+        let plain = self.plain(coder).is_some_and(Codec::is_plain);
+        if page.is_empty() || plain || looks_incompressible(page) {
+            return Ok(None);
         }
         let mut buffer = self.buffer();
         let bytes = buffer.stretch(page.len())?;
-        // A page of one byte less is not worth a decoding: the slot has to be a smaller one.
-        let behind = self.trailer_len(Form::Coded, expires);
+        let form = Form::Coded(coder);
+        let behind = self.trailer_len(form, expires);
         // Raw it may not fit at all: see `longest`.
         let (most, raw) = (self.pool.max_object(), page.len() + behind);
         let raw = if raw > most { usize::MAX } else { self.pool.slot_bytes(raw) };
         let room = (page.len() - 1).min(most - behind);
         // The context goes back at once: room is made for the page next, and that may call user code.
-        let coded = self.context(page.len())?.get().compress(page, &mut bytes[..room]);
-        match coded {
-            Some(len) if len <= room && self.pool.slot_bytes(len + behind) < raw => {
-                Ok((Form::Coded, Payload::Coded(buffer, len)))
-            }
-            _ => Ok((Form::Raw, Payload::Page(page))),
-        }
+        let coded = match self.context(page.len(), coder) {
+            Ok(mut context) => context.get().compress(page, &mut bytes[..room]),
+            Err(Trouble::Full(bytes)) => return Err(Full(bytes)),
+            Err(_) => None,
+        };
+        let fits =
+            |len: &usize| *len <= room && self.pool.slot_bytes(*len + behind) < raw.min(bound);
+        Ok(coded.filter(fits).map(|len| (form, Payload::Coded(buffer, len))))
     }
 
     /// Fills `to` with the first `to.len()` bytes of the page, no more than it has.
@@ -235,6 +306,30 @@ impl<K: Send + Sync> Store<K> {
         let object = buffer.stretch(entry.len())?;
         entry.read_into(object).map_err(|_| Trouble::Corrupt)?;
         self.decode(entry.record(), object, now, to)
+    }
+
+    /// Fills `page` with the whole page, and says when its time is over, if ever.
+    ///
+    /// # Errors
+    /// See [`Trouble`].
+    pub(crate) fn read_whole(
+        &self,
+        entry: &Entry<'_, K>,
+        now: Millis,
+        page: &mut [u8],
+    ) -> Result<Option<Millis>, Trouble> {
+        let (state, mut buffer) = (entry.record().state(), self.buffer());
+        let object = match entry.bytes() {
+            Some(object) => object,
+            None => {
+                let object = buffer.stretch(entry.len())?;
+                entry.read_into(object).map_err(|_| Trouble::Corrupt)?;
+                object
+            }
+        };
+        self.decode(entry.record(), object, now, page)?;
+        let at = object.len() - self.trailer_len(state.form(), state.expires());
+        Ok(state.expires().then(|| millis(&object[at..at + EXPIRY])))
     }
 
     /// Whether the entry's time is over at `now`.
@@ -285,12 +380,9 @@ impl<K: Send + Sync> Store<K> {
                 to.copy_from_slice(payload.get(..to.len()).ok_or(Trouble::Corrupt)?);
                 Ok(())
             }
-            Form::Coded if to.len() == len => match self.codec.decode(payload, to) {
-                Some(decoded) => decoded.map_err(|_| Trouble::Corrupt),
-                None => self.decode_with_context(payload, to),
-            },
-            Form::Coded if to.is_empty() => Ok(()),
-            Form::Coded => self.decode_prefix(payload, len, to),
+            Form::Coded(coder) if to.len() == len => self.decode_whole(coder, payload, to),
+            Form::Coded(_) if to.is_empty() => Ok(()),
+            Form::Coded(coder) => self.decode_prefix(coder, payload, len, to),
             Form::Filled(INLINE) => {
                 let word = payload.try_into().map_err(|_| Trouble::Corrupt)?;
                 fill(u64::from_ne_bytes(word), to);
@@ -325,20 +417,31 @@ impl<K: Send + Sync> Store<K> {
         Ok(())
     }
 
-    fn decode_with_context(&self, payload: &[u8], to: &mut [u8]) -> Result<(), Trouble> {
-        self.context(to.len())?.get().decompress(payload, to).map_err(|_| Trouble::Corrupt)
+    #[inline]
+    fn decode_whole(&self, coder: u8, payload: &[u8], to: &mut [u8]) -> Result<(), Trouble> {
+        match self.plain(coder).and_then(|codec| codec.decode(payload, to)) {
+            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt),
+            None => {
+                let mut context = self.context(to.len(), coder)?;
+                context.get().decompress(payload, to).map_err(|_| Trouble::Corrupt)
+            }
+        }
     }
 
-    fn decode_prefix(&self, payload: &[u8], len: usize, to: &mut [u8]) -> Result<(), Trouble> {
-        if let Some(decoded) = self.codec.decode_prefix(payload, len, to) {
+    fn decode_prefix(
+        &self,
+        coder: u8,
+        payload: &[u8],
+        len: usize,
+        to: &mut [u8],
+    ) -> Result<(), Trouble> {
+        let codec = self.plain(coder);
+        if let Some(decoded) = codec.and_then(|codec| codec.decode_prefix(payload, len, to)) {
             return decoded.map_err(|_| Trouble::Corrupt);
         }
         let mut buffer = self.buffer();
         let page = buffer.stretch(len)?;
-        match self.codec.decode(payload, page) {
-            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt)?,
-            None => self.decode_with_context(payload, page)?,
-        }
+        self.decode_whole(coder, payload, page)?;
         to.copy_from_slice(&page[..to.len()]);
         Ok(())
     }
@@ -356,10 +459,10 @@ fn millis(expiry: &[u8]) -> Millis {
 fn sum(tag: Tag, len: usize, form: Form, payload: &[u8], expiry: &[u8]) -> u32 {
     let form = match form {
         Form::Raw => 0,
-        Form::Coded => 1,
-        Form::Filled(_) => 2,
+        Form::Coded(coder) => 1 << 62 | u64::from(coder) << 52,
+        Form::Filled(_) => 2 << 62,
     };
-    let seed = u64::from(tag) | (len as u64) << 32 | form << 62;
+    let seed = u64::from(tag) | (len as u64) << 32 | form;
     let sum = xxh3_64_with_seed(payload, seed);
     let sum = if expiry.is_empty() { sum } else { xxh3_64_with_seed(expiry, sum) };
     (sum ^ sum >> 32) as u32

@@ -3,6 +3,8 @@
 //! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
 //! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
 //!         -> hook -> freed
+//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to the old one still
+//!         -> takes its place in the policy -> the old one freed; no hook: the key keeps its page
 //! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
 //! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
 //!         then as above
@@ -15,8 +17,10 @@
 //! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
 //!    index's is comparing entries.
 //!
-//! Locks: a shard of the index, the policy, a bench's slot, the pool's own; no two at once, but that a
-//! shard or the policy may be held over a pin, over a charge, or over taking a frame off its slot, which take none.
+//! Locks: a shard of the index, the policy, a bench's slot, the table of coders, the pool's own; no two at once, but that a
+//! shard or the policy may be held over a pin, over a charge, or over taking a frame off its slot, which take none; the
+//! [`Walks`] over a shard; and the table of coders over the pool's own.
+//! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
 //! The key's `Eq` runs under a shard's lock; all other user code under none.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,17 +29,20 @@ use std::time::Instant;
 use equivalent::Equivalent;
 use zpool::{Handle, MapError};
 
+use crate::coders::Coders;
 use crate::flight::Flights;
 use crate::hook::{Hook, Removal};
 use crate::hot::Hot;
 use crate::index::{Index, Tag, Version};
 use crate::policy::{Entries, Policy, Priority};
-use crate::record::Entry;
+use crate::record::{Entry, Form};
+use crate::sample::Sampler;
 use crate::stats::{Cause, Counters, add};
 use crate::store::{Memory, Millis, Store};
 use crate::sync::{
     Apart, AtomicU32, AtomicUsize, Charge, Inside, Mutex, Ordering, Plant, PutError, pause, planted,
 };
+use crate::walk::Walks;
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
@@ -58,6 +65,24 @@ pub(crate) struct Tier<K> {
     pub(crate) sweep: Apart<AtomicU32>,
     /// Held while the capacity changes, here and in the pool.
     pub(crate) resizing: Mutex<()>,
+    pub(crate) walks: Walks,
+    pub(crate) sampler: Sampler,
+    pub(crate) hand: Mutex<Hand>,
+}
+
+/// Where `maintain` is.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    /// The id that it goes on at.
+    pub(crate) next: u32,
+    /// Ids to pass at which it tries again what a coder before had nothing to gain from.
+    pub(crate) again: u32,
+    /// Bytes evicted for recompressed entries.
+    pub(crate) spent: u64,
+    /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
+    pub(crate) opened: u64,
+    pub(crate) due: u64,
+    pub(crate) distance: u64,
 }
 
 /// One in this many bytes of the capacity is set aside.
@@ -345,7 +370,7 @@ impl<K: Send + Sync> Tier<K> {
         let _inside = Inside::enter(self.number);
         self.collect_frames();
         // The pin goes before the object is freed, so that it ends here and not by a reader's way.
-        let _free = Free(&self.store.pool, entry.handle());
+        let _free = Free(&self.store, entry.handle(), coder(&entry));
         let entry = entry;
         let Some(hook) = &self.hook else { return };
         let tell = || hook(&Removal::new(&entry, &self.store, cause));
@@ -355,6 +380,16 @@ impl<K: Send + Sync> Tier<K> {
         } else {
             tell();
         }
+    }
+
+    /// Frees an entry whose place in index and policy another object of the same page has taken: nobody is told.
+    fn supersede(&self, entry: Entry<'_, K>) {
+        self.counters.withdrawn(entry.record().state(), entry.len());
+        // As in `bury`: the key's drop is the user's.
+        let _inside = Inside::enter(self.number);
+        self.collect_frames();
+        let _free = Free(&self.store, entry.handle(), coder(&entry));
+        drop(entry);
     }
 
     /// Ends the entry of `key`, if there is one.
@@ -390,6 +425,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let id = tier.store.pool.id(handle).expect("a handle of this pool");
         let entry = pin_live(&tier.store.pool, id);
         tier.counters.entered(entry.record().state(), entry.len());
+        tier.store.coders.entered(coder(&entry));
         Self { tier, handle: Some(handle), id, tag, conditional }
     }
 
@@ -430,6 +466,33 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         drop((new, old));
         Ok(())
     }
+
+    /// Takes the place of `old`, of which it is the same page, if the index still leads there and nobody walks.
+    pub(crate) fn swap(mut self, old: Entry<'_, K>) -> bool {
+        let (tier, id, tag) = (self.tier, self.id, self.tag);
+        let new = pin_live(&tier.store.pool, id);
+        let same = |of| {
+            // `old` is pinned: its id is nobody else's.
+            (of == old.id() || planted(Plant::SwapUnasked)).then(|| {
+                tier.cool(tag, of);
+                // Under the locks, so that who goes through all entries meets one of the two.
+                new.record().publish();
+                old.record().retire();
+            })
+        };
+        if planted(Plant::SwapFreesFirst) {
+            let _ = tier.store.pool.free(old.handle());
+        }
+        if tier.walks.between(|| tier.index.swap((tag, id), same)).is_none() {
+            return false;
+        }
+        self.handle = None;
+        // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
+        tier.policy.lock().replace(old.id(), id);
+        drop(new);
+        tier.supersede(old);
+        true
+    }
 }
 
 impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
@@ -437,9 +500,11 @@ impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
         let Some(handle) = self.handle else { return };
         let tier = self.tier;
         // Freed at the end, also where a hook panics.
-        let _free = Free(&tier.store.pool, handle);
-        tier.policy_forgets(self.id);
         let entry = pin_live(&tier.store.pool, self.id);
+        let _free = Free(&tier.store, handle, coder(&entry));
+        // Declared after, so dropped before.
+        let entry = entry;
+        tier.policy_forgets(self.id);
         tier.counters.withdrawn(entry.record().state(), entry.len());
         if !self.conditional {
             tier.end_stale(self.tag, &entry.record().key);
@@ -472,13 +537,33 @@ impl<K: Send + Sync> Drop for Gone<'_, K> {
     }
 }
 
-/// Frees an object that nobody else can, when it is dropped.
-struct Free<'p, K: Send + Sync>(&'p Memory<K>, Handle);
+/// Frees an object that nobody else can, when it is dropped; its coder loses one then.
+struct Free<'p, K: Send + Sync>(&'p Store<K>, Handle, u8);
 
 impl<K: Send + Sync> Drop for Free<'_, K> {
     fn drop(&mut self) {
-        let freed = self.0.free(self.1);
-        debug_assert!(freed.is_ok() || planted(Plant::LoserFrees), "an entry ends once");
+        // Also where the drop of the key panics, which comes with the object's end.
+        let _left = Left(&self.0.coders, self.2);
+        let freed = self.0.pool.free(self.1);
+        let bugs = [Plant::LoserFrees, Plant::SwapFreesFirst, Plant::SwapUnasked];
+        let twice = bugs.into_iter().any(planted);
+        debug_assert!(freed.is_ok() || twice, "an entry ends once");
+    }
+}
+
+struct Left<'c>(&'c Coders, u8);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.left(self.1);
+    }
+}
+
+/// The number of an entry's coder; 0 for those that have none as well.
+fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
+    match entry.record().state().form() {
+        Form::Coded(coder) => coder,
+        Form::Raw | Form::Filled(_) => 0,
     }
 }
 

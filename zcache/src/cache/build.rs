@@ -7,7 +7,9 @@ use std::time::Instant;
 use zpool::{Pool, SourceKind};
 
 use super::Cache;
+use super::maintain::strength;
 use crate::bench::{Benches, context_bytes, context_size};
+use crate::coders::Coders;
 use crate::config::{Config, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE};
 use crate::flight::Flights;
@@ -15,10 +17,12 @@ use crate::hook::Removal;
 use crate::hot::Hot;
 use crate::index::Index;
 use crate::record::MAX_MARK;
+use crate::sample::Sampler;
 use crate::stats::Counters;
 use crate::store::{Memory, Store, TRAILER};
 use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
-use crate::tier::{ASIDE, Tier, aside};
+use crate::tier::{ASIDE, Hand, Tier, aside};
+use crate::walk::Walks;
 
 /// Caches get numbers, so that a lease knows its own.
 static CACHES: Counter = Counter::new(0);
@@ -58,6 +62,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// See [`ConfigError`].
     pub fn with_hasher(config: Config, hasher: S) -> Result<Self, ConfigError> {
         let shards = config.shard_count()?;
+        let (cold, training) = strength(&config)?;
         let Config {
             capacity, max_page, codec, policy, checksum, time_to_live, source, hot, ..
         } = config;
@@ -85,20 +90,26 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             + Benches::fixed_bytes(BENCHES * threads)
             + Counters::fixed_bytes(threads);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.
-        let charged = own.saturating_add(codec.shared_bytes());
+        let cold_shared = cold.as_ref().map_or(0, |codec| codec.shared_bytes());
+        let charged = own.saturating_add(codec.shared_bytes()).saturating_add(cold_shared);
         let fixed = charged.saturating_add(policy.bytes());
         // The heap source takes and gives back its pages by regions.
         let regions = if heap { 2 * HEAP_REGION } else { 0 };
-        let working = working_bytes::<K>(max_page, &*codec);
+        let working = working_bytes::<K>(max_page, &*codec)
+            .saturating_add(cold.as_ref().map_or(0, |cold| context_bytes(max_page, &**cold)))
+            .saturating_add(training.as_ref().map_or(0, |(_, needed)| *needed));
         let needed = fixed.saturating_add(pool.held_bytes() + regions).saturating_add(working);
         let least = with_aside(needed);
         if capacity < least {
             return Err(ConfigError::TooSmall { least });
         }
-        codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
+        for codec in [Some(&codec), cold.as_ref()].into_iter().flatten() {
+            codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
+        }
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
-        let store = Store::new(pool, codec, BENCHES * threads, checksum, max_page);
+        let coders = Coders::new(cold, training.map(|(training, _)| training));
+        let store = Store::new(pool, codec, coders, BENCHES * threads, checksum, max_page);
         let tier = Tier {
             store,
             index: Index::new(shards),
@@ -113,6 +124,9 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             ageing: AtomicU32::new(0),
             sweep: Apart(AtomicU32::new(0)),
             resizing: Mutex::new(()),
+            walks: Walks::new(),
+            sampler: Sampler::new(),
+            hand: Mutex::new(Hand::default()),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
         };
         let mut cache = Self { tier, hasher, time_to_live, charged, least };

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
 use crate::hot::Hot;
+use crate::record::{CODERS, Form};
 use crate::stats::{Stats, get};
 use crate::store::Trouble;
 use crate::tier::aside;
@@ -16,6 +17,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool = tier.store.pool.stats();
         let mut stats = Stats::of(&tier.counters, &pool);
         stats.codec = tier.store.codec.name().into_owned();
+        let coders = &tier.store.coders;
+        let cold = coders.cold.as_ref();
+        stats.cold_codec = cold.map_or_else(String::new, |codec| codec.name().into_owned());
+        let (dictionaries, dictionary_bytes) = coders.trained();
+        stats.trainings.dictionaries = dictionaries;
         let policy = {
             let policy = tier.policy.lock();
             stats.policy = policy.name().to_owned();
@@ -33,7 +39,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.held = tier.held();
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
-        bytes.codec = tier.store.benches.bytes();
+        bytes.codec = tier.store.benches.bytes() + dictionary_bytes;
+        bytes.sample = tier.sampler.bytes();
         bytes.fixed = self.charged + aside(tier.capacity());
         stats
     }
@@ -51,15 +58,22 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
         assert_eq!(policy.len(), tier.store.pool.len(), "each object may be evicted");
         assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
-        let mut payload = 0;
+        let (mut payload, mut by_coder) = (0, [0; CODERS]);
         for id in tier.ids() {
             let Some(entry) = tier.entry(id) else { continue };
             payload += entry.len();
             let record = entry.record();
+            if let Form::Coded(coder) = record.state().form() {
+                by_coder[usize::from(coder)] += 1;
+            }
             assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
             let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
             assert_eq!(found, Some(id), "the index leads to each entry");
             assert!(policy.contains(id), "the policy knows each entry");
+        }
+        for (coder, entries) in (1..).zip(&by_coder[1..]) {
+            assert_eq!(tier.store.coders.alive(coder), *entries, "coder {coder}'s entries");
+            assert!(*entries == 0 || tier.store.coders.codec(coder).is_some(), "coder {coder}");
         }
         if let Some(hot) = &tier.hot {
             self.check_frames(hot);
@@ -77,7 +91,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let tier = &self.tier;
         let codec = tier.store.benches.bytes();
         let heads = tier.hot.as_ref().map_or(0, |hot| hot.frames().heap_bytes());
-        self.charged + policy + tier.index.bytes() + codec + heads
+        let trained = tier.store.coders.trained().1 + tier.sampler.bytes();
+        self.charged + policy + tier.index.bytes() + codec + heads + trained
     }
 
     /// Each frame is what its entry decodes to, in its slot, and all of them are within the limit.

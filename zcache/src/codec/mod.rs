@@ -106,6 +106,25 @@ pub trait Codec: fmt::Debug + Send + Sync {
         0
     }
 
+    /// A codec like this one, trained on sample pages to a dictionary of at most `dictionary_bytes` bytes (its own takes
+    /// the place of one that this has). For [`Config::train`](crate::Config::train); what memory the training itself takes
+    /// is not the cache's.
+    ///
+    /// # Errors
+    /// What the library reports; that the samples are too few or too much of the same, in most cases. By default, that
+    /// this codec takes no training.
+    fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
+        let _ = (samples, dictionary_bytes);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What [`trained`](Self::trained) gives, with a dictionary of `dictionary_bytes` bytes that helps nobody: a cache sizes
+    /// trained codecs and their contexts by it. `None`: this codec takes no training, or none to a dictionary of that size.
+    fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
+        let _ = dictionary_bytes;
+        Option::None
+    }
+
     /// Whether pages are kept as they are; then no context is ever asked for.
     fn is_plain(&self) -> bool {
         false
@@ -160,6 +179,14 @@ impl<C: Codec + ?Sized> Codec for Arc<C> {
 
     fn shared_bytes(&self) -> usize {
         (**self).shared_bytes()
+    }
+
+    fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
+        (**self).trained(samples, dictionary_bytes)
+    }
+
+    fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
+        (**self).blank(dictionary_bytes)
     }
 
     fn is_plain(&self) -> bool {

@@ -147,17 +147,25 @@ impl Zstd {
 
     /// The same level with a dictionary, which is digested here, once for all contexts. Pages are read
     /// back with the same dictionary only.
+    ///
+    /// # Panics
+    /// There is no memory for it.
     #[must_use]
     pub fn with_dictionary(self, dictionary: &Dictionary) -> Self {
-        let mut bytes = dictionary.0.to_vec();
+        self.digested(&dictionary.0).expect("memory for a dictionary")
+    }
+
+    /// The same level with a dictionary of these bytes; `None` for want of memory.
+    fn digested(&self, dictionary: &[u8]) -> Option<Self> {
+        let mut bytes = dictionary.to_vec();
         if bytes.starts_with(&DICTIONARY_MAGIC) && bytes.len() >= 8 {
             // Number 0 is none: so frames do not name their dictionary, which is this codec's only one.
             bytes[4..8].fill(0);
         }
-        let encoder = CDict::create(&bytes, self.level);
-        let digest = Digest { encoder, decoder: DDict::create(&bytes) };
+        let encoder = CDict::try_create(&bytes, self.level)?;
+        let digest = Digest { encoder, decoder: DDict::try_create(&bytes)? };
         let sizes = Arc::new([const { OnceLock::new() }; SIZES]);
-        Self { digest: Some(Arc::new(digest)), sizes, ..self }
+        Some(Self { level: self.level, digest: Some(Arc::new(digest)), sizes })
     }
 
     /// A context whose tables are as large as pages of `stretch` bytes make them, and stay so.
@@ -240,6 +248,19 @@ impl Codec for Zstd {
             let digested = digest.encoder.sizeof() + digest.decoder.sizeof();
             digested + heap_cost(size_of::<Digest>())
         })
+    }
+
+    /// [`Dictionary::train`] and [`with_dictionary`](Zstd::with_dictionary). zstd takes some 8 MiB and twice the sample for
+    /// the time of it.
+    fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
+        let dictionary = Dictionary::train(samples, dictionary_bytes).map_err(io::Error::other)?;
+        let digested = self.digested(&dictionary.0).ok_or(io::ErrorKind::OutOfMemory)?;
+        Ok(Arc::new(digested))
+    }
+
+    fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
+        let bytes = (dictionary_bytes >= LEAST_TRAINED).then(|| vec![0; dictionary_bytes])?;
+        Some(Arc::new(self.digested(&bytes)?))
     }
 }
 

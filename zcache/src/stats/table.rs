@@ -18,7 +18,8 @@ fn times(ratio: f64) -> String {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
-        let rows: [(&str, String); 11] = [
+        let (recompression, trainings) = (&self.recompression, &self.trainings);
+        let rows: [(&str, String); 13] = [
             (
                 "entries",
                 format!(
@@ -65,6 +66,32 @@ impl fmt::Display for Stats {
                     gone.removed,
                     gone.cleared,
                     gone.corrupt
+                ),
+            ),
+            (
+                "cold",
+                format!(
+                    "{} of {} smaller{}; {} saved",
+                    recompression.recompressed,
+                    recompression.tried,
+                    if self.cold_codec.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" by {}", self.cold_codec)
+                    },
+                    human(recompression.bytes_saved as usize)
+                ),
+            ),
+            (
+                "trained",
+                format!(
+                    "{} dictionaries; {} adopted, {} rejected, {} failed, {} dropped; sample {}",
+                    trainings.dictionaries,
+                    trainings.adopted,
+                    trainings.rejected,
+                    trainings.failed,
+                    trainings.dropped,
+                    human(bytes.sample)
                 ),
             ),
             ("loads", format!("{}, {} failed", self.loads, self.load_failures)),

@@ -56,6 +56,12 @@ pub(crate) enum Plant {
     PutUnlocked,
     /// The policy does not hear of hits on frames.
     FrameHitUnheard,
+    /// A recompressed entry takes its key's place whatever the index leads to by then.
+    SwapUnasked,
+    /// A recompressed entry takes its place while somebody goes through all entries.
+    SwapPastWalk,
+    /// A recompressed entry's old object is freed before the index leads to the new one.
+    SwapFreesFirst,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.

@@ -163,6 +163,22 @@ impl Shards {
         Ok(None)
     }
 
+    pub(crate) fn swap<R>(
+        &self,
+        at: usize,
+        (hash, id): (u64, u32),
+        mut probe: impl FnMut(u32) -> Option<R>,
+    ) -> Option<R> {
+        let mut shard = self.shards[at].write().unwrap();
+        for entry in shard.iter_mut().filter(|(of, _)| *of == hash) {
+            if let Some(found) = probe(entry.1) {
+                entry.1 = id;
+                return Some(found);
+            }
+        }
+        None
+    }
+
     pub(crate) fn take<R>(
         &self,
         at: usize,

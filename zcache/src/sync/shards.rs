@@ -121,6 +121,25 @@ impl Shards {
         Ok(None)
     }
 
+    /// Puts `id` in the place of the one with its hash that `probe` takes, if there is one.
+    pub(crate) fn swap<R>(
+        &self,
+        at: usize,
+        (hash, id): (u64, u32),
+        mut probe: impl FnMut(u32) -> Option<R>,
+    ) -> Option<R> {
+        let mut shard = self.map.shards()[at].write();
+        let mut found = None;
+        let place = shard.get_mut(hash, |(of, _)| {
+            found = probe(*of);
+            found.is_some()
+        });
+        if let Some((of, _)) = place {
+            *of = id;
+        }
+        found
+    }
+
     /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way.
     pub(crate) fn take<R>(
         &self,

@@ -1,0 +1,131 @@
+//! Entries that get another object beside whoever reads them, changes them or walks over them. What is compressed again here is
+//! same-filled, like all pages of models: it is the way of the entry that counts.
+
+use super::{World, get, over, page, world};
+use crate::recompress::Outcome;
+use crate::sync::model::{beside, model, twin};
+use crate::sync::{Arc, Plant};
+
+/// What `maintain` does to a cold entry; whether it came to a new object.
+fn recompress(world: &World, key: u8) -> bool {
+    let (tier, tag) = (&world.tier, world.tag(&key));
+    let Some(entry) = tier.find(tag, &key) else { return false };
+    let mut page = [0; 16];
+    tier.store.read_whole(&entry, 0, &mut page).unwrap();
+    let draft = tier.store.draft(tag, &page, None).unwrap();
+    match tier.exchange(entry, &draft, u8::clone, &mut || false) {
+        Outcome::Saved(_) => true,
+        other => {
+            assert_eq!(other, Outcome::Lost, "there is room");
+            false
+        }
+    }
+}
+
+fn one() -> Arc<World> {
+    let world = world();
+    world.insert(1, &page(7)).unwrap();
+    world
+}
+
+fn swap_and_replace() -> bool {
+    let world = one();
+    let other = beside(&world, |world| recompress(world, 1));
+    world.insert(1, &page(8)).unwrap();
+    assert_eq!(get(&world, 1), Some(8), "an old page never comes back");
+    let swapped = other.join().unwrap();
+    assert_eq!(get(&world, 1), Some(8), "an old page never comes back");
+    over(&world, 1);
+    swapped
+}
+
+#[test]
+fn an_entry_that_is_recompressed_brings_no_old_page_back() {
+    assert_eq!(model(Some(3), swap_and_replace).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "an old page never comes back")]
+fn a_swap_that_does_not_ask_for_the_entry_is_noticed() {
+    twin(Some(3), Plant::SwapUnasked, swap_and_replace);
+}
+
+fn swap_and_remove() -> bool {
+    let world = one();
+    let other = beside(&world, |world| recompress(world, 1));
+    assert!(world.remove(&1), "a key that is recompressed is there to be removed");
+    assert_eq!(get(&world, 1), None, "a removed page is not found");
+    let swapped = other.join().unwrap();
+    assert_eq!(get(&world, 1), None, "a removed page is not found");
+    over(&world, 0);
+    swapped
+}
+
+#[test]
+fn an_entry_that_is_recompressed_can_be_removed_at_any_time() {
+    assert_eq!(model(Some(3), swap_and_remove).len(), 2);
+}
+
+fn swap_and_hit() -> bool {
+    let world = one();
+    let other = beside(&world, |world| recompress(world, 1));
+    assert_eq!(get(&world, 1), Some(7), "a key that is recompressed is never missed");
+    let swapped = other.join().unwrap();
+    assert!(swapped, "nobody is in its way");
+    over(&world, 1);
+    swapped
+}
+
+#[test]
+fn a_key_that_is_recompressed_is_never_missed() {
+    model(Some(4), swap_and_hit);
+}
+
+#[test]
+#[should_panic(expected = "is in the index and not in the pool")]
+fn freeing_the_old_object_before_the_new_one_is_there_is_noticed() {
+    twin(Some(4), Plant::SwapFreesFirst, swap_and_hit);
+}
+
+fn swap_and_evict() -> (bool, usize) {
+    let world = one();
+    let other = beside(&world, |world| recompress(world, 1));
+    let evicted = world.tier.evict(1);
+    let swapped = other.join().unwrap();
+    let got = get(&world, 1);
+    assert!(matches!(got, None | Some(7)), "whole or gone");
+    assert!(got.is_none() || swapped || evicted == 0);
+    over(&world, usize::from(got.is_some()));
+    (swapped, evicted)
+}
+
+#[test]
+fn an_entry_that_is_recompressed_and_evicted_ends_once() {
+    assert!(model(Some(3), swap_and_evict).len() >= 2);
+}
+
+/// The new object's id comes before the old one's: who walks has passed it when he comes to the old one.
+fn swap_and_clear() -> bool {
+    let world = world();
+    world.insert(2, &page(9)).unwrap();
+    world.insert(1, &page(7)).unwrap();
+    world.remove(&2);
+    let other = beside(&world, |world| recompress(world, 1));
+    world.clear();
+    assert_eq!(get(&world, 1), None, "what was there before a clear is gone after it");
+    let swapped = other.join().unwrap();
+    assert_eq!(get(&world, 1), None, "what was there before a clear is gone after it");
+    over(&world, 0);
+    swapped
+}
+
+#[test]
+fn clear_misses_no_entry_that_is_recompressed() {
+    assert_eq!(model(Some(3), swap_and_clear).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "what was there before a clear is gone after it")]
+fn a_swap_beside_a_walk_is_noticed() {
+    twin(Some(3), Plant::SwapPastWalk, swap_and_clear);
+}

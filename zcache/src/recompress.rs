@@ -1,0 +1,217 @@
+//! Cold entries, compressed again with the stronger coder.
+//!
+//! A hand goes over all ids, a bounded way in each call of `maintain`. What it passes it marks idle, and a hit takes that back; what
+//! is idle still when the hand comes again was not hit for a sweep. Such an entry is decoded, compressed with the stronger
+//! coder, and if that takes a smaller slot its new object takes the place of the old one in the index, unless the key
+//! was touched meanwhile: see `tier`. It is no replacement: the page, its expiry and its place in the policy are the
+//! same, no hook is called, and leases and loads are not told.
+//!
+//! Room for the new object is what there is, or what compaction finds. A full cache may have none at all in the smaller classes, so that
+//! nothing would ever begin; so entries are evicted for it, but of no more bytes than recompression has saved
+//! before, and a first few: what it costs comes out of what it gains. Contexts and buffers make room as those of an insert do.
+
+use crate::bench::Full;
+use crate::evict::{Lack, STEP};
+use crate::policy::Priority;
+use crate::record::{Entry, Form, Record, Rest};
+use crate::stats::{Cause, Recompression, add, get};
+use crate::store::{Draft, Trouble};
+use crate::sync::Inside;
+use crate::tier::{Hand, Newcomer, Tier};
+
+/// What passing an id counts in bytes of a budget.
+const PASSED: usize = 64;
+/// Bytes that may be evicted before anything was saved.
+const FIRST: u64 = 64 << 10;
+/// Rounds of room that a new object is worth.
+const ROUNDS: usize = 8;
+/// Entries in a row without room for their new objects that end a call.
+const CROWDED: usize = 32;
+
+/// What came of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It takes so many bytes of slots less.
+    Saved(usize),
+    /// The stronger coder had nothing to gain.
+    NoGain,
+    /// The key was touched, or somebody walks.
+    Lost,
+    /// There is no room for its new object.
+    Crowded,
+    /// It had expired, or could not be read.
+    Over,
+    /// There is no memory to work with.
+    Full,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Step {
+    pub(crate) counts: Recompression,
+    pub(crate) expired: u64,
+    pub(crate) swept: bool,
+}
+
+impl<K: Eq + Send + Sync> Tier<K> {
+    /// Passes ids until `budget` bytes of pages were worked on, or the last id was passed.
+    pub(crate) fn recompress(&self, hand: &mut Hand, budget: usize, clone: fn(&K) -> K) -> Step {
+        let (mut step, mut left, mut crowded) = (Step::default(), budget, 0);
+        let all = self.ids().end;
+        while left > 0 && crowded < CROWDED && !step.swept {
+            left = left.saturating_sub(PASSED);
+            let id = hand.next;
+            step.swept = id + 1 >= all;
+            hand.next = if step.swept { 0 } else { id + 1 };
+            let again = hand.again > 0;
+            hand.again = hand.again.saturating_sub(1);
+            let Some(entry) = self.entry(id) else { continue };
+            let state = entry.record().state();
+            if state.expires() && self.store.expired(&entry, self.clock()) == Ok(true) {
+                step.expired += u64::from(self.withdraw(entry, Cause::Expired, false));
+                continue;
+            }
+            if !self.may_gain(state.form()) {
+                continue;
+            }
+            match state.rest() {
+                Rest::Warm => {
+                    entry.record().set_rest(state, Rest::Idle);
+                    continue;
+                }
+                Rest::Tried if !again => continue,
+                Rest::Idle | Rest::Tried => {}
+            }
+            let hot = self.hot.as_ref();
+            if hot.is_some_and(|hot| hot.holds(entry.record().tag, id)) {
+                continue;
+            }
+            left = left.saturating_sub(state.len());
+            step.counts.tried += 1;
+            let outcome = self.renew(entry, clone, &mut || self.make_slots(&mut hand.spent));
+            crowded = if outcome == Outcome::Crowded { crowded + 1 } else { 0 };
+            match outcome {
+                Outcome::Saved(bytes) => {
+                    step.counts.recompressed += 1;
+                    step.counts.bytes_saved += bytes as u64;
+                    add(&self.counters.maintenance.bytes_saved, bytes as u64);
+                }
+                Outcome::Full => break,
+                _ => {}
+            }
+        }
+        let counters = &self.counters.maintenance;
+        add(&counters.tried, step.counts.tried);
+        add(&counters.recompressed, step.counts.recompressed);
+        step
+    }
+
+    /// Whether the stronger coder, if there is one, is another than the one that a page is stored by.
+    fn may_gain(&self, form: Form) -> bool {
+        let target = self.store.coders.target();
+        target != 0
+            && match form {
+                Form::Raw => true,
+                Form::Coded(coder) => coder != target,
+                Form::Filled(_) => false,
+            }
+    }
+
+    /// Makes slots for new objects. `false`: there is nothing to gain, or no more to spend.
+    fn make_slots(&self, spent: &mut u64) -> bool {
+        if self.store.pool.compact(STEP).pages_freed > 0 {
+            return true;
+        }
+        let batch = self.batch();
+        let left = (FIRST + get(&self.counters.maintenance.bytes_saved)).saturating_sub(*spent);
+        if left < batch as u64 {
+            return false;
+        }
+        *spent += batch as u64;
+        self.evict(batch) > 0
+    }
+
+    /// Compresses an entry again.
+    fn renew(
+        &self,
+        entry: Entry<'_, K>,
+        clone: fn(&K) -> K,
+        room: &mut dyn FnMut() -> bool,
+    ) -> Outcome {
+        let (store, record, seen) = (&self.store, entry.record(), entry.record().state());
+        let mut buffer = store.buffer();
+        let read = self.with_room(|| {
+            let page =
+                buffer.stretch(seen.len()).map_err(|Full(bytes)| Some(Lack::Bytes(bytes)))?;
+            match store.read_whole(&entry, self.now(), page) {
+                Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                read => Ok(read),
+            }
+        });
+        let expiry = match read {
+            Some(Ok(expiry)) => expiry,
+            Some(Err(trouble)) => {
+                let expired = trouble == Trouble::Expired;
+                self.withdraw_again(&entry, if expired { Cause::Expired } else { Cause::Corrupt });
+                return Outcome::Over;
+            }
+            None => return Outcome::Full,
+        };
+        let slot = store.pool.slot_bytes(entry.len());
+        // A dictionary that has a successor is worth more than a slot: what has it need only not grow.
+        let superseded =
+            matches!(seen.form(), Form::Coded(coder) if store.coders.is_superseded(coder));
+        let bound = slot + usize::from(superseded);
+        let draft = self.with_room(|| {
+            let page = buffer.bytes(seen.len());
+            store.redraft(record.tag, page, expiry, bound).map_err(|full| Some(full.into()))
+        });
+        match draft {
+            Some(Some(draft)) => self.exchange(entry, &draft, clone, room),
+            Some(None) => {
+                record.set_rest(seen, Rest::Tried);
+                Outcome::NoGain
+            }
+            None => Outcome::Full,
+        }
+    }
+
+    /// Stores `draft`, which is the same page, in the place of an entry.
+    pub(crate) fn exchange(
+        &self,
+        old: Entry<'_, K>,
+        draft: &Draft<'_, K>,
+        clone: fn(&K) -> K,
+        room: &mut dyn FnMut() -> bool,
+    ) -> Outcome {
+        let (pool, tag) = (&self.store.pool, old.record().tag);
+        let key = clone(&old.record().key);
+        let mark = old.record().state().mark();
+        let mut record = Some(Record::new(key, tag, draft.len, draft.form, draft.expires, mark));
+        let mut place = || {
+            let placed = pool.try_alloc_record(record.take()?, draft.parts());
+            placed.map_err(|(_, back)| record = Some(back)).ok()
+        };
+        let mut placed = place();
+        for _ in 0..ROUNDS {
+            if placed.is_some() || !room() {
+                break;
+            }
+            placed = place();
+        }
+        let Some(handle) = placed else {
+            // The drop of a key is the user's.
+            let _inside = Inside::enter(self.number);
+            drop(record);
+            return Outcome::Crowded;
+        };
+        let newcomer = Newcomer::new(self, handle, tag, true);
+        if self.stretch_policy(newcomer.id()).is_err() {
+            return Outcome::Crowded;
+        }
+        newcomer.queue(Priority::Low);
+        let before = pool.slot_bytes(old.len());
+        let saved = before.saturating_sub(pool.slot_bytes(draft.bytes()));
+        if newcomer.swap(old) { Outcome::Saved(saved) } else { Outcome::Lost }
+    }
+}
