@@ -17,6 +17,7 @@ use zcache::{
 use zpool::SourceKind;
 
 use crate::cache_ops::{CacheOp, LoadEnd};
+use crate::pattern;
 
 /// A key that counts nothing and hashes badly: some of the 64 share a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,8 +127,7 @@ impl CacheSetup {
                 let config = |bytes| config(bytes).max_page(5000).cold_codec(zstd()).train(256);
                 least(config).time_to_live(Duration::from_secs(3600))
             }
-            // A sample of some pages, and dictionaries within reach of a short run.
-            Self::Trained => config(5 << 20).codec(zstd()).train(300).checksum(true),
+            Self::Trained => config(5 << 20).codec(zstd()).train(2500).checksum(true),
             Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
         }
     }
@@ -206,6 +206,9 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
     let first = cache.capacity();
     let times = if setup.share() == Share::None { 1 } else { 3 };
     let mut world = World { cache, told, model: HashMap::new(), first, times, panicked: false };
+    if setup == CacheSetup::Trained {
+        world.train();
+    }
     for op in ops {
         world.step(op);
     }
@@ -221,6 +224,21 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
 }
 
 impl World {
+    /// Inserts pages until the cache has a dictionary. Those before it stay, if no later one takes their place.
+    fn train(&mut self) {
+        for nth in 0..1000_u64 {
+            let mut page = [0; 4096];
+            pattern::words(1, nth, &mut page);
+            let key = if nth < 20 { nth } else { 20 + nth % 20 };
+            self.insert(key as u8, &page, How::Plain, false);
+            self.cache.maintain(0);
+            if self.cache.stats().trainings.adopted > 0 {
+                return;
+            }
+        }
+        panic!("no dictionary: {}", self.cache.stats());
+    }
+
     /// Takes what the hook was told into the model.
     fn settle(&mut self) {
         let gone = std::mem::take(&mut lock(&self.told).gone);

@@ -47,7 +47,8 @@ pub use maintain::{Maintenance, Training};
 ///   key's `Eq` runs under a lock of the index: it must not call the cache; a panic in it is survived.
 ///   The key's `Hash` runs under no lock. A codec must not call the cache that it works for.
 /// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to
-///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's. Dropping the cache drops all keys
+///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
+///   what zstd takes while it trains a dictionary. Dropping the cache drops all keys
 ///   and calls no hook.
 ///
 /// ```

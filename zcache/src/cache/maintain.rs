@@ -55,7 +55,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///   time to live and the same place in the policy. It is back with the faster codec when its key is inserted again.
     ///   The hand stops when `budget` bytes of pages were worked on, with 64 for each entry that was only passed, or where a sweep ends.
     /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call that finds it complete trains a dictionary, which takes
-    ///   a tenth of a second for a MiB and is not bounded by `budget`, and with zstd takes some 8 MiB and twice the sample
+    ///   a tenth of a second for a MiB and is not bounded by `budget`, and with zstd takes some 12 MiB
     ///   beside the capacity meanwhile. If it makes held-out pages at least 5 % smaller it is used from then on; entries keep the dictionary that
     ///   they were compressed with until they are cold, and a dictionary goes with its last entry. A cache can use 30 in its life.
     ///
