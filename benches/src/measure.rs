@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ::tests::corpus::PageFile;
 use serde_json::{Value, json};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, Share};
 use zpool::SourceKind;
 use zpool::source::MmapOptions;
 
@@ -135,7 +135,8 @@ pub fn own_scaling(
 ) -> Result<Vec<Value>, Failure> {
     let page_size = file.page_size();
     // Room for everything: what is measured is hits.
-    let config = Config::new(entries * (page_size + 200) + (64 << 20)).max_page(page_size);
+    let config =
+        Config::new(entries * (page_size + 200) + (64 << 20)).max_page(page_size).hot(Share::None);
     let cache: Cache<u64> = Cache::new(config.checksum(false))?;
     let pages = file.pages().len();
     for key in 0..entries {

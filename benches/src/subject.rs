@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ::tests::corpus::{self, PageFile};
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, Share};
 
 /// Whether criterion only tests that benches run (`cargo bench -- --test`): sizes shrink then.
 #[must_use]
@@ -57,6 +57,7 @@ pub fn codecs() -> [(&'static str, Arc<dyn Codec>); 3] {
 /// The capacity is too small.
 #[must_use]
 pub fn cache(capacity: usize, page_size: usize, codec: Arc<dyn Codec>) -> Cache<u64> {
-    let config = Config::new(capacity).max_page(page_size).codec(codec).checksum(false);
+    let config =
+        Config::new(capacity).max_page(page_size).codec(codec).checksum(false).hot(Share::None);
     Cache::new(config).expect("a cache of some MiB")
 }

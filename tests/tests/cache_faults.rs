@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tests::pattern::Random;
 use tests::ram::Ram;
 use zcache::codec::{self, Zstd};
 use zcache::policy::{Lru, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError};
+use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share};
 use zpool::source::Heap;
 
 const KEYS: usize = 16;
@@ -34,17 +35,23 @@ enum Kind {
     RamPlain,
     /// Pages with addresses, no two of which are neighbours.
     Heap,
+    /// With frames.
+    HeapHot,
     /// Entries of pages without an address that are compressed again.
     RamCold,
 }
 
-const KINDS: [Kind; 5] = [Kind::Ram, Kind::RamZstd, Kind::RamPlain, Kind::Heap, Kind::RamCold];
+const KINDS: [Kind; 6] =
+    [Kind::Ram, Kind::RamZstd, Kind::RamPlain, Kind::Heap, Kind::HeapHot, Kind::RamCold];
+
+/// The same in each run, as all of a script has to be: a share that goes by times is not.
+type Hasher = BuildHasherDefault<DefaultHasher>;
 
 type Told = Arc<Mutex<Vec<(u64, Cause)>>>;
 
 /// A cache, the pages that it should have, and what has been seen of the fault.
 struct World {
-    cache: Cache<u64>,
+    cache: Cache<u64, Hasher>,
     switch: Arc<Switch>,
     told: Told,
     pages: HashMap<u64, Vec<u8>>,
@@ -58,9 +65,11 @@ struct World {
 fn open(kind: Kind) -> World {
     let config = Config::new(CAPACITY).max_page(MAX_PAGE).shards(2);
     let (cache, switch) = match kind {
-        Kind::Heap => {
+        Kind::Heap | Kind::HeapHot => {
             let (source, switch) = Faulty::new(Heap::with_region_pages(4096, 1));
-            (Cache::new(config.policy(Sieve::new()).checksum(false).page_source(source)), switch)
+            let share = if matches!(kind, Kind::Heap) { Share::None } else { Share::Of(4) };
+            let config = config.policy(Sieve::new()).checksum(false).hot(share);
+            (Cache::with_hasher(config.page_source(source), Hasher::default()), switch)
         }
         _ => {
             let (source, switch) = Faulty::new(Ram::new(4096).0);
@@ -74,7 +83,7 @@ fn open(kind: Kind) -> World {
                 Kind::RamPlain => config.codec(codec::None).checksum(false),
                 _ => config.checksum(true),
             };
-            (Cache::new(config.page_source(source)), switch)
+            (Cache::with_hasher(config.page_source(source), Hasher::default()), switch)
         }
     };
     let told = Told::default();
@@ -235,7 +244,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     }
     world.switch.arm(nth, forever);
     // Pages with addresses are taken, and no more is asked of the source.
-    for _ in 0..if matches!(kind, Kind::Heap) { 4 * STEPS } else { STEPS } {
+    for _ in 0..if matches!(kind, Kind::Heap | Kind::HeapHot) { 4 * STEPS } else { STEPS } {
         world.step(&mut random);
     }
     let (calls, failed) = (world.switch.calls(), world.switch.failed());
@@ -245,6 +254,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     assert!(stats.rejected.no_room >= world.refused, "{stats}");
     assert_eq!(stats.gone.corrupt, world.lost, "{stats}");
     if failed == 0 {
+        assert!(stats.promotions > 0 || !matches!(kind, Kind::HeapHot), "{stats}");
         assert_eq!((world.refused, world.lost, stats.unreadable), (0, 0, 0), "{stats}");
     } else if !forever {
         assert!(world.refused + world.lost <= 1, "one fault costs one page: {stats}");

@@ -301,7 +301,7 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_without_addresses() {
 fn every_hit_is_the_last_page_or_one_that_was_under_way_with_hot_pages() {
     let stats = storm_on(|config| config.checksum(true), Share::Of(4));
     assert!(stats.hot_hits > 0 && stats.promotions > 0, "{stats}");
-    let stats = storm_on(|config| config.policy(Lru::new()).checksum(false), Share::Of(1));
+    let stats = storm_on(|config| config.policy(Lru::new()).checksum(false), Share::Of(12));
     assert!(stats.hot_hits > 0 && stats.demotions > 0, "{stats}");
 }
 

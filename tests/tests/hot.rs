@@ -55,7 +55,7 @@ fn a_page_that_is_hit_again_is_kept_decoded_and_all_look_ups_use_it() {
 
 #[test]
 fn without_a_share_there_are_no_frames() {
-    for share in [Share::None, Share::Of(0), Share::Of(1 << 20), Share::default()] {
+    for share in [Share::None, Share::Of(0), Share::Of(1 << 20)] {
         let cache = cache(8 << 20, share);
         let held = cache.held_bytes();
         cache.insert(1, &page(1)).unwrap();

@@ -34,7 +34,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["record"],
             &["bench", "sample", "stats", "words"],
             &["coders"],
-            &["config", "store"],
+            &["balance", "config", "store"],
             &["flight", "hook", "hot", "walk"],
             &["tier"],
             &["evict"],

@@ -164,12 +164,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Terms { priority: how.priority, expiry, condition: None }
     }
 
-    /// The decoded page of `key`, in memory of the caller's.
+    /// The decoded page of `key`, to keep.
     #[inline]
     pub(crate) fn hot_page<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q) -> Option<Bytes> {
         self.tier.hot_page(tag, key, |page| {
             self.tier.counters.hot_hit();
-            Some(page.start(page.len()).into())
+            Some(page.keep())
         })
     }
 
@@ -179,7 +179,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         match self.tier.find(tag, key) {
             Some(entry) => Some(entry),
             None => {
-                self.tier.counters.miss();
+                self.tier.missed(tag);
                 None
             }
         }

@@ -36,8 +36,12 @@ pub(crate) enum Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Share {
-    /// Nothing: all hits are decoded.
+    /// As much as is worth more than compressed pages in its place, by what decodings and misses cost and by how many of
+    /// them more of either would save. Free memory is used whatever it is worth; where room is needed, a sixteenth of the
+    /// capacity stays at first. [`Stats::balance`](crate::Stats::balance) says how it stands and why.
     #[default]
+    Auto,
+    /// Nothing: all hits are decoded.
     None,
     /// One byte in so many of the capacity, or what the least capacity leaves of it if that is less; 0 is nothing.
     Of(u32),
@@ -69,6 +73,7 @@ pub struct Config {
     pub(crate) source: Source,
     pub(crate) shards: Option<usize>,
     pub(crate) hot: Share,
+    pub(crate) miss_cost: Option<Duration>,
 }
 
 impl Config {
@@ -89,6 +94,7 @@ impl Config {
             source: Source::Default,
             shards: None,
             hot: Share::default(),
+            miss_cost: None,
         }
     }
 
@@ -161,11 +167,18 @@ impl Config {
     /// no addresses, or that is hardly larger than the least. A hit that makes a frame may evict as an insert does, so
     /// that the removal hook may be called.
     ///
-    /// A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's
+    /// Default: [`Share::Auto`]. A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's
     /// `Eq` runs on it under no lock either. Heap memory that the clone points to is not counted.
     #[must_use]
     pub fn hot(self, share: Share) -> Self {
         Self { hot: share, ..self }
+    }
+
+    /// What a miss costs the user, all in all: what [`Share::Auto`] weighs against decodings. Default: measured, from
+    /// a miss to the insert of its key; 100 us until the first one.
+    #[must_use]
+    pub fn miss_cost(self, time: Duration) -> Self {
+        Self { miss_cost: Some(time), ..self }
     }
 
     /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own default.

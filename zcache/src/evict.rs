@@ -4,19 +4,21 @@
 //! not fit makes room in rounds, each bounded:
 //! ```text
 //! 1  compact: free slots that add up to a zspage become pages
-//! 2  if that gave nothing: evict by policy, a batch of slots' bytes at once
-//! 3  if that gave nothing either: the decoded pages go, all of them
-//! 4  try again
+//! 2  if that gave nothing: decoded pages go that are more than they are left where room is short
+//! 3  if that gave nothing: evict by policy, a batch of slots' bytes at once
+//! 4  if that gave nothing either: the decoded pages go, all of them
+//! 5  try again
 //! ```
 //! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
 //! some ten makes room, the others find it. Expired entries that are passed go first.
 
 use zpool::AllocError;
 
+use crate::balance::Standing;
 use crate::policy::Priority;
 use crate::record::Entry;
 use crate::stats::Cause;
-use crate::sync::{Inside, Ordering};
+use crate::sync::{Inside, Ordering, pause};
 use crate::tier::{Tier, View};
 
 /// Rounds before an attempt is given up.
@@ -25,6 +27,8 @@ const ROUNDS: usize = 128;
 const VICTIMS: usize = 1024;
 /// Entries that the policy looks at for one victim.
 const LOOKS: usize = 512;
+/// Times that readers of decoded pages are waited for, where nothing else is left to go.
+const PATIENCE: usize = 4;
 /// Bytes that compaction moves in a round.
 pub(crate) const STEP: usize = 128 << 10;
 /// A batch is the capacity by this, within bounds.
@@ -78,14 +82,59 @@ impl<K: Send + Sync> Tier<K> {
     /// The decoded pages go, whose entries stay; whether that gave anything.
     fn make_room_of_frames(&self) -> bool {
         let Some(hot) = &self.hot else { return false };
-        let before = hot.frames().bytes() + hot.frames().waiting_bytes();
+        let before = hot.frame_bytes();
         hot.demote_all();
-        self.collect_frames();
-        self.store.pool.trim();
-        hot.frames().bytes() + hot.frames().waiting_bytes() < before
+        for _ in 0..PATIENCE {
+            self.collect_frames();
+            if hot.frame_bytes() < before {
+                self.store.pool.trim();
+                return true;
+            }
+            pause(); // a reader has them
+        }
+        false
     }
 
-    /// The same, of what is compressed alone.
+    /// Decoded pages beyond what they are left where room is short go, whose entries stay; whether that gave anything: what
+    /// a reader has gives nothing yet, and entries may have to go.
+    fn yield_frames(&self, goal: usize) -> bool {
+        let Some(hot) = &self.hot else { return false };
+        let before = hot.frame_bytes();
+        hot.insist_on_room(goal);
+        self.collect_frames();
+        hot.frame_bytes() < before
+    }
+
+    /// Whether so many bytes more are not to be had as things are.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        self.held() + bytes > self.capacity()
+    }
+
+    /// Room is short: what decoded pages are left is judged again.
+    pub(crate) fn weigh(&self) {
+        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+            scales.judge(|| self.standing());
+        }
+    }
+
+    /// How decoded and compressed pages stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let mean = |bytes: usize, amount: usize| bytes.checked_div(amount).filter(|mean| *mean > 0);
+        let frames =
+            self.hot.as_ref().map(|hot| (hot.frames().bytes(), hot.frames().len(), hot.most()));
+        let (bytes, amount, most) = frames.unwrap_or_default();
+        let entries = self.held().saturating_sub(bytes);
+        Standing {
+            capacity: self.capacity(),
+            most,
+            frame: mean(bytes, amount).unwrap_or(4096),
+            entry: mean(entries, self.counters.entries()).unwrap_or(2048),
+            decode: self.counters.decode_nanoseconds(),
+            encode: self.counters.encode_nanoseconds(),
+        }
+    }
+
+    /// The same, of what is compressed alone, and of decoded pages that are too many.
     pub(crate) fn make_room_of_entries(&self, lack: Lack) -> bool {
         let pool = &self.store.pool;
         let did = pool.compact(STEP);
@@ -94,7 +143,12 @@ impl<K: Send + Sync> Tier<K> {
         };
         let mut moved = did.pages_freed > 0;
         // What a hook inserts takes the room there is: evicting would call the hook again.
-        if !moved && !Inside::is(self.number) {
+        let inside = Inside::is(self.number);
+        if !moved && !inside {
+            self.weigh();
+            moved = self.yield_frames(wanted.max(self.batch()));
+        }
+        if !moved && !inside {
             moved = self.sweep(SWEEP_ROUND) > 0;
             moved |= self.evict(wanted.max(self.batch())) > 0;
         }
@@ -135,11 +189,17 @@ impl<K: Send + Sync> Tier<K> {
         let mut policy = self.policy.lock();
         let id = policy.evict(&View(self), LOOKS)?;
         let victim = pool.pin_id(id).ok();
-        if victim.is_none() {
+        let (queue, part) = policy.last_queue();
+        let Some(victim) = victim else {
             // It has as many pins as it can have. Whoever holds one may be waiting for this lock.
             policy.insert(id, 0, Priority::Normal);
+            return None;
+        };
+        drop(policy);
+        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+            scales.evicted(victim.record().tag, queue, part);
         }
-        victim
+        Some(victim)
     }
 
     /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.
@@ -151,8 +211,10 @@ impl<K: Send + Sync> Tier<K> {
         let ids = ids.min(all);
         let start = self.sweep.fetch_add(ids, Ordering::Relaxed);
         let expired = (start..start.saturating_add(ids)).filter(|id| {
-            let Some(entry) = self.entry(id % all) else { return false };
-            self.store.expired(&entry, now) == Ok(true)
+            // Not `entry`, which waits for pins: whoever comes here may hold some.
+            let Ok(entry) = self.store.pool.pin_id(id % all) else { return false };
+            entry.record().state().published()
+                && self.store.expired(&entry, now) == Ok(true)
                 && self.withdraw(entry, Cause::Expired, false)
         });
         expired.count()

@@ -66,6 +66,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
             self.ageing.store(1, Ordering::Relaxed);
         }
         self.sweep_in_passing();
+        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+            scales.comes(tag);
+        }
         let no_room = || {
             add(&self.counters.no_room, 1);
             InsertError::NoRoom

@@ -19,6 +19,7 @@
 //! How it works, and which figures decided its shape, is in [`design`].
 #![forbid(unsafe_code)]
 
+mod balance;
 mod bench;
 mod cache;
 pub mod codec;
@@ -59,4 +60,6 @@ pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, R
 pub use hook::Removal;
 pub use load::Lease;
 pub use maintainer::Maintainer;
-pub use stats::{ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings};
+pub use stats::{
+    Balance, ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
+};

@@ -81,7 +81,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Ok(page)
             }
             Err(version) => {
-                self.tier.counters.miss();
+                self.tier.missed(tag);
                 Err(Lease { key, tag, version, cache: self.tier.number })
             }
         }

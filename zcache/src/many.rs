@@ -47,7 +47,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             });
             batch.push(found.map_or_else(
                 || {
-                    self.tier.counters.miss();
+                    self.tier.missed(tag);
                     Found::Nothing
                 },
                 Found::Entry,

@@ -1,7 +1,7 @@
 //! What is hit again and again is kept decoded: from an entry to a frame of it, and frames back to nothing.
 //!
-//! A promotion comes after the hit that it is made for has its page, which it copies. It may evict as an insert
-//! does, while frames have not their share yet; afterwards one frame goes for another.
+//! A promotion comes after the hit that it is made for has its page, which it copies. Where room is short it evicts as
+//! an insert does, while frames have less than they are left then; otherwise one frame goes for another.
 
 use equivalent::Equivalent;
 
@@ -40,10 +40,19 @@ impl<K: Send + Sync> Tier<K> {
     fn consider(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) {
         let (record, state) = (entry.record(), entry.record().state());
         let whole = page.len() == state.len() && hot.suits(state.form(), state.len());
+        if !whole {
+            return;
+        }
+        if let Some(scales) = hot.scales() {
+            scales.decoded(record.tag);
+        }
+        let free = !self.is_full(hot.frames().frame_bytes(page.len()));
         // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
-        if whole && hot.wants(record.tag, entry.id()) && !Inside::is(self.number) {
-            self.promote(hot, entry, page);
-            // The limit may have become lower meanwhile.
+        if hot.wants(record.tag, free) && !Inside::is(self.number) {
+            if self.promote(hot, entry, page).is_none() {
+                hot.forget(record.tag);
+            }
+            // They may have to be fewer meanwhile.
             hot.fit();
             self.collect_frames();
         }
@@ -53,29 +62,51 @@ impl<K: Send + Sync> Tier<K> {
     fn promote(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) -> Option<()> {
         let (tag, id) = (entry.record().tag, entry.id());
         let expiry = self.store.expiry(entry)?;
+        let bytes = hot.frames().frame_bytes(page.len());
         let _making = hot.make_room(page.len(), || self.collect_frames())?;
+        if let Some(growth) = hot.grow(&self.store.pool) {
+            self.make_room_of_entries(Lack::Bytes(growth));
+            hot.grow(&self.store.pool);
+        }
+        if hot.is_beyond() && self.is_full(bytes) {
+            // It takes the place of others.
+            hot.yield_room(bytes);
+            self.collect_frames();
+        }
         let mut filled = hot.frames().fill(page);
         for _ in 0..ROUNDS {
-            if filled.is_ok() || !self.make_room_of_entries(Lack::Place(page.len())) {
+            if filled.is_ok() {
+                break;
+            }
+            self.weigh();
+            let yielded = hot.yield_room(bytes);
+            self.collect_frames();
+            if !yielded && !self.make_room_of_entries(Lack::Place(page.len())) {
                 break;
             }
             filled = hot.frames().fill(page);
         }
         let filled = filled.ok()?;
-        let key = (hot.clone)(&entry.record().key);
-        // Outside the closure, so that a key that comes to nothing is not dropped under the lock.
+        let key = {
+            let _inside = Inside::enter(self.number);
+            (hot.clone)(&entry.record().key)
+        };
+        // Outside the closure, so that what comes to nothing is not dropped under the lock.
         let mut frame = Some((filled, Head::new(key, tag, id, expiry)));
+        let mut back = None;
+        let mut put = |filled, head| back = hot.put(filled, head);
         if planted(Plant::PutUnlocked)
             && self.index.find(tag, |of| (of == id).then_some(())).is_some()
         {
-            frame.take().map(|(filled, head)| hot.put(filled, head))
+            frame.take().map(|(filled, head)| put(filled, head))?;
         } else {
             // The entry is pinned: its id is nobody else's.
             self.index.find(tag, |of| {
                 let (filled, head) = frame.take_if(|_| of == id)?;
-                hot.put(filled, head);
+                put(filled, head);
                 Some(())
-            })
+            })?;
         }
+        back.is_none().then_some(())
     }
 }

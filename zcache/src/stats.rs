@@ -8,13 +8,19 @@ use zpool::PoolStats;
 use crate::record::{Form, State};
 use crate::sync::{Apart, Counter, Ordering, thread_number};
 
+mod balance;
 mod maintenance;
 mod table;
 
+pub use balance::Balance;
 pub use maintenance::{Recompression, Trainings};
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
+/// What took so many means was interrupted.
+const CALM: u64 = 8;
+/// And the first one, in nanoseconds.
+const FIRST: u64 = 100_000;
 
 /// What hits write: a thread has a stripe to itself as long as there are no more threads than stripes,
 /// so that counting a hit moves no cache line.
@@ -32,6 +38,8 @@ struct Stripe {
 struct Times {
     samples: Counter,
     nanoseconds: Counter,
+    /// The same without interruptions: no more than a few means of each.
+    calm: Counter,
 }
 
 /// The start of an operation that `count` counts, if it is one that is sampled.
@@ -46,6 +54,8 @@ impl Times {
         if let Some(start) = start {
             let passed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             add(&self.nanoseconds, passed);
+            let mean = get(&self.calm).checked_div(get(&self.samples)).filter(|mean| *mean > 0);
+            add(&self.calm, passed.min(mean.map_or(FIRST, |mean| CALM * mean)));
             add(&self.samples, 1);
         }
     }
@@ -172,7 +182,6 @@ impl Counters {
         add(&self.stripe().hot_hits, 1);
     }
 
-    #[cold]
     pub(crate) fn miss(&self) {
         add(&self.stripe().misses, 1);
     }
@@ -218,6 +227,19 @@ impl Counters {
 
     pub(crate) fn entries(&self) -> usize {
         get(&self.entries) as usize
+    }
+
+    /// The mean of the decodings that were timed, in nanoseconds, interruptions left out.
+    pub(crate) fn decode_nanoseconds(&self) -> Option<u64> {
+        let sum = |of: fn(&Times) -> &Counter| -> u64 {
+            self.stripes.iter().map(|stripe| get(of(&stripe.decode))).sum()
+        };
+        sum(|times| &times.calm).checked_div(sum(|times| &times.samples))
+    }
+
+    /// The same of compressions.
+    pub(crate) fn encode_nanoseconds(&self) -> Option<u64> {
+        get(&self.encode.calm).checked_div(get(&self.encode.samples))
     }
 }
 
@@ -349,6 +371,8 @@ pub struct Stats {
     pub raw: usize,
     /// Entries that have a frame: their pages are there decoded as well.
     pub frames: usize,
+    /// Why hot pages have the share they have, if that is [`Share::Auto`](crate::Share::Auto).
+    pub balance: Option<Balance>,
     /// Frames made.
     pub promotions: u64,
     /// Frames that went for others, or where room was needed; their entries stayed.
@@ -504,7 +528,15 @@ impl Stats {
             ("zcache_decode_mean_seconds", self.decode.mean().as_secs_f64()),
             ("zcache_encode_mean_seconds", self.encode.mean().as_secs_f64()),
         ];
-        for (name, value) in gauges {
+        let balanced = self.balance.as_ref().map(|balance| {
+            [
+                ("zcache_frames_limit_bytes", balance.limit as f64),
+                ("zcache_frames_worth_seconds", balance.frame_worth.as_secs_f64()),
+                ("zcache_entries_worth_seconds", balance.entry_worth.as_secs_f64()),
+                ("zcache_miss_mean_seconds", balance.miss.as_secs_f64()),
+            ]
+        });
+        for (name, value) in gauges.into_iter().chain(balanced.into_iter().flatten()) {
             metrics::gauge!(name, "cache" => cache).set(value);
         }
     }

@@ -18,8 +18,9 @@
 //!    index's is comparing entries.
 //!
 //! Locks: a shard of the index, the policy, a bench's slot, the table of coders, the pool's own; no two at once, but that a
-//! shard or the policy may be held over a pin, over a charge, or over taking a frame off its slot, which take none; the
-//! [`Walks`] over a shard; and the table of coders over the pool's own.
+//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
+//! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
+//! the pool's own.
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
 //! The key's `Eq` runs under a shard's lock; all other user code under none.
 
@@ -198,6 +199,15 @@ impl<K: Send + Sync> Tier<K> {
             return pin_equal(&self.store.pool, id, tag, key);
         }
         self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// A look-up that found no entry.
+    #[cold]
+    pub(crate) fn missed(&self, tag: Tag) {
+        self.counters.miss();
+        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+            scales.missed(tag);
+        }
     }
 
     /// The entry of `key`, pinned, or how the key stands.

@@ -14,7 +14,7 @@ use lexopt::prelude::*;
 use serde_json::json;
 use tests::{corpus, pattern};
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, Share};
 
 const USAGE: &str = "\
 usage: cache_insert [options]
@@ -71,7 +71,8 @@ impl Row {
         (capacity, keys): (usize, u64),
         pages: &[Vec<u8>],
     ) -> Result<Self, Failure> {
-        let cache = Cache::new(Config::new(capacity).codec(codec).checksum(false))?;
+        let cache =
+            Cache::new(Config::new(capacity).codec(codec).checksum(false).hot(Share::None))?;
         Ok(Self { name, cache, pages: pages.to_vec(), keys, next: 0, best: f64::INFINITY })
     }
 

@@ -15,7 +15,7 @@ use lexopt::prelude::*;
 use serde_json::{Value, json};
 use tests::corpus::{self, PageFile};
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, Share};
 
 const USAGE: &str = "\
 usage: cache_memory [options]
@@ -88,7 +88,7 @@ fn resident() -> Option<f64> {
 }
 
 fn config(options: &Options, capacity: usize, max_page: usize) -> Result<Config, Failure> {
-    let config = Config::new(capacity).max_page(max_page).checksum(false);
+    let config = Config::new(capacity).max_page(max_page).checksum(false).hot(Share::None);
     Ok(match options.codec {
         Name::None => config.codec(codec::None),
         Name::Zstd(level) => config.codec(Zstd::level(level)?),
@@ -141,7 +141,8 @@ fn rounded(number: f64) -> f64 {
 
 /// Bytes an entry of a `u64` key takes beside its payload, over one doubling of the index.
 fn entry() -> Result<Value, Failure> {
-    let cache: Cache<u64> = Cache::new(Config::new(256 << 20).checksum(false).shards(64))?;
+    let cache: Cache<u64> =
+        Cache::new(Config::new(256 << 20).checksum(false).shards(64).hot(Share::None))?;
     let page = [0; 4096];
     let mut key = 0_u64;
     let mut insert = |until: usize| -> Result<(), Failure> {

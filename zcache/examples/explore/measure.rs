@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zcache::codec::{self, Codec, Dictionary, Lz4, Zstd};
-use zcache::{Cache, Config, Stats};
+use zcache::{Cache, Config, Share, Stats};
 
 use crate::options::{CodecName, Failure, Options};
 use crate::pages::Pages;
@@ -203,7 +203,7 @@ impl Measured {
     ) -> Result<Self, Failure> {
         let codec: std::sync::Arc<dyn Codec> = codec(name, pages)?.into();
         let before = resident();
-        let config = Config::new(plan.budget).max_page(plan.largest).codec(codec);
+        let config = Config::new(plan.budget).max_page(plan.largest).codec(codec).hot(Share::None);
         let cache: Cache<u64> = Cache::new(config)?;
         // First every key once, in order: a cold start, and a scan.
         for key in 0..plan.keys as u64 {

@@ -2,12 +2,13 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zpool::{Pool, SourceKind};
 
 use super::Cache;
 use super::maintain::strength;
+use crate::balance::Scales;
 use crate::bench::{Benches, context_bytes, context_size};
 use crate::coders::Coders;
 use crate::config::{Config, Share, Source};
@@ -64,7 +65,16 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let shards = config.shard_count()?;
         let (cold, training) = strength(&config)?;
         let Config {
-            capacity, max_page, codec, policy, checksum, time_to_live, source, hot, ..
+            capacity,
+            max_page,
+            codec,
+            policy,
+            checksum,
+            time_to_live,
+            source,
+            hot,
+            miss_cost,
+            ..
         } = config;
         if max_page == 0 || max_page > MAX_PAGE {
             return Err(ConfigError::MaxPage(max_page));
@@ -130,25 +140,30 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             number: CACHES.fetch_add(1, Ordering::Relaxed),
         };
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
-        cache.keep_hot(hot, threads);
+        cache.keep_hot(hot, miss_cost, threads);
         Ok(cache)
     }
 
     /// Tables for frames, if there is room for them.
-    fn keep_hot(&mut self, share: Share, threads: usize) {
+    fn keep_hot(&mut self, share: Share, miss_cost: Option<Duration>, threads: usize) {
         let tier = &mut self.tier;
-        let limit = share.limit(tier.capacity(), self.least);
-        let Some(bytes) = Hot::<K>::fixed_bytes(limit, threads) else { return };
+        let capacity = tier.capacity();
+        let Some(bytes) = Hot::<K>::fixed_bytes(share, capacity, self.least, threads) else {
+            return;
+        };
         let pool = &tier.store.pool;
         if !pool.charge(bytes) {
             return;
         }
-        let Some(hot) = Hot::new(pool, share, limit, threads, K::clone) else {
+        let least = self.least + with_aside(bytes);
+        let limits = share.limits(capacity, least);
+        let scales = share == Share::Auto;
+        let scales = scales.then(|| Scales::new(tier.standing(), limits.0, miss_cost));
+        let Some(hot) = Hot::new(pool, share, limits, scales, threads, K::clone) else {
             return pool.release(bytes);
         };
         self.charged += bytes;
-        self.least += with_aside(bytes);
-        hot.set_limit(tier.capacity(), self.least);
+        self.least = least;
         tier.hot = Some(Box::new(hot));
     }
 }
@@ -187,7 +202,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 }
 
 /// So many bytes that `bytes` are left when what is set aside of them is gone.
-fn with_aside(bytes: usize) -> usize {
+pub(super) fn with_aside(bytes: usize) -> usize {
     bytes.saturating_add(bytes / (ASIDE - 1) + 1)
 }
 

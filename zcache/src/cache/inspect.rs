@@ -27,12 +27,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             stats.policy = policy.name().to_owned();
             policy.bytes()
         };
+        let mut grown = 0;
         if let Some(hot) = &tier.hot {
             stats.frames = hot.frames().len();
             stats.promotions = get(&hot.promotions);
             stats.demotions = get(&hot.demotions);
             stats.bytes.frames = hot.frames().bytes();
             stats.bytes.waiting = hot.frames().waiting_bytes();
+            stats.balance = hot.scales().map(|scales| scales.balance(tier.standing()));
+            grown = hot.grown_bytes();
         }
         let bytes = &mut stats.bytes;
         bytes.capacity = tier.capacity();
@@ -41,7 +44,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.policy = policy;
         bytes.codec = tier.store.benches.bytes() + dictionary_bytes;
         bytes.sample = tier.sampler.bytes();
-        bytes.fixed = self.charged + aside(tier.capacity());
+        bytes.fixed = self.charged + grown + aside(tier.capacity());
         stats
     }
 
@@ -90,7 +93,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     fn reserved(&self, policy: usize) -> usize {
         let tier = &self.tier;
         let codec = tier.store.benches.bytes();
-        let heads = tier.hot.as_ref().map_or(0, |hot| hot.frames().heap_bytes());
+        let heads = |hot: &Hot<K>| hot.frames().heap_bytes() + hot.grown_bytes();
+        let heads = tier.hot.as_deref().map_or(0, heads);
         let trained = tier.store.coders.trained().1 + tier.sampler.bytes();
         self.charged + policy + tier.index.bytes() + codec + heads + trained
     }
@@ -98,9 +102,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Each frame is what its entry decodes to, in its slot, and all of them are within the limit.
     fn check_frames(&self, hot: &Hot<K>) {
         let (tier, mut frames) = (&self.tier, 0);
+        hot.finish_growth();
+        tier.collect_frames();
         hot.each(|slot, head, page| {
             frames += 1;
-            assert_eq!(slot, hot.slot(head.tag), "a frame is in the slot of its tag");
+            assert!(hot.is_in_place(head.tag, slot), "a frame is where it is looked for");
             let entry = tier.find(head.tag, &head.key).expect("a frame has an entry");
             assert_eq!(entry.id(), head.id, "it is of the entry that the index leads to");
             assert_eq!(Some(head.expiry), tier.store.expiry(&entry).or(Some(head.expiry)));
@@ -115,7 +121,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         tier.collect_frames();
         let (frames, waiting) = (hot.frames().bytes(), hot.frames().waiting_bytes());
         assert_eq!(waiting, 0, "nobody reads, so nothing waits");
-        assert!(frames <= hot.limit(), "{frames} bytes of frames of {}", hot.limit());
+        assert!(frames <= hot.most(), "{frames} bytes of frames of {}", hot.most());
         let pages = tier.store.pool.stats();
         let bytes = pages.pages_framed * pages.page_size + hot.frames().heap_bytes();
         assert_eq!(bytes, frames, "frames' bytes are counted");

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use zpool::Compaction;
 
 use super::Cache;
+use super::build::with_aside;
 use crate::error::ResizeError;
 use crate::sync::Ordering;
 use crate::tier::aside;
@@ -42,20 +43,22 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Changes the capacity. When it is lowered, entries go until the cache fits. What shrinks is pages
-    /// and index; the tables of the pool and of the policy stay as long as they were at the most.
+    /// and index; the tables of the pool, of the policy and of the hot tier stay as long as they were at the most.
     ///
     /// # Errors
     /// See [`ResizeError`].
     pub fn resize(&self, capacity_bytes: usize) -> Result<(), ResizeError> {
-        if capacity_bytes < self.least {
-            return Err(ResizeError::TooSmall { least: self.least });
+        let grown = self.tier.hot.as_ref().map_or(0, |hot| hot.grown_bytes());
+        let least = self.least + with_aside(grown);
+        if capacity_bytes < least {
+            return Err(ResizeError::TooSmall { least });
         }
         {
             let _both = self.tier.resizing.lock();
             self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
             self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
             if let Some(hot) = &self.tier.hot {
-                hot.set_limit(capacity_bytes, self.least);
+                hot.set_limit(capacity_bytes, least);
                 hot.fit();
             }
         }

@@ -4,7 +4,7 @@
 use super::{World, get, over, page, world_with};
 use crate::config::Share;
 use crate::sync::model::{beside, model, twin};
-use crate::sync::{Arc, Plant};
+use crate::sync::{Arc, Plant, let_grow};
 
 fn hot_world() -> Arc<World> {
     world_with(Share::Of(8))
@@ -117,19 +117,22 @@ fn a_frame_that_stays_behind_its_replacement_is_noticed() {
     twin(Some(1), Plant::FrameLeft, hot_and_replace);
 }
 
-fn promote_and_promote() -> u64 {
+fn promote_and_promote() {
     let world = hit(1);
     let other = beside(&world, |world| get(world, 1));
     assert_eq!((get(&world, 1), other.join().unwrap()), (Some(7), Some(7)));
     assert_eq!(world.frames(), 1, "one entry, one frame");
-    let promotions = world.stats().promotions;
+    assert_eq!(
+        world.stats().promotions,
+        1,
+        "the slower of two finds a frame there, and makes none"
+    );
     over(&world, 1);
-    promotions
 }
 
 #[test]
 fn an_entry_that_is_promoted_twice_has_one_frame() {
-    assert_eq!(model(Some(1), promote_and_promote).len(), 2);
+    model(Some(1), promote_and_promote);
 }
 
 /// Keys 1 and 2 have one slot; each of the two is promoted there and found whole.
@@ -176,4 +179,108 @@ fn a_hit_on_a_frame_spares_its_entry() {
 #[should_panic(expected = "a hit on a frame counts for its entry")]
 fn a_policy_that_does_not_hear_of_frames_is_noticed() {
     twin(Some(2), Plant::FrameHitUnheard, hot_hit_then_evict);
+}
+
+/// A world whose table of frames grows with the next promotion; two keys, of which the first one has a frame and the
+/// other one was hit, and the sets where they are looked for then.
+fn about_to_grow(sets: [u32; 2]) -> (Arc<World>, [u8; 2]) {
+    let world = hot_world();
+    let keys = sets.map(|set| (1..).find(|key| world.tag(key) & 1 == set).unwrap());
+    world.insert(keys[0], &page(7)).unwrap();
+    world.insert(keys[1], &page(9)).unwrap();
+    assert_eq!([0, 0, 1].map(|key| get(&world, keys[key])), [Some(7), Some(7), Some(9)]);
+    assert_eq!(world.frames(), 1);
+    let_grow(true);
+    (world, keys)
+}
+
+/// The table grows over a frame whose page is replaced.
+fn grow_and_replace() -> usize {
+    let (world, [hot, other]) = about_to_grow([1, 0]);
+    let promoter = beside(&world, move |world| get(world, other));
+    world.insert(hot, &page(8)).unwrap();
+    assert_eq!(get(&world, hot), Some(8), "a page that was replaced is not found");
+    assert_eq!(promoter.join().unwrap(), Some(9));
+    assert_eq!((get(&world, hot), get(&world, other)), (Some(8), Some(9)));
+    let frames = world.frames();
+    over(&world, 2);
+    let_grow(false);
+    frames
+}
+
+#[test]
+fn a_frame_that_is_replaced_while_the_table_grows_is_not_found() {
+    model(Some(1), grow_and_replace);
+}
+
+/// The table grows beside a promotion.
+fn grow_and_promote() -> usize {
+    let (world, [_, other]) = about_to_grow([0, 1]);
+    let grower = beside(&world, |world| {
+        let hot = world.tier.hot.as_ref().unwrap();
+        hot.grow(&world.tier.store.pool);
+        // What is in a wrong place goes now, and nothing is put there after it.
+        hot.grow(&world.tier.store.pool);
+    });
+    assert_eq!(get(&world, other), Some(9));
+    grower.join().unwrap();
+    let frames = world.frames();
+    over(&world, 2);
+    let_grow(false);
+    frames
+}
+
+#[test]
+fn no_frame_is_put_where_it_was_before_the_table_grew() {
+    model(Some(2), grow_and_promote);
+}
+
+#[test]
+#[should_panic(expected = "a frame is where it is looked for")]
+fn a_frame_that_is_put_where_it_was_is_noticed() {
+    twin(Some(2), Plant::PutWhereItWas, grow_and_promote);
+}
+
+/// A page that was read while it was hot is held beside whoever takes its entry away.
+fn hold_and_remove() -> (bool, usize) {
+    let world = hit(2);
+    let reader = beside(&world, |world| world.get(&1).map(|page| (page.to_vec(), page)));
+    assert!(world.remove(&1));
+    world.tier.collect_frames();
+    assert_eq!(get(&world, 1), None, "a removed page is not found");
+    let held = reader.join().unwrap();
+    let waiting = world.stats().bytes.waiting;
+    if let Some((was, page)) = &held {
+        assert!(*page == was[..] && page.iter().all(|byte| *byte == 7), "it is what it was");
+    }
+    let found = held.is_some();
+    drop(held);
+    over(&world, 0);
+    (found, waiting.min(1))
+}
+
+#[test]
+fn a_page_in_hand_stays_whole_and_counted_when_its_entry_goes() {
+    let seen = model(Some(2), hold_and_remove);
+    assert!(seen.contains_key(&(true, 1)) && seen.contains_key(&(false, 0)));
+}
+
+/// The same beside a page that takes the frame's slot.
+fn hold_and_take_the_slot() -> bool {
+    let world = hit(2);
+    world.insert(2, &page(9)).unwrap();
+    assert_eq!(get(&world, 2), Some(9));
+    let reader = beside(&world, |world| world.get(&1));
+    assert_eq!(get(&world, 2), Some(9));
+    let held = reader.join().unwrap().expect("there all the time");
+    assert!(held.iter().all(|byte| *byte == 7), "it is what it was");
+    drop(held);
+    let hot = world.stats().hot_hits > 0;
+    over(&world, 2);
+    hot
+}
+
+#[test]
+fn a_page_in_hand_stays_whole_when_another_takes_its_slot() {
+    model(Some(1), hold_and_take_the_slot);
 }

@@ -50,6 +50,8 @@ pub struct S3Fifo {
     queues: Links<2>,
     ghosts: Ghosts,
     door: Option<Door>,
+    /// The queue that the last victim was in.
+    last: usize,
 }
 
 /// Lets a part of those who return into `main`.
@@ -87,7 +89,7 @@ impl S3Fifo {
     /// after they went from it enter the main one.
     #[must_use]
     pub fn plain() -> Self {
-        Self { queues: Links::new(), ghosts: Ghosts::new(), door: None }
+        Self { queues: Links::new(), ghosts: Ghosts::new(), door: None, last: SMALL }
     }
 
     /// Entries that `small` is entitled to.
@@ -109,6 +111,7 @@ impl S3Fifo {
                 Some(_) => {
                     self.ghosts.remember(search.tag(id), self.queues.total() - self.share());
                     self.queues.remove(id);
+                    self.last = SMALL;
                     return Some(id);
                 }
             }
@@ -118,6 +121,7 @@ impl S3Fifo {
 
     fn search_main(&mut self, search: &mut Search<'_>) -> Option<u32> {
         let door = &mut self.door;
+        self.last = MAIN;
         search.second_chance(&mut self.queues, MAIN, |queues, id, hit| {
             if let Some(door) = door.as_mut().filter(|_| queues.is_flagged(id)) {
                 door.judge(hit, queues.total());
@@ -195,6 +199,11 @@ impl Policy for S3Fifo {
             self.search_main(&mut search).or_else(|| self.search_small(&mut search))
         };
         found.or_else(|| search.spared.inspect(|id| _ = self.queues.remove(*id)))
+    }
+
+    fn last_queue(&self) -> (usize, f32) {
+        let small = 1.0 / SHARE as f32;
+        if self.last == SMALL { (SMALL, small) } else { (MAIN, 1.0 - small) }
     }
 
     fn contains(&self, id: u32) -> bool {

@@ -19,7 +19,11 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
         let (recompression, trainings) = (&self.recompression, &self.trainings);
-        let rows: [(&str, String); 13] = [
+        let (share, worth) = self.balance.map_or_else(
+            || ("fixed".to_owned(), "-".to_owned()),
+            |balance| (balance.standing(), balance.reasons()),
+        );
+        let rows: [(&str, String); 15] = [
             (
                 "entries",
                 format!(
@@ -49,6 +53,8 @@ impl fmt::Display for Stats {
                     self.demotions
                 ),
             ),
+            ("share", share),
+            ("  worth", worth),
             (
                 "inserts",
                 format!(

@@ -25,8 +25,8 @@ pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::atomic::Ordering;
 // These decide nothing either.
 pub(crate) use std::sync::Arc;
-#[cfg(feature = "zstd")]
 pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::atomic::AtomicU8;
 
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(crate) enum Plant {
     FrameLeft,
     /// A frame goes into its slot when the shard's lock is free again.
     PutUnlocked,
+    /// A frame goes into the set that was its tag's before the table grew.
+    PutWhereItWas,
     /// The policy does not hear of hits on frames.
     FrameHitUnheard,
     /// A recompressed entry takes its key's place whatever the index leads to by then.

@@ -8,8 +8,10 @@ use super::{Charge, PutError};
 
 pub(crate) const VERSIONS: usize = 2;
 
-/// Two keys share a slot.
-pub(crate) const MOST_SLOTS: usize = 2;
+/// All keys share a slot, where the table may not grow.
+pub(crate) const DOUBLINGS: usize = 1;
+pub(crate) const WAYS: usize = 1;
+pub(crate) const RECENT: usize = 1;
 /// Pages of models are same-filled.
 pub(crate) const PICKY: bool = false;
 
@@ -19,6 +21,7 @@ pub(crate) const fn readers(_threads: usize) -> usize {
 }
 
 thread_local! {
+    static GROWS: Cell<bool> = const { Cell::new(false) };
     static PLANTED: Cell<Option<super::Plant>> = const { Cell::new(None) };
 }
 
@@ -26,6 +29,16 @@ thread_local! {
 #[cfg(test)]
 pub(crate) fn plant(bug: Option<super::Plant>) {
     PLANTED.with(|cell| cell.set(bug));
+}
+
+/// Whether the hot tier's table may double, in everything this model's thread runs from now on.
+#[cfg(test)]
+pub(crate) fn let_grow(may: bool) {
+    GROWS.with(|cell| cell.set(may));
+}
+
+pub(crate) fn most_sets() -> usize {
+    1 << GROWS.with(|cell| usize::from(cell.get()))
 }
 
 pub(crate) fn planted(bug: super::Plant) -> bool {

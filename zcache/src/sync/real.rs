@@ -8,8 +8,18 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 /// Leases that share a shard are told of changes by this many groups of keys.
 pub(crate) const VERSIONS: usize = 64;
 
-/// Slots of the hot tier.
-pub(crate) const MOST_SLOTS: usize = 1 << 24;
+/// Times that the hot tier's table can double.
+pub(crate) const DOUBLINGS: usize = 24;
+
+/// Sets of slots of the hot tier.
+pub(crate) const fn most_sets() -> usize {
+    1 << DOUBLINGS
+}
+
+/// Slots of a set.
+pub(crate) const WAYS: usize = 8;
+/// Hits that a set remembers on entries without a frame.
+pub(crate) const RECENT: usize = 7;
 /// Whether only pages that are worth it are kept decoded.
 pub(crate) const PICKY: bool = true;
 

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use benches::packing::Failure;
 use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Config, InsertError, codec};
+use zcache::{Cache, Config, InsertError, Share, codec};
 
 use crate::engine;
 use crate::spec::{Codec, Kind, Policy, Spec};
@@ -52,9 +52,10 @@ pub(crate) fn make(
     }
 }
 
-/// zcache's settings.
+/// zcache's settings. It has no hot tier, like the others: `shares` compares those.
 pub(crate) fn config(spec: Spec, configured: u64, stage: &Stage) -> Result<Config, Failure> {
-    let config = Config::new(usize::try_from(configured)?).max_page(stage.page_size);
+    let config =
+        Config::new(usize::try_from(configured)?).max_page(stage.page_size).hot(Share::None);
     let config = match spec.codec {
         Codec::None => config.codec(codec::None),
         Codec::Zstd(level, with) => config.codec(engine::zstd(level, with, &stage.dictionary)?),

@@ -15,7 +15,7 @@ use crate::stage::Stage;
 /// Hashes alike in every process: which keys share a slot of the hot tier is then no matter of luck.
 pub(crate) type Hasher = BuildHasherDefault<DefaultHasher>;
 
-/// A share by its name: `none`, or `1/N`.
+/// A share by its name: `none`, `auto`, or `1/N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) share: Share,
@@ -31,11 +31,8 @@ pub(crate) struct Contender {
     pub(crate) miss: Option<Duration>,
 }
 
-// An adaptive share enters here and nowhere else: its name in `from_str` and `fmt`, with `told`; the setting by which its
-// cache learns `self.miss` in `Contender::cache`; its name in `ALL`.
-
 /// The names of those that are compared unless told otherwise.
-pub(crate) const ALL: &str = "none,1/32,1/16,1/8,1/4,1/2";
+pub(crate) const ALL: &str = "none,auto,1/32,1/16,1/8,1/4,1/2";
 
 impl FromStr for Named {
     type Err = Failure;
@@ -44,10 +41,13 @@ impl FromStr for Named {
         if name == "none" {
             return Ok(Self { share: Share::None, told: false });
         }
+        if name == "auto" {
+            return Ok(Self { share: Share::Auto, told: true });
+        }
         let part = name.strip_prefix("1/").and_then(|part| part.parse().ok());
         match part {
             Some(part) if part > 0 => Ok(Self { share: Share::Of(part), told: false }),
-            _ => Err(format!("no share `{name}`: there are none and 1/N").into()),
+            _ => Err(format!("no share `{name}`: there are none, auto and 1/N").into()),
         }
     }
 }
@@ -56,6 +56,7 @@ impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.share {
             Share::None => f.pad("none"),
+            Share::Auto => f.pad("auto"),
             Share::Of(part) => f.pad(&format!("1/{part}")),
             share => f.pad(&format!("{share:?}")),
         }
@@ -70,6 +71,10 @@ impl Contender {
         stage: &Stage,
     ) -> Result<Cache<u64, Hasher>, Failure> {
         let config = caches::config(spec, capacity, stage)?.hot(self.share.share);
+        let config = match self.miss {
+            Some(miss) => config.miss_cost(miss),
+            None => config,
+        };
         Ok(Cache::with_hasher(config, Hasher::default())?)
     }
 }

@@ -1,0 +1,507 @@
+//! The hot tier: decoded pages, *frames*, in front of the entries that they were decoded from.
+//! ```text
+//! tag -> set of 8 slots -> frame: key, tag, entry's id, expiry, touched | the page
+//! ```
+//! A hit on a frame takes no lock and writes nothing that other threads write; see [`zpool::Frames`] for how
+//! readers are waited for. A frame holds a clone of its key, for it has to compare keys without touching the entry: a
+//! pin of the entry's would keep compaction from moving it.
+//!
+//! Truth: a frame goes into a slot of its set only under the lock of its tag's shard in the index, while the index leads to the
+//! entry that it was decoded from; and whoever makes the index lead elsewhere clears that slot under the
+//! same lock. So once an insert or a removal has returned nobody finds the old page, and nobody finds it who
+//! has seen the new one. Taking a frame off its slot is right at any time: the entry is behind it.
+//!
+//! Bytes: frames in slots, those that wait for a reader, and those that are being made are held to `most` together.
+//! Below that stands the limit that frames are left when room is needed: of a fixed share it is the same, [`Scales`]
+//! move that of [`Share::Auto`].
+
+use std::ops::Range;
+
+use equivalent::Equivalent;
+use zpool::{Filled, Frame, Frames};
+
+use crate::balance::Scales;
+use crate::config::Share;
+use crate::index::Tag;
+use crate::record::Form;
+use crate::stats::{add, get};
+use crate::store::Millis;
+use crate::sync::{
+    Apart, Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, PICKY, Plant, WAYS, most_sets,
+    planted, readers, thread_number,
+};
+
+mod page;
+mod sets;
+
+use page::{HAND, POLICY};
+pub(crate) use page::{Head, Page};
+use sets::{Set, Sets};
+
+/// Bytes of the pages that slots are counted by.
+const PAGE: usize = 4096;
+/// The table doubles when more than 3 of 8 slots have frames: then one frame in 600 finds its set full.
+const FULL: (usize, usize) = (3, 8);
+/// Frames that a share too small for them is not worth its tables.
+const LEAST_FRAMES: usize = 4;
+/// Slots that a promotion looks at for a frame to take the place of.
+const LOOKS: usize = 64;
+/// The capacity by this is what frames have at first with an automatic share, when room is short.
+const AUTO: u32 = 16;
+/// While more than the limit by this waits for readers, nothing is promoted.
+const WAITING: usize = 4;
+/// Users are lent no more than the limit by this: less, so that those who keep as much as they can stop no promotion.
+const LENT: usize = 8;
+/// Slots that are looked at where a frame has to go.
+const INSISTING: usize = 512;
+/// Slots of a table that has grown that are looked at with each promotion, for frames that nobody finds there now.
+const SWEPT: usize = 256;
+/// One promotion in so many makes room for a longer table.
+const GROWING: u64 = 64;
+
+pub(crate) struct Hot<K> {
+    frames: Frames<Head<K>>,
+    sets: Sets,
+    share: Share,
+    /// What frames can have at the most.
+    most: AtomicUsize,
+    /// Of an automatic share, what moves its limit.
+    scales: Option<Scales>,
+    /// Held while the table grows: the slots that are still to be looked at since it did.
+    growing: Mutex<Range<usize>>,
+    /// Bytes of frames that are being made.
+    making: AtomicUsize,
+    /// The slot that the search for one to demote goes on at.
+    hand: Apart<AtomicUsize>,
+    /// Bytes of frames that users keep.
+    lent: Arc<Counter>,
+    pub(crate) clone: fn(&K) -> K,
+    pub(crate) promotions: Counter,
+    pub(crate) demotions: Counter,
+}
+
+/// Bytes under the limit for a frame that is being made, until this is dropped.
+pub(crate) struct Making<'h>(&'h AtomicUsize, usize);
+
+/// Sets for frames of `limit` bytes in all to start with.
+fn sets(limit: usize) -> usize {
+    let frames = (limit / PAGE).max(1);
+    (frames * FULL.1 / FULL.0 / WAYS).clamp(1, most_sets()).next_power_of_two()
+}
+
+impl Share {
+    /// Bytes of frames in a cache of `capacity` bytes, of which it needs `least` for everything else: what they start
+    /// with when room is short, and the most.
+    pub(crate) fn limits(self, capacity: usize, least: usize) -> (usize, usize) {
+        let most = capacity.saturating_sub(least);
+        let part = |part: u32| capacity.checked_div(part as usize).unwrap_or(0).min(most);
+        match self {
+            Self::None => (0, 0),
+            Self::Of(n) => (part(n), part(n)),
+            Self::Auto => (part(AUTO), most),
+        }
+    }
+}
+
+impl<K: Send + Sync> Hot<K> {
+    /// What the tables take at first; `None`: so few frames are not worth them.
+    pub(crate) fn fixed_bytes(
+        share: Share,
+        capacity: usize,
+        least: usize,
+        threads: usize,
+    ) -> Option<usize> {
+        let (limit, most) = share.limits(capacity, least);
+        let sets = sets(limit);
+        let scales = if share == Share::Auto { Scales::fixed_bytes(capacity) } else { 0 };
+        let bytes = Frames::<Head<K>>::fixed_bytes(sets * WAYS, readers(threads))
+            + Sets::fixed_bytes(sets)
+            + scales
+            + zpool::source::heap_cost(size_of::<Self>() + 128)
+            + zpool::source::heap_cost(4 * size_of::<Counter>());
+        (limit.min(most) >= bytes + LEAST_FRAMES * PAGE).then_some(bytes)
+    }
+
+    /// Tables for frames of `limit` bytes in all. `None`: the pool's pages have no address.
+    pub(crate) fn new(
+        pool: &zpool::Pool<impl Send + Sync>,
+        share: Share,
+        (limit, most): (usize, usize),
+        scales: Option<Scales>,
+        threads: usize,
+        clone: fn(&K) -> K,
+    ) -> Option<Self> {
+        let sets = sets(limit);
+        Some(Self {
+            frames: pool.frames(sets * WAYS, readers(threads))?,
+            sets: Sets::new(sets),
+            share,
+            most: AtomicUsize::new(most),
+            scales,
+            growing: Mutex::new(0..0),
+            making: AtomicUsize::new(0),
+            hand: Apart(AtomicUsize::new(0)),
+            lent: Arc::new(Counter::new(0)),
+            clone,
+            promotions: Counter::new(0),
+            demotions: Counter::new(0),
+        })
+    }
+
+    /// Whether a frame of that tag in that slot can be found.
+    pub(crate) fn is_in_place(&self, tag: Tag, slot: usize) -> bool {
+        slot / WAYS == self.sets.number(tag)
+    }
+
+    pub(crate) fn frames(&self) -> &Frames<Head<K>> {
+        &self.frames
+    }
+
+    pub(crate) fn scales(&self) -> Option<&Scales> {
+        self.scales.as_ref()
+    }
+
+    /// What frames are left when room is short.
+    pub(crate) fn limit(&self) -> usize {
+        let most = self.most();
+        self.scales.as_ref().map_or(most, |scales| scales.limit().min(most))
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// The capacity has changed.
+    pub(crate) fn set_limit(&self, capacity: usize, least: usize) {
+        let (limit, most) = self.share.limits(capacity, least);
+        self.most.store(most, Ordering::Relaxed);
+        if let Some(scales) = &self.scales {
+            scales.set_limit(limit);
+        }
+    }
+
+    /// Where a hit on an entry without a frame is remembered: there are the more places the more frames there may be,
+    /// so that a page is promoted which is hit again before it would have gone.
+    fn memory(&self, tag: Tag) -> &Set {
+        let sets = sets(self.limit().max(self.frames.bytes())).min(self.sets.len());
+        self.sets.get(self.sets.number(tag) & (sets - 1))
+    }
+
+    /// The slots of a tag that may have its frame, going by their hints.
+    #[inline]
+    fn candidates(&self, tag: Tag) -> impl Iterator<Item = usize> {
+        let number = self.sets.number(tag);
+        let set = self.sets.get(number);
+        (0..WAYS).filter(move |way| set.here(*way) == tag).map(move |way| number * WAYS + way)
+    }
+
+    /// What `f` makes of the page of `key`, if there is a frame of it whose time is not over. The key's `Eq`, and
+    /// `f`, run under no lock.
+    #[inline]
+    pub(crate) fn find<Q: Equivalent<K> + ?Sized, R>(
+        &self,
+        tag: Tag,
+        key: &Q,
+        now: impl FnOnce() -> Millis,
+        f: impl FnOnce(Page<'_, K>) -> Option<R>,
+    ) -> Option<R> {
+        for slot in self.candidates(tag) {
+            let reading = self.frames.read(thread_number());
+            let Some(frame) = reading.frame(slot) else { continue };
+            let head = frame.head();
+            if head.tag != tag || !key.equivalent(&head.key) {
+                continue;
+            }
+            if head.expiry != Millis::MAX && head.expiry <= now() {
+                return None;
+            }
+            head.touch();
+            return f(Page { frame, hot: self });
+        }
+        None
+    }
+
+    /// Whether there was a hit on the frame of entry `id` since the compressed tier's policy asked last.
+    pub(crate) fn was_hit(&self, tag: Tag, id: u32) -> bool {
+        self.candidates(tag).any(|slot| {
+            let reading = self.frames.read(thread_number());
+            let head = reading.frame(slot).map(Frame::head).filter(|head| head.is_of(tag, id));
+            head.is_some_and(|head| head.untouch(POLICY))
+        })
+    }
+
+    /// Whether entry `id` has a frame.
+    pub(crate) fn holds(&self, tag: Tag, id: u32) -> bool {
+        self.candidates(tag).any(|slot| {
+            let reading = self.frames.read(thread_number());
+            reading.frame(slot).is_some_and(|frame| frame.head().is_of(tag, id))
+        })
+    }
+
+    /// The index does not lead to entry `id` any more: its frame goes. Under the lock of the tag's shard.
+    pub(crate) fn clear(&self, tag: Tag, id: u32) {
+        if planted(Plant::FrameLeft) {
+            return;
+        }
+        for slot in self.candidates(tag) {
+            self.take_off(slot, |head| head.is_of(tag, id));
+        }
+    }
+
+    /// Takes the frame off a slot, if `which` says yes to it; its tag.
+    fn take_off(&self, slot: usize, which: impl FnOnce(&Head<K>) -> bool) -> Option<Tag> {
+        // What was put there under a lock that the caller has is seen.
+        if self.frames.is_vacant(slot) {
+            return None;
+        }
+        self.take_off_locked(slot, which)
+    }
+
+    /// The same, of what was put there before by anybody.
+    fn take_off_locked(&self, slot: usize, which: impl FnOnce(&Head<K>) -> bool) -> Option<Tag> {
+        let number = slot / WAYS;
+        let set = self.sets.get(number);
+        let _turn = set.turn.lock();
+        let reading = self.frames.read(thread_number());
+        let mut tag = 0;
+        let took = reading.clear_if(slot, |head| {
+            tag = head.tag;
+            which(head)
+        });
+        took.then(|| {
+            set.set_here(slot - number * WAYS, 0);
+            tag
+        })
+    }
+
+    /// Whether a page of `len` bytes that is stored in this form is worth a frame: one that is decoded faster than it is found is
+    /// not, nor one that does not fill half of its frame.
+    pub(crate) fn suits(&self, form: Form, len: usize) -> bool {
+        !PICKY
+            || matches!(form, Form::Coded(_)) && self.frames.frame_bytes(len) <= 2 * len + PAGE / 8
+    }
+
+    /// A hit on an entry of that tag, which has no frame: whether it shall have one, since it was hit not long ago
+    /// and its set has a slot for it. Where there is `free` room, all may come to have one.
+    pub(crate) fn wants(&self, tag: Tag, free: bool) -> bool {
+        if !self.memory(tag).hit_again(tag, free && PICKY) {
+            return false;
+        }
+        let number = self.sets.number(tag);
+        let free = (0..WAYS).any(|way| self.yields(number * WAYS + way));
+        if !free {
+            self.forget(tag);
+        }
+        free
+    }
+
+    /// Two hits more for the next try.
+    pub(crate) fn forget(&self, tag: Tag) {
+        self.memory(tag).forget(tag);
+    }
+
+    /// Whether a slot has no frame, or one that was not hit since it was asked last.
+    fn yields(&self, slot: usize) -> bool {
+        if self.frames.is_vacant(slot) {
+            return true;
+        }
+        let reading = self.frames.read(thread_number());
+        reading.frame(slot).is_none_or(|frame| !frame.head().untouch(HAND))
+    }
+
+    /// Bytes for a frame of `len` bytes below the most that there can be, for which others go that were not hit since
+    /// the hand came by. `None`: there are none, or too much waits for readers. The caller collects.
+    pub(crate) fn make_room(&self, len: usize, collect: impl Fn()) -> Option<Making<'_>> {
+        let (bytes, most) = (self.frames.frame_bytes(len), self.most());
+        if self.frames.waiting_bytes() > self.limit().max(self.frames.bytes()) / WAITING {
+            return None;
+        }
+        // Counted first: of two that want the last bytes, none passes the limit.
+        self.making.fetch_add(bytes, Ordering::Relaxed);
+        let making = Making(&self.making, bytes);
+        for _ in 0..LOOKS {
+            if self.held() <= most {
+                return Some(making);
+            }
+            if self.demote_next(true) {
+                collect();
+            }
+        }
+        None
+    }
+
+    /// Bytes of frames in slots and of those that wait.
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frames.bytes() + self.frames.waiting_bytes()
+    }
+
+    /// The same, and of those that are being made.
+    fn held(&self) -> usize {
+        self.frame_bytes() + self.making.load(Ordering::Relaxed)
+    }
+
+    /// Whether frames are more than what they are left when room is short. What waits for a reader is not: to take off
+    /// more for it would help nobody.
+    pub(crate) fn is_beyond(&self) -> bool {
+        self.frames.bytes() + self.making.load(Ordering::Relaxed) > self.limit()
+    }
+
+    /// Room is short: frames beyond the limit go, some `goal` bytes of those that were not hit since the hand came
+    /// by; whether any did. The caller collects.
+    pub(crate) fn yield_room(&self, goal: usize) -> bool {
+        let (before, mut looks) = (self.frames.bytes(), LOOKS + goal / PAGE);
+        let gone = || before.saturating_sub(self.frames.bytes());
+        while looks > 0 && self.is_beyond() && gone() < goal {
+            self.demote_next(true);
+            looks -= 1;
+        }
+        gone() > 0
+    }
+
+    /// The same; where all that the hand came by were hit, one goes all the same: beyond the limit it is worth less than
+    /// an entry.
+    pub(crate) fn insist_on_room(&self, goal: usize) {
+        let insists = !self.yield_room(goal) && self.is_beyond();
+        let _ = insists && (0..INSISTING).any(|_| self.demote_next(false));
+    }
+
+    /// Takes the frame off the hand's next slot, unless it was hit since the hand came by and is to be `spared`.
+    fn demote_next(&self, spared: bool) -> bool {
+        let slot = self.hand.fetch_add(1, Ordering::Relaxed) & (self.sets.len() * WAYS - 1);
+        let took = self.take_off(slot, |head| !head.untouch(HAND) || !spared);
+        if let Some(tag) = took {
+            self.demoted(tag);
+        }
+        took.is_some()
+    }
+
+    fn demoted(&self, tag: Tag) {
+        add(&self.demotions, 1);
+        if let Some(scales) = &self.scales {
+            scales.demoted(tag);
+        }
+    }
+
+    /// Takes frames off until they are no more than there can be, or all.
+    pub(crate) fn fit(&self) {
+        let slots = self.sets.len() * WAYS;
+        let mut looks = 2 * slots;
+        while self.frames.bytes() > self.most() && looks > 0 {
+            self.demote_next(looks > slots);
+            looks -= 1;
+        }
+    }
+
+    /// Takes all frames off their slots.
+    pub(crate) fn demote_all(&self) {
+        for _ in 0..self.sets.len() * WAYS {
+            if self.frames.is_empty() {
+                return;
+            }
+            self.demote_next(false);
+        }
+    }
+
+    /// Puts what was filled with an entry's page into a slot of its set, unless it has a frame there, or all slots have frames that
+    /// were just hit: then it comes back. Under the lock of the tag's shard, the index leading to that entry.
+    pub(crate) fn put<'f>(
+        &self,
+        filled: Filled<'f, Head<K>>,
+        head: Head<K>,
+    ) -> Option<(Filled<'f, Head<K>>, Head<K>)> {
+        let (tag, number) = (head.tag, self.sets.number(head.tag));
+        let set = self.sets.get(number);
+        let turn = set.turn.lock();
+        if self.sets.number(tag) != number && !planted(Plant::PutWhereItWas) {
+            return Some((filled, head)); // the table has grown
+        }
+        let has_one = |way: usize| {
+            let reading = self.frames.read(thread_number());
+            set.here(way) == tag
+                && reading.frame(number * WAYS + way).is_some_and(|f| f.head().is_of(tag, head.id))
+        };
+        if (0..WAYS).any(has_one) {
+            return Some((filled, head));
+        }
+        let vacant = (0..WAYS).find(|way| self.frames.is_vacant(number * WAYS + way));
+        let way = vacant.or_else(|| (0..WAYS).find(|way| self.yields(number * WAYS + way)));
+        let Some(way) = way else { return Some((filled, head)) };
+        let before = set.here(way);
+        let replaced = self.frames.put(number * WAYS + way, filled, head);
+        set.set_here(way, tag);
+        drop(turn);
+        if replaced {
+            self.demoted(before);
+        }
+        self.forget(tag);
+        add(&self.promotions, 1);
+        None
+    }
+
+    /// Makes the table longer, if there are many frames for it; goes on looking for frames that are in a wrong place
+    /// since. `Some`: it would, if there were so many bytes for it.
+    pub(crate) fn grow(&self, memory: &impl Charge) -> Option<usize> {
+        let mut left = self.growing.try_lock()?;
+        if !left.is_empty() {
+            self.sweep(&mut left, SWEPT);
+            return None;
+        }
+        let (sets, growth) = (self.sets.len(), self.sets.growth());
+        if growth == 0 || self.frames.len() * FULL.1 <= sets * WAYS * FULL.0 {
+            return None;
+        }
+        if !memory.charge(growth) {
+            return (get(&self.promotions) % GROWING == 0).then_some(growth);
+        }
+        // Slots of a growth that went no further are there already.
+        let slots = || self.frames.slots() >= 2 * sets * WAYS || self.frames.grow().is_ok();
+        if !slots() || !self.sets.grow() {
+            memory.release(growth);
+            return None;
+        }
+        *left = 0..sets * WAYS;
+        None
+    }
+
+    /// Frames in the next few slots go if they are looked for elsewhere now.
+    fn sweep(&self, left: &mut Range<usize>, slots: usize) {
+        for slot in left.by_ref().take(slots) {
+            let tag = self.take_off_locked(slot, |head| !self.is_in_place(head.tag, slot));
+            if let Some(tag) = tag {
+                self.demoted(tag);
+            }
+        }
+    }
+
+    /// No frame is in a wrong place any more: for checks.
+    pub(crate) fn finish_growth(&self) {
+        self.sweep(&mut self.growing.lock(), usize::MAX);
+    }
+
+    /// What growth has added to the tables, and was charged.
+    pub(crate) fn grown_bytes(&self) -> usize {
+        self.sets.grown_bytes() + self.frames.table_bytes()
+    }
+
+    /// Each frame, with its slot: for checks.
+    pub(crate) fn each(&self, mut f: impl FnMut(usize, &Head<K>, Page<'_, K>)) {
+        let reading = self.frames.read(thread_number());
+        for slot in 0..self.frames.slots() {
+            if let Some(frame) = reading.frame(slot) {
+                f(slot, frame.head(), Page { frame, hot: self });
+            }
+        }
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl<K> std::fmt::Debug for Hot<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hot").field("share", &self.share).field("frames", &self.frames).finish()
+    }
+}
