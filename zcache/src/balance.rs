@@ -140,9 +140,8 @@ pub(crate) struct Standing {
     pub(crate) frame: usize,
     /// Bytes of an entry, what stands beside it among them.
     pub(crate) entry: usize,
-    /// Nanoseconds of a decoding, and of a compression.
+    /// Nanoseconds of a decoding.
     pub(crate) decode: Option<u64>,
-    pub(crate) encode: Option<u64>,
 }
 
 /// Two scales: what more bytes of frames are worth, and what more bytes of entries.
@@ -261,8 +260,8 @@ impl Scales {
         }
     }
 
-    /// A key's page comes: perhaps an answer to its miss.
-    pub(crate) fn comes(&self, tag: Tag) {
+    /// A key's page was inserted: perhaps an answer to its miss.
+    pub(crate) fn came(&self, tag: Tag) {
         let Some(pending) = self.pending(tag) else { return };
         let seen = pending.load(Ordering::Relaxed);
         if seen >> 32 != u64::from(tag) || seen == 0 {
@@ -293,10 +292,10 @@ impl Scales {
     }
 
     /// What a miss costs, in nanoseconds.
-    fn miss(&self, encode: Option<u64>) -> u64 {
+    fn miss(&self) -> u64 {
         self.told.unwrap_or_else(|| match get(&self.answered) {
             0 => ASSUMED_MISS,
-            answered => get(&self.nanoseconds) / answered + encode.unwrap_or(0),
+            answered => get(&self.nanoseconds) / answered,
         })
     }
 
@@ -336,7 +335,7 @@ impl Scales {
         let standing = standing();
         let [frames, entries] = self.windows(standing.capacity);
         let decode = standing.decode.unwrap_or(ASSUMED_DECODE) as f64 / frames as f64;
-        let miss = PER_RETURN * self.miss(standing.encode) as f64 / entries as f64;
+        let miss = PER_RETURN * self.miss() as f64 / entries as f64;
         let (frame_returns, entry_returns) = (get(&self.frame_returns), get(&self.entry_returns));
         let new = |now: u64, before: u64| now.wrapping_sub(before) as f64;
         judge.frame_worth *= FADES;
@@ -375,7 +374,7 @@ impl Scales {
         Balance {
             limit: self.limit(),
             decode: Duration::from_nanos(standing.decode.unwrap_or(ASSUMED_DECODE)),
-            miss: Duration::from_nanos(self.miss(standing.encode)),
+            miss: Duration::from_nanos(self.miss()),
             frame_worth: mib(judge.frame_worth),
             entry_worth: mib(judge.entry_worth),
             frame_returns: get(&self.frame_returns),
@@ -397,7 +396,6 @@ mod tests {
         frame: 4096,
         entry: 2048,
         decode: Some(1000),
-        encode: Some(5000),
     };
 
     fn scales(told: Option<u64>) -> Scales {
@@ -479,17 +477,17 @@ mod tests {
     #[test]
     fn misses_are_timed_up_to_the_insert_of_their_key() {
         let scales = scales(None);
-        assert_eq!(scales.miss(None), ASSUMED_MISS);
+        assert_eq!(scales.miss(), ASSUMED_MISS);
         let timed: Vec<Tag> = (0..4000).map(tag).filter(|tag| tag >> 8 & 7 == 0).collect();
         assert!(timed.len() > 300, "one in eight");
         for tag in &timed {
             scales.missed(*tag);
-            scales.comes(tag.wrapping_add(8 << 8)); // another one's
+            scales.came(tag.wrapping_add(8 << 8)); // another one's
             std::thread::sleep(Duration::from_micros(50));
-            scales.comes(*tag);
-            scales.comes(*tag); // no miss
+            scales.came(*tag);
+            scales.came(*tag); // no miss
         }
-        let miss = scales.miss(Some(7));
+        let miss = scales.miss();
         assert!((50_000..5_000_000).contains(&miss), "{miss} ns");
         let answered = get(&scales.answered);
         assert!((MANY / 2..=MANY).contains(&answered), "{answered} in the mean");

@@ -175,7 +175,7 @@ impl Config {
     }
 
     /// What a miss costs the user, all in all: what [`Share::Auto`] weighs against decodings. Default: measured, from
-    /// a miss to the insert of its key; 100 us until the first one.
+    /// a miss to the end of its key's insert; 100 us until the first one.
     #[must_use]
     pub fn miss_cost(self, time: Duration) -> Self {
         Self { miss_cost: Some(time), ..self }

@@ -130,7 +130,6 @@ impl<K: Send + Sync> Tier<K> {
             frame: mean(bytes, amount).unwrap_or(4096),
             entry: mean(entries, self.counters.entries()).unwrap_or(2048),
             decode: self.counters.decode_nanoseconds(),
-            encode: self.counters.encode_nanoseconds(),
         }
     }
 

@@ -66,9 +66,6 @@ impl<K: Eq + Send + Sync> Tier<K> {
             self.ageing.store(1, Ordering::Relaxed);
         }
         self.sweep_in_passing();
-        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
-            scales.comes(tag);
-        }
         let no_room = || {
             add(&self.counters.no_room, 1);
             InsertError::NoRoom
@@ -94,7 +91,11 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.enter(newcomer, terms).inspect_err(|error| match error {
             InsertError::Outdated => add(&self.counters.outdated, 1),
             _ => add(&self.counters.no_room, 1),
-        })
+        })?;
+        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+            scales.came(tag);
+        }
+        Ok(())
     }
 
     /// An object for a draft; the key goes into its record.

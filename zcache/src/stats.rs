@@ -236,11 +236,6 @@ impl Counters {
         };
         sum(|times| &times.calm).checked_div(sum(|times| &times.samples))
     }
-
-    /// The same of compressions.
-    pub(crate) fn encode_nanoseconds(&self) -> Option<u64> {
-        get(&self.encode.calm).checked_div(get(&self.encode.samples))
-    }
 }
 
 /// Times of a part of all operations of one kind.

@@ -11,7 +11,7 @@ pub struct Balance {
     pub limit: usize,
     /// What a decoding takes, if it is not interrupted.
     pub decode: Duration,
-    /// What a miss takes: from the miss to the insert of its key, or as the cache was [told](crate::Config::miss_cost).
+    /// What a miss takes: from the miss to the end of the insert of its key, or as the cache was [told](crate::Config::miss_cost).
     pub miss: Duration,
     /// What another MiB of frames would have saved of late.
     pub frame_worth: Duration,
