@@ -147,11 +147,7 @@ fn a_miss_is_taken_to_last_until_its_key_is_inserted() {
 #[test]
 fn frames_make_room_before_entries_go() {
     let capacity = 4 << 20;
-    let cache = Cache::<u64>::new(config(capacity)).unwrap();
-    (0..300).for_each(|number| cache.insert(number, &page(number)).unwrap());
-    for _ in 0..40 {
-        (0..300).for_each(|number| assert!(cache.get(&number).is_some()));
-    }
+    let cache = heated(capacity, 300);
     let before = cache.stats();
     assert!(before.frames >= 297, "{before}");
     let mut number = 300;

@@ -70,9 +70,13 @@ struct Ghosts {
     clock: Apart<Counter>,
 }
 
-/// A tag, and when it went.
+/// A tag, and when something became of it.
 fn pack(tag: Tag, when: u32) -> u64 {
     u64::from(tag) << 32 | u64::from(when)
+}
+
+fn is_of(packed: u64, tag: Tag) -> bool {
+    packed >> 32 == u64::from(tag)
 }
 
 impl Ghosts {
@@ -94,7 +98,7 @@ impl Ghosts {
     fn remember(&self, tag: Tag) {
         let now = self.clock.fetch_add(1, Ordering::Relaxed) + 1;
         let places = self.places(tag);
-        let is_own = |place: &&Counter| get(place) >> 32 == u64::from(tag);
+        let is_own = |place: &&Counter| is_of(get(place), tag);
         let oldest = || {
             places.iter().max_by_key(|place| match get(place) {
                 0 => u32::MAX,
@@ -109,7 +113,7 @@ impl Ghosts {
     /// Whether no more than `young` went since `tag` went. More room would have kept it, and have it go later for this: so
     /// it goes anew.
     fn returned(&self, tag: Tag, young: u64) -> bool {
-        let place = self.places(tag).iter().find(|place| get(place) >> 32 == u64::from(tag));
+        let place = self.places(tag).iter().find(|place| is_of(get(place), tag));
         let Some(place) = place.filter(|place| u64::from(self.age(get(place))) <= young) else {
             return false;
         };
@@ -256,7 +260,7 @@ impl Scales {
             }
         }
         if let Some(pending) = self.pending(tag) {
-            pending.store(u64::from(tag) << 32 | u64::from(self.tick()), Ordering::Relaxed);
+            pending.store(pack(tag, self.tick()), Ordering::Relaxed);
         }
     }
 
@@ -264,7 +268,7 @@ impl Scales {
     pub(crate) fn came(&self, tag: Tag) {
         let Some(pending) = self.pending(tag) else { return };
         let seen = pending.load(Ordering::Relaxed);
-        if seen >> 32 != u64::from(tag) || seen == 0 {
+        if !is_of(seen, tag) || seen == 0 {
             return;
         }
         pending.store(0, Ordering::Relaxed);
@@ -346,13 +350,14 @@ impl Scales {
         // One return more on the other side must not change it.
         let clearly = |more: f64, less: f64, one: f64| more > CLEARLY * (less + one);
         let (limit, capacity) = (self.limit(), standing.capacity);
-        let (more, less) = (judge.frame_worth, judge.entry_worth);
-        let far = more.max(less) > FAR * (more.min(less) + decode.max(miss));
+        let (of_frames, of_entries) = (judge.frame_worth, judge.entry_worth);
+        let (more, less) = (of_frames.max(of_entries), of_frames.min(of_entries));
+        let far = more > FAR * (less + decode.max(miss));
         let step = limit / if far { STEP / 4 } else { STEP } + capacity / LEAST_STEP;
         let least = (capacity / LEAST_SHARE).max(LEAST_FRAMES * standing.frame).min(standing.most);
-        let next = if clearly(judge.frame_worth, judge.entry_worth, miss) {
+        let next = if clearly(of_frames, of_entries, miss) {
             limit.saturating_add(step)
-        } else if clearly(judge.entry_worth, judge.frame_worth, decode) {
+        } else if clearly(of_entries, of_frames, decode) {
             limit.saturating_sub(step)
         } else {
             limit

@@ -15,6 +15,7 @@
 use zpool::AllocError;
 
 use crate::balance::Standing;
+use crate::hot::Hot;
 use crate::policy::Priority;
 use crate::record::Entry;
 use crate::stats::Cause;
@@ -81,12 +82,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// The decoded pages go, whose entries stay; whether that gave anything.
     fn make_room_of_frames(&self) -> bool {
-        let Some(hot) = &self.hot else { return false };
-        let before = hot.frame_bytes();
-        hot.demote_all();
         for _ in 0..PATIENCE {
-            self.collect_frames();
-            if hot.frame_bytes() < before {
+            if self.frames_end(Hot::demote_all) {
                 self.store.pool.trim();
                 return true;
             }
@@ -95,12 +92,11 @@ impl<K: Send + Sync> Tier<K> {
         false
     }
 
-    /// Decoded pages beyond what they are left where room is short go, whose entries stay; whether that gave anything: what
-    /// a reader has gives nothing yet, and entries may have to go.
-    fn yield_frames(&self, goal: usize) -> bool {
+    /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to go.
+    fn frames_end(&self, demote: impl FnOnce(&Hot<K>)) -> bool {
         let Some(hot) = &self.hot else { return false };
         let before = hot.frame_bytes();
-        hot.insist_on_room(goal);
+        demote(hot);
         self.collect_frames();
         hot.frame_bytes() < before
     }
@@ -112,7 +108,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Room is short: what decoded pages are left is judged again.
     pub(crate) fn weigh(&self) {
-        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+        if let Some(scales) = self.scales() {
             scales.judge(|| self.standing());
         }
     }
@@ -145,7 +141,7 @@ impl<K: Send + Sync> Tier<K> {
         let inside = Inside::is(self.number);
         if !moved && !inside {
             self.weigh();
-            moved = self.yield_frames(wanted.max(self.batch()));
+            moved = self.frames_end(|hot| hot.insist_on_room(wanted.max(self.batch())));
         }
         if !moved && !inside {
             moved = self.sweep(SWEEP_ROUND) > 0;
@@ -195,7 +191,7 @@ impl<K: Send + Sync> Tier<K> {
             return None;
         };
         drop(policy);
-        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+        if let Some(scales) = self.scales() {
             scales.evicted(victim.record().tag, queue, part);
         }
         Some(victim)

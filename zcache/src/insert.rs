@@ -92,7 +92,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
             InsertError::Outdated => add(&self.counters.outdated, 1),
             _ => add(&self.counters.no_room, 1),
         })?;
-        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+        if let Some(scales) = self.scales() {
             scales.came(tag);
         }
         Ok(())

@@ -46,7 +46,7 @@ impl<K: Send + Sync> Tier<K> {
         if let Some(scales) = hot.scales() {
             scales.decoded(record.tag);
         }
-        let free = !self.is_full(hot.frames().frame_bytes(page.len()));
+        let free = || !self.is_full(hot.frames().frame_bytes(page.len()));
         // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
         if hot.wants(record.tag, free) && !Inside::is(self.number) {
             if self.promote(hot, entry, page).is_none() {

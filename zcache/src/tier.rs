@@ -30,6 +30,7 @@ use std::time::Instant;
 use equivalent::Equivalent;
 use zpool::{Handle, MapError};
 
+use crate::balance::Scales;
 use crate::coders::Coders;
 use crate::flight::Flights;
 use crate::hook::{Hook, Removal};
@@ -205,9 +206,14 @@ impl<K: Send + Sync> Tier<K> {
     #[cold]
     pub(crate) fn missed(&self, tag: Tag) {
         self.counters.miss();
-        if let Some(scales) = self.hot.as_ref().and_then(|hot| hot.scales()) {
+        if let Some(scales) = self.scales() {
             scales.missed(tag);
         }
+    }
+
+    /// What moves the share of an automatic hot tier.
+    pub(crate) fn scales(&self) -> Option<&Scales> {
+        self.hot.as_ref().and_then(|hot| hot.scales())
     }
 
     /// The entry of `key`, pinned, or how the key stands.

@@ -223,18 +223,19 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Whether there was a hit on the frame of entry `id` since the compressed tier's policy asked last.
     pub(crate) fn was_hit(&self, tag: Tag, id: u32) -> bool {
-        self.candidates(tag).any(|slot| {
-            let reading = self.frames.read(thread_number());
-            let head = reading.frame(slot).map(Frame::head).filter(|head| head.is_of(tag, id));
-            head.is_some_and(|head| head.untouch(POLICY))
-        })
+        self.has_frame(tag, id, |head| head.untouch(POLICY))
     }
 
     /// Whether entry `id` has a frame.
     pub(crate) fn holds(&self, tag: Tag, id: u32) -> bool {
+        self.has_frame(tag, id, |_| true)
+    }
+
+    fn has_frame(&self, tag: Tag, id: u32, which: impl Fn(&Head<K>) -> bool) -> bool {
         self.candidates(tag).any(|slot| {
             let reading = self.frames.read(thread_number());
-            reading.frame(slot).is_some_and(|frame| frame.head().is_of(tag, id))
+            let head = reading.frame(slot).map(Frame::head);
+            head.is_some_and(|head| head.is_of(tag, id) && which(head))
         })
     }
 
@@ -283,8 +284,8 @@ impl<K: Send + Sync> Hot<K> {
 
     /// A hit on an entry of that tag, which has no frame: whether it shall have one, since it was hit not long ago
     /// and its set has a slot for it. Where there is `free` room, all may come to have one.
-    pub(crate) fn wants(&self, tag: Tag, free: bool) -> bool {
-        if !self.memory(tag).hit_again(tag, free && PICKY) {
+    pub(crate) fn wants(&self, tag: Tag, free: impl FnOnce() -> bool) -> bool {
+        if !self.memory(tag).hit_again(tag, || PICKY && free()) {
             return false;
         }
         let number = self.sets.number(tag);
@@ -415,12 +416,7 @@ impl<K: Send + Sync> Hot<K> {
         if self.sets.number(tag) != number && !planted(Plant::PutWhereItWas) {
             return Some((filled, head)); // the table has grown
         }
-        let has_one = |way: usize| {
-            let reading = self.frames.read(thread_number());
-            set.here(way) == tag
-                && reading.frame(number * WAYS + way).is_some_and(|f| f.head().is_of(tag, head.id))
-        };
-        if (0..WAYS).any(has_one) {
+        if self.holds(tag, head.id) {
             return Some((filled, head));
         }
         let vacant = (0..WAYS).find(|way| self.frames.is_vacant(number * WAYS + way));

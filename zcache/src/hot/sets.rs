@@ -68,11 +68,11 @@ impl Set {
     /// A hit on an entry without a frame: whether it is not the first one of late. One that is remembered makes way for
     /// this one; where it is `patient`, every other time: of pages that are hit in turns, and share a place, none had ever
     /// its second hit there.
-    pub(super) fn hit_again(&self, tag: Tag, patient: bool) -> bool {
+    pub(super) fn hit_again(&self, tag: Tag, patient: impl FnOnce() -> bool) -> bool {
         let place = self.place(tag);
         let before = place.load(Ordering::Relaxed);
         let again = before == tag;
-        if !again && (before == 0 || !patient || self.toss()) {
+        if !again && (before == 0 || !patient() || self.toss()) {
             place.store(tag, Ordering::Relaxed);
         }
         again
