@@ -19,47 +19,29 @@
 //! How it works, and which figures decided its shape, is in [`design`].
 #![forbid(unsafe_code)]
 
-mod balance;
-mod bench;
 mod cache;
 pub mod codec;
-mod coders;
+mod cold;
 mod config;
 mod error;
-mod evict;
-mod flight;
-mod hook;
 mod hot;
 mod index;
-mod insert;
-mod load;
-mod maintainer;
-mod many;
 #[cfg(all(test, zcache_loom))]
 mod models;
 pub mod policy;
-mod promote;
-mod recompress;
-mod record;
-mod sample;
 mod stats;
 mod store;
 mod sync;
 mod tier;
-mod train;
-mod walk;
-mod words;
 
 #[doc = include_str!("../DESIGN.md")]
 pub mod design {}
 
 pub use bytes::Bytes;
-pub use cache::{Cache, Insert, Maintenance, Training};
+pub use cache::{Cache, Insert, Lease, Maintainer, Maintenance, Training};
 pub use config::{Config, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
-pub use hook::Removal;
-pub use load::Lease;
-pub use maintainer::Maintainer;
 pub use stats::{
     Balance, ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
 };
+pub use tier::Removal;

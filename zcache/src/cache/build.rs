@@ -2,31 +2,20 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use zpool::{Pool, SourceKind};
 
 use super::Cache;
 use super::maintain::strength;
-use crate::balance::Scales;
-use crate::bench::{Benches, context_bytes, context_size};
-use crate::coders::Coders;
 use crate::config::{Config, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE};
-use crate::flight::Flights;
-use crate::hook::Removal;
-use crate::hot::Hot;
+use crate::hot::{Hot, Scales};
 use crate::index::Index;
-use crate::record::MAX_MARK;
-use crate::sample::Sampler;
 use crate::stats::Counters;
-use crate::store::{Memory, Store, TRAILER};
-use crate::sync::{Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering};
-use crate::tier::{ASIDE, Hand, Tier, aside};
-use crate::walk::Walks;
-
-/// Caches get numbers, so that a lease knows its own.
-static CACHES: Counter = Counter::new(0);
+use crate::store::{Benches, Coders, Memory, Store, TRAILER, context_bytes, context_size};
+use crate::sync::Charge;
+use crate::tier::{ASIDE, Removal, Tier, aside};
 
 /// The pages that zpool's heap source takes at once, in bytes.
 const HEAP_REGION: usize = 256 << 10;
@@ -120,25 +109,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
         let coders = Coders::new(cold, training.map(|(training, _)| training));
         let store = Store::new(pool, codec, coders, BENCHES * threads, checksum, max_page);
-        let tier = Tier {
-            store,
-            index: Index::new(shards),
-            most: policy.max_mark().min(MAX_MARK),
-            policy: Apart(Mutex::new(policy)),
-            flights: Flights::new(),
-            hot: None,
-            counters: Counters::new(threads),
-            hook: None,
-            born: Instant::now(),
-            capacity: AtomicUsize::new(capacity),
-            ageing: AtomicU32::new(0),
-            sweep: Apart(AtomicU32::new(0)),
-            resizing: Mutex::new(()),
-            walks: Walks::new(),
-            sampler: Sampler::new(),
-            hand: Mutex::new(Hand::default()),
-            number: CACHES.fetch_add(1, Ordering::Relaxed),
-        };
+        let (index, counters) = (Index::new(shards), Counters::new(threads));
+        let tier = Tier::new(store, index, policy, counters, capacity);
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
         cache.keep_hot(hot, miss_cost, threads);
         Ok(cache)
@@ -196,7 +168,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// ```
     #[must_use]
     pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
-        self.tier.hook = Some(Box::new(hook));
+        self.tier.set_hook(Box::new(hook));
         self
     }
 }

@@ -3,10 +3,11 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
+use crate::codec::{CODERS, Form};
 use crate::hot::Hot;
-use crate::record::{CODERS, Form};
-use crate::stats::{Stats, get};
+use crate::stats::Stats;
 use crate::store::Trouble;
+use crate::sync::get;
 use crate::tier::aside;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {

@@ -3,14 +3,13 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::bench::context_bytes;
 use crate::codec::Codec;
-use crate::coders;
+use crate::cold::{Trained, sample_bytes};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::stats::Recompression;
+use crate::store::{TrainingPlan, context_bytes};
 use crate::sync::{Arc, Inside};
-use crate::train::{Trained, sample_bytes};
 
 /// What a call of [`Cache::maintain`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -112,7 +111,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
 }
 
 /// The stronger codec; and what is trained, with the bytes that this needs at the least.
-type Strength = (Option<Arc<dyn Codec>>, Option<(coders::Training, usize)>);
+type Strength = (Option<Arc<dyn Codec>>, Option<(TrainingPlan, usize)>);
 
 /// What a configuration says of the two.
 pub(super) fn strength(config: &Config) -> Result<Strength, ConfigError> {
@@ -127,6 +126,6 @@ pub(super) fn strength(config: &Config) -> Result<Strength, ConfigError> {
     let needed = context_bytes(config.max_page, &*blank)
         .saturating_add(shared_bytes.saturating_mul(2))
         .saturating_add(sample_bytes(dictionary_bytes, 0).0);
-    let training = coders::Training { base, dictionary_bytes, shared_bytes };
+    let training = TrainingPlan { base, dictionary_bytes, shared_bytes };
     Ok((cold, Some((training, needed))))
 }

@@ -7,8 +7,6 @@ use zpool::Compaction;
 use super::Cache;
 use super::build::with_aside;
 use crate::error::ResizeError;
-use crate::sync::Ordering;
-use crate::tier::aside;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Entries; those that have expired and were not come across since among them.
@@ -53,15 +51,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if capacity_bytes < least {
             return Err(ResizeError::TooSmall { least });
         }
-        {
-            let _both = self.tier.resizing.lock();
-            self.tier.capacity.store(capacity_bytes, Ordering::Relaxed);
-            self.tier.store.pool.set_max_bytes(capacity_bytes - aside(capacity_bytes));
-            if let Some(hot) = &self.tier.hot {
-                hot.set_limit(capacity_bytes, least);
-                hot.fit();
-            }
-        }
+        self.tier.set_capacity(capacity_bytes, least);
         self.tier.collect_frames();
         let held = self.tier.shrink();
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }

@@ -11,6 +11,7 @@ use std::io;
 use crate::sync::Arc;
 
 mod fill;
+mod form;
 mod lz4;
 mod lz4_prefix;
 mod none;
@@ -19,6 +20,7 @@ mod sample;
 mod zstd;
 
 pub use fill::{fill, same_filled};
+pub(crate) use form::{CODERS, Form, INLINE};
 pub use lz4::Lz4;
 pub use none::None;
 pub use sample::looks_incompressible;

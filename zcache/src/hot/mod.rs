@@ -17,25 +17,27 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
 use equivalent::Equivalent;
 use zpool::{Filled, Frame, Frames};
 
-use crate::balance::Scales;
+use crate::codec::Form;
 use crate::config::Share;
 use crate::index::Tag;
-use crate::record::Form;
-use crate::stats::{add, get};
 use crate::store::Millis;
 use crate::sync::{
-    Apart, Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, PICKY, Plant, WAYS, most_sets,
+    Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, Plant, WAYS, add, get, most_sets,
     planted, readers, thread_number,
 };
 
+mod balance;
+mod growth;
 mod page;
 mod sets;
 
-use page::{HAND, POLICY};
-pub(crate) use page::{Head, Page};
+pub(crate) use balance::{Scales, Standing};
+pub(crate) use page::Head;
+use page::{HAND, Lent, POLICY};
 use sets::{Set, Sets};
 
 /// Bytes of the pages that slots are counted by.
@@ -54,10 +56,6 @@ const WAITING: usize = 4;
 const LENT: usize = 8;
 /// Slots that are looked at where a frame has to go.
 const INSISTING: usize = 512;
-/// Slots of a table that has grown that are looked at with each promotion, for frames that nobody finds there now.
-const SWEPT: usize = 256;
-/// One promotion in so many makes room for a longer table.
-const GROWING: u64 = 64;
 
 pub(crate) struct Hot<K> {
     frames: Frames<Head<K>>,
@@ -78,6 +76,12 @@ pub(crate) struct Hot<K> {
     pub(crate) clone: fn(&K) -> K,
     pub(crate) promotions: Counter,
     pub(crate) demotions: Counter,
+}
+
+/// A decoded page as its reader has it.
+pub(crate) struct Page<'r, K> {
+    frame: &'r Frame<Head<K>>,
+    hot: &'r Hot<K>,
 }
 
 /// Bytes under the limit for a frame that is being made, until this is dropped.
@@ -434,57 +438,57 @@ impl<K: Send + Sync> Hot<K> {
         None
     }
 
-    /// Makes the table longer, if there are many frames for it; goes on looking for frames that are in a wrong place
-    /// since. `Some`: it would, if there were so many bytes for it.
-    pub(crate) fn grow(&self, memory: &impl Charge) -> Option<usize> {
-        let mut left = self.growing.try_lock()?;
-        if !left.is_empty() {
-            self.sweep(&mut left, SWEPT);
-            return None;
-        }
-        let (sets, growth) = (self.sets.len(), self.sets.growth());
-        if growth == 0 || self.frames.len() * FULL.1 <= sets * WAYS * FULL.0 {
-            return None;
-        }
-        if !memory.charge(growth) {
-            return (get(&self.promotions) % GROWING == 0).then_some(growth);
-        }
-        // Slots of a growth that went no further are there already.
-        let slots = || self.frames.slots() >= 2 * sets * WAYS || self.frames.grow().is_ok();
-        if !slots() || !self.sets.grow() {
-            memory.release(growth);
-            return None;
-        }
-        *left = 0..sets * WAYS;
-        None
-    }
-
-    /// Frames in the next few slots go if they are looked for elsewhere now.
-    fn sweep(&self, left: &mut Range<usize>, slots: usize) {
-        for slot in left.by_ref().take(slots) {
-            let tag = self.take_off_locked(slot, |head| !self.is_in_place(head.tag, slot));
-            if let Some(tag) = tag {
-                self.demoted(tag);
-            }
-        }
-    }
-
-    /// No frame is in a wrong place any more: for checks.
-    pub(crate) fn finish_growth(&self) {
-        self.sweep(&mut self.growing.lock(), usize::MAX);
-    }
-
-    /// What growth has added to the tables, and was charged.
-    pub(crate) fn grown_bytes(&self) -> usize {
-        self.sets.grown_bytes() + self.frames.table_bytes()
-    }
-
     /// Each frame, with its slot: for checks.
     pub(crate) fn each(&self, mut f: impl FnMut(usize, &Head<K>, Page<'_, K>)) {
         let reading = self.frames.read(thread_number());
         for slot in 0..self.frames.slots() {
             if let Some(frame) = reading.frame(slot) {
                 f(slot, frame.head(), Page { frame, hot: self });
+            }
+        }
+    }
+}
+
+impl<K: Send + Sync> Page<'_, K> {
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// The page where it is, unless it is in pieces.
+    #[inline]
+    pub(crate) fn bytes(&self) -> Option<&[u8]> {
+        self.frame.bytes()
+    }
+
+    /// The whole page for its reader to keep: the frame's own bytes, unless so many are kept already that frames could not
+    /// make way.
+    pub(crate) fn keep(&self) -> Bytes {
+        let len = self.len() as u64;
+        let hot = self.hot;
+        let most = hot.limit().max(hot.frames.bytes()) / LENT;
+        if get(&hot.lent) + len <= most as u64 {
+            if let Some(page) = self.frame.share() {
+                return Bytes::from_owner(Lent::new(page, &hot.lent));
+            }
+        }
+        self.start(self.len()).into()
+    }
+
+    /// Fills `to`, which is no longer, with the start of the page.
+    #[inline]
+    pub(crate) fn copy(&self, to: &mut [u8]) {
+        self.frame.copy(to);
+    }
+
+    /// The first `len` bytes of it, in memory of the caller's.
+    pub(crate) fn start(&self, len: usize) -> Vec<u8> {
+        match self.bytes() {
+            Some(bytes) => bytes[..len].to_vec(),
+            None => {
+                let mut start = vec![0; len];
+                self.copy(&mut start);
+                start
             }
         }
     }

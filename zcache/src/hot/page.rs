@@ -1,13 +1,10 @@
-//! A decoded page: what stands beside it, how a reader has it, how users keep it.
+//! What stands beside a decoded page, and pages that users keep.
 
-use bytes::Bytes;
-use zpool::{Frame, SharedBytes};
+use zpool::SharedBytes;
 
-use super::{Hot, LENT};
 use crate::index::Tag;
-use crate::stats::{add, get};
 use crate::store::Millis;
-use crate::sync::{Arc, AtomicU32, Counter, Ordering};
+use crate::sync::{Arc, AtomicU32, Counter, Ordering, add, sub};
 
 /// In `touched`: hit since the hand of this tier came by.
 pub(super) const HAND: u32 = 1;
@@ -25,62 +22,18 @@ pub(crate) struct Head<K> {
     touched: AtomicU32,
 }
 
-/// A decoded page as its reader has it.
-pub(crate) struct Page<'r, K> {
-    pub(super) frame: &'r Frame<Head<K>>,
-    pub(super) hot: &'r Hot<K>,
-}
-
 /// Bytes of a frame in a user's hands.
-struct Lent {
+pub(super) struct Lent {
     page: SharedBytes,
     /// Bytes of all such pages.
     all: Arc<Counter>,
 }
 
-impl<K: Send + Sync> Page<'_, K> {
-    #[inline]
-    pub(crate) fn len(&self) -> usize {
-        self.frame.len()
-    }
-
-    /// The page where it is, unless it is in pieces.
-    #[inline]
-    pub(crate) fn bytes(&self) -> Option<&[u8]> {
-        self.frame.bytes()
-    }
-
-    /// The whole page for its reader to keep: the frame's own bytes, unless so many are kept already that frames could not
-    /// make way.
-    pub(crate) fn keep(&self) -> Bytes {
-        let len = self.len() as u64;
-        let hot = self.hot;
-        let most = hot.limit().max(hot.frames.bytes()) / LENT;
-        if get(&hot.lent) + len <= most as u64 {
-            if let Some(page) = self.frame.share() {
-                add(&hot.lent, len);
-                return Bytes::from_owner(Lent { page, all: Arc::clone(&hot.lent) });
-            }
-        }
-        self.start(self.len()).into()
-    }
-
-    /// Fills `to`, which is no longer, with the start of the page.
-    #[inline]
-    pub(crate) fn copy(&self, to: &mut [u8]) {
-        self.frame.copy(to);
-    }
-
-    /// The first `len` bytes of it, in memory of the caller's.
-    pub(crate) fn start(&self, len: usize) -> Vec<u8> {
-        match self.bytes() {
-            Some(bytes) => bytes[..len].to_vec(),
-            None => {
-                let mut start = vec![0; len];
-                self.copy(&mut start);
-                start
-            }
-        }
+impl Lent {
+    /// One more such page.
+    pub(super) fn new(page: SharedBytes, all: &Arc<Counter>) -> Self {
+        add(all, page.len() as u64);
+        Self { page, all: Arc::clone(all) }
     }
 }
 
@@ -92,7 +45,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.all.fetch_sub(self.page.len() as u64, Ordering::Relaxed);
+        sub(&self.all, self.page.len() as u64);
     }
 }
 

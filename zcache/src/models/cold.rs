@@ -2,7 +2,7 @@
 //! same-filled, like all pages of models: it is the way of the entry that counts.
 
 use super::{World, get, over, page, world};
-use crate::recompress::Outcome;
+use crate::cold::Outcome;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant};
 

@@ -1,7 +1,6 @@
 //! What [`maintain`](crate::Cache::maintain) counts.
 
-use super::get;
-use crate::sync::Counter;
+use crate::sync::{Counter, get};
 
 #[derive(Debug, Default)]
 pub(crate) struct Counts {

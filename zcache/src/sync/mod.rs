@@ -28,6 +28,22 @@ pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::atomic::AtomicU8;
 
+/// Adds to a counter.
+#[inline]
+pub(crate) fn add(counter: &Counter, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// Takes off a counter.
+pub(crate) fn sub(counter: &Counter, amount: u64) {
+    counter.fetch_sub(amount, Ordering::Relaxed);
+}
+
+/// A counter's value.
+pub(crate) fn get(counter: &Counter) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]

@@ -10,21 +10,24 @@ use bytes::Bytes;
 use equivalent::Equivalent;
 
 use crate::error::{BufferTooSmall, InsertError};
-use crate::evict::Lack;
 use crate::index::{Tag, tag};
-use crate::insert::Terms;
 use crate::policy::Priority;
-use crate::record::Entry;
-use crate::stats::{Cause, add};
-use crate::store::{Millis, Trouble};
-use crate::tier::Tier;
+use crate::stats::Cause;
+use crate::store::{Entry, Millis, Trouble};
+use crate::sync::add;
+use crate::tier::{Lack, Terms, Tier};
 
 mod build;
 mod inspect;
+mod load;
 mod maintain;
+mod maintainer;
+mod many;
 mod memory;
 
+pub use load::Lease;
 pub use maintain::{Maintenance, Training};
+pub use maintainer::Maintainer;
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///
@@ -190,7 +193,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub(crate) fn hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> bool {
         let decoding = self.tier.counters.decoding();
         if self.decode(entry, to).is_ok() {
-            entry.record().hit(self.tier.most);
+            self.tier.mark(entry);
             decoding.hit();
             self.tier.warmed(entry, to);
             return true;

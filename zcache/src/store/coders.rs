@@ -12,10 +12,8 @@
 //! 2. an object that is freed may be in a reader's hands still. The pool counts those, of all coders together; that
 //!    count may be one short for an instant, so it has to be 0 in two calls.
 
-use crate::codec::Codec;
-use crate::record::CODERS;
-use crate::stats::{add, get};
-use crate::sync::{Arc, Charge, Counter, Mutex, Ordering};
+use crate::codec::{CODERS, Codec};
+use crate::sync::{Arc, Charge, Counter, Mutex, Ordering, add, get};
 
 /// The number of the stronger codec.
 pub(crate) const COLD: u8 = 1;
@@ -24,7 +22,7 @@ const TRAINED: u8 = 2;
 
 /// What is trained, and to what.
 #[derive(Debug)]
-pub(crate) struct Training {
+pub(crate) struct TrainingPlan {
     /// The codec to train: that of cold entries where there is one.
     pub(crate) base: Arc<dyn Codec>,
     pub(crate) dictionary_bytes: usize,
@@ -35,7 +33,7 @@ pub(crate) struct Training {
 #[derive(Debug)]
 pub(crate) struct Coders {
     pub(crate) cold: Option<Arc<dyn Codec>>,
-    pub(crate) training: Option<Training>,
+    pub(crate) training: Option<TrainingPlan>,
     /// The newest trained coder, or 0. A hint: the table decides.
     newest: Counter,
     /// Objects and drafts of each coder but the first, which needs no counting.
@@ -76,7 +74,7 @@ impl Drop for Use<'_> {
 }
 
 impl Coders {
-    pub(crate) fn new(cold: Option<Arc<dyn Codec>>, training: Option<Training>) -> Self {
+    pub(crate) fn new(cold: Option<Arc<dyn Codec>>, training: Option<TrainingPlan>) -> Self {
         Self {
             cold,
             training,
@@ -202,7 +200,7 @@ impl Trained {
     pub(crate) fn discard(self, memory: &impl Charge) {
         let Self { codec, charged, .. } = self;
         // Also where the codec's drop panics.
-        let _charged = crate::bench::Charged::of(memory, charged);
+        let _charged = super::scratch::Charged::of(memory, charged);
         drop(codec);
     }
 }

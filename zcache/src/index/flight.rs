@@ -9,8 +9,8 @@ use std::error::Error;
 
 use bytes::Bytes;
 
+use super::Tag;
 use crate::error::LoadError;
-use crate::index::Tag;
 use crate::sync::{Arc, AtomicUsize, Gate, Mutex, Ordering, Plant, ThreadId, planted, thread_id};
 
 /// What a flight brings.

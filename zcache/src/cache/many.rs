@@ -5,13 +5,12 @@ use std::hash::{BuildHasher, Hash};
 use bytes::Bytes;
 use equivalent::Equivalent;
 
-use crate::cache::Cache;
+use super::Cache;
 use crate::error::InsertError;
-use crate::evict::Lack;
 use crate::index::Tag;
-use crate::record::Entry;
 use crate::stats::Cause;
-use crate::store::Trouble;
+use crate::store::{Entry, Trouble};
+use crate::tier::Lack;
 
 /// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
 const AT_ONCE: usize = 16;
@@ -86,7 +85,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes the entries whose keys `keep` says no to. It runs under no lock and may use the cache;
     /// entries that come or go meanwhile may or may not be asked about.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
-        let _walk = self.tier.walks.start();
+        let _walk = self.tier.walk();
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
             if !keep(&entry.record().key) {
@@ -98,7 +97,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes all entries that were there when it was called. Loads and leases that are under way store
     /// nothing.
     pub fn clear(&self) {
-        let _walk = self.tier.walks.start();
+        let _walk = self.tier.walk();
         self.tier.index.touch_all();
         self.tier.flights.tell_all();
         for id in self.tier.ids() {
@@ -115,7 +114,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         K: Clone,
     {
         let (tier, now) = (&self.tier, self.tier.now());
-        let _walk = tier.walks.start();
+        let _walk = tier.walk();
         let key = |id| {
             let entry = tier.entry(id)?;
             // An object over a seam takes memory to look at.

@@ -1,128 +1,18 @@
-//! The tier: index, policy and store together, and the order in which an entry enters and leaves them.
-//! ```text
-//! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
-//! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
-//!         -> hook -> freed
-//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to the old one still
-//!         -> takes its place in the policy -> the old one freed; no hook: the key keeps its page
-//! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
-//! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
-//!         then as above
-//! ```
-//! Why an id can be trusted:
-//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
-//!    the shard's lock succeed, and a reader never meets a stale one;
-//! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
-//!    victim's pin under the policy's lock succeeds;
-//! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
-//!    index's is comparing entries.
-//!
-//! Locks: a shard of the index, the policy, a bench's slot, the table of coders, the pool's own; no two at once, but that a
-//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
-//! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
-//! the pool's own.
-//! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
-//! The key's `Eq` runs under a shard's lock; all other user code under none.
+//! How entries enter and leave, and how one takes another's place: the steps of the table in [`super`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use equivalent::Equivalent;
-use zpool::{Handle, MapError};
+use zpool::Handle;
 
-use crate::balance::Scales;
-use crate::coders::Coders;
-use crate::flight::Flights;
-use crate::hook::{Hook, Removal};
-use crate::hot::Hot;
-use crate::index::{Index, Tag, Version};
-use crate::policy::{Entries, Policy, Priority};
-use crate::record::{Entry, Form};
-use crate::sample::Sampler;
-use crate::stats::{Cause, Counters, add};
-use crate::store::{Memory, Millis, Store};
-use crate::sync::{
-    Apart, AtomicU32, AtomicUsize, Charge, Inside, Mutex, Ordering, Plant, PutError, pause, planted,
-};
-use crate::walk::Walks;
-
-pub(crate) struct Tier<K> {
-    pub(crate) store: Store<K>,
-    pub(crate) index: Index,
-    pub(crate) policy: Apart<Mutex<Box<dyn Policy>>>,
-    pub(crate) flights: Flights<K>,
-    /// Decoded pages in front of the entries.
-    pub(crate) hot: Option<Box<Hot<K>>>,
-    /// The policy's highest mark.
-    pub(crate) most: u8,
-    pub(crate) counters: Counters,
-    pub(crate) hook: Option<Hook<K>>,
-    pub(crate) born: Instant,
-    pub(crate) capacity: AtomicUsize,
-    /// Which cache this is.
-    pub(crate) number: u64,
-    /// Whether any entry was ever given a time to go at.
-    pub(crate) ageing: AtomicU32,
-    /// The id at which the search for expired entries goes on.
-    pub(crate) sweep: Apart<AtomicU32>,
-    /// Held while the capacity changes, here and in the pool.
-    pub(crate) resizing: Mutex<()>,
-    pub(crate) walks: Walks,
-    pub(crate) sampler: Sampler,
-    pub(crate) hand: Mutex<Hand>,
-}
-
-/// Where `maintain` is.
-#[derive(Debug, Default)]
-pub(crate) struct Hand {
-    /// The id that it goes on at.
-    pub(crate) next: u32,
-    /// Ids to pass at which it tries again what a coder before had nothing to gain from.
-    pub(crate) again: u32,
-    /// Bytes evicted for recompressed entries.
-    pub(crate) spent: u64,
-    /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
-    pub(crate) opened: u64,
-    pub(crate) due: u64,
-    pub(crate) distance: u64,
-}
-
-/// One in this many bytes of the capacity is set aside.
-pub(crate) const ASIDE: usize = 320;
-
-/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
-/// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
-pub(crate) const fn aside(capacity: usize) -> usize {
-    capacity / ASIDE
-}
-
-/// What the policy sees of entries.
-#[derive(Debug)]
-pub(crate) struct View<'t, K>(pub(crate) &'t Tier<K>);
-
-impl<K: Send + Sync> Entries for View<'_, K> {
-    fn mark(&self, id: u32) -> Option<u8> {
-        let entry = self.0.store.pool.pin_id(id).ok()?;
-        let (record, state) = (entry.record(), entry.record().state());
-        if !state.published() && !planted(Plant::UnpublishedGoes) {
-            return None;
-        }
-        // A hit on its frame is one on the entry, and there may have been any number of them.
-        let hot = self.0.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
-        let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
-        Some(if was_hit { self.0.most } else { state.mark() })
-    }
-
-    fn set_mark(&self, id: u32, mark: u8) {
-        if let Ok(entry) = self.0.store.pool.pin_id(id) {
-            entry.record().set_mark(mark);
-        }
-    }
-
-    fn tag(&self, id: u32) -> u32 {
-        self.0.store.pool.pin_id(id).map_or(0, |entry| entry.record().tag)
-    }
-}
+use super::hook::Removal;
+use super::{Tier, pin_equal, pin_live};
+use crate::codec::Form;
+use crate::index::{Tag, Version};
+use crate::policy::Priority;
+use crate::stats::Cause;
+use crate::store::{Coders, Entry, Store};
+use crate::sync::{Inside, Plant, PutError, add, planted};
 
 /// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the old
 /// entry of its key with it unless it came under a condition.
@@ -134,132 +24,7 @@ pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
     conditional: bool,
 }
 
-/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
-/// this instant can be in the way, and each of them is there for one decoding.
-#[inline(always)]
-pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
-    loop {
-        match pool.pin_id(id) {
-            Ok(entry) => return entry,
-            Err(error) => wait_for_pin(id, error),
-        }
-    }
-}
-
-#[cold]
-fn wait_for_pin(id: u32, error: MapError) {
-    match error {
-        MapError::TooManyMaps => pause(),
-        _ => panic!("entry {id} is in the index and not in the pool: {error}"),
-    }
-}
-
-/// `pin_live`, where the entry's key is `key`.
-#[inline(always)]
-fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
-    pool: &'p Memory<K>,
-    id: u32,
-    tag: Tag,
-    key: &Q,
-) -> Option<Entry<'p, K>> {
-    let entry = pin_live(pool, id);
-    if is_equal(&entry, tag, key) { Some(entry) } else { None }
-}
-
-#[inline]
-fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
-    entry: &Entry<'_, K>,
-    tag: Tag,
-    key: &Q,
-) -> bool {
-    let record = entry.record();
-    record.tag == tag && key.equivalent(&record.key)
-}
-
 impl<K: Send + Sync> Tier<K> {
-    /// Milliseconds since the cache was made.
-    #[inline]
-    pub(crate) fn now(&self) -> Millis {
-        // Without expiries the clock is not asked.
-        if self.ageing.load(Ordering::Relaxed) == 0 { 0 } else { self.clock() }
-    }
-
-    pub(crate) fn clock(&self) -> Millis {
-        Millis::try_from(self.born.elapsed().as_millis()).unwrap_or(Millis::MAX)
-    }
-
-    /// The entry of `key`, pinned.
-    #[inline]
-    pub(crate) fn find<Q: Equivalent<K> + ?Sized>(
-        &self,
-        tag: Tag,
-        key: &Q,
-    ) -> Option<Entry<'_, K>> {
-        if planted(Plant::PinnedUnlocked) {
-            let id = self.index.find(tag, Some)?;
-            return pin_equal(&self.store.pool, id, tag, key);
-        }
-        self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
-    }
-
-    /// A look-up that found no entry.
-    #[cold]
-    pub(crate) fn missed(&self, tag: Tag) {
-        self.counters.miss();
-        if let Some(scales) = self.scales() {
-            scales.missed(tag);
-        }
-    }
-
-    /// What moves the share of an automatic hot tier.
-    pub(crate) fn scales(&self) -> Option<&Scales> {
-        self.hot.as_ref().and_then(|hot| hot.scales())
-    }
-
-    /// The entry of `key`, pinned, or how the key stands.
-    pub(crate) fn find_or_version<Q: Equivalent<K> + ?Sized>(
-        &self,
-        tag: Tag,
-        key: &Q,
-    ) -> Result<Entry<'_, K>, Version> {
-        self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
-    }
-
-    /// Makes room in the policy's tables for every id there is.
-    ///
-    /// # Errors
-    /// So many bytes are refused.
-    pub(crate) fn stretch_policy(&self, id: u32) -> Result<(), usize> {
-        let mut policy = self.policy.lock();
-        let growth = policy.growth(id);
-        if growth == 0 {
-            return Ok(());
-        }
-        if !self.store.pool.charge(growth) {
-            return Err(growth);
-        }
-        policy.grow(id).map_err(|_| {
-            self.store.pool.release(growth);
-            growth
-        })
-    }
-
-    /// The entry of `key`, pinned without waiting: for those who hold pins already.
-    ///
-    /// # Errors
-    /// The entry has as many pins as it can have.
-    pub(crate) fn find_unless_busy<Q: Equivalent<K> + ?Sized>(
-        &self,
-        tag: Tag,
-        key: &Q,
-    ) -> Result<Option<Entry<'_, K>>, MapError> {
-        let found = self.index.find(tag, |id| match self.store.pool.pin_id(id) {
-            Ok(entry) => is_equal(&entry, tag, key).then_some(Ok(entry)),
-            Err(error) => Some(Err(error)),
-        });
-        found.transpose()
-    }
-
     /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the tag's shard.
     #[inline]
     fn cool(&self, tag: Tag, id: u32) {
@@ -363,15 +128,6 @@ impl<K: Send + Sync> Tier<K> {
         Gone { tier: self, entry: Some(entry), cause }
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity.load(Ordering::Relaxed)
-    }
-
-    /// Bytes held, what is set aside among them.
-    pub(crate) fn held(&self) -> usize {
-        self.store.pool.held_bytes() + aside(self.capacity())
-    }
-
     pub(crate) fn policy_forgets(&self, id: u32) {
         if !planted(Plant::FreedQueued) {
             self.policy.lock().remove(id);
@@ -381,7 +137,8 @@ impl<K: Send + Sync> Tier<K> {
     /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells the
     /// hook, and frees it. The last reader gives its memory back.
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
-        self.counters.left(entry.record().state(), entry.len(), cause);
+        let state = entry.record().state();
+        self.counters.left(state.form(), state.len(), entry.len(), cause);
         // Before what calls user code: what that inserts evicts nothing, or it would not come to an end.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
@@ -400,7 +157,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Frees an entry whose place in index and policy another object of the same page has taken: nobody is told.
     fn supersede(&self, entry: Entry<'_, K>) {
-        self.counters.withdrawn(entry.record().state(), entry.len());
+        let state = entry.record().state();
+        self.counters.withdrawn(state.form(), state.len(), entry.len());
         // As in `bury`: the key's drop is the user's.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
@@ -412,27 +170,6 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn end<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q, cause: Cause) -> bool {
         self.unlink(tag, key, cause).is_some()
     }
-
-    /// The published entry `id`, pinned, if there is one.
-    pub(crate) fn entry(&self, id: u32) -> Option<Entry<'_, K>> {
-        loop {
-            match self.store.pool.pin_id(id) {
-                Ok(entry) => return entry.record().state().published().then_some(entry),
-                Err(MapError::TooManyMaps) => pause(),
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// All ids that entries have now or may have had.
-    pub(crate) fn ids(&self) -> std::ops::Range<u32> {
-        0..self.store.pool.ids()
-    }
-
-    /// The tag of a live entry: for the index, when it shrinks.
-    pub(crate) fn tag_of(&self, id: u32) -> Tag {
-        pin_live(&self.store.pool, id).record().tag
-    }
 }
 
 impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
@@ -440,7 +177,8 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     pub(crate) fn new(tier: &'t Tier<K>, handle: Handle, tag: Tag, conditional: bool) -> Self {
         let id = tier.store.pool.id(handle).expect("a handle of this pool");
         let entry = pin_live(&tier.store.pool, id);
-        tier.counters.entered(entry.record().state(), entry.len());
+        let state = entry.record().state();
+        tier.counters.entered(state.form(), state.len(), entry.len());
         tier.store.coders.entered(coder(&entry));
         Self { tier, handle: Some(handle), id, tag, conditional }
     }
@@ -521,7 +259,8 @@ impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
         // Declared after, so dropped before.
         let entry = entry;
         tier.policy_forgets(self.id);
-        tier.counters.withdrawn(entry.record().state(), entry.len());
+        let state = entry.record().state();
+        tier.counters.withdrawn(state.form(), state.len(), entry.len());
         if !self.conditional {
             tier.end_stale(self.tag, &entry.record().key);
         }
@@ -580,14 +319,5 @@ fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
     match entry.record().state().form() {
         Form::Coded(coder) => coder,
         Form::Raw | Form::Filled(_) => 0,
-    }
-}
-
-impl<K> std::fmt::Debug for Tier<K> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tier")
-            .field("entries", &self.counters.entries())
-            .field("policy", &self.policy)
-            .finish_non_exhaustive()
     }
 }

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use crate::record::Entry;
 use crate::stats::Cause;
-use crate::store::{Millis, Store};
+use crate::store::{Entry, Millis, Store};
 
 /// An entry that has just gone, as the hook given to [`Cache::on_removal`](crate::Cache::on_removal)
 /// sees it: it is off the cache already, and its page can still be read.

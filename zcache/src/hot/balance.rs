@@ -13,8 +13,8 @@
 use std::time::{Duration, Instant};
 
 use crate::index::Tag;
-use crate::stats::{Balance, add, get};
-use crate::sync::{Apart, Counter, Mutex, Ordering};
+use crate::stats::Balance;
+use crate::sync::{Apart, Counter, Mutex, Ordering, add, get};
 
 /// Entries are young for the capacity by this, in bytes of entries.
 const WINDOW: usize = 16;

@@ -3,7 +3,7 @@
 //! Nearly all such pages are zeros, and the others share a few words (erased flash, poison, -1). The
 //! first 127 words get numbers for good; pages of further ones keep their word as an 8-byte object.
 
-use crate::record::INLINE;
+use crate::codec::INLINE;
 use crate::sync::{Counter, Mutex, Ordering};
 
 #[derive(Debug)]

@@ -5,15 +5,15 @@
 //! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not end in
 //! its page takes the key's old page with it: never stale.
 
+use super::evict::Lack;
+use super::{Newcomer, Tier};
+use crate::codec::Form;
 use crate::error::InsertError;
-use crate::evict::Lack;
 use crate::index::{Tag, Version};
 use crate::policy::Priority;
-use crate::record::{Form, MAX_MARK, Record};
-use crate::stats::{Cause, add};
-use crate::store::{Draft, Millis};
-use crate::sync::{Ordering, Plant, PutError, planted};
-use crate::tier::{Newcomer, Tier};
+use crate::stats::Cause;
+use crate::store::{Draft, MAX_MARK, Millis, Record};
+use crate::sync::{Ordering, Plant, PutError, add, planted};
 
 /// How a page goes in.
 #[derive(Debug, Clone, Copy)]

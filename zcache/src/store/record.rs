@@ -8,29 +8,13 @@
 
 use zpool::Pinned;
 
+use crate::codec::{CODERS, Form};
 use crate::error::MAX_PAGE;
 use crate::index::Tag;
 use crate::sync::{AtomicU32, Ordering};
 
 /// A pinned entry.
 pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;
-
-/// How a page is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// The object is the page.
-    Raw,
-    /// The object is what the coder with this number made of the page.
-    Coded(u8),
-    /// The page repeats the word with this number; [`INLINE`]: the object is the word.
-    Filled(u8),
-}
-
-/// The word's number that means: the object is the word.
-pub(crate) const INLINE: u8 = 127;
-
-/// Coders have numbers below this.
-pub(crate) const CODERS: usize = 32;
 
 /// What the hand of [`maintain`](crate::Cache::maintain) knows of an entry that is not same-filled. A hit makes it warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -179,6 +163,7 @@ impl<K> Record<K> {
 #[cfg(all(test, not(zcache_loom)))]
 mod tests {
     use super::*;
+    use crate::codec::INLINE;
 
     #[test]
     fn a_state_keeps_its_parts_apart() {

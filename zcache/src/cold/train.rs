@@ -6,15 +6,10 @@
 //! All of it runs in the thread that calls `maintain`. Room for the sample and for a dictionary is made as for an insert, so
 //! entries may go for it, in bytes about as many as are taken.
 
-use crate::bench::Charged;
 use crate::codec::Codec;
-use crate::coders::Training;
-use crate::evict::Lack;
-use crate::sample::Sample;
-use crate::stats::{add, get};
-use crate::store::{Memory, Trouble};
-use crate::sync::Arc;
-use crate::tier::{Hand, Tier};
+use crate::store::{Charged, Memory, Sample, TrainingPlan, Trouble};
+use crate::sync::{Arc, add, get};
+use crate::tier::{Hand, Lack, Tier};
 
 /// Bytes of the sample by those of the dictionary: what is wanted, and what is worth it.
 const WANTED: usize = 100;
@@ -90,7 +85,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         charged
     }
 
-    fn open_sample(&self, training: &Training) {
+    fn open_sample(&self, training: &TrainingPlan) {
         let (least, wanted) = sample_bytes(training.dictionary_bytes, self.capacity());
         let mut charged = self.charge_with_room(Sample::cost(wanted));
         // As large as the room there is.
@@ -106,7 +101,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
     }
 
-    fn train_on(&self, training: &Training, sample: Sample, hand: &mut Hand) -> Trained {
+    fn train_on(&self, training: &TrainingPlan, sample: Sample, hand: &mut Hand) -> Trained {
         let counters = &self.counters.maintenance;
         // Declared first: the bytes are released when the sample is gone, also by a panic.
         let charged_sample = Charged::of(&self.store.pool, sample.charged());
@@ -132,7 +127,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
     }
 
     /// Trains a codec and makes it the newest coder if it does better on the held-out pages than what is in use.
-    fn compare(&self, training: &Training, sample: &Sample) -> Trained {
+    fn compare(&self, training: &TrainingPlan, sample: &Sample) -> Trained {
         let store = &self.store;
         let (pages, held_out) = sample.parts();
         let Some(number) = store.coders.next() else { return Trained::Nothing };

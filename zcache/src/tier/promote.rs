@@ -5,12 +5,12 @@
 
 use equivalent::Equivalent;
 
-use crate::evict::Lack;
+use super::Tier;
+use super::evict::Lack;
 use crate::hot::{Head, Hot, Page};
 use crate::index::Tag;
-use crate::record::Entry;
+use crate::store::Entry;
 use crate::sync::{Inside, Plant, planted};
-use crate::tier::Tier;
 
 /// Rounds of room that a frame is worth.
 const ROUNDS: usize = 8;

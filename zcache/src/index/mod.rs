@@ -10,6 +10,12 @@
 
 use crate::sync::{AtomicU32, Charge, Ordering, Plant, PutError, Shards, VERSIONS, planted};
 
+mod flight;
+mod walk;
+
+pub(crate) use flight::{Boarding, Flights, failed};
+pub(crate) use walk::{Walk, Walks};
+
 /// The 32 bits of a key's hash that the index, the entry and the policy work with.
 pub(crate) type Tag = u32;
 

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::cache::Cache;
+use super::Cache;
 use crate::sync::{Arc, Counter, Ordering};
 
 /// A thread that calls [`Cache::maintain`] every so often, until this is dropped or nobody else has the cache.

@@ -10,14 +10,12 @@
 //! nothing would ever begin; so entries are evicted for it, but of no more bytes than recompression has saved
 //! before, and a first few: what it costs comes out of what it gains. Contexts and buffers make room as those of an insert do.
 
-use crate::bench::Full;
-use crate::evict::{Lack, STEP};
+use crate::codec::Form;
 use crate::policy::Priority;
-use crate::record::{Entry, Form, Record, Rest};
-use crate::stats::{Cause, Recompression, add, get};
-use crate::store::{Draft, Trouble};
-use crate::sync::Inside;
-use crate::tier::{Hand, Newcomer, Tier};
+use crate::stats::{Cause, Recompression};
+use crate::store::{Draft, Entry, Full, Record, Rest, Trouble};
+use crate::sync::{Inside, add, get};
+use crate::tier::{Hand, Lack, Newcomer, STEP, Tier};
 
 /// What passing an id counts in bytes of a budget.
 const PASSED: usize = 64;

@@ -10,14 +10,23 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
-use crate::bench::{Benches, Full, LentBuffer, LentContext};
-use crate::codec::{Codec, fill, looks_incompressible, same_filled};
-use crate::coders::{COLD, Coders, Use};
+use crate::codec::{Codec, Form, INLINE, fill, looks_incompressible, same_filled};
 use crate::index::Tag;
-use crate::record::{Entry, Form, INLINE, Record};
-use crate::sync::Arc;
-use crate::sync::Charge;
-use crate::words::Words;
+use crate::sync::{Arc, Charge};
+
+mod coders;
+mod record;
+mod same_filled;
+mod sample;
+mod scratch;
+
+use coders::{COLD, Use};
+pub(crate) use coders::{Coders, TrainingPlan};
+pub(crate) use record::{Entry, MAX_MARK, Record, Rest};
+use same_filled::Words;
+pub(crate) use sample::{Sample, Sampler};
+pub(crate) use scratch::{Benches, Charged, Full, context_bytes, context_size};
+use scratch::{LentBuffer, LentContext};
 
 /// Milliseconds since the cache was made.
 pub(crate) type Millis = u64;

@@ -14,13 +14,12 @@
 
 use zpool::AllocError;
 
-use crate::balance::Standing;
-use crate::hot::Hot;
+use super::{Tier, View};
+use crate::hot::{Hot, Standing};
 use crate::policy::Priority;
-use crate::record::Entry;
 use crate::stats::Cause;
+use crate::store::Entry;
 use crate::sync::{Inside, Ordering, pause};
-use crate::tier::{Tier, View};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
@@ -49,8 +48,8 @@ pub(crate) enum Lack {
     Bytes(usize),
 }
 
-impl From<crate::bench::Full> for Lack {
-    fn from(crate::bench::Full(bytes): crate::bench::Full) -> Self {
+impl From<crate::store::Full> for Lack {
+    fn from(crate::store::Full(bytes): crate::store::Full) -> Self {
         Self::Bytes(bytes)
     }
 }
@@ -174,7 +173,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// What an entry takes: its slot, and what stands beside it.
     fn cost(&self, entry: &Entry<'_, K>) -> usize {
-        self.store.pool.slot_bytes(entry.len()) + size_of::<crate::record::Record<K>>() + 32
+        self.store.pool.slot_bytes(entry.len()) + size_of::<crate::store::Record<K>>() + 32
     }
 
     /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so it is

@@ -7,12 +7,12 @@ use std::hash::{BuildHasher, Hash};
 
 use bytes::Bytes;
 
-use crate::cache::{Cache, Insert};
+use super::{Cache, Insert};
 use crate::error::{InsertError, LoadError};
-use crate::flight::{Boarding, failed};
-use crate::index::{Tag, Version};
-use crate::stats::{Cause, Counters, add};
+use crate::index::{Boarding, Tag, Version, failed};
+use crate::stats::{Cause, Counters};
 use crate::store::Trouble;
+use crate::sync::add;
 
 /// The right to store a page under a key that was missed, as long as nobody else has changed the key:
 /// from [`Cache::get_or_lease`], for [`Cache::insert_if_valid`].
@@ -126,7 +126,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             let decoding = self.tier.counters.decoding();
             match self.decode(&entry, &mut page) {
                 Ok(()) => {
-                    entry.record().hit(self.tier.most);
+                    self.tier.mark(&entry);
                     decoding.hit();
                     self.tier.warmed(&entry, &page);
                     drop(entry);

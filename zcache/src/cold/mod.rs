@@ -1,0 +1,8 @@
+//! What is done beside the callers: cold entries are compressed again, dictionaries are trained.
+
+mod recompress;
+mod train;
+
+#[cfg(all(test, zcache_loom))]
+pub(crate) use recompress::Outcome;
+pub(crate) use train::{Trained, sample_bytes};

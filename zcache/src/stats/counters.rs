@@ -1,0 +1,277 @@
+//! What a cache counts as it goes, and the snapshot that is made of it.
+
+use std::ops::Deref;
+use std::time::{Duration, Instant};
+
+use zpool::PoolStats;
+
+use super::{ByteCounts, Cause, Gone, Rejected, Sampled, Stats, maintenance};
+use crate::codec::Form;
+use crate::sync::{Apart, Counter, Ordering, add, get, sub, thread_number};
+
+/// One in this many hits and inserts is timed.
+const SAMPLED: u64 = 64;
+/// What took so many means was interrupted.
+const CALM: u64 = 8;
+/// And the first one, in nanoseconds.
+const FIRST: u64 = 100_000;
+
+/// What hits write: a thread has a stripe to itself as long as there are no more threads than stripes,
+/// so that counting a hit moves no cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Stripe {
+    hits: Counter,
+    hot_hits: Counter,
+    misses: Counter,
+    decode: Times,
+}
+
+/// Times of the sampled ones of many operations.
+#[derive(Debug, Default)]
+struct Times {
+    samples: Counter,
+    nanoseconds: Counter,
+    /// The same without interruptions: no more than a few means of each.
+    calm: Counter,
+}
+
+/// The start of an operation that `count` counts, if it is one that is sampled.
+#[inline]
+fn start(count: &Counter) -> Option<Instant> {
+    (count.load(Ordering::Relaxed) % SAMPLED == 0).then(Instant::now)
+}
+
+impl Times {
+    #[inline]
+    fn end(&self, start: Option<Instant>) {
+        if let Some(start) = start {
+            let passed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            add(&self.nanoseconds, passed);
+            let mean = get(&self.calm).checked_div(get(&self.samples)).filter(|mean| *mean > 0);
+            add(&self.calm, passed.min(mean.map_or(FIRST, |mean| CALM * mean)));
+            add(&self.samples, 1);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Counters {
+    stripes: Box<[Stripe]>,
+    /// What hits do not touch, apart from what they do.
+    rest: Apart<Rest>,
+}
+
+/// A decoding that has started.
+pub(crate) struct Decoding<'c> {
+    stripe: &'c Stripe,
+    start: Option<Instant>,
+}
+
+impl Decoding<'_> {
+    #[inline]
+    pub(crate) fn hit(self) {
+        self.stripe.decode.end(self.start);
+        add(&self.stripe.hits, 1);
+    }
+
+    pub(crate) fn miss(self) {
+        add(&self.stripe.misses, 1);
+    }
+}
+
+/// What inserts and removals count.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    encode: Times,
+    pub(crate) inserts: Counter,
+    pub(crate) too_large: Counter,
+    pub(crate) no_room: Counter,
+    pub(crate) outdated: Counter,
+    pub(crate) unreadable: Counter,
+    pub(crate) loads: Counter,
+    pub(crate) load_failures: Counter,
+    pub(crate) ended: [Counter; Cause::ALL.len()],
+    entries: Counter,
+    same_filled: Counter,
+    raw: Counter,
+    page_bytes: Counter,
+    stored_bytes: Counter,
+    pub(crate) maintenance: maintenance::Counts,
+}
+
+impl Deref for Counters {
+    type Target = Rest;
+
+    #[inline]
+    fn deref(&self) -> &Rest {
+        &self.rest
+    }
+}
+
+impl Counters {
+    /// Counters for `threads` threads at once, a power of two.
+    pub(crate) fn new(threads: usize) -> Self {
+        let stripes = (0..threads).map(|_| Stripe::default()).collect();
+        Self { stripes, rest: Apart::default() }
+    }
+
+    pub(crate) fn fixed_bytes(threads: usize) -> usize {
+        zpool::source::heap_cost(threads * size_of::<Stripe>() + 128)
+    }
+
+    #[inline]
+    fn stripe(&self) -> &Stripe {
+        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+    }
+
+    /// A decoding starts.
+    #[inline]
+    pub(crate) fn decoding(&self) -> Decoding<'_> {
+        let stripe = self.stripe();
+        Decoding { stripe, start: start(&stripe.hits) }
+    }
+
+    /// A hit on a decoded page.
+    #[inline]
+    pub(crate) fn hot_hit(&self) {
+        add(&self.stripe().hot_hits, 1);
+    }
+
+    pub(crate) fn miss(&self) {
+        add(&self.stripe().misses, 1);
+    }
+
+    /// A compression starts.
+    pub(crate) fn encoding(&self) -> Option<Instant> {
+        start(&self.inserts)
+    }
+
+    pub(crate) fn encoded(&self, start: Option<Instant>) {
+        self.encode.end(start);
+    }
+
+    /// An entry is on its way in, its object `stored` bytes long.
+    pub(crate) fn entered(&self, form: Form, page: usize, stored: usize) {
+        add(&self.entries, 1);
+        add(&self.page_bytes, page as u64);
+        add(&self.stored_bytes, stored as u64);
+        match form {
+            Form::Raw => add(&self.raw, 1),
+            Form::Filled(_) => add(&self.same_filled, 1),
+            Form::Coded(_) => {}
+        }
+    }
+
+    /// An entry is gone.
+    pub(crate) fn left(&self, form: Form, page: usize, stored: usize, cause: Cause) {
+        self.withdrawn(form, page, stored);
+        add(&self.ended[cause as usize], 1);
+    }
+
+    /// An entry went before it was there.
+    pub(crate) fn withdrawn(&self, form: Form, page: usize, stored: usize) {
+        sub(&self.entries, 1);
+        sub(&self.page_bytes, page as u64);
+        sub(&self.stored_bytes, stored as u64);
+        match form {
+            Form::Raw => sub(&self.raw, 1),
+            Form::Filled(_) => sub(&self.same_filled, 1),
+            Form::Coded(_) => {}
+        }
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        get(&self.entries) as usize
+    }
+
+    /// The mean of the decodings that were timed, in nanoseconds, interruptions left out.
+    pub(crate) fn decode_nanoseconds(&self) -> Option<u64> {
+        let sum = |of: fn(&Times) -> &Counter| -> u64 {
+            self.stripes.iter().map(|stripe| get(of(&stripe.decode))).sum()
+        };
+        sum(|times| &times.calm).checked_div(sum(|times| &times.samples))
+    }
+}
+
+impl Stats {
+    /// A snapshot of what is counted here; the rest is filled in by who knows it.
+    pub(crate) fn of(counters: &Counters, pool: &PoolStats) -> Self {
+        let sum = |of: fn(&Stripe) -> &Counter| counters.stripes.iter().map(|s| get(of(s))).sum();
+        let ended = |cause: Cause| get(&counters.ended[cause as usize]);
+        let stored = get(&counters.stored_bytes) as usize;
+        Self {
+            hits: sum(|stripe| &stripe.hits) + sum(|stripe| &stripe.hot_hits),
+            hot_hits: sum(|stripe| &stripe.hot_hits),
+            misses: sum(|stripe| &stripe.misses),
+            inserts: get(&counters.inserts),
+            rejected: Rejected {
+                too_large: get(&counters.too_large),
+                no_room: get(&counters.no_room),
+                outdated: get(&counters.outdated),
+            },
+            gone: Gone {
+                evicted: ended(Cause::Evicted),
+                expired: ended(Cause::Expired),
+                replaced: ended(Cause::Replaced),
+                removed: ended(Cause::Removed),
+                cleared: ended(Cause::Cleared),
+                corrupt: ended(Cause::Corrupt),
+            },
+            unreadable: get(&counters.unreadable),
+            loads: get(&counters.loads),
+            load_failures: get(&counters.load_failures),
+            entries: counters.entries(),
+            same_filled: get(&counters.same_filled) as usize,
+            raw: get(&counters.raw) as usize,
+            recompression: counters.maintenance.recompression(),
+            trainings: counters.maintenance.trainings(),
+            bytes: ByteCounts {
+                uncompressed: get(&counters.page_bytes) as usize,
+                payload: stored,
+                pinned: pool.payload_bytes.saturating_sub(stored),
+                pages: pool.page_bytes.saturating_sub(pool.pages_framed * pool.page_size),
+                metadata: pool.metadata_bytes,
+                ..ByteCounts::default()
+            },
+            stored_sizes: stored_sizes(pool),
+            decode: Sampled {
+                samples: sum(|stripe| &stripe.decode.samples),
+                total: Duration::from_nanos(sum(|stripe| &stripe.decode.nanoseconds)),
+            },
+            encode: Sampled {
+                samples: get(&counters.encode.samples),
+                total: Duration::from_nanos(get(&counters.encode.nanoseconds)),
+            },
+            ..Self::default()
+        }
+    }
+}
+
+/// The upper bound of the quarter of an octave that `size` falls into.
+fn bound(size: usize) -> usize {
+    let quarter = (size.next_power_of_two() / 8).max(1);
+    size.next_multiple_of(quarter)
+}
+
+fn stored_sizes(pool: &PoolStats) -> Vec<(usize, usize)> {
+    let mut sizes: Vec<(usize, usize)> = Vec::new();
+    for class in pool.classes.iter().filter(|class| class.inuse != 0) {
+        match sizes.last_mut() {
+            Some((size, objects)) if *size == bound(class.size) => *objects += class.inuse,
+            _ => sizes.push((bound(class.size), class.inuse)),
+        }
+    }
+    sizes
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_fall_into_quarters_of_octaves() {
+        assert_eq!([1, 32, 33, 1000, 1024, 1025].map(bound), [1, 32, 40, 1024, 1024, 1280]);
+        assert_eq!([1281, 2048, 2049].map(bound), [1536, 2048, 2560]);
+    }
+}

@@ -1,0 +1,353 @@
+//! The tier: index, policy and store together, and the order in which an entry enters and leaves them.
+//! ```text
+//! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
+//! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
+//!         -> hook -> freed
+//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to the old one still
+//!         -> takes its place in the policy -> the old one freed; no hook: the key keeps its page
+//! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
+//! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
+//!         then as above
+//! ```
+//! Why an id can be trusted:
+//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
+//!    the shard's lock succeed, and a reader never meets a stale one;
+//! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
+//!    victim's pin under the policy's lock succeeds;
+//! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
+//!    index's is comparing entries.
+//!
+//! Locks: a shard of the index, the policy, a bench's slot, the table of coders, the pool's own; no two at once, but that a
+//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
+//! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
+//! the pool's own.
+//! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
+//! The key's `Eq` runs under a shard's lock; all other user code under none.
+
+use std::time::Instant;
+
+use equivalent::Equivalent;
+use zpool::MapError;
+
+use crate::hot::{Hot, Scales};
+use crate::index::{Flights, Index, Tag, Version, Walk, Walks};
+use crate::policy::{Entries, Policy};
+use crate::stats::Counters;
+use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
+use crate::sync::{
+    Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering, Plant, pause, planted,
+};
+
+mod evict;
+mod hook;
+mod insert;
+mod life;
+mod promote;
+
+pub(crate) use evict::{Lack, STEP};
+use hook::Hook;
+pub use hook::Removal;
+pub(crate) use insert::Terms;
+pub(crate) use life::Newcomer;
+
+pub(crate) struct Tier<K> {
+    pub(crate) store: Store<K>,
+    pub(crate) index: Index,
+    pub(crate) policy: Apart<Mutex<Box<dyn Policy>>>,
+    pub(crate) flights: Flights<K>,
+    /// Decoded pages in front of the entries.
+    pub(crate) hot: Option<Box<Hot<K>>>,
+    pub(crate) counters: Counters,
+    pub(crate) sampler: Sampler,
+    pub(crate) hand: Mutex<Hand>,
+    /// Which cache this is.
+    pub(crate) number: u64,
+    /// The policy's highest mark.
+    most: u8,
+    hook: Option<Hook<K>>,
+    born: Instant,
+    capacity: AtomicUsize,
+    /// Whether any entry was ever given a time to go at.
+    ageing: AtomicU32,
+    /// The id at which the search for expired entries goes on.
+    sweep: Apart<AtomicU32>,
+    /// Held while the capacity changes, here and in the pool.
+    resizing: Mutex<()>,
+    walks: Walks,
+}
+
+/// Caches get numbers, so that a lease knows its own.
+static CACHES: Counter = Counter::new(0);
+
+/// Where `maintain` is.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    /// The id that it goes on at.
+    pub(crate) next: u32,
+    /// Ids to pass at which it tries again what a coder before had nothing to gain from.
+    pub(crate) again: u32,
+    /// Bytes evicted for recompressed entries.
+    pub(crate) spent: u64,
+    /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
+    pub(crate) opened: u64,
+    pub(crate) due: u64,
+    pub(crate) distance: u64,
+}
+
+/// One in this many bytes of the capacity is set aside.
+pub(crate) const ASIDE: usize = 320;
+
+/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
+/// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
+pub(crate) const fn aside(capacity: usize) -> usize {
+    capacity / ASIDE
+}
+
+/// What the policy sees of entries.
+#[derive(Debug)]
+pub(crate) struct View<'t, K>(pub(crate) &'t Tier<K>);
+
+impl<K: Send + Sync> Entries for View<'_, K> {
+    fn mark(&self, id: u32) -> Option<u8> {
+        let entry = self.0.store.pool.pin_id(id).ok()?;
+        let (record, state) = (entry.record(), entry.record().state());
+        if !state.published() && !planted(Plant::UnpublishedGoes) {
+            return None;
+        }
+        // A hit on its frame is one on the entry, and there may have been any number of them.
+        let hot = self.0.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
+        let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
+        Some(if was_hit { self.0.most } else { state.mark() })
+    }
+
+    fn set_mark(&self, id: u32, mark: u8) {
+        if let Ok(entry) = self.0.store.pool.pin_id(id) {
+            entry.record().set_mark(mark);
+        }
+    }
+
+    fn tag(&self, id: u32) -> u32 {
+        self.0.store.pool.pin_id(id).map_or(0, |entry| entry.record().tag)
+    }
+}
+
+/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
+/// this instant can be in the way, and each of them is there for one decoding.
+#[inline(always)]
+pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
+    loop {
+        match pool.pin_id(id) {
+            Ok(entry) => return entry,
+            Err(error) => wait_for_pin(id, error),
+        }
+    }
+}
+
+#[cold]
+fn wait_for_pin(id: u32, error: MapError) {
+    match error {
+        MapError::TooManyMaps => pause(),
+        _ => panic!("entry {id} is in the index and not in the pool: {error}"),
+    }
+}
+
+/// `pin_live`, where the entry's key is `key`.
+#[inline(always)]
+fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
+    pool: &'p Memory<K>,
+    id: u32,
+    tag: Tag,
+    key: &Q,
+) -> Option<Entry<'p, K>> {
+    let entry = pin_live(pool, id);
+    if is_equal(&entry, tag, key) { Some(entry) } else { None }
+}
+
+#[inline]
+fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
+    entry: &Entry<'_, K>,
+    tag: Tag,
+    key: &Q,
+) -> bool {
+    let record = entry.record();
+    record.tag == tag && key.equivalent(&record.key)
+}
+
+impl<K: Send + Sync> Tier<K> {
+    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most.
+    pub(crate) fn new(
+        store: Store<K>,
+        index: Index,
+        policy: Box<dyn Policy>,
+        counters: Counters,
+        capacity: usize,
+    ) -> Self {
+        Self {
+            store,
+            index,
+            flights: Flights::new(),
+            hot: None,
+            counters,
+            sampler: Sampler::new(),
+            hand: Mutex::new(Hand::default()),
+            number: CACHES.fetch_add(1, Ordering::Relaxed),
+            most: policy.max_mark().min(MAX_MARK),
+            policy: Apart(Mutex::new(policy)),
+            hook: None,
+            born: Instant::now(),
+            capacity: AtomicUsize::new(capacity),
+            ageing: AtomicU32::new(0),
+            sweep: Apart(AtomicU32::new(0)),
+            resizing: Mutex::new(()),
+            walks: Walks::new(),
+        }
+    }
+
+    pub(crate) fn set_hook(&mut self, hook: Hook<K>) {
+        self.hook = Some(hook);
+    }
+
+    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all else.
+    pub(crate) fn set_capacity(&self, capacity: usize, least: usize) {
+        let _both = self.resizing.lock();
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.store.pool.set_max_bytes(capacity - aside(capacity));
+        if let Some(hot) = &self.hot {
+            hot.set_limit(capacity, least);
+            hot.fit();
+        }
+    }
+
+    /// Somebody goes through all entries until this is dropped.
+    pub(crate) fn walk(&self) -> Walk<'_> {
+        self.walks.start()
+    }
+
+    /// A hit on an entry.
+    #[inline]
+    pub(crate) fn mark(&self, entry: &Entry<'_, K>) {
+        entry.record().hit(self.most);
+    }
+
+    /// Milliseconds since the cache was made.
+    #[inline]
+    pub(crate) fn now(&self) -> Millis {
+        // Without expiries the clock is not asked.
+        if self.ageing.load(Ordering::Relaxed) == 0 { 0 } else { self.clock() }
+    }
+
+    pub(crate) fn clock(&self) -> Millis {
+        Millis::try_from(self.born.elapsed().as_millis()).unwrap_or(Millis::MAX)
+    }
+
+    /// The entry of `key`, pinned.
+    #[inline]
+    pub(crate) fn find<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Option<Entry<'_, K>> {
+        if planted(Plant::PinnedUnlocked) {
+            let id = self.index.find(tag, Some)?;
+            return pin_equal(&self.store.pool, id, tag, key);
+        }
+        self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// A look-up that found no entry.
+    #[cold]
+    pub(crate) fn missed(&self, tag: Tag) {
+        self.counters.miss();
+        if let Some(scales) = self.scales() {
+            scales.missed(tag);
+        }
+    }
+
+    /// What moves the share of an automatic hot tier.
+    pub(crate) fn scales(&self) -> Option<&Scales> {
+        self.hot.as_ref().and_then(|hot| hot.scales())
+    }
+
+    /// The entry of `key`, pinned, or how the key stands.
+    pub(crate) fn find_or_version<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Result<Entry<'_, K>, Version> {
+        self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// Makes room in the policy's tables for every id there is.
+    ///
+    /// # Errors
+    /// So many bytes are refused.
+    pub(crate) fn stretch_policy(&self, id: u32) -> Result<(), usize> {
+        let mut policy = self.policy.lock();
+        let growth = policy.growth(id);
+        if growth == 0 {
+            return Ok(());
+        }
+        if !self.store.pool.charge(growth) {
+            return Err(growth);
+        }
+        policy.grow(id).map_err(|_| {
+            self.store.pool.release(growth);
+            growth
+        })
+    }
+
+    /// The entry of `key`, pinned without waiting: for those who hold pins already.
+    ///
+    /// # Errors
+    /// The entry has as many pins as it can have.
+    pub(crate) fn find_unless_busy<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Result<Option<Entry<'_, K>>, MapError> {
+        let found = self.index.find(tag, |id| match self.store.pool.pin_id(id) {
+            Ok(entry) => is_equal(&entry, tag, key).then_some(Ok(entry)),
+            Err(error) => Some(Err(error)),
+        });
+        found.transpose()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Bytes held, what is set aside among them.
+    pub(crate) fn held(&self) -> usize {
+        self.store.pool.held_bytes() + aside(self.capacity())
+    }
+
+    /// The published entry `id`, pinned, if there is one.
+    pub(crate) fn entry(&self, id: u32) -> Option<Entry<'_, K>> {
+        loop {
+            match self.store.pool.pin_id(id) {
+                Ok(entry) => return entry.record().state().published().then_some(entry),
+                Err(MapError::TooManyMaps) => pause(),
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// All ids that entries have now or may have had.
+    pub(crate) fn ids(&self) -> std::ops::Range<u32> {
+        0..self.store.pool.ids()
+    }
+
+    /// The tag of a live entry: for the index, when it shrinks.
+    pub(crate) fn tag_of(&self, id: u32) -> Tag {
+        pin_live(&self.store.pool, id).record().tag
+    }
+}
+
+impl<K> std::fmt::Debug for Tier<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tier")
+            .field("entries", &self.counters.entries())
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
