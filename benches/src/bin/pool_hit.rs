@@ -254,5 +254,5 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn main() -> ExitCode {
-    program::run("hit", USAGE, options(), run)
+    program::run("pool_hit", USAGE, options(), run)
 }

@@ -11,8 +11,8 @@ use benches::packing::{Course, Failure};
 use benches::pooled::Pooled;
 use serde_json::{Map, Value, json};
 
-use crate::compare::figure;
 use crate::pairs;
+use crate::table::figure;
 
 const LOCK: &str = include_str!("../../../../Cargo.lock");
 /// Packages whose versions are told.

@@ -1,4 +1,4 @@
-//! The caches behind one face.
+//! The caches that are compared, made by their names.
 
 use std::hash::BuildHasher;
 
@@ -6,29 +6,10 @@ use benches::packing::Failure;
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{Cache, Config, InsertError, Share, codec};
 
+use crate::contestant::Contestant;
 use crate::engine;
 use crate::spec::{Codec, Kind, Policy, Spec};
 use crate::stage::Stage;
-
-/// A cache of pages of one size.
-pub(crate) trait Contestant: Sync {
-    /// The page of `key`, decoded into `to`; `false`: a miss.
-    fn get(&self, key: u64, to: &mut [u8]) -> bool;
-
-    /// Stores a page under `key`, in the place of what was there.
-    fn insert(&self, key: u64, page: &[u8]);
-
-    /// Whether `key` is held; not a hit.
-    fn contains(&self, key: u64) -> bool;
-
-    /// What the cache takes, where that is not this process's memory.
-    fn all_in(&self) -> Option<u64> {
-        None
-    }
-
-    /// Does what the cache put off.
-    fn settle(&self) {}
-}
 
 /// Makes the cache that `spec` names, told to take `configured` bytes.
 pub(crate) fn make(

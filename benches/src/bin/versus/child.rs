@@ -15,21 +15,13 @@ use crate::replay::replay;
 use crate::spec::{Codec, Kind, Spec};
 use crate::stage::Stage;
 use crate::timing::Timer;
+use crate::variants::ALLOCATOR;
 
 fn say(line: &Value) -> io::Result<()> {
     let mut to = io::stdout().lock();
     writeln!(to, "{line}")?;
     to.flush()
 }
-
-/// The allocator that this program was built with.
-pub(crate) const ALLOCATOR: &str = if cfg!(feature = "jemalloc-global") {
-    "jemalloc"
-} else if cfg!(feature = "mimalloc-global") {
-    "mimalloc"
-} else {
-    "system"
-};
 
 /// Has all code and buffers touched once that are not the cache's.
 fn warm(stage: &Stage, engine: &Engine) {

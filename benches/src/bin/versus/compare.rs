@@ -5,20 +5,13 @@ use std::path::Path;
 use benches::packing::Failure;
 use serde_json::{Value, json};
 
+use crate::budget::{Budget, dictionary_bytes, percent_of};
 use crate::driver::{self, Ground, Guesses, Process};
 use crate::load::{self, Source};
-use crate::options::{Budget, Run};
+use crate::options::Run;
 use crate::spec::{Codec, Kind, Spec};
 use crate::stage::Stage;
-use crate::table;
-
-/// A dictionary is this part of the budget at most, and no longer than this.
-const DICTIONARY: (u64, usize) = (128, 64 << 10);
-
-/// The budget that is a percentage of what all pages take.
-pub(crate) fn percent_of(lz4_bytes: u64, percent: f64) -> u64 {
-    (lz4_bytes as f64 * percent / 100.0) as u64
-}
+use crate::table::{self, figure};
 
 /// Runs the comparison and prints its rows.
 #[allow(clippy::print_stdout, reason = "a program's answers")]
@@ -108,14 +101,4 @@ fn replayed(
         _ => driver::calibrated(&ground, *spec, target, &guesses),
     };
     run.caches.iter().map(replay).collect()
-}
-
-/// How long a dictionary may be that counts in a budget.
-pub(crate) fn dictionary_bytes(budget: u64) -> usize {
-    ((budget / DICTIONARY.0) as usize).clamp(1024, DICTIONARY.1)
-}
-
-/// Nothing, where there is no figure.
-pub(crate) fn figure(row: &Value, name: &str) -> Option<f64> {
-    row.get(name).unwrap_or(&json!(null)).as_f64()
 }

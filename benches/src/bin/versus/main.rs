@@ -8,9 +8,11 @@
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
 mod about;
+mod budget;
 mod caches;
 mod child;
 mod compare;
+mod contestant;
 mod driver;
 mod engine;
 mod load;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::compare::figure;
+use crate::table::figure;
 use crate::table::{number, packed};
 
 /// Hit ratios this close are a tie.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use benches::packing::Failure;
 use lexopt::prelude::*;
 
+use crate::budget::{Budget, bytes};
 use crate::driver::Rounds;
 use crate::load::Source;
 use crate::pairs;
@@ -19,12 +20,6 @@ pub(crate) enum Options {
     Suite(Suite),
     Shares(Shares),
     Child(Child),
-}
-
-#[derive(Debug)]
-pub(crate) enum Budget {
-    Bytes(u64),
-    Percent(f64),
 }
 
 /// A comparison.
@@ -115,16 +110,6 @@ on random held keys by one thread, hit_ns_two the same for each of two threads a
 hits of one thread), decode_ns the bare codec beside it. p50 to p99.9 are of hits timed one by one, clock_ns
 included. Other allocators: --features mimalloc-global or jemalloc-global.
 ";
-
-/// A number of bytes, with or without a unit.
-pub(crate) fn bytes(text: &str) -> Result<u64, Failure> {
-    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
-    let unit = units.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
-    let (number, unit) = unit.unwrap_or((text, 1));
-    let number: u64 = number.parse().map_err(|_| format!("`{text}` is no number of bytes"))?;
-    let bytes = number.checked_mul(unit).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| format!("`{text}` is no number of bytes").into())
-}
 
 fn caches(list: &str) -> Result<Vec<Spec>, Failure> {
     let mut specs = Vec::new();
@@ -309,12 +294,5 @@ mod tests {
         };
         assert!(out("suite").ends_with("results") && out("suite --whole").ends_with("whole"));
         assert_eq!(out("suite --out here --whole"), PathBuf::from("here"));
-    }
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!(bytes("16MiB").unwrap(), 16 << 20);
-        assert_eq!(bytes("123").unwrap(), 123);
-        assert!(bytes("99999999999GiB").is_err());
     }
 }

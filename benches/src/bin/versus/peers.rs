@@ -10,7 +10,7 @@ use std::sync::Arc;
 use benches::packing::Failure;
 use foyer_memory::{CacheBuilder, CacheEntry, EvictionConfig, LruConfig, S3FifoConfig};
 
-use crate::caches::Contestant;
+use crate::contestant::Contestant;
 use crate::engine::{Engine, Worker};
 use crate::spec::{Kind, Spec};
 use crate::stage::Stage;

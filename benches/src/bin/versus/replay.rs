@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use benches::packing::Failure;
 
-use crate::caches::Contestant;
+use crate::contestant::Contestant;
 use crate::memory::{Memory, cpu_seconds};
 use crate::stage::{Stage, WRITE};
 

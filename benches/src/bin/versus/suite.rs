@@ -19,7 +19,7 @@ use benches::packing::Failure;
 use serde_json::{Value, json};
 
 use crate::about;
-use crate::compare::{self, figure};
+use crate::budget;
 use crate::driver::{self, Ground, Guesses, Process, Rounds};
 use crate::load::{self, Source};
 use crate::markdown;
@@ -27,7 +27,7 @@ use crate::options::Suite;
 use crate::pairs;
 use crate::spec::{Codec, Kind, Policy, Spec};
 use crate::stage::Stage;
-use crate::table;
+use crate::table::{self, figure};
 use crate::variants::{self, Variant};
 
 /// Traces of the default run, the quickest that differ most.
@@ -186,9 +186,9 @@ impl Table<'_> {
         let chosen = self.chosen(&stage)?;
         let guesses = Guesses::default();
         for percent in percents {
-            let budget = compare::percent_of(stage.lz4_bytes, *percent);
+            let budget = budget::percent_of(stage.lz4_bytes, *percent);
             if self.suite.full {
-                stage.dictionary = load::dictionary(&stage, compare::dictionary_bytes(budget))?;
+                stage.dictionary = load::dictionary(&stage, budget::dictionary_bytes(budget))?;
             }
             stage.write(&self.scratch.join("stage"))?;
             match self.budget(budget, *percent, &chosen, &guesses) {
@@ -204,7 +204,7 @@ impl Table<'_> {
 
     /// The allocator under which each peer holds the most in its memory, by short runs at a tenth.
     fn chosen(&self, stage: &Stage) -> Result<HashMap<Kind, PathBuf>, Failure> {
-        let budget = compare::percent_of(stage.lz4_bytes, TIMED);
+        let budget = budget::percent_of(stage.lz4_bytes, TIMED);
         let mut short = stage.clone();
         short.requests.truncate(CHOICE);
         short.write(&self.scratch.join("short"))?;

@@ -13,7 +13,7 @@ use benches::kernel::{Kernel, PAGE};
 use benches::packing::Failure;
 use benches::zram::Device;
 
-use crate::caches::Contestant;
+use crate::contestant::Contestant;
 use crate::engine::{Engine, Worker};
 use crate::spec::Codec;
 use crate::stage::Stage;

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use crate::compare::figure;
+/// A row's figure of this name; nothing, where there is none.
+pub(crate) fn figure(row: &Value, name: &str) -> Option<f64> {
+    row.get(name).and_then(Value::as_f64)
+}
 
 /// A figure with so many digits behind the point, or a dash.
 pub(crate) fn number(figure: Option<f64>, digits: usize) -> String {

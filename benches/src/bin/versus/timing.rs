@@ -17,7 +17,7 @@ use benches::packing::Failure;
 use benches::race::{Length, nanoseconds};
 use serde_json::{Value, json};
 
-use crate::caches::Contestant;
+use crate::contestant::Contestant;
 use crate::engine::Engine;
 use crate::spec::Codec;
 use crate::stage::{Stage, WRITE};

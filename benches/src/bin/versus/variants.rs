@@ -7,7 +7,14 @@ use std::process::{Command, Stdio};
 
 use benches::packing::Failure;
 
-use crate::child::ALLOCATOR;
+/// The allocator that this program was built with.
+pub(crate) const ALLOCATOR: &str = if cfg!(feature = "jemalloc-global") {
+    "jemalloc"
+} else if cfg!(feature = "mimalloc-global") {
+    "mimalloc"
+} else {
+    "system"
+};
 
 /// An allocator, and the program built with it.
 #[derive(Debug, Clone)]

@@ -30,9 +30,8 @@ use self::options::Shares;
 use self::share::Contender;
 use self::table::Table;
 use self::tally::Tally;
-use crate::compare::{dictionary_bytes, percent_of};
+use crate::budget::{Budget, dictionary_bytes, percent_of};
 use crate::load::{self, Source};
-use crate::options::Budget;
 use crate::spec::{Codec, Spec};
 use crate::stage::Stage;
 

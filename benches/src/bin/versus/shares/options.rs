@@ -7,7 +7,7 @@ use benches::packing::Failure;
 use lexopt::prelude::*;
 
 use super::share::{self, Named};
-use crate::options::{Budget, bytes};
+use crate::budget::{Budget, bytes};
 use crate::pairs;
 use crate::spec::{Codec, Spec};
 

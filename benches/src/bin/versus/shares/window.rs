@@ -8,7 +8,7 @@ use zcache::{Cache, Stats};
 
 use super::share::Hasher;
 use super::tally::{Kind, Tally};
-use crate::caches::Contestant;
+use crate::contestant::Contestant;
 use crate::replay::verify;
 use crate::stage::{Stage, WRITE};
 use crate::timing::clock;
