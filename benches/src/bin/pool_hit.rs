@@ -23,7 +23,7 @@ use zpool::source::MmapOptions;
 use zpool::{Config, Handle, Pool, SourceKind};
 
 const USAGE: &str = "\
-usage: hit [options]
+usage: pool_hit [options]
 
   --objects N,...   populations (default 1000,30000,1000000; a million takes 2.5 GiB)
   --rounds N        rounds of which the best counts (default 15)
