@@ -306,6 +306,59 @@ fn tables_cost_what_was_said_and_a_failed_allocation_changes_nothing() {
 }
 
 #[test]
+fn what_entries_took_comes_back_when_they_go() {
+    for mut policy in all() {
+        let name = policy.name().to_owned();
+        let start = held();
+        let enter = |policy: &mut dyn Policy, ids: std::ops::Range<u32>| {
+            for id in ids {
+                policy.grow(id).unwrap();
+                policy.insert(id, tag(id), Priority::Normal);
+            }
+        };
+        let fresh = |ids| {
+            let mut fresh = all().into_iter().find(|fresh| fresh.name() == name).unwrap();
+            enter(&mut *fresh, ids);
+            fresh.bytes()
+        };
+        enter(&mut *policy, 0..200_000);
+        let full = policy.bytes();
+        assert_eq!(policy.shrink(&|_| false), 0, "{name}: all of it is in use");
+        // Few stay, on one chunk in three; ids of another chunk are about to enter.
+        let stays = |id: u32| id % 3072 == 5;
+        let soon = 8 << 10..9 << 10;
+        let mut freed = 0;
+        for id in (0..200_000).filter(|id| !stays(*id)) {
+            assert!(policy.remove(id));
+            freed += policy.shrink(&|ids| ids.start < soon.end && soon.start < ids.end);
+            if id % 20_000 == 0 {
+                policy.check();
+            }
+        }
+        assert_eq!(policy.bytes(), full - freed);
+        assert_eq!(policy.bytes() as isize, held() - start, "{name}: what is held is told");
+        let share = policy.bytes() as f64 / full as f64;
+        assert!((0.3..0.4).contains(&share), "{name}: {share}");
+        soon.for_each(|id| policy.insert(id, tag(id), Priority::Normal));
+        policy.check();
+        let table = Table(vec![(Cell::new(0), 7); 200_000]);
+        while policy.evict(&table, 100).is_some() {
+            policy.shrink(&|_| false);
+        }
+        policy.check();
+        // What is left is a spare chunk, and blocks of pointers to chunks.
+        assert!(
+            policy.bytes() < fresh(0..2048) + 8192,
+            "{name}: {} bytes of nothing",
+            policy.bytes()
+        );
+        enter(&mut *policy, 100_000..110_000);
+        policy.check();
+        assert!(policy.bytes() < fresh(0..12_000) + 8192, "{name}: {}", policy.bytes());
+    }
+}
+
+#[test]
 fn low_goes_first_and_high_stays_in_s3_fifo() {
     for mut policy in all() {
         policy.grow(0).unwrap();

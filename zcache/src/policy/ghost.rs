@@ -116,6 +116,18 @@ impl Ghosts {
         self.room.install(self.room.chunks(), made);
     }
 
+    /// Gives back room beyond that of `chunks` chunks, where that is less than half of it; the ghosts
+    /// are forgotten then. What it took comes back, in bytes.
+    pub(super) fn shrink(&mut self, chunks: usize) -> usize {
+        if 2 * chunks >= self.room.chunks() {
+            return 0;
+        }
+        self.remake(0);
+        let before = self.room.bytes();
+        self.room.truncate(chunks);
+        before - self.room.bytes()
+    }
+
     pub(super) fn chunks(&self) -> usize {
         self.room.chunks()
     }

@@ -9,12 +9,15 @@
 
 use std::collections::TryReserveError;
 use std::fmt;
+use std::ops::Range;
 
 use super::MAX_ENTRIES;
 use super::chunks::{Chunks, Made};
 
 /// Nodes in a chunk: 8 KiB.
 pub(super) const CHUNK: usize = 1024;
+/// Chunks without an id on a list that are kept, so that a table does not come and go with one id.
+const SPARE: usize = 1;
 const LIST_AT: u32 = 30;
 const ID: u32 = MAX_ENTRIES - 1;
 const FLAG: u32 = 1 << 31;
@@ -80,6 +83,16 @@ impl<const LISTS: usize> Links<LISTS> {
 
     pub(super) fn chunks(&self) -> usize {
         self.nodes.chunks()
+    }
+
+    /// Drops chunks of nodes without an id on a list, but for one, and for those of which `in_use` says
+    /// that an id may enter soon. What they took comes back, in bytes.
+    pub(super) fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        if self.nodes.unused() <= SPARE {
+            return 0;
+        }
+        let ids = |number: usize| (number * CHUNK) as u32..((number + 1) * CHUNK) as u32;
+        self.nodes.shrink(SPARE, &|number| !in_use(ids(number)))
     }
 
     /// The list that `id` is on.
@@ -155,6 +168,7 @@ impl<const LISTS: usize> Links<LISTS> {
         self.join(list, newer, older);
         self.lists[list].len -= 1;
         *self.node_mut(id) = Node::default();
+        self.nodes.let_go(id as usize);
         true
     }
 
@@ -182,6 +196,7 @@ impl<const LISTS: usize> Links<LISTS> {
         self.join(list, newer, Some(id));
         self.join(list, Some(id), older);
         self.node_mut(id).list_and_newer |= (list as u32 + 1) << LIST_AT;
+        self.nodes.hold(id as usize);
         self.lists[list].len += 1;
     }
 
@@ -230,6 +245,7 @@ impl<const LISTS: usize> Links<LISTS> {
             assert_eq!((last, count), (*head, *len), "list {list}");
             assert_eq!(head.is_none(), tail.is_none(), "list {list}");
         }
+        self.nodes.check(|node| node.list().is_some());
         let placed = self.nodes.values().filter(|node| node.list().is_some()).count();
         assert_eq!(placed, self.total(), "each id that names a list is on it");
     }
@@ -302,6 +318,26 @@ mod tests {
         links.replace(2, 0);
         links.move_to_head(0, 3);
         assert_eq!([0, 1, 2, 3].map(|id| links.is_flagged(id)), [true, false, false, false]);
+    }
+
+    #[test]
+    fn nodes_come_back_when_no_id_is_left_on_them() {
+        let mut links = links(0..5 * CHUNK as u32);
+        let full = links.bytes();
+        (0..4 * CHUNK as u32).filter(|id| *id != 7).for_each(|id| assert!(links.remove(id)));
+        // Three chunks are unused, and an id of the first of them may enter soon: it is the spare.
+        let freed = links.shrink(&|ids| ids.contains(&(CHUNK as u32)));
+        assert_eq!(links.bytes(), full - freed);
+        assert_eq!((links.chunks(), order(&links)[0][0]), (3, 7));
+        assert_eq!(links.growth(CHUNK as u32), 0, "it may enter");
+        links.push_head(1, CHUNK as u32);
+        assert_eq!(order(&links)[1], [CHUNK as u32]);
+        assert_eq!(links.shrink(&|_| false), 0);
+        let gone = 2 * CHUNK as u32;
+        assert_eq!((links.growth(gone), links.growth(gone + CHUNK as u32)), (freed / 2, freed / 2));
+        links.grow(gone).expect("room");
+        links.push_head(0, gone);
+        assert_eq!((links.bytes(), links.list(gone)), (full - freed / 2, Some(0)));
     }
 
     #[test]

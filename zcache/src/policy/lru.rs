@@ -1,6 +1,7 @@
 //! LRU, as near as a cache comes whose hits write a mark only.
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 use super::links::Links;
 use super::search::Search;
@@ -78,6 +79,10 @@ impl Policy for Lru {
 
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
         self.links.grow(id)
+    }
+
+    fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        self.links.shrink(in_use)
     }
 
     fn insert(&mut self, id: u32, _tag: u32, priority: Priority) {

@@ -10,7 +10,8 @@
 //! policy is plain single-threaded code.
 //!
 //! Bytes: tables grow with the ids, in chunks, and every chunk is asked for before it is taken
-//! ([`Policy::growth`], then [`Policy::grow`]). Nothing else in a policy allocates, ghosts included, so
+//! ([`Policy::growth`], then [`Policy::grow`]); a chunk without entries is given back
+//! ([`Policy::shrink`]). Nothing else in a policy allocates, ghosts included, so
 //! that an eviction at the cap never needs room first.
 
 mod chunks;
@@ -22,6 +23,7 @@ mod search;
 mod sieve;
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
@@ -81,6 +83,17 @@ pub trait Policy: std::fmt::Debug + Send {
     /// `id` is [`MAX_ENTRIES`] or more.
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError>;
 
+    /// Gives back tables that no entry needs any more, and says how many bytes that is: [`bytes`](Self::bytes)
+    /// falls by them. `in_use` tells whether one of a range of ids belongs to somebody who may call
+    /// [`insert`](Self::insert) with it without asking for growth again: what such an id needs stays. Called
+    /// after entries went, often, so it costs next to nothing where there is nothing to give back.
+    ///
+    /// Default: nothing is given back before the policy is dropped.
+    fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        let _ = in_use;
+        0
+    }
+
     /// `id` enters. `tag` is what [`Entries::tag`] says of it.
     ///
     /// # Panics
@@ -123,8 +136,8 @@ pub trait Policy: std::fmt::Debug + Send {
         self.len() == 0
     }
 
-    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all growth.
-    /// They stay until the policy is dropped.
+    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all growth, less
+    /// what [`shrink`](Self::shrink) gave back.
     fn bytes(&self) -> usize;
 
     /// Asserts the policy's invariants; visits every entry.

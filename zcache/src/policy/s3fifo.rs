@@ -23,6 +23,7 @@
 //! DESIGN.md has what that does to the hit ratios of the shared traces.
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 use super::ghost::Ghosts;
 use super::links::Links;
@@ -129,6 +130,11 @@ impl S3Fifo {
         })
     }
 
+    /// Whether one chunk more of nodes takes one more of ghosts.
+    fn lacks_ghosts(&self) -> bool {
+        self.ghosts.chunks() <= self.queues.chunks()
+    }
+
     /// Whether `small` has half again its share, in a policy whose `main` fills first.
     fn overflows(&self) -> bool {
         let share = self.share();
@@ -154,17 +160,26 @@ impl Policy for S3Fifo {
     fn growth(&self, id: u32) -> usize {
         match self.queues.growth(id) {
             0 => 0,
-            queues => queues + self.ghosts.growth(),
+            queues if self.lacks_ghosts() => queues + self.ghosts.growth(),
+            queues => queues,
         }
     }
 
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
         if self.queues.growth(id) > 0 {
-            let (nodes, ghosts) = (self.queues.make(id)?, self.ghosts.make()?);
+            let nodes = self.queues.make(id)?;
+            let ghosts = self.lacks_ghosts().then(|| self.ghosts.make()).transpose()?;
             self.queues.install(id, nodes);
-            self.ghosts.install(ghosts);
+            ghosts.into_iter().for_each(|made| self.ghosts.install(made));
         }
         Ok(())
+    }
+
+    fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        match self.queues.shrink(in_use) {
+            0 => 0,
+            queues => queues + self.ghosts.shrink(self.queues.chunks()),
+        }
     }
 
     fn insert(&mut self, id: u32, tag: u32, priority: Priority) {
@@ -221,7 +236,7 @@ impl Policy for S3Fifo {
     fn check(&self) {
         self.queues.check();
         self.ghosts.check();
-        assert_eq!(self.queues.chunks(), self.ghosts.chunks(), "a ghost for each entry");
+        assert!(self.queues.chunks() <= self.ghosts.chunks(), "a ghost for each entry");
     }
 }
 

@@ -8,6 +8,7 @@
 //! where the hand comes to them soon. Invariant: the hand is in the queue, or nowhere, which is the tail.
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
 use super::links::Links;
 use super::search::Search;
@@ -72,6 +73,10 @@ impl Policy for Sieve {
 
     fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
         self.links.grow(id)
+    }
+
+    fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        self.links.shrink(in_use)
     }
 
     fn insert(&mut self, id: u32, _tag: u32, priority: Priority) {
