@@ -298,10 +298,14 @@ impl World {
             Some(Ok(())) => {
                 self.model.insert(key, (page.to_vec(), expired));
             }
-            Some(Err(InsertError::TooLarge { len, max_page })) => {
+            Some(Err(InsertError::TooLarge { len, max_page, dropped })) => {
                 assert!(len == page.len() && len > max_page);
+                assert_eq!(dropped, cause == Some(Cause::Replaced), "{key} went: {own:?}");
             }
-            Some(Err(error)) => assert_eq!(error, InsertError::NoRoom),
+            Some(Err(InsertError::NoRoom { dropped })) => {
+                assert_eq!(dropped, cause == Some(Cause::Replaced), "{key} went: {own:?}");
+            }
+            Some(Err(error)) => panic!("{error}"),
             // The hook that was told of the replacement panicked: the page is in already.
             None if self.cache.len() > self.model.len() => {
                 self.model.insert(key, (page.to_vec(), expired));

@@ -48,16 +48,19 @@ fn a_page_of_any_length_comes_back_by_every_way_there_is() {
 #[test]
 fn a_page_longer_than_max_page_is_refused_and_takes_the_old_one_with_it() {
     let (cache, log) = logged(config(2 << 20));
-    let error = InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST };
+    let too_large =
+        |dropped| InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST, dropped };
     cache.insert(1, &[1; 100]).unwrap();
-    assert_eq!(cache.insert(1, &[0; LONGEST + 1]), Err(error));
+    assert_eq!(cache.insert(1, &[0; LONGEST + 1]), Err(too_large(true)));
+    assert_eq!(cache.stats().rejected.dropped, 1);
+    assert_eq!(cache.insert(2, &[0; LONGEST + 1]), Err(too_large(false)));
     assert_eq!((cache.get(&1), taken(&log)), (None, vec![(1, Cause::Replaced)]));
     // Under a lease nothing was promised of the new page, so the old one stays.
     let lease = cache.get_or_lease(1).unwrap_err();
     cache.insert(1, &[2; 100]).unwrap();
-    assert_eq!(cache.insert_if_valid(lease, &[0; LONGEST + 1]), Err(error));
+    assert_eq!(cache.insert_if_valid(lease, &[0; LONGEST + 1]), Err(too_large(false)));
     assert_eq!(cache.get(&1).as_deref(), Some(&[2; 100][..]));
-    assert_eq!(cache.stats().rejected.too_large, 2);
+    assert_eq!((cache.stats().rejected.too_large, cache.stats().rejected.dropped), (3, 1));
     cache.check();
 }
 
@@ -104,7 +107,7 @@ fn a_time_of_its_own_does_not_make_a_page_too_large() {
             cache.insert_with(1, &page, how).unwrap();
             assert_eq!(of(&cache, 1), Some(page));
         }
-        let error = InsertError::TooLarge { len: max_page, max_page: max_page - 6 };
+        let error = InsertError::TooLarge { len: max_page, max_page: max_page - 6, dropped: true };
         assert_eq!(cache.insert_with(1, &random, how), Err(error));
         assert_eq!(cache.get(&1), None, "never stale");
         cache.insert_with(1, &random[..max_page - 6], how).unwrap();

@@ -195,7 +195,7 @@ fn a_page_that_does_not_fit_is_returned_by_its_loader_all_the_same() {
     assert_eq!(dead.get_or_insert_with(1, load).unwrap(), [4; 50][..]);
     assert_eq!(dead.stats().loads, 2, "what expires at once is loaded again");
     assert_eq!(cache.insert(1, &[0; LONGEST + 1]).map_err(|error| error.to_string()), {
-        let error = InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST };
+        let error = InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST, dropped: false };
         Err(error.to_string())
     });
     dead.check();

@@ -77,7 +77,7 @@ impl Field {
         self.versions.change(key, |version| {
             match self.cache.insert_with(key, &self.versions.page(key, version), how) {
                 // What is below is replaced, whether the new page stays or not.
-                Ok(()) | Err(InsertError::NoRoom) => version,
+                Ok(()) | Err(InsertError::NoRoom { .. }) => version,
                 Err(error) => panic!("{error}"),
             }
         });

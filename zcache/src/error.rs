@@ -41,9 +41,14 @@ pub enum InsertError {
         len: usize,
         /// The most there may be.
         max_page: usize,
+        /// Whether the key had a page, which is gone now.
+        dropped: bool,
     },
     /// No room could be made: all else is in use just now, or the capacity is too small for it.
-    NoRoom,
+    NoRoom {
+        /// Whether the key had a page, which is gone now.
+        dropped: bool,
+    },
     /// The key was inserted, removed or cleared since the lease was given: the page may be stale. What
     /// the key has now stays.
     Outdated,
@@ -121,10 +126,10 @@ impl fmt::Display for ConfigError {
 impl fmt::Display for InsertError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { len, max_page } => {
+            Self::TooLarge { len, max_page, .. } => {
                 write!(f, "a page of {len} bytes is longer than max_page, {max_page}")
             }
-            Self::NoRoom => f.write_str("no room could be made for the page"),
+            Self::NoRoom { .. } => f.write_str("no room could be made for the page"),
             Self::Outdated => f.write_str("the key was changed since the lease was given"),
         }
     }

@@ -73,7 +73,7 @@ fn over(world: &World, entries: usize) {
 fn get_and_evict() -> (Option<u8>, usize) {
     let world = world();
     world.insert(1, &page(7)).unwrap();
-    let evictor = beside(&world, |world| world.tier.evict(1));
+    let evictor = beside(&world, |world| world.tier.evict(1).entries);
     let got = get(&world, 1);
     assert!(matches!(got, None | Some(7)));
     let evicted = evictor.join().unwrap();
@@ -161,7 +161,7 @@ fn remove_and_evict() -> (bool, usize) {
     let world = world();
     world.insert(1, &page(7)).unwrap();
     world.insert(2, &page(9)).unwrap();
-    let evictor = beside(&world, |world| world.tier.evict(1));
+    let evictor = beside(&world, |world| world.tier.evict(1).entries);
     let removed = world.remove(&1);
     let evicted = evictor.join().unwrap();
     // Whoever it named, each entry ended once, and the other one is whole.
@@ -199,7 +199,7 @@ fn of_two_inserts_of_a_key_one_stays() {
 
 fn insert_and_evict() -> usize {
     let world = world();
-    let evictor = beside(&world, |world| world.tier.evict(1));
+    let evictor = beside(&world, |world| world.tier.evict(1).entries);
     world.insert(1, &page(7)).unwrap();
     let evicted = evictor.join().unwrap();
     over(&world, 1 - evicted);
@@ -220,7 +220,7 @@ fn naming_an_unpublished_entry_is_noticed() {
 fn replace_and_evict() -> (Option<u8>, usize) {
     let world = world();
     world.insert(1, &page(7)).unwrap();
-    let evictor = beside(&world, |world| world.tier.evict(1));
+    let evictor = beside(&world, |world| world.tier.evict(1).entries);
     world.insert(1, &page(8)).unwrap();
     let evicted = evictor.join().unwrap();
     let got = get(&world, 1);

@@ -383,7 +383,7 @@ impl<'f> Worker<'f> {
                 missed = true;
                 versions.write(key, versions.read(key), &mut self.page);
                 match cache.insert_if_valid(lease, &self.page) {
-                    Ok(()) | Err(InsertError::NoRoom | InsertError::Outdated) => (),
+                    Ok(()) | Err(InsertError::NoRoom { .. } | InsertError::Outdated) => (),
                     Err(error) => panic!("key {key}: {error}"),
                 }
             })
@@ -410,7 +410,7 @@ impl<'f> Worker<'f> {
             versions.write(key, version, page);
             match cache.insert_with(key, page, how) {
                 // What is below is replaced, whether the new page stays or not.
-                Ok(()) | Err(InsertError::NoRoom) => version,
+                Ok(()) | Err(InsertError::NoRoom { .. }) => version,
                 Err(error) => panic!("key {key}: {error}"),
             }
         });

@@ -25,8 +25,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         stats.trainings.dictionaries = dictionaries;
         let policy = {
             let policy = tier.policy.lock();
-            stats.policy = policy.name().to_owned();
-            policy.bytes()
+            stats.policy = policy.policy().name().to_owned();
+            policy.policy().bytes()
         };
         let mut grown = 0;
         if let Some(hot) = &tier.hot {
@@ -60,7 +60,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let policy = tier.policy.lock();
         policy.check();
         assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
-        assert_eq!(policy.len(), tier.store.pool.len(), "each object may be evicted");
+        assert_eq!(policy.policy().len(), tier.store.pool.len(), "each object may be evicted");
         assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
         let (mut payload, mut by_coder) = (0, [0; CODERS]);
         for id in tier.ids() {
@@ -73,7 +73,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
             let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
             assert_eq!(found, Some(id), "the index leads to each entry");
-            assert!(policy.contains(id), "the policy knows each entry");
+            assert!(policy.policy().contains(id), "the policy knows each entry");
         }
         for (coder, entries) in (1..).zip(&by_coder[1..]) {
             assert_eq!(tier.store.coders.alive(coder), *entries, "coder {coder}'s entries");
@@ -84,7 +84,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
         assert_eq!(self.tier.flights.len(), 0, "no load is under way");
-        let reserved = self.reserved(policy.bytes());
+        let reserved = self.reserved(policy.policy().bytes());
         assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
         let held = tier.held();
         assert!(held <= tier.capacity(), "{held} bytes held of {}", tier.capacity());

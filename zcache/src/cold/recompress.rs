@@ -15,7 +15,7 @@ use crate::policy::Priority;
 use crate::stats::{Cause, Recompression};
 use crate::store::{Draft, Entry, Full, Record, Rest, Trouble};
 use crate::sync::{Inside, add, get};
-use crate::tier::{Hand, Lack, Newcomer, STEP, Tier};
+use crate::tier::{Hand, Lack, Newcomer, Reach, STEP, Tier};
 
 /// What passing an id counts in bytes of a budget.
 const PASSED: usize = 64;
@@ -126,7 +126,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
             return false;
         }
         *spent += batch as u64;
-        self.evict(batch) > 0
+        self.evict(batch).entries > 0
     }
 
     /// Compresses an entry again.
@@ -187,8 +187,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let mark = old.record().state().mark();
         let mut record = Some(Record::new(key, tag, draft.len, draft.form, draft.expires, mark));
         let mut place = || {
-            let placed = pool.try_alloc_record(record.take()?, draft.parts());
-            placed.map_err(|(_, back)| record = Some(back)).ok()
+            let made = Newcomer::make(self, Reach::AtHand, record.take()?, draft.parts(), true);
+            made.map_err(|(_, back)| record = Some(back)).ok()
         };
         let mut placed = place();
         for _ in 0..ROUNDS {
@@ -197,16 +197,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
             }
             placed = place();
         }
-        let Some(handle) = placed else {
+        let Some(mut newcomer) = placed else {
             // The drop of a key is the user's.
             let _inside = Inside::enter(self.number);
             drop(record);
             return Outcome::Crowded;
         };
-        let newcomer = Newcomer::new(self, handle, tag, true);
-        if self.stretch_policy(newcomer.id()).is_err() {
-            return Outcome::Crowded;
-        }
         newcomer.queue(Priority::Low);
         let before = pool.slot_bytes(old.len());
         let saved = before.saturating_sub(pool.slot_bytes(draft.bytes()));

@@ -90,7 +90,7 @@ fn freeing_the_old_object_before_the_new_one_is_there_is_noticed() {
 fn swap_and_evict() -> (bool, usize) {
     let world = one();
     let other = beside(&world, |world| recompress(world, 1));
-    let evicted = world.tier.evict(1);
+    let evicted = world.tier.evict(1).entries;
     let swapped = other.join().unwrap();
     let got = get(&world, 1);
     assert!(matches!(got, None | Some(7)), "whole or gone");

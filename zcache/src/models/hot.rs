@@ -164,7 +164,7 @@ fn hot_hit_then_evict() -> bool {
     let other = beside(&world, |world| get(world, 1) == Some(7));
     assert_eq!(get(&world, 1), Some(7));
     let seen = other.join().unwrap();
-    assert_eq!(world.tier.evict(1), 1);
+    assert_eq!(world.tier.evict(1).entries, 1);
     assert!(world.contains(&1), "a hit on a frame counts for its entry");
     over(&world, 1);
     seen

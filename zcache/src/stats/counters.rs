@@ -88,6 +88,7 @@ pub(crate) struct Rest {
     pub(crate) too_large: Counter,
     pub(crate) no_room: Counter,
     pub(crate) outdated: Counter,
+    pub(crate) dropped: Counter,
     pub(crate) unreadable: Counter,
     pub(crate) loads: Counter,
     pub(crate) load_failures: Counter,
@@ -209,6 +210,7 @@ impl Stats {
                 too_large: get(&counters.too_large),
                 no_room: get(&counters.no_room),
                 outdated: get(&counters.outdated),
+                dropped: get(&counters.dropped),
             },
             gone: Gone {
                 evicted: ended(Cause::Evicted),

@@ -107,6 +107,8 @@ pub struct Rejected {
     pub no_room: u64,
     /// The lease was outdated.
     pub outdated: u64,
+    /// Of those too large or without room, inserts whose key had a page, which is gone now.
+    pub dropped: u64,
 }
 
 /// Entries that went, by cause.

@@ -15,6 +15,7 @@ impl Stats {
             ("zcache_rejected_too_large", self.rejected.too_large),
             ("zcache_rejected_no_room", self.rejected.no_room),
             ("zcache_rejected_outdated", self.rejected.outdated),
+            ("zcache_rejected_dropped", self.rejected.dropped),
             ("zcache_evicted", gone.evicted),
             ("zcache_expired", gone.expired),
             ("zcache_replaced", gone.replaced),

@@ -1,28 +1,38 @@
-//! Who goes, and when: room for what comes, made before it is taken.
+//! Eviction: room for an operation, made before the memory is taken.
 //!
-//! Evicting frees slots, not pages: a newcomer may need a chain of pages in another class. So what does
-//! not fit makes room in rounds, each bounded:
+//! Evicting frees slots, not pages: a new entry may need a chain of pages in another class. So an
+//! operation that does not fit makes room in rounds, each bounded:
 //! ```text
 //! 1  compact: free slots that add up to a zspage become pages
-//! 2  if that gave nothing: decoded pages go that are more than they are left where room is short
-//! 3  if that gave nothing: evict by policy, a batch of slots' bytes at once
-//! 4  if that gave nothing either: the decoded pages go, all of them
-//! 5  try again
+//! 2  if nothing came of that: decoded pages beyond their limit are demoted
+//! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
+//! 4  if nothing came of that: entries are evicted by policy, a batch of slots' bytes at once
+//! 5  if nothing came of that either: all decoded pages are demoted
+//! 6  try again
 //! ```
 //! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
-//! some ten makes room, the others find it. Expired entries that are passed go first.
+//! ten or so makes room, the others find it. One operation evicts one batch, or 8 times what it needs if
+//! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they give
+//! nothing. Expired entries that are passed are ended first.
 
 use zpool::AllocError;
 
 use super::{Tier, View};
 use crate::hot::{Hot, Standing};
-use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::Entry;
 use crate::sync::{Inside, Ordering, pause};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
+/// An operation evicts at most this many times the bytes that it needs, unless a batch is more.
+const GENEROSITY: usize = 8;
+/// An operation that finds no slot needs a page of the pool at least.
+const PAGE: usize = 4096;
+/// Entries that move to lower ids in a round.
+const MOVED: usize = 1024;
+/// Bytes of tables that an entry takes beside its object and its record.
+const TABLES: usize = 32;
 /// Victims of one round at the most.
 const VICTIMS: usize = 1024;
 /// Entries that the policy looks at for one victim.
@@ -48,6 +58,27 @@ pub(crate) enum Lack {
     Bytes(usize),
 }
 
+/// What was evicted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Evicted {
+    pub(crate) entries: usize,
+    /// What they took, all counted.
+    bytes: usize,
+}
+
+/// How far an attempt goes for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What is free, or under the cap.
+    AtHand,
+    /// All that the pool can do.
+    Top,
+}
+
+/// Bytes of entries that an operation has evicted so far.
+#[derive(Debug, Default)]
+pub(crate) struct Spent(usize);
+
 impl From<crate::store::Full> for Lack {
     fn from(crate::store::Full(bytes): crate::store::Full) -> Self {
         Self::Bytes(bytes)
@@ -55,10 +86,42 @@ impl From<crate::store::Full> for Lack {
 }
 
 impl<K: Send + Sync> Tier<K> {
-    /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
-    /// lacks nothing that room would help, or no room can be made.
+    /// As [`with_room_within`](Self::with_room_within), for an operation of one attempt.
     pub(crate) fn with_room<R>(
         &self,
+        attempt: impl FnMut() -> Result<R, Option<Lack>>,
+    ) -> Option<R> {
+        self.with_room_within(&mut Spent::default(), attempt)
+    }
+
+    /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be, `attempt` is
+    /// made by all means, and another batch is evicted as long as that gives nothing.
+    pub(crate) fn insist<R>(
+        &self,
+        spent: &mut Spent,
+        mut attempt: impl FnMut(Reach) -> Result<R, Option<Lack>>,
+    ) -> Option<R> {
+        for _ in 0..ROUNDS {
+            let done = self.with_room_within(spent, || attempt(Reach::AtHand));
+            if done.is_some() {
+                return done;
+            }
+            // What no room could be made for may still fit a larger class or a shorter chain.
+            match attempt(Reach::Top) {
+                Ok(done) => return Some(done),
+                Err(Some(Lack::Bytes(bytes))) if bytes > self.capacity() => return None,
+                Err(Some(lack)) if self.make_more_room(lack) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
+    /// lacks nothing that room would help, no room can be made, or as much has been `spent` as may be.
+    fn with_room_within<R>(
+        &self,
+        spent: &mut Spent,
         mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
     ) -> Option<R> {
         for _ in 0..ROUNDS {
@@ -66,17 +129,24 @@ impl<K: Send + Sync> Tier<K> {
                 Ok(done) => return Some(done),
                 // What an empty cache would not have evicts nobody.
                 Err(Some(Lack::Bytes(bytes))) if bytes > self.capacity() => return None,
-                Err(Some(lack)) if self.make_room(lack) => {}
+                Err(Some(lack)) if self.make_room(lack, spent) => {}
                 Err(_) => break,
             }
         }
         attempt().ok()
     }
 
-    /// One round. `false`: there was nothing to do.
-    fn make_room(&self, lack: Lack) -> bool {
+    /// One round. `false`: there was nothing to do, or nothing more may be spent.
+    fn make_room(&self, lack: Lack, spent: &mut Spent) -> bool {
         // A hook may not evict, so that it lacks room says nothing about the entries.
-        self.make_room_of_entries(lack) || !Inside::is(self.number) && self.make_room_of_frames()
+        self.make_room_of_entries(lack, spent)
+            || !Inside::is(self.number) && self.make_room_of_frames()
+    }
+
+    /// Evicts another batch for an operation that has spent what it may and found no room by any other
+    /// means. `false`: there is nothing to evict.
+    fn make_more_room(&self, lack: Lack) -> bool {
+        !Inside::is(self.number) && self.make_room_of_entries(lack, &mut Spent::default())
     }
 
     /// The decoded pages go, whose entries stay; whether that gave anything.
@@ -128,12 +198,13 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// The same, of what is compressed alone, and of decoded pages that are too many.
-    pub(crate) fn make_room_of_entries(&self, lack: Lack) -> bool {
+    /// One round without the demotion of all decoded pages. `false` as for `make_room`.
+    pub(crate) fn make_room_of_entries(&self, lack: Lack, spent: &mut Spent) -> bool {
         let pool = &self.store.pool;
         let did = pool.compact(STEP);
         let wanted = match lack {
-            Lack::Place(bytes) | Lack::Bytes(bytes) => bytes,
+            Lack::Place(bytes) => bytes.max(PAGE),
+            Lack::Bytes(bytes) => bytes,
         };
         let mut moved = did.pages_freed > 0;
         // What a hook inserts takes the room there is: evicting would call the hook again.
@@ -143,8 +214,15 @@ impl<K: Send + Sync> Tier<K> {
             moved = self.frames_end(|hot| hot.insist_on_room(wanted.max(self.batch())));
         }
         if !moved && !inside {
+            moved = self.move_down(MOVED) > 0;
+        }
+        if !moved && !inside {
+            let most = wanted.saturating_mul(GENEROSITY).max(self.batch());
+            let left = most.saturating_sub(spent.0);
             moved = self.sweep(SWEEP_ROUND) > 0;
-            moved |= self.evict(wanted.max(self.batch())) > 0;
+            let evicted = self.evict(wanted.max(self.batch()).min(left));
+            spent.0 += evicted.bytes;
+            moved |= evicted.entries > 0;
         }
         if matches!(lack, Lack::Bytes(_)) {
             // Pages that the source keeps for the next chain are bytes under the cap.
@@ -159,21 +237,21 @@ impl<K: Send + Sync> Tier<K> {
         (self.capacity() / BATCH_SHARE).clamp(BATCH_LEAST, BATCH_MOST)
     }
 
-    /// Evicts entries that took `goal` bytes or more, and says how many went.
-    pub(crate) fn evict(&self, goal: usize) -> usize {
-        let (mut freed, mut victims) = (0, 0);
-        while freed < goal && victims < VICTIMS {
+    /// Evicts entries that took `goal` bytes or little more.
+    pub(crate) fn evict(&self, goal: usize) -> Evicted {
+        let mut evicted = Evicted::default();
+        while evicted.bytes < goal && evicted.entries < VICTIMS {
             let Some(victim) = self.victim() else { break };
-            freed += self.cost(&victim);
+            evicted.bytes += self.cost(victim.len());
             self.withdraw(victim, Cause::Evicted, false);
-            victims += 1;
+            evicted.entries += 1;
         }
-        victims
+        evicted
     }
 
-    /// What an entry takes: its slot, and what stands beside it.
-    fn cost(&self, entry: &Entry<'_, K>) -> usize {
-        self.store.pool.slot_bytes(entry.len()) + size_of::<crate::store::Record<K>>() + 32
+    /// What an entry with an object of `len` bytes takes: a slot, and what stands beside it.
+    pub(crate) fn cost(&self, len: usize) -> usize {
+        self.store.pool.slot_bytes(len) + size_of::<crate::store::Record<K>>() + TABLES
     }
 
     /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so it is
@@ -183,10 +261,10 @@ impl<K: Send + Sync> Tier<K> {
         let mut policy = self.policy.lock();
         let id = policy.evict(&View(self), LOOKS)?;
         let victim = pool.pin_id(id).ok();
-        let (queue, part) = policy.last_queue();
+        let (queue, part) = policy.policy().last_queue();
         let Some(victim) = victim else {
             // It has as many pins as it can have. Whoever holds one may be waiting for this lock.
-            policy.insert(id, 0, Priority::Normal);
+            policy.put_back(id, 0);
             return None;
         };
         drop(policy);
@@ -228,15 +306,25 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Lets go until no more than the capacity is held, or nothing more can go; says what is held.
+    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
+    /// What can be had without evicting is had first: each step evicts half of what is too much, and then
+    /// compacts, since what evicting frees shows only after that.
     pub(crate) fn shrink(&self) -> usize {
         let pool = &self.store.pool;
         loop {
+            while pool.compact(STEP).pages_freed > 0 {}
+            while self.move_down(MOVED) > 0 {}
+            self.index.shrink(|id| self.tag_of(id), pool);
+            pool.trim();
             let excess = self.held().saturating_sub(self.capacity());
             if excess == 0 {
                 return self.held();
             }
-            if !self.make_room(Lack::Bytes(excess)) && !self.make_room_of_frames() {
+            let demoted = self.frames_end(|hot| hot.insist_on_room(excess));
+            if demoted || self.evict((excess / 2).max(self.batch())).entries > 0 {
+                continue;
+            }
+            if !self.make_room_of_frames() {
                 self.store.benches.trim(pool);
                 self.store.benches.trim_contexts(pool);
                 self.give_sample_up();

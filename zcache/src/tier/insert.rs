@@ -5,7 +5,7 @@
 //! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not end in
 //! its page takes the key's old page with it: never stale.
 
-use super::evict::Lack;
+use super::evict::{Lack, Spent};
 use super::{Newcomer, Tier};
 use crate::codec::Form;
 use crate::error::InsertError;
@@ -24,7 +24,7 @@ pub(crate) struct Terms {
     pub(crate) condition: Option<Version>,
 }
 
-/// A key whose page is on its way. Dropped with the key in it, the key's old page goes, unless the
+/// A key whose page is on its way. Dropped with the key in it, the key's old page is ended, unless the
 /// insert was a conditional one.
 struct Way<'t, K: Eq + Send + Sync> {
     tier: &'t Tier<K>,
@@ -33,12 +33,26 @@ struct Way<'t, K: Eq + Send + Sync> {
     conditional: bool,
 }
 
-impl<K: Eq + Send + Sync> Drop for Way<'_, K> {
-    fn drop(&mut self) {
-        if let (Some(key), false) = (&self.key, self.conditional) {
-            self.tier.end_stale(self.tag, key);
+impl<K: Eq + Send + Sync> Way<'_, K> {
+    /// Ends the key's old page, and says whether there was one.
+    fn end(&mut self) -> bool {
+        match self.key.take() {
+            Some(key) if !self.conditional => self.tier.end_stale(self.tag, &key),
+            _ => false,
         }
     }
+}
+
+impl<K: Eq + Send + Sync> Drop for Way<'_, K> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Why a newcomer did not enter.
+enum Stopped<'t, K: Eq + Send + Sync> {
+    NoRoom(Newcomer<'t, K>),
+    Outdated,
 }
 
 impl<K: Eq + Send + Sync> Tier<K> {
@@ -55,27 +69,30 @@ impl<K: Eq + Send + Sync> Tier<K> {
     ) -> Result<(), InsertError> {
         let conditional = terms.condition.is_some();
         let mut way = Way { tier: self, tag, key: Some(key), conditional };
-        let too_large = |max_page| {
+        let too_large = |way: &mut Way<'_, K>, max_page| {
             add(&self.counters.too_large, 1);
-            Err(InsertError::TooLarge { len: page.len(), max_page })
+            let dropped = self.note_dropped(way.end());
+            Err(InsertError::TooLarge { len: page.len(), max_page, dropped })
         };
         if page.len() > self.store.max_page() {
-            return too_large(self.store.max_page());
+            return too_large(&mut way, self.store.max_page());
         }
         if terms.expiry.is_some() {
             self.ageing.store(1, Ordering::Relaxed);
         }
         self.sweep_in_passing();
-        let no_room = || {
+        let no_room = |dropped| {
             add(&self.counters.no_room, 1);
-            InsertError::NoRoom
+            Err(InsertError::NoRoom { dropped: self.note_dropped(dropped) })
         };
+        let mut spent = Spent::default();
         let start = self.counters.encoding();
-        let draft = || self.store.draft(tag, page, terms.expiry);
-        let draft = self.with_room(|| draft().map_err(|full| Some(full.into())));
-        let draft = draft.ok_or_else(no_room)?;
+        let draft = self.insist(&mut spent, |_| {
+            self.store.draft(tag, page, terms.expiry).map_err(|full| Some(full.into()))
+        });
+        let Some(draft) = draft else { return no_room(way.end()) };
         if draft.bytes() > self.store.pool.max_object() {
-            return too_large(self.store.longest(terms.expiry.is_some()));
+            return too_large(&mut way, self.store.longest(terms.expiry.is_some()));
         }
         self.counters.encoded(start);
         if self.sampler.is_open() && matches!(draft.form, Form::Coded(_)) {
@@ -86,16 +103,28 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        let newcomer = self.place(&mut way, &draft, terms.priority).ok_or_else(no_room)?;
+        let Some(newcomer) = self.place(&mut way, &draft, terms.priority, &mut spent) else {
+            return no_room(way.end());
+        };
         drop(draft);
-        self.enter(newcomer, terms).inspect_err(|error| match error {
-            InsertError::Outdated => add(&self.counters.outdated, 1),
-            _ => add(&self.counters.no_room, 1),
-        })?;
+        match self.enter(newcomer, terms, &mut spent) {
+            Ok(()) => {}
+            Err(Stopped::NoRoom(newcomer)) => return no_room(newcomer.give_up()),
+            Err(Stopped::Outdated) => {
+                add(&self.counters.outdated, 1);
+                return Err(InsertError::Outdated);
+            }
+        }
         if let Some(scales) = self.scales() {
             scales.came(tag);
         }
         Ok(())
+    }
+
+    /// Counts a refused insert that ended the key's old page.
+    fn note_dropped(&self, dropped: bool) -> bool {
+        add(&self.counters.dropped, dropped.into());
+        dropped
     }
 
     /// An object for a draft; the key goes into its record.
@@ -104,54 +133,55 @@ impl<K: Eq + Send + Sync> Tier<K> {
         way: &mut Way<'t, K>,
         draft: &Draft<'_, K>,
         priority: Priority,
+        spent: &mut Spent,
     ) -> Option<Newcomer<'t, K>> {
-        let (pool, bytes, tag) = (&self.store.pool, draft.bytes(), way.tag);
+        let (bytes, tag, conditional) = (draft.bytes(), way.tag, way.conditional);
         let mark = if priority == Priority::High { self.most } else { self.credit(bytes) };
-        let record = |way: &mut Way<'_, K>| {
+        self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
-            Record::new(key, tag, draft.len, draft.form, draft.expires, mark)
-        };
-        let placed = self.with_room(|| {
-            pool.try_alloc_record(record(way), draft.parts()).map_err(|(error, record)| {
+            let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
+            let made = Newcomer::make(self, reach, record, draft.parts(), conditional);
+            made.map_err(|(lack, record)| {
                 way.key = Some(record.key);
-                Lack::of(error, bytes)
+                lack
             })
-        });
-        // What no room could be made for may still fit a larger class or a shorter chain.
-        let placed = placed.or_else(|| {
-            pool.alloc_record_parts(record(way), draft.parts())
-                .map_err(|(_, record)| way.key = Some(record.key))
-                .ok()
-        });
-        placed.map(|handle| Newcomer::new(self, handle, tag, way.conditional))
+        })
     }
 
-    /// What an entry of `bytes` bytes starts with: a hit is worth more per byte in a small one, so it
-    /// needs fewer of them to stay.
+    /// The mark that an entry with an object of `bytes` bytes starts with: a hit is worth more for each
+    /// byte in a small entry, so a small one needs fewer hits to stay. All that entries take counts, or
+    /// those without an object would stay for ever.
     fn credit(&self, bytes: usize) -> u8 {
         let pool = &self.store.pool;
-        let mean = pool.payload_bytes() / pool.len().max(1);
-        let ratio = mean / pool.slot_bytes(bytes).max(1);
+        let beside = self.cost(0);
+        let mean = pool.payload_bytes() / pool.len().max(1) + beside;
+        let ratio = mean / (pool.slot_bytes(bytes) + beside);
         let most = u32::from(self.most);
         (ratio.checked_ilog2().unwrap_or(0) * most / u32::from(MAX_MARK)).min(most) as u8
     }
 
     /// Queues and publishes a newcomer.
-    fn enter(&self, mut newcomer: Newcomer<'_, K>, terms: Terms) -> Result<(), InsertError> {
-        let id = newcomer.id();
-        let room = self.with_room(|| self.stretch_policy(id).map_err(|b| Some(Lack::Bytes(b))));
-        room.ok_or(InsertError::NoRoom)?;
+    fn enter<'t>(
+        &self,
+        mut newcomer: Newcomer<'t, K>,
+        terms: Terms,
+        spent: &mut Spent,
+    ) -> Result<(), Stopped<'t, K>> {
         if !planted(Plant::PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
-        let published = self.with_room(|| match newcomer.publish(terms.condition) {
-            Ok(()) => Ok(Ok(())),
-            Err(PutError::NotAdmitted) => Ok(Err(InsertError::Outdated)),
+        let published = self.insist(spent, |_| match newcomer.publish(terms.condition) {
+            Ok(()) => Ok(true),
+            Err(PutError::NotAdmitted) => Ok(false),
             Err(PutError::NoRoom(bytes)) => Err(Some(Lack::Bytes(bytes))),
         });
         if planted(Plant::PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
-        published.unwrap_or(Err(InsertError::NoRoom))
+        match published {
+            Some(true) => Ok(()),
+            Some(false) => Err(Stopped::Outdated),
+            None => Err(Stopped::NoRoom(newcomer)),
+        }
     }
 }

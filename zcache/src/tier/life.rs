@@ -5,13 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use equivalent::Equivalent;
 use zpool::Handle;
 
+use super::evict::{Lack, Reach};
 use super::hook::Removal;
+use super::queue::Unready;
 use super::{Tier, pin_equal, pin_live};
 use crate::codec::Form;
 use crate::index::{Tag, Version};
 use crate::policy::Priority;
 use crate::stats::Cause;
-use crate::store::{Coders, Entry, Store};
+use crate::store::{Coders, Entry, Record, Store};
 use crate::sync::{Inside, Plant, PutError, add, planted};
 
 /// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the old
@@ -22,7 +24,12 @@ pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
     id: u32,
     tag: Tag,
     conditional: bool,
+    /// Whether the policy has it; until then the policy expects it.
+    queued: bool,
 }
+
+/// What a newcomer that was not made lacks, if room would help; its record comes back.
+type NotMade<K> = (Option<Lack>, Record<K>);
 
 impl<K: Send + Sync> Tier<K> {
     /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the tag's shard.
@@ -72,7 +79,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread that
     /// panics, in which the key's `Eq` must not run.
-    fn end_unseen(&self, tag: Tag) {
+    fn end_unseen(&self, tag: Tag) -> bool {
+        let mut ended = false;
         let _told = self.flights.telling(tag);
         let by_tag = |id| {
             let entry = pin_live(&self.store.pool, id);
@@ -81,19 +89,27 @@ impl<K: Send + Sync> Tier<K> {
         while let Some(entry) = self.index.take(tag, by_tag, true) {
             self.policy_forgets(entry.id());
             self.bury(entry, Cause::Replaced);
+            ended = true;
         }
+        ended
     }
 
-    /// Ends the old entry of a key whose new page did not make it.
-    pub(crate) fn end_stale(&self, tag: Tag, key: &K)
+    /// Ends the old entry of a key whose new page did not make it; says whether there was one.
+    pub(crate) fn end_stale(&self, tag: Tag, key: &K) -> bool
     where
         K: Eq,
     {
         if std::thread::panicking() {
-            self.end_unseen(tag);
+            self.end_unseen(tag)
         } else {
-            self.end(tag, key, Cause::Replaced);
+            self.end(tag, key, Cause::Replaced)
         }
+    }
+
+    /// Moves up to `most` entries to lower ids, so that a chunk of the tables comes empty; says how many.
+    pub(crate) fn move_down(&self, most: usize) -> usize {
+        let _ = most;
+        0
     }
 
     /// Takes this very entry off the index, if it is still there, and ends it. Leases are told where it
@@ -130,7 +146,7 @@ impl<K: Send + Sync> Tier<K> {
 
     pub(crate) fn policy_forgets(&self, id: u32) {
         if !planted(Plant::FreedQueued) {
-            self.policy.lock().remove(id);
+            self.policy.lock().remove(id, &self.store.pool);
         }
     }
 
@@ -173,23 +189,56 @@ impl<K: Send + Sync> Tier<K> {
 }
 
 impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
-    /// The object `handle`, known to nobody else.
-    pub(crate) fn new(tier: &'t Tier<K>, handle: Handle, tag: Tag, conditional: bool) -> Self {
+    /// Stores `parts` as an object with `record`. The policy has room for it before it exists.
+    pub(crate) fn make(
+        tier: &'t Tier<K>,
+        reach: Reach,
+        record: Record<K>,
+        parts: [&[u8]; 2],
+        conditional: bool,
+    ) -> Result<Self, NotMade<K>> {
+        let (pool, tag) = (&tier.store.pool, record.tag);
+        let mut asked = None;
+        let ready = |id| {
+            let expected = tier.expect(id);
+            asked = Some((id, expected));
+            expected.is_ok()
+        };
+        let made = match reach {
+            Reach::AtHand => pool.try_alloc_record_at(record, parts, ready),
+            Reach::Top => pool.alloc_record_at(record, parts, ready),
+        };
+        let error = match made {
+            Ok(handle) => return Ok(Self::new(tier, handle, tag, conditional)),
+            Err(error) => error,
+        };
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        let lack = match asked {
+            Some((_, Err(Unready::NoRoom(bytes)))) => Some(Lack::Bytes(bytes)),
+            Some((_, Err(Unready::NoMemory))) => None,
+            Some((id, Ok(()))) => {
+                tier.policy.lock().expect_no_more(id);
+                Lack::of(error.0, bytes)
+            }
+            None => Lack::of(error.0, bytes),
+        };
+        Err((lack, error.1))
+    }
+
+    /// The object `handle`, known to nobody else, whose id the policy expects.
+    fn new(tier: &'t Tier<K>, handle: Handle, tag: Tag, conditional: bool) -> Self {
         let id = tier.store.pool.id(handle).expect("a handle of this pool");
         let entry = pin_live(&tier.store.pool, id);
         let state = entry.record().state();
         tier.counters.entered(state.form(), state.len(), entry.len());
         tier.store.coders.entered(coder(&entry));
-        Self { tier, handle: Some(handle), id, tag, conditional }
-    }
-
-    pub(crate) fn id(&self) -> u32 {
-        self.id
+        Self { tier, handle: Some(handle), id, tag, conditional, queued: false }
     }
 
     /// Makes it known to the policy, whose tables have room for it.
-    pub(crate) fn queue(&self, priority: Priority) {
-        self.tier.policy.lock().insert(self.id, self.tag, priority);
+    pub(crate) fn queue(&mut self, priority: Priority) {
+        self.queued = true;
+        self.tier.policy.lock().enter(self.id, self.tag, priority);
     }
 
     /// Makes the index lead to it. What it replaces ends here.
@@ -210,7 +259,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         add(&tier.counters.inserts, 1);
         if let Some(old) = &old {
             // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
-            tier.policy.lock().replace(old.id(), id);
+            tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         }
         let old = old.map(|old| tier.gone(old, Cause::Replaced));
         if condition.is_none() {
@@ -242,28 +291,41 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         }
         self.handle = None;
         // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
-        tier.policy.lock().replace(old.id(), id);
+        tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         drop(new);
         tier.supersede(old);
         true
     }
 }
 
-impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
-    fn drop(&mut self) {
-        let Some(handle) = self.handle else { return };
+impl<K: Eq + Send + Sync> Newcomer<'_, K> {
+    /// Ends it unpublished; says whether that ended an old entry of its key.
+    pub(crate) fn give_up(mut self) -> bool {
+        self.end()
+    }
+
+    fn end(&mut self) -> bool {
+        let Some(handle) = self.handle.take() else { return false };
         let tier = self.tier;
         // Freed at the end, also where a hook panics.
         let entry = pin_live(&tier.store.pool, self.id);
         let _free = Free(&tier.store, handle, coder(&entry));
         // Declared after, so dropped before.
         let entry = entry;
-        tier.policy_forgets(self.id);
+        if self.queued {
+            tier.policy_forgets(self.id);
+        } else {
+            tier.policy.lock().expect_no_more(self.id);
+        }
         let state = entry.record().state();
         tier.counters.withdrawn(state.form(), state.len(), entry.len());
-        if !self.conditional {
-            tier.end_stale(self.tag, &entry.record().key);
-        }
+        !self.conditional && tier.end_stale(self.tag, &entry.record().key)
+    }
+}
+
+impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

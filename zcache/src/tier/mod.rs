@@ -34,26 +34,26 @@ use crate::index::{Flights, Index, Tag, Version, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
-use crate::sync::{
-    Apart, AtomicU32, AtomicUsize, Charge, Counter, Mutex, Ordering, Plant, pause, planted,
-};
+use crate::sync::{Apart, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, pause, planted};
 
 mod evict;
 mod hook;
 mod insert;
 mod life;
 mod promote;
+mod queue;
 
-pub(crate) use evict::{Lack, STEP};
+pub(crate) use evict::{Lack, Reach, STEP};
 use hook::Hook;
 pub use hook::Removal;
 pub(crate) use insert::Terms;
 pub(crate) use life::Newcomer;
+use queue::{Queue, Unready};
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
     pub(crate) index: Index,
-    pub(crate) policy: Apart<Mutex<Box<dyn Policy>>>,
+    pub(crate) policy: Apart<Mutex<Queue>>,
     pub(crate) flights: Flights<K>,
     /// Decoded pages in front of the entries.
     pub(crate) hot: Option<Box<Hot<K>>>,
@@ -192,7 +192,7 @@ impl<K: Send + Sync> Tier<K> {
             hand: Mutex::new(Hand::default()),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
             most: policy.max_mark().min(MAX_MARK),
-            policy: Apart(Mutex::new(policy)),
+            policy: Apart(Mutex::new(Queue::new(policy))),
             hook: None,
             born: Instant::now(),
             capacity: AtomicUsize::new(capacity),
@@ -277,23 +277,12 @@ impl<K: Send + Sync> Tier<K> {
         self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
     }
 
-    /// Makes room in the policy's tables for every id there is.
+    /// Makes room for `id` in the policy's tables.
     ///
     /// # Errors
-    /// So many bytes are refused.
-    pub(crate) fn stretch_policy(&self, id: u32) -> Result<(), usize> {
-        let mut policy = self.policy.lock();
-        let growth = policy.growth(id);
-        if growth == 0 {
-            return Ok(());
-        }
-        if !self.store.pool.charge(growth) {
-            return Err(growth);
-        }
-        policy.grow(id).map_err(|_| {
-            self.store.pool.release(growth);
-            growth
-        })
+    /// See [`Unready`].
+    pub(crate) fn expect(&self, id: u32) -> Result<(), Unready> {
+        self.policy.lock().expect(id, &self.store.pool)
     }
 
     /// The entry of `key`, pinned without waiting: for those who hold pins already.

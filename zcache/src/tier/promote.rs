@@ -6,7 +6,7 @@
 use equivalent::Equivalent;
 
 use super::Tier;
-use super::evict::Lack;
+use super::evict::{Lack, Spent};
 use crate::hot::{Head, Hot, Page};
 use crate::index::Tag;
 use crate::store::Entry;
@@ -63,9 +63,10 @@ impl<K: Send + Sync> Tier<K> {
         let (tag, id) = (entry.record().tag, entry.id());
         let expiry = self.store.expiry(entry)?;
         let bytes = hot.frames().frame_bytes(page.len());
+        let mut spent = Spent::default();
         let _making = hot.make_room(page.len(), || self.collect_frames())?;
         if let Some(growth) = hot.grow(&self.store.pool) {
-            self.make_room_of_entries(Lack::Bytes(growth));
+            self.make_room_of_entries(Lack::Bytes(growth), &mut spent);
             hot.grow(&self.store.pool);
         }
         if hot.is_beyond() && self.is_full(bytes) {
@@ -81,7 +82,7 @@ impl<K: Send + Sync> Tier<K> {
             self.weigh();
             let yielded = hot.yield_room(bytes);
             self.collect_frames();
-            if !yielded && !self.make_room_of_entries(Lack::Place(page.len())) {
+            if !yielded && !self.make_room_of_entries(Lack::Place(page.len()), &mut spent) {
                 break;
             }
             filled = hot.frames().fill(page);

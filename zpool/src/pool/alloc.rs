@@ -32,7 +32,20 @@ impl<T: Send + Sync> Pool<T> {
         record: T,
         parts: [&[u8]; 2],
     ) -> Result<Handle, (AllocError, T)> {
-        self.alloc_parts(Reach::Top, record, parts)
+        self.alloc_parts(Reach::Top, record, parts, |_| true)
+    }
+
+    /// The same, asking `ready` as [`try_alloc_record_at`](Self::try_alloc_record_at) does.
+    ///
+    /// # Errors
+    /// As there, and all else that may be done for room has been done.
+    pub fn alloc_record_at(
+        &self,
+        record: T,
+        parts: [&[u8]; 2],
+        ready: impl FnOnce(u32) -> bool,
+    ) -> Result<Handle, (AllocError, T)> {
+        self.alloc_parts(Reach::Top, record, parts, ready)
     }
 
     /// The same where there is room at hand: a free slot of a class that is made for the length, or
@@ -55,7 +68,22 @@ impl<T: Send + Sync> Pool<T> {
         record: T,
         parts: [&[u8]; 2],
     ) -> Result<Handle, (AllocError, T)> {
-        self.alloc_parts(Reach::AtHand, record, parts)
+        self.alloc_parts(Reach::AtHand, record, parts, |_| true)
+    }
+
+    /// The same for a caller that keeps arrays beside the [ids](Self::id): `ready` is told the id that the
+    /// object will have, before a place is taken for it, and runs under no lock. Where it says no the id
+    /// goes back.
+    ///
+    /// # Errors
+    /// As for [`try_alloc_record`](Self::try_alloc_record); and [`AllocError::OutOfPages`] where `ready` said no.
+    pub fn try_alloc_record_at(
+        &self,
+        record: T,
+        parts: [&[u8]; 2],
+        ready: impl FnOnce(u32) -> bool,
+    ) -> Result<Handle, (AllocError, T)> {
+        self.alloc_parts(Reach::AtHand, record, parts, ready)
     }
 
     fn alloc_parts(
@@ -63,9 +91,10 @@ impl<T: Send + Sync> Pool<T> {
         reach: Reach,
         record: T,
         [first, second]: [&[u8]; 2],
+        ready: impl FnOnce(u32) -> bool,
     ) -> Result<Handle, (AllocError, T)> {
         let len = first.len() + second.len();
-        let mut fresh = match self.fresh(reach, len) {
+        let mut fresh = match self.fresh(reach, len, ready) {
             Ok(fresh) => fresh,
             Err(error) => return Err((error, record)),
         };
@@ -96,7 +125,7 @@ impl<T: Send + Sync> Pool<T> {
         len: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Handle, AllocError> {
-        let mut fresh = self.fresh(Reach::Top, len)?;
+        let mut fresh = self.fresh(Reach::Top, len, |_| true)?;
         let arena = &self.arena;
         match &mut fresh.place {
             None => fill(&mut []),
@@ -121,7 +150,12 @@ impl<T: Send + Sync> Pool<T> {
         Ok(fresh.publish(len, record))
     }
 
-    fn fresh(&self, reach: Reach, len: usize) -> Result<Fresh<'_, T>, AllocError> {
+    fn fresh(
+        &self,
+        reach: Reach,
+        len: usize,
+        ready: impl FnOnce(u32) -> bool,
+    ) -> Result<Fresh<'_, T>, AllocError> {
         let counters = &self.arena.counters;
         if len > self.max_object {
             count(&counters.too_large, 1);
@@ -135,6 +169,9 @@ impl<T: Send + Sync> Pool<T> {
             error
         };
         let vacant = ladder::vacant(arena, reach).map_err(failed)?;
+        if !ready(vacant.index()) {
+            return Err(AllocError::OutOfPages);
+        }
         let place = match len {
             0 => None,
             len => Some(ladder::place(arena, reach, len, vacant.index()).map_err(failed)?),

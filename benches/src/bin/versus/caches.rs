@@ -59,7 +59,7 @@ impl<S: BuildHasher + Sync> Contestant for Cache<u64, S> {
     fn insert(&self, key: u64, page: &[u8]) {
         match Cache::insert(self, key, page) {
             // A page that finds no room in a tiny cache is a miss later on.
-            Ok(()) | Err(InsertError::NoRoom) => {}
+            Ok(()) | Err(InsertError::NoRoom { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
