@@ -3,7 +3,7 @@
 //! ```text
 //! key --hash--> tag 32 = shard | the rest     shard's table: ids     entry: key, tag, place of its bytes
 //! ```
-//! Beside the tables stand versions: counters, 64 a shard, of which each change of a key by the owner
+//! Beside the tables stand versions: counters, up to 64 a shard, of which each change of a key by the owner
 //! (insert, remove, clear) moves the one that its tag names, under the shard's lock. A [`Version`] read
 //! at a miss so tells later whether the key was touched since; a false alarm is possible, the other way
 //! round is not.
@@ -44,19 +44,28 @@ pub(crate) const fn tag(hash: u64) -> Tag {
     (hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32 ^ hash as u32
 }
 
+/// Versions of all shards together, at the most.
+const MOST_VERSIONS: usize = 1 << 16;
+
+/// Groups of keys that have a version, in each of `shards` shards.
+fn groups(shards: usize) -> usize {
+    VERSIONS.min(MOST_VERSIONS / shards).max(1)
+}
+
 impl Index {
     /// An index of `shards` shards, a power of two above 1.
     pub(crate) fn new(shards: usize) -> Self {
         Self {
             shards: Shards::new(shards),
             bits: shards.ilog2(),
-            versions: (0..shards * VERSIONS).map(|_| AtomicU32::new(0)).collect(),
+            versions: (0..shards * groups(shards)).map(|_| AtomicU32::new(0)).collect(),
         }
     }
 
     /// What an empty index of `shards` shards holds in bytes.
     pub(crate) fn fixed_bytes(shards: usize) -> usize {
-        Shards::fixed_bytes(shards) + zpool::source::heap_cost(shards * VERSIONS * 4)
+        Shards::fixed_bytes(shards)
+            + zpool::source::heap_cost(shards * groups(shards) * size_of::<AtomicU32>())
     }
 
     fn shard(&self, tag: Tag) -> usize {
@@ -119,13 +128,14 @@ impl Index {
         self.shards.put(self.shard(tag), (spread(tag), id), hash_of, probe, admit, memory)
     }
 
-    /// Puts `id` in the place of the id that `probe` takes, if there is one. No touch: the key keeps its page.
+    /// Puts another id in the place of the one that `probe` takes, if there is one: the id that `probe`
+    /// gives. No touch: the key keeps its page.
     pub(crate) fn swap<R>(
         &self,
-        (tag, id): (Tag, u32),
-        probe: impl FnMut(u32) -> Option<R>,
+        tag: Tag,
+        probe: impl FnMut(u32) -> Option<(u32, R)>,
     ) -> Option<R> {
-        self.shards.swap(self.shard(tag), (spread(tag), id), probe)
+        self.shards.swap(self.shard(tag), spread(tag), probe)
     }
 
     fn touch(&self, tag: Tag) {
@@ -139,27 +149,31 @@ impl Index {
     pub(crate) fn take<R>(
         &self,
         tag: Tag,
+        tag_of: impl Fn(u32) -> Tag,
         probe: impl FnMut(u32) -> Option<R>,
         by_owner: bool,
+        memory: &impl Charge,
     ) -> Option<R> {
         let touch = || {
             if by_owner {
                 self.touch(tag);
             }
         };
-        self.shards.take(self.shard(tag), spread(tag), probe, touch)
+        let hash_of = |id| spread(tag_of(id));
+        self.shards.take(self.shard(tag), spread(tag), hash_of, probe, touch, memory)
     }
 
     /// Touches every key there is or could be.
     pub(crate) fn touch_all(&self) {
         for shard in 0..self.shard_count() {
-            let groups = &self.versions[shard * VERSIONS..(shard + 1) * VERSIONS];
+            let each = self.versions.len() / self.shard_count();
+            let groups = &self.versions[shard * each..(shard + 1) * each];
             let touch = || {
                 groups.iter().for_each(|version| {
                     version.fetch_add(1, Ordering::Relaxed);
                 });
             };
-            self.shards.take(shard, 0, |_| None::<()>, touch);
+            self.shards.alone(shard, touch);
         }
     }
 

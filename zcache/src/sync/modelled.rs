@@ -179,12 +179,12 @@ impl Shards {
     pub(crate) fn swap<R>(
         &self,
         at: usize,
-        (hash, id): (u64, u32),
-        mut probe: impl FnMut(u32) -> Option<R>,
+        hash: u64,
+        mut probe: impl FnMut(u32) -> Option<(u32, R)>,
     ) -> Option<R> {
         let mut shard = self.shards[at].write().unwrap();
         for entry in shard.iter_mut().filter(|(of, _)| *of == hash) {
-            if let Some(found) = probe(entry.1) {
+            if let Some((id, found)) = probe(entry.1) {
                 entry.1 = id;
                 return Some(found);
             }
@@ -196,8 +196,10 @@ impl Shards {
         &self,
         at: usize,
         hash: u64,
+        _hash_of: impl Fn(u32) -> u64,
         mut probe: impl FnMut(u32) -> Option<R>,
         always: impl FnOnce(),
+        _memory: &impl Charge,
     ) -> Option<R> {
         let mut shard = self.shards[at].write().unwrap();
         always();
@@ -215,6 +217,11 @@ impl Shards {
     }
 
     pub(crate) fn shrink(&self, _at: usize, _hash_of: impl Fn(u32) -> u64, _memory: &impl Charge) {}
+
+    pub(crate) fn alone(&self, at: usize, f: impl FnOnce()) {
+        let _shard = self.shards[at].write().unwrap();
+        f();
+    }
 
     pub(crate) fn bytes(&self, _at: usize) -> usize {
         0

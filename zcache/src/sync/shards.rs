@@ -24,6 +24,23 @@ const fn table_bytes(buckets: usize) -> usize {
     heap_cost((buckets * size_of::<u32>()).next_multiple_of(16) + buckets + 16)
 }
 
+/// A table with room for more than this many times its ids is made shorter as they go.
+const SPARSE: usize = 16;
+/// Tables of fewer buckets stay as they are until somebody asks.
+const LONG: usize = 64;
+/// One removal in this many tries to make a table shorter.
+const TRIES: usize = 8;
+
+/// The buckets of a table that is made for so many ids.
+const fn buckets_for(ids: usize) -> usize {
+    match ids {
+        0 => 0,
+        1..4 => 4,
+        4..8 => 8,
+        _ => (ids * 8 / 7).next_power_of_two(),
+    }
+}
+
 /// The buckets that a full table grows to.
 const fn grown(buckets: usize) -> usize {
     if buckets < 4 { 4 } else { buckets * 2 }
@@ -121,12 +138,13 @@ impl Shards {
         Ok(None)
     }
 
-    /// Puts `id` in the place of the one with its hash that `probe` takes, if there is one.
+    /// Puts another id in the place of the one with this hash that `probe` takes, if there is one: the id
+    /// that `probe` gives with what it made of the old one.
     pub(crate) fn swap<R>(
         &self,
         at: usize,
-        (hash, id): (u64, u32),
-        mut probe: impl FnMut(u32) -> Option<R>,
+        hash: u64,
+        mut probe: impl FnMut(u32) -> Option<(u32, R)>,
     ) -> Option<R> {
         let mut shard = self.map.shards()[at].write();
         let mut found = None;
@@ -134,19 +152,21 @@ impl Shards {
             found = probe(*of);
             found.is_some()
         });
-        if let Some((of, _)) = place {
-            *of = id;
-        }
-        found
+        let ((of, _), (id, made)) = place.zip(found)?;
+        *of = id;
+        Some(made)
     }
 
-    /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way.
+    /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way. A table
+    /// that is much too long afterwards is made shorter.
     pub(crate) fn take<R>(
         &self,
         at: usize,
         hash: u64,
+        hash_of: impl Fn(u32) -> u64,
         mut probe: impl FnMut(u32) -> Option<R>,
         always: impl FnOnce(),
+        memory: &impl Charge,
     ) -> Option<R> {
         let mut shard = self.map.shards()[at].write();
         always();
@@ -155,24 +175,40 @@ impl Shards {
             found = probe(*id);
             found.is_some()
         });
+        // Now and then: where the charge is refused, the next try is some removals away.
+        let sparse = shard.len() * SPARSE < shard.capacity() && shard.buckets() >= LONG;
+        let tries = found.is_some() && sparse && shard.len() % TRIES == 0;
+        drop(shard);
+        if tries {
+            self.shrink(at, hash_of, memory);
+        }
         found
     }
 
-    /// Makes a table that is less than a quarter full smaller.
+    /// Makes a table that is less than a quarter full as short as twice its ids need, charged first; where
+    /// that is refused it stays as it is.
     pub(crate) fn shrink(&self, at: usize, hash_of: impl Fn(u32) -> u64, memory: &impl Charge) {
         let mut shard = self.map.shards()[at].write();
-        let before = heap_cost(shard.allocation_info().1.size());
-        if shard.is_empty() && shard.buckets() > 1 {
-            // An empty table is nothing: no memory is taken for it.
-            shard.shrink_to(0, |(id, _)| hash_of(*id));
-            memory.release(before);
-        } else if shard.len() < shard.capacity() / 4 && memory.charge(before / 2) {
-            let least = shard.len();
-            shard.shrink_to(least, |(id, _)| hash_of(*id));
-            let after = shard.allocation_info().1.size();
-            let after = if shard.buckets() > 1 { heap_cost(after) } else { 0 };
-            memory.release(before + before / 2 - after);
+        let wanted = 2 * shard.len();
+        if shard.buckets() <= 1 || 2 * wanted >= shard.capacity() && wanted > 0 {
+            return;
         }
+        let before = heap_cost(shard.allocation_info().1.size());
+        // An empty table is nothing: no memory is taken for it.
+        let room = if wanted == 0 { 0 } else { table_bytes(buckets_for(wanted)) };
+        if room >= before || !memory.charge(room) {
+            return;
+        }
+        shard.shrink_to(wanted, |(id, _)| hash_of(*id));
+        let after = shard.allocation_info().1.size();
+        let after = if shard.buckets() > 1 { heap_cost(after) } else { 0 };
+        memory.release(before + room - after);
+    }
+
+    /// Runs `f` while nobody else is at a shard.
+    pub(crate) fn alone(&self, at: usize, f: impl FnOnce()) {
+        let _shard = self.map.shards()[at].write();
+        f();
     }
 
     /// Bytes of a shard's table.
@@ -216,6 +252,29 @@ mod tests {
         shards.put(0, (hash_of(id), id), hash_of, same, || true, purse)
     }
 
+    fn take(shards: &Shards, purse: &Purse, id: u32) -> Option<u32> {
+        let same = |of: u32| (of == id).then_some(of);
+        shards.take(0, hash_of(id), hash_of, same, || (), purse)
+    }
+
+    #[test]
+    fn tables_get_shorter_as_their_ids_go() {
+        let (shards, purse) = (Shards::new(2), Purse::default());
+        (0..50_000).for_each(|id| assert_eq!(put(&shards, &purse, id), Ok(None)));
+        for left in (0..50_000).rev() {
+            // While nothing can be charged a table stays, and it is made shorter later.
+            purse.closed.set(left % 7 != 0);
+            assert_eq!(take(&shards, &purse, left), Some(left));
+            assert_eq!(purse.held.get(), shards.bytes(0), "{left} left");
+            let most = table_bytes(LONG.max(left as usize * 2 * SPARSE * 8 / 7));
+            assert!(left % 100 != 0 || shards.bytes(0) <= 2 * most, "{left}: {}", shards.bytes(0));
+        }
+        assert!((shards.len(0), shards.bytes(0)) <= (0, table_bytes(LONG)));
+        let look = |id: u32| shards.look(0, hash_of(id), |of| (of == id).then_some(of), || ());
+        (0..100).for_each(|id| assert_eq!(put(&shards, &purse, id), Ok(None)));
+        assert!((0..100).all(|id| look(id) == Some(id)));
+    }
+
     #[test]
     fn tables_are_charged_to_the_byte_while_they_grow_shrink_and_churn() {
         let (shards, purse) = (Shards::new(2), Purse::default());
@@ -225,12 +284,9 @@ mod tests {
         }
         assert_eq!(put(&shards, &purse, 77), Ok(Some(77)));
         for id in 0..4990_u32 {
-            let taken = shards.take(0, hash_of(id), |of| (of == id).then_some(of), || ());
-            assert_eq!(taken, Some(id));
+            assert_eq!(take(&shards, &purse, id), Some(id));
             assert_eq!(put(&shards, &purse, id + 10_000), Ok(None));
-            let taken =
-                shards.take(0, hash_of(id + 10_000), |of| (of == id + 10_000).then_some(of), || ());
-            assert_eq!(taken, Some(id + 10_000));
+            assert_eq!(take(&shards, &purse, id + 10_000), Some(id + 10_000));
             assert_eq!(purse.held.get(), shards.bytes(0));
         }
         shards.shrink(0, hash_of, &purse);

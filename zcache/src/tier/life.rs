@@ -59,6 +59,16 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
+    /// What `which` makes of the id that it takes off the index.
+    fn take_off<R>(
+        &self,
+        tag: Tag,
+        which: impl FnMut(u32) -> Option<R>,
+        by_owner: bool,
+    ) -> Option<R> {
+        self.index.take(tag, |id| self.tag_of(id), which, by_owner, &self.store.pool)
+    }
+
     /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
     pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
         &self,
@@ -69,7 +79,7 @@ impl<K: Send + Sync> Tier<K> {
         // Told also where the key's `Eq` panics.
         let told = self.flights.telling(tag);
         let which = |id| self.cooled(pin_equal(&self.store.pool, id, tag, key));
-        let entry = self.index.take(tag, which, true)?;
+        let entry = self.take_off(tag, which, true)?;
         self.policy_forgets(entry.id());
         let gone = self.gone(entry, cause);
         // Drops keys that loads were booked under: where that panics, the entry ends all the same.
@@ -86,7 +96,7 @@ impl<K: Send + Sync> Tier<K> {
             let entry = pin_live(&self.store.pool, id);
             if entry.record().tag == tag { self.cooled(Some(entry)) } else { None }
         };
-        while let Some(entry) = self.index.take(tag, by_tag, true) {
+        while let Some(entry) = self.take_off(tag, by_tag, true) {
             self.policy_forgets(entry.id());
             self.bury(entry, Cause::Replaced);
             ended = true;
@@ -117,7 +127,7 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
         let which = |of| (of == id).then(|| self.cool(tag, id));
-        let taken = self.index.take(tag, which, by_owner);
+        let taken = self.take_off(tag, which, by_owner);
         let gone = (taken.is_some() || planted(Plant::LoserFrees)).then(|| {
             self.policy_forgets(id);
             self.gone(entry, cause)
@@ -281,12 +291,13 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
                 // Under the locks, so that who goes through all entries meets one of the two.
                 new.record().publish();
                 old.record().retire();
+                (id, ())
             })
         };
         if planted(Plant::SwapFreesFirst) {
             let _ = tier.store.pool.free(old.handle());
         }
-        if tier.walks.between(|| tier.index.swap((tag, id), same)).is_none() {
+        if tier.walks.between(|| tier.index.swap(tag, same)).is_none() {
             return false;
         }
         self.handle = None;
