@@ -63,6 +63,7 @@ mod handle;
 mod ladder;
 #[forbid(unsafe_code)]
 mod ledger;
+mod mapped;
 #[cfg(all(test, zcache_loom))]
 #[forbid(unsafe_code)]
 mod models;
@@ -92,6 +93,7 @@ pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError,
 pub use frame::{Filled, Frame, Frames, Reading, SharedBytes};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
+pub use mapped::{NoMemory, Words};
 pub use pinned::Pinned;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

@@ -1,29 +1,29 @@
-//! A table by number that grows and shrinks by chunks of `N` values, and never moves one.
+//! A table of words by number that grows and shrinks by chunks, each a page of the system's.
 //! ```text
-//! blocks [17] -> block k: [16 << k] -> chunk: [T; N], and how many of its values are in use
+//! words of chunk n: n * per_chunk() .. (n + 1) * per_chunk()      beside each chunk: how many values are in use
 //! ```
-//! So growth needs no room for a copy, has no slack but that of the last block (at most 16 bytes a
-//! chunk), and is known to the byte beforehand. Growing is in two steps, [`make`](Chunks::make) and
-//! [`install`](Chunks::install), so that two tables grow together or not at all. Whoever puts a value to
-//! use says so ([`hold`](Chunks::hold)), and again when it is in use no more ([`let_go`](Chunks::let_go)):
-//! a chunk without a value in use can be dropped.
+//! So growth moves nothing, is known to the byte beforehand, and what shrinking gives back goes back to the
+//! system. Whoever puts a value to use says so ([`hold`](Chunks::hold)), and again when it is in use no more
+//! ([`let_go`](Chunks::let_go)): a chunk without a value in use can be closed.
 
-use std::collections::TryReserveError;
 use std::fmt;
 
 use zpool::source::heap_cost;
+use zpool::{NoMemory, Words};
 
-/// Chunks in the first block.
+/// Chunks in the first block of what stands beside them; each further block is as long as all before it,
+/// and as the first one.
 const FIRST: usize = 16;
-/// Blocks: 2^21 - 16 chunks, enough for 2^30 values at 1024 a chunk.
-const BLOCKS: usize = 17;
+/// Blocks: 2^22 - 16 chunks, enough for 2^30 values at 512 a chunk.
+const BLOCKS: usize = 18;
 /// The end of the list of unused chunks.
 const END: u32 = u32::MAX;
 /// What a chunk names as the next one that is not on the list.
 const UNLISTED: u32 = u32::MAX - 1;
 
-pub(super) struct Chunks<T, const N: usize> {
-    blocks: [Block<T, N>; BLOCKS],
+pub(super) struct Chunks {
+    words: Words,
+    beside: [Box<[Beside]>; BLOCKS],
     chunks: usize,
     bytes: usize,
     /// Chunks without a value in use.
@@ -32,24 +32,24 @@ pub(super) struct Chunks<T, const N: usize> {
     list: u32,
 }
 
-type Block<T, const N: usize> = Box<[Option<Slab<T, N>>]>;
-
-/// A box that can be made without ending the process where there is no memory.
-type Slab<T, const N: usize> = Box<[Chunk<T, N>; 1]>;
-
-struct Chunk<T, const N: usize> {
-    values: [T; N],
+/// What stands beside a chunk.
+#[derive(Clone, Copy)]
+struct Beside {
+    open: bool,
     /// Values in use.
-    used: u32,
+    used: u16,
     /// The next chunk on the list, [`END`] or [`UNLISTED`].
     next: u32,
 }
 
-/// A chunk on its way into the table, with its block where that is missing.
-pub(super) struct Made<T, const N: usize> {
-    block: Option<Block<T, N>>,
-    chunk: Slab<T, N>,
+/// A chunk that is about to be opened, with the block beside it where that is missing. Dropped, it leaves
+/// nothing behind.
+pub(super) struct Made {
+    number: usize,
+    block: Box<[Beside]>,
 }
+
+const CLOSED: Beside = Beside { open: false, used: 0, next: UNLISTED };
 
 /// The block and the place in it of chunk `number`.
 #[inline]
@@ -59,118 +59,137 @@ const fn locate(number: usize) -> (usize, usize) {
     (block, number - FIRST * ((1 << block) - 1))
 }
 
-impl<T, const N: usize> Default for Chunks<T, N> {
-    fn default() -> Self {
-        Self { blocks: Default::default(), chunks: 0, bytes: 0, unused: 0, list: END }
-    }
+/// Words of a chunk.
+#[inline]
+pub(super) fn per_chunk() -> usize {
+    Words::page_words()
 }
 
-impl<T: Default, const N: usize> Chunks<T, N> {
+const fn block_cost(length: usize) -> usize {
+    heap_cost(length * size_of::<Beside>())
+}
+
+impl Chunks {
+    pub(super) fn new() -> Self {
+        Self {
+            words: Words::new(),
+            beside: std::array::from_fn(|_| Box::default()),
+            chunks: 0,
+            bytes: 0,
+            unused: 0,
+            list: END,
+        }
+    }
+
+    /// Word `index`; 0 where its chunk is not open.
     #[inline]
-    pub(super) fn get(&self, index: usize) -> Option<&T> {
-        self.chunk(index / N).map(|chunk| &chunk.values[index % N])
+    pub(super) fn get(&self, index: usize) -> u64 {
+        self.words.get(index)
+    }
+
+    /// Sets word `index`, whose chunk is open.
+    #[inline]
+    pub(super) fn set(&mut self, index: usize, value: u64) {
+        self.words.set(index, value);
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, index: usize) -> Option<&mut T> {
-        self.chunk_mut(index / N).map(|chunk| &mut chunk.values[index % N])
-    }
-
-    #[inline]
-    fn chunk(&self, number: usize) -> Option<&Chunk<T, N>> {
+    fn beside(&self, number: usize) -> Beside {
         let (block, at) = locate(number);
-        self.blocks.get(block)?.get(at)?.as_ref().map(|slab| &slab[0])
+        let beside = self.beside.get(block).and_then(|block| block.get(at));
+        beside.copied().unwrap_or(CLOSED)
     }
 
     #[inline]
-    fn chunk_mut(&mut self, number: usize) -> Option<&mut Chunk<T, N>> {
+    fn beside_mut(&mut self, number: usize) -> &mut Beside {
         let (block, at) = locate(number);
-        self.blocks.get_mut(block)?.get_mut(at)?.as_mut().map(|slab| &mut slab[0])
+        &mut self.beside[block][at]
     }
 
-    /// Every value there is room for.
-    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
-        self.blocks.iter().flatten().flatten().flat_map(|slab| &slab[0].values)
+    /// The numbers of all open chunks.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+        let all = 0..self.beside.iter().map(|block| block.len()).sum();
+        all.filter(|number| self.beside(*number).open)
     }
 
-    /// Chunks in the table.
+    /// Open chunks.
     pub(super) fn chunks(&self) -> usize {
         self.chunks
     }
 
-    /// Bytes of heap held.
+    /// Bytes held.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Bytes that chunk `number` will cost; 0 if it is there.
+    /// Bytes that chunk `number` will cost; 0 if it is open.
     pub(super) fn growth(&self, number: usize) -> usize {
-        if self.chunk(number).is_some() {
+        if self.beside(number).open {
             return 0;
         }
-        heap_cost(size_of::<Chunk<T, N>>())
-            + self.missing_block(number).map_or(0, block_cost::<T, N>)
+        Words::page_bytes() + self.missing_block(number).map_or(0, block_cost)
     }
 
     /// The length of the block that chunk `number` needs and that is not there.
     fn missing_block(&self, number: usize) -> Option<usize> {
         let (block, _) = locate(number);
         assert!(block < BLOCKS, "chunk {number}: ids are below 2^30");
-        self.blocks[block].is_empty().then_some(FIRST << block)
+        self.beside[block].is_empty().then_some(FIRST << block)
     }
 
-    /// Allocates chunk `number`, all values default.
-    pub(super) fn make(&self, number: usize) -> Result<Made<T, N>, TryReserveError> {
-        let block = self.missing_block(number).map(|length| boxed(length, || None)).transpose()?;
-        let values = || std::array::from_fn(|_| T::default());
-        let chunk = boxed(1, || Chunk { values: values(), used: 0, next: UNLISTED })?;
-        let Ok(chunk) = chunk.try_into() else { unreachable!("one chunk was made") };
-        Ok(Made { block, chunk })
+    /// The first half of opening chunk `number`, which is not open: takes what can be refused.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; nothing has changed.
+    pub(super) fn make(&mut self, number: usize) -> Result<Made, NoMemory> {
+        let mut block = Vec::new();
+        if let Some(length) = self.missing_block(number) {
+            block.try_reserve_exact(length).map_err(|_| NoMemory)?;
+            block.resize(length, CLOSED);
+        }
+        self.words.open(number)?;
+        Ok(Made { number, block: block.into() })
     }
 
-    /// Puts chunk `number`, made just now, into the table; none of its values is in use.
-    pub(super) fn install(&mut self, number: usize, made: Made<T, N>) {
+    /// The second half: all words of the chunk are 0, and none of its values is in use.
+    pub(super) fn install(&mut self, made: Made) {
+        let Made { number, block } = made;
         self.bytes += self.growth(number);
         self.chunks += 1;
         self.unused += 1;
-        let (block, at) = locate(number);
-        if let Some(made) = made.block {
-            self.blocks[block] = made;
+        if !block.is_empty() {
+            self.beside[locate(number).0] = block;
         }
-        self.blocks[block][at] = Some(made.chunk);
+        self.beside_mut(number).open = true;
         self.enlist(number);
     }
 
-    fn known(&mut self, number: usize) -> &mut Chunk<T, N> {
-        self.chunk_mut(number).expect("a chunk with values in use, or on the list, is there")
-    }
-
-    /// Value `index`, which has room, is in use from now on.
+    /// A value on chunk `number`, which is open, is in use from now on.
     #[inline]
-    pub(super) fn hold(&mut self, index: usize) {
-        let chunk = self.known(index / N);
-        chunk.used += 1;
-        if chunk.used == 1 {
+    pub(super) fn hold(&mut self, number: usize) {
+        let beside = self.beside_mut(number);
+        beside.used += 1;
+        if beside.used == 1 {
             self.unused -= 1;
         }
     }
 
-    /// Value `index` is in use no more.
+    /// A value on chunk `number` is in use no more.
     #[inline]
-    pub(super) fn let_go(&mut self, index: usize) {
-        let chunk = self.known(index / N);
-        chunk.used -= 1;
-        if chunk.used == 0 {
+    pub(super) fn let_go(&mut self, number: usize) {
+        let beside = self.beside_mut(number);
+        beside.used -= 1;
+        if beside.used == 0 {
             self.unused += 1;
-            self.enlist(index / N);
+            self.enlist(number);
         }
     }
 
     fn enlist(&mut self, number: usize) {
         let list = self.list;
-        let chunk = self.known(number);
-        if chunk.next == UNLISTED {
-            chunk.next = list;
+        let beside = self.beside_mut(number);
+        if beside.next == UNLISTED {
+            beside.next = list;
             self.list = number as u32;
         }
     }
@@ -180,69 +199,55 @@ impl<T: Default, const N: usize> Chunks<T, N> {
         self.unused
     }
 
-    /// Drops the unused chunks that `may_go` says yes to, as long as more than `keep` are there. What
-    /// they took comes back, in bytes.
+    /// Closes unused chunks that `may_go` says yes to, as long as more than `keep` are there; all words of
+    /// theirs are 0. What they took comes back, in bytes.
     pub(super) fn shrink(&mut self, keep: usize, may_go: &dyn Fn(usize) -> bool) -> usize {
         let (before, mut stay) = (self.bytes, END);
         while self.unused > keep && self.list != END {
             let number = self.list;
-            let chunk = self.known(number as usize);
-            let (used, next) = (chunk.used, std::mem::replace(&mut chunk.next, UNLISTED));
+            let beside = self.beside_mut(number as usize);
+            let (used, next) = (beside.used, std::mem::replace(&mut beside.next, UNLISTED));
             self.list = next;
-            if used == 0 && may_go(number as usize) {
-                self.remove(number as usize);
-            } else if used == 0 {
-                self.known(number as usize).next = std::mem::replace(&mut stay, number);
+            let stays = used == 0 && !(may_go(number as usize) && self.close(number as usize));
+            if stays {
+                self.beside_mut(number as usize).next = std::mem::replace(&mut stay, number);
             }
         }
         while stay != END {
             let (number, list) = (stay, self.list);
-            stay = std::mem::replace(&mut self.known(number as usize).next, list);
+            stay = std::mem::replace(&mut self.beside_mut(number as usize).next, list);
             self.list = number;
         }
         before - self.bytes
     }
 
-    /// Drops an unused chunk that is not on the list.
-    fn remove(&mut self, number: usize) {
-        let (block, at) = locate(number);
-        self.blocks[block][at] = None;
+    /// Closes an unused chunk. `false`: the system does not take the memory back; the chunk stays open.
+    fn close(&mut self, number: usize) -> bool {
+        if !self.words.close(number) {
+            return false;
+        }
+        self.beside_mut(number).open = false;
         self.unused -= 1;
         self.chunks -= 1;
-        self.bytes -= heap_cost(size_of::<Chunk<T, N>>());
+        self.bytes -= Words::page_bytes();
+        true
     }
 
-    /// Drops all chunks from number `chunks` on, none of whose values is in use.
-    pub(super) fn truncate(&mut self, chunks: usize) {
-        self.shrink(0, &|number| number >= chunks);
-    }
-
-    /// Asserts that values in use are counted; `is_used` tells which those are.
-    pub(super) fn check(&self, is_used: impl Fn(&T) -> bool) {
+    /// Asserts that values in use are counted; `used` tells how many a chunk has.
+    pub(super) fn check(&self, used: impl Fn(&Self, usize) -> usize) {
         let (mut chunks, mut unused) = (0, 0);
-        for [chunk] in self.blocks.iter().flatten().flatten().map(|slab| &**slab) {
-            let used = chunk.values.iter().filter(|value| is_used(value)).count();
-            assert_eq!(chunk.used as usize, used, "values in use");
-            assert!(used > 0 || chunk.next != UNLISTED, "an unused chunk is on the list");
+        for number in self.numbers() {
+            let beside = self.beside(number);
+            assert_eq!(usize::from(beside.used), used(self, number), "values in use");
+            assert!(beside.used > 0 || beside.next != UNLISTED, "an unused chunk is on the list");
             chunks += 1;
-            unused += usize::from(used == 0);
+            unused += usize::from(beside.used == 0);
         }
         assert_eq!((self.chunks, self.unused), (chunks, unused), "chunks, and those without use");
     }
 }
 
-const fn block_cost<T, const N: usize>(length: usize) -> usize {
-    heap_cost(length * size_of::<Option<Slab<T, N>>>())
-}
-
-fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Result<Box<[V]>, TryReserveError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(count)?;
-    values.resize_with(count, make);
-    Ok(values.into_boxed_slice())
-}
-
-impl<T, const N: usize> fmt::Debug for Chunks<T, N> {
+impl fmt::Debug for Chunks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { chunks, bytes, .. } = self;
         f.debug_struct("Chunks").field("chunks", chunks).field("bytes", bytes).finish()
@@ -250,6 +255,7 @@ impl<T, const N: usize> fmt::Debug for Chunks<T, N> {
 }
 
 #[cfg(test)]
+#[cfg(not(zcache_loom))]
 mod tests {
     use super::*;
 
@@ -263,55 +269,63 @@ mod tests {
                 expected = (expected.0 + 1, 0);
             }
         }
-        assert!(locate((1 << 20) - 1).0 < BLOCKS);
+        assert!(locate((1 << 21) - 1).0 < BLOCKS);
+    }
+
+    fn open(table: &mut Chunks, number: usize) {
+        let made = table.make(number).expect("room");
+        table.install(made);
     }
 
     #[test]
     fn chunks_come_in_any_order_at_the_price_that_was_said() {
-        let mut table = Chunks::<u64, 4>::default();
+        let (mut table, each) = (Chunks::new(), per_chunk());
         for number in [3, 0, 40, 1, 16] {
             let (growth, before) = (table.growth(number), table.bytes());
-            assert_eq!(table.get(number * 4), None);
-            let made = table.make(number).expect("room");
-            table.install(number, made);
+            assert_eq!(table.get(number * each), 0);
+            open(&mut table, number);
             assert_eq!(table.bytes() - before, growth);
-            assert_eq!((table.growth(number), table.get(number * 4)), (0, Some(&0)));
-            *table.get_mut(number * 4 + 3).expect("there") = number as u64;
+            assert_eq!((table.growth(number), table.get(number * each)), (0, 0));
+            table.set(number * each + 3, number as u64);
         }
-        assert_eq!((table.get(163), table.get(164), table.chunks()), (Some(&40), None, 5));
-        assert_eq!(table.values().sum::<u64>(), 3 + 40 + 1 + 16);
+        assert_eq!((table.get(40 * each + 3), table.get(41 * each), table.chunks()), (40, 0, 5));
+        assert_eq!(table.numbers().collect::<Vec<_>>(), [0, 1, 3, 16, 40]);
+    }
+
+    /// Values in use: words that are not 0.
+    fn used(table: &Chunks, number: usize) -> usize {
+        let words = number * per_chunk()..(number + 1) * per_chunk();
+        words.filter(|index| table.get(*index) != 0).count()
     }
 
     #[test]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn chunks_without_a_value_in_use_go_at_the_price_they_came_for() {
-        let mut table = Chunks::<u64, 4>::default();
-        for number in 0..6 {
-            let made = table.make(number).expect("room");
-            table.install(number, made);
-        }
-        let growth = table.bytes() / 6;
-        for index in [0, 5, 6, 9] {
-            table.hold(index);
-            *table.get_mut(index).expect("room") = 1;
-        }
-        table.check(|value| *value == 1);
+        let (mut table, each) = (Chunks::new(), per_chunk());
+        let put = |table: &mut Chunks, index: usize, value: u64| {
+            if value == 0 {
+                table.let_go(index / each);
+            } else {
+                table.hold(index / each);
+            }
+            table.set(index, value);
+        };
+        (0..6).for_each(|number| open(&mut table, number));
+        [0, each + 1, each + 2, 2 * each + 1].iter().for_each(|at| put(&mut table, *at, 1));
+        table.check(used);
         assert_eq!((table.unused(), table.shrink(3, &|_| true)), (3, 0));
-        let chunk = heap_cost(32);
-        assert!(growth >= chunk);
         // Chunk 4 may not go, and one more is kept.
-        assert_eq!(table.shrink(1, &|number| number != 4), 2 * chunk);
-        assert_eq!((table.chunks(), table.get(16), table.get(12)), (4, Some(&0), None));
-        table.check(|value| *value == 1);
+        let page = Words::page_bytes();
+        assert_eq!(table.shrink(1, &|number| number != 4), 2 * page);
+        assert_eq!((table.chunks(), table.growth(4), table.growth(3)), (4, 0, page));
+        table.check(used);
         // A chunk that was let go and taken up again stays.
-        table.let_go(9);
-        *table.get_mut(9).expect("room") = 0;
-        table.hold(8);
-        *table.get_mut(8).expect("room") = 1;
-        assert_eq!((table.shrink(0, &|_| true), table.chunks()), (chunk, 3));
-        table.check(|value| *value == 1);
-        let made = table.make(4).expect("room");
-        table.install(4, made);
-        assert_eq!((table.get(16), table.chunks()), (Some(&0), 4));
-        table.check(|value| *value == 1);
+        put(&mut table, 2 * each + 1, 0);
+        put(&mut table, 2 * each, 1);
+        assert_eq!((table.shrink(0, &|_| true), table.chunks()), (page, 3));
+        table.check(used);
+        open(&mut table, 4);
+        assert_eq!((table.growth(4), table.chunks()), (0, 4));
+        table.check(used);
     }
 }

@@ -23,17 +23,20 @@
 //! Invariants: `live` ghosts are those whose generation is `oldest` to `now`, counted by generation in
 //! `counts`; a dead one is swept before its generation's number comes up again.
 
-use std::collections::TryReserveError;
 use std::fmt;
 
-use super::chunks::{Chunks, Made};
+use zpool::NoMemory;
+
+use super::chunks::{Chunks, Made, per_chunk};
 
 /// Slots in a bucket.
 const WAYS: usize = 32;
 /// Ghosts in a bucket on average.
 const LOAD: usize = 25;
-/// Buckets in a chunk, for 925 ghosts: 1024 entries have 922.
-const CHUNK: usize = 37;
+/// Words of a bucket: two slots each.
+const WORDS: usize = WAYS / 2;
+/// Ghosts wanted for so many entries: nine for ten.
+const WANTED: (usize, usize) = (9, 10);
 const BORN_BITS: u32 = 9;
 const NUMBERS: usize = 1 << BORN_BITS;
 /// Generations that a full set of ghosts is born in.
@@ -42,6 +45,11 @@ const GENERATIONS: usize = 64;
 /// to sweep in: each new ghost sweeps a bucket, which is all of them in 6 generations.
 const SPAN: u32 = 480;
 
+/// Buckets in a chunk.
+fn buckets_of_chunk() -> usize {
+    per_chunk() / WORDS
+}
+
 /// What is left of a key, and the generation it was born in as a ghost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot(u32);
@@ -49,7 +57,7 @@ pub(super) struct Slot(u32);
 pub(super) type Bucket = [Slot; WAYS];
 
 pub(super) struct Ghosts {
-    room: Chunks<Bucket, CHUNK>,
+    room: Chunks,
     /// Buckets in use; 0 before the first ghost.
     buckets: usize,
     /// Ghosts wanted.
@@ -90,7 +98,7 @@ fn generations(from: u32, to: u32) -> u32 {
 impl Ghosts {
     pub(super) fn new() -> Self {
         Self {
-            room: Chunks::default(),
+            room: Chunks::new(),
             buckets: 0,
             most: 0,
             live: 0,
@@ -102,42 +110,51 @@ impl Ghosts {
         }
     }
 
-    /// Bytes that the next chunk will cost.
-    pub(super) fn growth(&self) -> usize {
-        self.room.growth(self.room.chunks())
+    /// Chunks that have room for the ghosts of so many entries.
+    fn chunks_for(entries: usize) -> usize {
+        (entries * WANTED.0 / WANTED.1).div_ceil(LOAD * buckets_of_chunk())
     }
 
-    /// Allocates the next chunk: room for the ghosts of 1024 entries.
-    pub(super) fn make(&self) -> Result<Made<Bucket, CHUNK>, TryReserveError> {
-        self.room.make(self.room.chunks())
+    /// Whether the ghosts of so many entries take one more chunk.
+    pub(super) fn lacks(&self, entries: usize) -> bool {
+        self.room.chunks() < Self::chunks_for(entries)
     }
 
-    pub(super) fn install(&mut self, made: Made<Bucket, CHUNK>) {
-        self.room.install(self.room.chunks(), made);
+    /// Bytes that room for the ghosts of so many entries will cost, a few more than there were.
+    pub(super) fn growth(&self, entries: usize) -> usize {
+        if self.lacks(entries) { self.room.growth(self.room.chunks()) } else { 0 }
     }
 
-    /// Gives back room beyond that of `chunks` chunks, where that is less than half of it; the ghosts
-    /// are forgotten then. What it took comes back, in bytes.
-    pub(super) fn shrink(&mut self, chunks: usize) -> usize {
-        if 2 * chunks >= self.room.chunks() {
+    /// Makes that room, in two halves: the first one takes what can be refused.
+    ///
+    /// # Errors
+    /// [`NoMemory`]; nothing has changed.
+    pub(super) fn make(&mut self, entries: usize) -> Result<Option<Made>, NoMemory> {
+        let lacks = self.lacks(entries);
+        lacks.then(|| self.room.make(self.room.chunks())).transpose()
+    }
+
+    pub(super) fn install(&mut self, made: Option<Made>) {
+        made.into_iter().for_each(|made| self.room.install(made));
+    }
+
+    /// Gives back room for the ghosts of more than `entries` entries, where that is more than half of it;
+    /// the ghosts are forgotten then. What it took comes back, in bytes.
+    pub(super) fn shrink(&mut self, entries: usize) -> usize {
+        let wanted = Self::chunks_for(entries);
+        if 2 * wanted >= self.room.chunks() {
             return 0;
         }
         self.remake(0);
-        let before = self.room.bytes();
-        self.room.truncate(chunks);
-        before - self.room.bytes()
-    }
-
-    pub(super) fn chunks(&self) -> usize {
-        self.room.chunks()
+        self.room.shrink(0, &|number| number >= wanted)
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.room.bytes()
     }
 
-    /// A key went, and `most` are to be remembered: at most nine in ten of the entries that there are
-    /// chunks for, or one.
+    /// A key went, and `most` are to be remembered: at most nine for ten of the entries that room was
+    /// made for, or one.
     pub(super) fn remember(&mut self, tag: u32, most: usize) {
         let wanted = most.div_ceil(LOAD).max(1);
         if wanted > 2 * self.buckets || 4 * wanted < self.buckets {
@@ -180,7 +197,7 @@ impl Ghosts {
         if free.is_none() {
             self.forget(number, at);
         }
-        self.bucket_mut(number)[at] = Slot::new(tag, self.now);
+        self.set_slot(number, at, Slot::new(tag, self.now));
         self.counts[self.now as usize] += 1;
         self.live += 1;
         self.born += 1;
@@ -188,7 +205,8 @@ impl Ghosts {
 
     /// A live ghost is one no longer.
     fn forget(&mut self, number: usize, at: usize) {
-        let slot = std::mem::take(&mut self.bucket_mut(number)[at]);
+        let slot = self.bucket(number)[at];
+        self.set_slot(number, at, Slot::default());
         self.counts[slot.born() as usize] -= 1;
         self.live -= 1;
     }
@@ -201,19 +219,23 @@ impl Ghosts {
 
     /// Empties the slots of the dead in the next bucket.
     fn sweep_one(&mut self) {
-        let mut bucket = *self.bucket(self.sweep);
-        for slot in bucket.iter_mut().filter(|slot| !self.lives(**slot)) {
+        let mut bucket = self.bucket(self.sweep);
+        let mut swept = false;
+        for slot in bucket.iter_mut().filter(|slot| slot.0 != 0 && !self.lives(**slot)) {
             *slot = Slot::default();
+            swept = true;
         }
-        *self.bucket_mut(self.sweep) = bucket;
+        if swept {
+            self.set_bucket(self.sweep, &bucket);
+        }
         self.sweep = (self.sweep + 1) % self.buckets;
     }
 
     fn remake(&mut self, buckets: usize) {
-        let room = std::mem::take(&mut self.room);
+        let room = std::mem::replace(&mut self.room, Chunks::new());
         let used = self.buckets;
         *self = Self { room, buckets, ..Self::new() };
-        (0..used).for_each(|number| *self.bucket_mut(number) = Bucket::default());
+        (0..used).for_each(|number| self.set_bucket(number, &Bucket::default()));
     }
 
     /// Ghosts born in a generation.
@@ -232,21 +254,37 @@ impl Ghosts {
         (self.buckets > 0).then_some(number as usize)
     }
 
-    fn bucket(&self, number: usize) -> &Bucket {
-        self.room.get(number).expect("buckets in use have room")
+    fn bucket(&self, number: usize) -> Bucket {
+        let mut bucket = Bucket::default();
+        for (nth, pair) in bucket.chunks_exact_mut(2).enumerate() {
+            let word = self.room.get(number * WORDS + nth);
+            (pair[0], pair[1]) = (Slot(word as u32), Slot((word >> 32) as u32));
+        }
+        bucket
     }
 
-    fn bucket_mut(&mut self, number: usize) -> &mut Bucket {
-        self.room.get_mut(number).expect("buckets in use have room")
+    fn set_bucket(&mut self, number: usize, bucket: &Bucket) {
+        for (nth, pair) in bucket.chunks_exact(2).enumerate() {
+            let word = u64::from(pair[0].0) | u64::from(pair[1].0) << 32;
+            self.room.set(number * WORDS + nth, word);
+        }
+    }
+
+    fn set_slot(&mut self, number: usize, at: usize, slot: Slot) {
+        let (index, shift) = (number * WORDS + at / 2, at % 2 * 32);
+        let others = self.room.get(index) & !(u64::from(u32::MAX) << shift);
+        self.room.set(index, others | u64::from(slot.0) << shift);
     }
 
     /// Asserts what the header says.
     pub(super) fn check(&self) {
         let mut counts = [0; NUMBERS];
-        for (number, bucket) in self.room.values().enumerate() {
-            for slot in bucket {
+        let all = self.room.chunks() * buckets_of_chunk();
+        assert!(self.buckets <= all, "buckets in use have room");
+        for number in 0..all {
+            for slot in self.bucket(number) {
                 assert!(slot.0 == 0 || number < self.buckets, "bucket {number} is not in use");
-                counts[slot.born() as usize] += u32::from(self.lives(*slot));
+                counts[slot.born() as usize] += u32::from(self.lives(slot));
             }
         }
         assert_eq!(counts, self.counts, "live ghosts by generation");
@@ -266,10 +304,10 @@ impl fmt::Debug for Ghosts {
 mod tests {
     use super::*;
 
-    fn with_room(chunks: usize) -> Ghosts {
+    fn with_room(entries: usize) -> Ghosts {
         let mut ghosts = Ghosts::new();
-        for _ in 0..chunks {
-            let made = ghosts.make().expect("room");
+        while ghosts.growth(entries) > 0 {
+            let made = ghosts.make(entries).expect("room");
             ghosts.install(made);
         }
         ghosts
@@ -281,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_ghost_is_taken_once() {
-        let mut ghosts = with_room(1);
+        let mut ghosts = with_room(1024);
         assert!(!ghosts.take(5));
         ghosts.remember(5, 90);
         ghosts.remember(0, 90);
@@ -292,7 +330,7 @@ mod tests {
 
     #[test]
     fn few_ghosts_are_an_exact_queue() {
-        let mut ghosts = with_room(1);
+        let mut ghosts = with_room(1024);
         for key in 0..=10_000 {
             ghosts.remember(tag(key), 18);
             ghosts.check();
@@ -307,7 +345,7 @@ mod tests {
 
     #[test]
     fn many_ghosts_are_nearly_one() {
-        let mut ghosts = with_room(10);
+        let mut ghosts = with_room(10_240);
         (0..100_000).for_each(|key| ghosts.remember(tag(key), 9000));
         ghosts.check();
         let kept = |from: u32, to: u32, ghosts: &mut Ghosts| {
@@ -323,7 +361,7 @@ mod tests {
 
     #[test]
     fn they_are_forgotten_when_twice_or_a_quarter_as_many_are_wanted() {
-        let mut ghosts = with_room(2);
+        let mut ghosts = with_room(2048);
         for (tag, most, buckets) in [(1, 900, 36), (2, 1800, 36), (3, 1801, 73), (4, 451, 73)] {
             ghosts.remember(tag, most);
             ghosts.check();
@@ -337,7 +375,7 @@ mod tests {
 
     #[test]
     fn ghosts_taken_as_fast_as_they_come_are_swept_in_time() {
-        let mut ghosts = with_room(1);
+        let mut ghosts = with_room(1024);
         ghosts.remember(tag(0), 900);
         for key in 1..40_000 {
             ghosts.remember(tag(key), 900);

@@ -1,4 +1,4 @@
-//! Doubly linked lists over ids, several in one table of nodes: 8 bytes an id.
+//! Doubly linked lists over ids, several in one table of nodes: a word of 8 bytes an id.
 //! ```text
 //! node    | list + 1: 2 | newer: 30 | flag: 1 | older: 31 |       list + 1 is 0: on no list
 //! list    head, entered last <- newer | older -> tail, goes first
@@ -7,20 +7,25 @@
 //! `b.newer == a`, but that the head's `newer` and the tail's `older` are their own ids. A flag is its
 //! user's, and goes when the id leaves its list.
 
-use std::collections::TryReserveError;
 use std::fmt;
 use std::ops::Range;
 
-use super::MAX_ENTRIES;
-use super::chunks::{Chunks, Made};
+use zpool::NoMemory;
 
-/// Nodes in a chunk: 8 KiB.
-pub(super) const CHUNK: usize = 1024;
+use super::MAX_ENTRIES;
+use super::chunks::{Chunks, Made, per_chunk};
+
 /// Chunks without an id on a list that are kept, so that a table does not come and go with one id.
 const SPARE: usize = 1;
 const LIST_AT: u32 = 30;
 const ID: u32 = MAX_ENTRIES - 1;
 const FLAG: u32 = 1 << 31;
+
+/// The chunk that the node of `id` is on.
+#[inline]
+fn chunk(id: u32) -> usize {
+    id as usize / per_chunk()
+}
 
 /// The links of an id.
 #[derive(Clone, Copy, Default)]
@@ -30,6 +35,14 @@ pub(super) struct Node {
 }
 
 impl Node {
+    fn of(word: u64) -> Self {
+        Self { list_and_newer: word as u32, flag_and_older: (word >> 32) as u32 }
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.list_and_newer) | u64::from(self.flag_and_older) << 32
+    }
+
     fn list(self) -> Option<usize> {
         (self.list_and_newer >> LIST_AT).checked_sub(1).map(|list| list as usize)
     }
@@ -44,45 +57,49 @@ struct List {
 
 /// `LISTS` lists, 3 at the most, on one table of nodes. A list is named by its number.
 pub(super) struct Links<const LISTS: usize> {
-    nodes: Chunks<Node, CHUNK>,
+    nodes: Chunks,
     lists: [List; LISTS],
 }
 
 impl<const LISTS: usize> Links<LISTS> {
     pub(super) fn new() -> Self {
         const { assert!(LISTS <= 3, "two bits name a list") };
-        Self { nodes: Chunks::default(), lists: [List::default(); LISTS] }
+        Self { nodes: Chunks::new(), lists: [List::default(); LISTS] }
     }
 
     /// Bytes that a node for `id` will cost; 0 if it is there.
     pub(super) fn growth(&self, id: u32) -> usize {
-        self.nodes.growth(id as usize / CHUNK)
+        self.nodes.growth(chunk(id))
     }
 
     /// Makes a node for `id`, unless it is there.
-    pub(super) fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
+    ///
+    /// # Errors
+    /// [`NoMemory`]; nothing has changed.
+    pub(super) fn grow(&mut self, id: u32) -> Result<(), NoMemory> {
         if self.growth(id) > 0 {
             let made = self.make(id)?;
-            self.install(id, made);
+            self.install(made);
         }
         Ok(())
     }
 
-    /// The first half of growing, for those that have more to allocate before anything changes.
-    pub(super) fn make(&self, id: u32) -> Result<Made<Node, CHUNK>, TryReserveError> {
-        self.nodes.make(id as usize / CHUNK)
+    /// The first half of growing for `id`, which has no node, for those that have more to grow.
+    pub(super) fn make(&mut self, id: u32) -> Result<Made, NoMemory> {
+        self.nodes.make(chunk(id))
     }
 
-    pub(super) fn install(&mut self, id: u32, made: Made<Node, CHUNK>) {
-        self.nodes.install(id as usize / CHUNK, made);
+    pub(super) fn install(&mut self, made: Made) {
+        self.nodes.install(made);
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.nodes.bytes()
     }
 
-    pub(super) fn chunks(&self) -> usize {
-        self.nodes.chunks()
+    /// Ids that there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.nodes.chunks() * per_chunk()
     }
 
     /// Drops chunks of nodes without an id on a list, but for one, and for those of which `in_use` says
@@ -91,13 +108,14 @@ impl<const LISTS: usize> Links<LISTS> {
         if self.nodes.unused() <= SPARE {
             return 0;
         }
-        let ids = |number: usize| (number * CHUNK) as u32..((number + 1) * CHUNK) as u32;
+        let each = per_chunk();
+        let ids = |number: usize| (number * each) as u32..((number + 1) * each) as u32;
         self.nodes.shrink(SPARE, &|number| !in_use(ids(number)))
     }
 
     /// The list that `id` is on.
     pub(super) fn list(&self, id: u32) -> Option<usize> {
-        self.nodes.get(id as usize)?.list()
+        self.node(id).list()
     }
 
     /// Ids on `list`.
@@ -154,7 +172,7 @@ impl<const LISTS: usize> Links<LISTS> {
 
     /// Marks `id`, which is on a list, until it leaves that.
     pub(super) fn flag(&mut self, id: u32) {
-        self.node_mut(id).flag_and_older |= FLAG;
+        self.change(id, |node| node.flag_and_older |= FLAG);
     }
 
     pub(super) fn is_flagged(&self, id: u32) -> bool {
@@ -167,8 +185,8 @@ impl<const LISTS: usize> Links<LISTS> {
         let (newer, older) = (self.newer(id), self.older(id));
         self.join(list, newer, older);
         self.lists[list].len -= 1;
-        *self.node_mut(id) = Node::default();
-        self.nodes.let_go(id as usize);
+        self.change(id, |node| *node = Node::default());
+        self.nodes.let_go(chunk(id));
         true
     }
 
@@ -195,37 +213,38 @@ impl<const LISTS: usize> Links<LISTS> {
         assert!(self.node(id).list().is_none(), "entry {id} is in the policy already");
         self.join(list, newer, Some(id));
         self.join(list, Some(id), older);
-        self.node_mut(id).list_and_newer |= (list as u32 + 1) << LIST_AT;
-        self.nodes.hold(id as usize);
+        self.change(id, |node| node.list_and_newer |= (list as u32 + 1) << LIST_AT);
+        self.nodes.hold(chunk(id));
         self.lists[list].len += 1;
     }
 
     /// Makes two ids neighbours, or one of them an end of `list`.
     fn join(&mut self, list: usize, newer: Option<u32>, older: Option<u32>) {
         match newer {
-            Some(id) => {
-                let node = self.node_mut(id);
+            Some(id) => self.change(id, |node| {
                 node.flag_and_older = node.flag_and_older & FLAG | older.unwrap_or(id);
-            }
+            }),
             None => self.lists[list].head = older,
         }
         match older {
-            Some(id) => {
-                let node = self.node_mut(id);
+            Some(id) => self.change(id, |node| {
                 node.list_and_newer = node.list_and_newer & !ID | newer.unwrap_or(id);
-            }
+            }),
             None => self.lists[list].tail = newer,
         }
     }
 
+    /// The node of `id`, on no list where there is none.
     #[inline]
     fn node(&self, id: u32) -> Node {
-        *self.nodes.get(id as usize).expect("`grow` made room for the id")
+        Node::of(self.nodes.get(id as usize))
     }
 
     #[inline]
-    fn node_mut(&mut self, id: u32) -> &mut Node {
-        self.nodes.get_mut(id as usize).expect("`grow` made room for the id")
+    fn change(&mut self, id: u32, f: impl FnOnce(&mut Node)) {
+        let mut node = self.node(id);
+        f(&mut node);
+        self.nodes.set(id as usize, node.word());
     }
 
     /// The ids on `list` from the tail to the head, in the order in which they would go.
@@ -245,8 +264,12 @@ impl<const LISTS: usize> Links<LISTS> {
             assert_eq!((last, count), (*head, *len), "list {list}");
             assert_eq!(head.is_none(), tail.is_none(), "list {list}");
         }
-        self.nodes.check(|node| node.list().is_some());
-        let placed = self.nodes.values().filter(|node| node.list().is_some()).count();
+        let on_a_list = |nodes: &Chunks, number: usize| {
+            let words = number * per_chunk()..(number + 1) * per_chunk();
+            words.filter(|index| Node::of(nodes.get(*index)).list().is_some()).count()
+        };
+        self.nodes.check(on_a_list);
+        let placed: usize = self.nodes.numbers().map(|number| on_a_list(&self.nodes, number)).sum();
         assert_eq!(placed, self.total(), "each id that names a list is on it");
     }
 }
@@ -322,19 +345,20 @@ mod tests {
 
     #[test]
     fn nodes_come_back_when_no_id_is_left_on_them() {
-        let mut links = links(0..5 * CHUNK as u32);
+        let each = per_chunk() as u32;
+        let mut links = links(0..5 * each);
         let full = links.bytes();
-        (0..4 * CHUNK as u32).filter(|id| *id != 7).for_each(|id| assert!(links.remove(id)));
+        (0..4 * each).filter(|id| *id != 7).for_each(|id| assert!(links.remove(id)));
         // Three chunks are unused, and an id of the first of them may enter soon: it is the spare.
-        let freed = links.shrink(&|ids| ids.contains(&(CHUNK as u32)));
+        let freed = links.shrink(&|ids| ids.contains(&each));
         assert_eq!(links.bytes(), full - freed);
-        assert_eq!((links.chunks(), order(&links)[0][0]), (3, 7));
-        assert_eq!(links.growth(CHUNK as u32), 0, "it may enter");
-        links.push_head(1, CHUNK as u32);
-        assert_eq!(order(&links)[1], [CHUNK as u32]);
+        assert_eq!((links.nodes.chunks(), order(&links)[0][0]), (3, 7));
+        assert_eq!(links.growth(each), 0, "it may enter");
+        links.push_head(1, each);
+        assert_eq!(order(&links)[1], [each]);
         assert_eq!(links.shrink(&|_| false), 0);
-        let gone = 2 * CHUNK as u32;
-        assert_eq!((links.growth(gone), links.growth(gone + CHUNK as u32)), (freed / 2, freed / 2));
+        let gone = 2 * each;
+        assert_eq!((links.growth(gone), links.growth(gone + each)), (freed / 2, freed / 2));
         links.grow(gone).expect("room");
         links.push_head(0, gone);
         assert_eq!((links.bytes(), links.list(gone)), (full - freed / 2, Some(0)));
@@ -352,7 +376,7 @@ mod tests {
     #[test]
     fn a_million_ids_take_eight_bytes_each_and_two_in_a_hundred_more() {
         let mut links = Links::<1>::new();
-        for id in (0..1 << 20).step_by(CHUNK) {
+        for id in (0..1 << 20).step_by(per_chunk()) {
             links.grow(id).expect("room");
         }
         let each = links.bytes() as f64 / f64::from(1 << 20);

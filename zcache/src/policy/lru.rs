@@ -1,7 +1,8 @@
 //! LRU, as near as a cache comes whose hits write a mark only.
 
-use std::collections::TryReserveError;
 use std::ops::Range;
+
+use zpool::NoMemory;
 
 use super::links::Links;
 use super::search::Search;
@@ -77,7 +78,7 @@ impl Policy for Lru {
         self.links.growth(id)
     }
 
-    fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
+    fn grow(&mut self, id: u32) -> Result<(), NoMemory> {
         self.links.grow(id)
     }
 

@@ -22,8 +22,9 @@ mod s3fifo;
 mod search;
 mod sieve;
 
-use std::collections::TryReserveError;
 use std::ops::Range;
+
+use zpool::NoMemory;
 
 pub use lru::Lru;
 pub use s3fifo::S3Fifo;
@@ -81,7 +82,7 @@ pub trait Policy: std::fmt::Debug + Send {
     ///
     /// # Panics
     /// `id` is [`MAX_ENTRIES`] or more.
-    fn grow(&mut self, id: u32) -> Result<(), TryReserveError>;
+    fn grow(&mut self, id: u32) -> Result<(), NoMemory>;
 
     /// Gives back tables that no entry needs any more, and says how many bytes that is: [`bytes`](Self::bytes)
     /// falls by them. `in_use` tells whether one of a range of ids belongs to somebody who may call

@@ -22,9 +22,11 @@
 //!
 //! DESIGN.md has what that does to the hit ratios of the shared traces.
 
-use std::collections::TryReserveError;
 use std::ops::Range;
 
+use zpool::NoMemory;
+
+use super::chunks::per_chunk;
 use super::ghost::Ghosts;
 use super::links::Links;
 use super::search::Search;
@@ -130,11 +132,6 @@ impl S3Fifo {
         })
     }
 
-    /// Whether one chunk more of nodes takes one more of ghosts.
-    fn lacks_ghosts(&self) -> bool {
-        self.ghosts.chunks() <= self.queues.chunks()
-    }
-
     /// Whether `small` has half again its share, in a policy whose `main` fills first.
     fn overflows(&self) -> bool {
         let share = self.share();
@@ -160,25 +157,25 @@ impl Policy for S3Fifo {
     fn growth(&self, id: u32) -> usize {
         match self.queues.growth(id) {
             0 => 0,
-            queues if self.lacks_ghosts() => queues + self.ghosts.growth(),
-            queues => queues,
+            queues => queues + self.ghosts.growth(self.queues.room() + per_chunk()),
         }
     }
 
-    fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
-        if self.queues.growth(id) > 0 {
-            let nodes = self.queues.make(id)?;
-            let ghosts = self.lacks_ghosts().then(|| self.ghosts.make()).transpose()?;
-            self.queues.install(id, nodes);
-            ghosts.into_iter().for_each(|made| self.ghosts.install(made));
+    fn grow(&mut self, id: u32) -> Result<(), NoMemory> {
+        if self.queues.growth(id) == 0 {
+            return Ok(());
         }
+        let ghosts = self.ghosts.make(self.queues.room() + per_chunk())?;
+        let nodes = self.queues.make(id)?;
+        self.queues.install(nodes);
+        self.ghosts.install(ghosts);
         Ok(())
     }
 
     fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
         match self.queues.shrink(in_use) {
             0 => 0,
-            queues => queues + self.ghosts.shrink(self.queues.chunks()),
+            queues => queues + self.ghosts.shrink(self.queues.room()),
         }
     }
 
@@ -236,7 +233,7 @@ impl Policy for S3Fifo {
     fn check(&self) {
         self.queues.check();
         self.ghosts.check();
-        assert!(self.queues.chunks() <= self.ghosts.chunks(), "a ghost for each entry");
+        assert!(!self.ghosts.lacks(self.queues.room()), "ghosts have room");
     }
 }
 
@@ -249,7 +246,7 @@ mod tests {
     #[test]
     fn the_door_counts_those_only_who_have_to_pass_it() {
         let mut policy = S3Fifo::new();
-        policy.grow(0).expect("room");
+        (0..1024).for_each(|id| policy.grow(id).expect("room"));
         policy.ghosts.remember(0, 900);
         (1..=400).for_each(|tag: u32| policy.ghosts.remember(tag.wrapping_mul(0x9e37_79b1), 900));
         policy.door = Some(Door { part: 0.5, credit: 0.0 });

@@ -7,8 +7,9 @@
 //! Unlike in CLOCK nobody moves: what survived stays behind the hand, and newcomers are in front of it,
 //! where the hand comes to them soon. Invariant: the hand is in the queue, or nowhere, which is the tail.
 
-use std::collections::TryReserveError;
 use std::ops::Range;
+
+use zpool::NoMemory;
 
 use super::links::Links;
 use super::search::Search;
@@ -71,7 +72,7 @@ impl Policy for Sieve {
         self.links.growth(id)
     }
 
-    fn grow(&mut self, id: u32) -> Result<(), TryReserveError> {
+    fn grow(&mut self, id: u32) -> Result<(), NoMemory> {
         self.links.grow(id)
     }
 

@@ -1,0 +1,138 @@
+//! The memory of one block of an array: address space that is opened from its start on, and whose pages
+//! come and go.
+//!
+//! Memory that was never opened has no access and is no part of what a program locks (`mlockall`).
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::ptr::NonNull;
+
+/// `layout` on the heap, all zeros. `None`: the allocator has no room.
+pub(super) fn on_heap(layout: Layout) -> Option<NonNull<u8>> {
+    assert!(layout.size() > 0, "a block has elements");
+    // SAFETY: the size is not 0, as asserted.
+    NonNull::new(unsafe { alloc_zeroed(layout) })
+}
+
+/// Gives a block of the heap back.
+///
+/// # Safety
+/// `start` came from [`on_heap`] with this layout, and nobody uses it any more.
+pub(super) unsafe fn off_heap(start: NonNull<u8>, layout: Layout) {
+    // SAFETY: the caller's promise.
+    unsafe { dealloc(start.as_ptr(), layout) };
+}
+
+/// Whether blocks can be pages of the system's. Miri knows `mmap` only in part.
+pub(super) const MAPS: bool = cfg!(all(unix, not(miri)));
+
+#[cfg(all(unix, not(miri)))]
+mod system {
+    use std::ptr::{self, NonNull};
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+    const NO_RESERVE: libc::c_int = 0;
+
+    /// Bytes in a page of the system's.
+    pub(in crate::mapped) fn page() -> usize {
+        // SAFETY: sysconf only reads its argument.
+        let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        usize::try_from(bytes).unwrap_or(1 << 16)
+    }
+
+    /// `bytes` of address space without access, whole pages. `None`: the system refuses.
+    pub(in crate::mapped) fn reserve(bytes: usize) -> Option<NonNull<u8>> {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON | NO_RESERVE;
+        // SAFETY: a new mapping wherever the system likes touches no memory that is in use.
+        let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        // A huge page would hold memory that no ledger knows of.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if bytes >= HUGE {
+            // SAFETY: the mapping is ours and new. A kernel without huge pages refuses, rightly.
+            unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
+        }
+        NonNull::new(start.cast())
+    }
+
+    /// The least size of a huge page.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const HUGE: usize = 64 << 10;
+
+    /// Has pages of a mapping not locked that the program's locked memory would take in.
+    ///
+    /// # Safety
+    /// They are a mapping that [`reserve`] made.
+    pub(in crate::mapped) unsafe fn unlock(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: a mapping of ours; what is not locked is not changed.
+        unsafe { libc::munlock(start.as_ptr().cast(), bytes) };
+    }
+
+    /// Makes whole pages readable and writable.
+    ///
+    /// # Safety
+    /// They are a part of a mapping that [`reserve`] made.
+    pub(in crate::mapped) unsafe fn commit(start: *mut u8, bytes: usize) -> bool {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a part of a mapping of ours; more access harms nobody.
+        unsafe { libc::mprotect(start.cast(), bytes, access) == 0 }
+    }
+
+    /// Gives the memory of whole pages back, which are zeros from here on. `false`: they keep it, as they
+    /// do in a program that has locked its memory.
+    ///
+    /// # Safety
+    /// They are a part of a mapping that [`reserve`] made, and zeros are as good as what they hold.
+    pub(in crate::mapped) unsafe fn discard(start: *mut u8, bytes: usize) -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: a part of a mapping of ours, whose bytes nobody needs.
+        return unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 };
+        // Elsewhere pages are taken late, if at all, and do not read as zeros at once.
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        return {
+            let _ = (start, bytes);
+            false
+        };
+    }
+
+    /// Gives a mapping back.
+    ///
+    /// # Safety
+    /// [`reserve`] made it, of so many bytes, and nobody uses it any more.
+    pub(in crate::mapped) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's promise.
+        let result = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+        debug_assert_eq!(result, 0, "a mapping of ours is unmapped");
+    }
+}
+
+/// Where there are no such pages, every block is one of the heap.
+#[cfg(not(all(unix, not(miri))))]
+mod system {
+    use std::ptr::NonNull;
+
+    pub(in crate::mapped) fn page() -> usize {
+        4096
+    }
+
+    pub(in crate::mapped) fn reserve(_bytes: usize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    pub(in crate::mapped) unsafe fn unlock(_start: NonNull<u8>, _bytes: usize) {}
+
+    pub(in crate::mapped) unsafe fn commit(_start: *mut u8, _bytes: usize) -> bool {
+        true
+    }
+
+    pub(in crate::mapped) unsafe fn discard(_start: *mut u8, _bytes: usize) -> bool {
+        false
+    }
+
+    pub(in crate::mapped) unsafe fn unmap(_start: NonNull<u8>, _bytes: usize) {}
+}
+
+pub(super) use system::{commit, discard, page, reserve, unlock, unmap};

@@ -1,0 +1,6 @@
+//! Memory whose pages come and go.
+
+mod block;
+mod words;
+
+pub use words::{NoMemory, Words};
