@@ -59,6 +59,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             codec,
             policy,
             checksum,
+            always_compress,
             time_to_live,
             source,
             hot,
@@ -108,7 +109,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
         let coders = Coders::new(cold, training.map(|(training, _)| training));
-        let store = Store::new(pool, codec, coders, BENCHES * threads, checksum, max_page);
+        let benches = BENCHES * threads;
+        let store = Store::new(pool, codec, coders, benches, checksum, always_compress, max_page);
         let (index, counters) = (Index::new(shards), Counters::new(threads));
         let tier = Tier::new(store, index, policy, counters, capacity);
         let mut cache = Self { tier, hasher, time_to_live, charged, least };

@@ -1,7 +1,7 @@
 //! The store: a page in, an entry's object out, and back.
 //! ```text
 //! page -> same-filled? a word's number, no object    object = payload | expiry 6, if any | checksum 4, if on
-//!      -> looks incompressible? raw
+//!      -> looks incompressible, and what looks so did not shrink at the last trial? raw
 //!      -> coded, if that is a smaller slot than raw
 //! ```
 //! What an object is compressed with and checked by can only change with its bytes, so all of it stands
@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
-use crate::codec::{Codec, Form, INLINE, fill, looks_incompressible, same_filled};
+use crate::codec::{Codec, Form, INLINE, fill, same_filled};
 use crate::index::Tag;
 use crate::sync::{Arc, Charge};
 
@@ -19,6 +19,7 @@ mod record;
 mod same_filled;
 mod sample;
 mod scratch;
+mod trials;
 
 use coders::{COLD, Use};
 pub(crate) use coders::{Coders, TrainingPlan};
@@ -27,6 +28,7 @@ use same_filled::Words;
 pub(crate) use sample::{Sample, Sampler};
 pub(crate) use scratch::{Benches, Charged, Full, context_bytes, context_size};
 use scratch::{LentBuffer, LentContext};
+use trials::{Trials, Verdict};
 
 /// Milliseconds since the cache was made.
 pub(crate) type Millis = u64;
@@ -59,6 +61,7 @@ pub(crate) struct Store<K> {
     pub(crate) coders: Coders,
     pub(crate) benches: Benches,
     words: Words,
+    trials: Trials,
     checksum: bool,
     max_page: usize,
 }
@@ -126,10 +129,12 @@ impl<K: Send + Sync> Store<K> {
         coders: Coders,
         benches: usize,
         checksum: bool,
+        always_compress: bool,
         max_page: usize,
     ) -> Self {
-        let benches = Benches::new(benches);
-        Self { pool, codec, coders, benches, words: Words::new(), checksum, max_page }
+        let (benches, words) = (Benches::new(benches), Words::new());
+        let trials = Trials::new(always_compress);
+        Self { pool, codec, coders, benches, words, trials, checksum, max_page }
     }
 
     pub(crate) fn max_page(&self) -> usize {
@@ -203,7 +208,7 @@ impl<K: Send + Sync> Store<K> {
                 coder = self.coders.writer();
                 let number = coder.as_ref().map_or(0, Use::number);
                 // A page of one byte less is not worth a decoding: the slot has to be a smaller one than raw.
-                let coded = self.compress(page, expiry.is_some(), number, usize::MAX)?;
+                let coded = self.compress(tag, page, expiry.is_some(), number, usize::MAX)?;
                 coded.unwrap_or((Form::Raw, Payload::Page(page)))
             }
         };
@@ -222,7 +227,7 @@ impl<K: Send + Sync> Store<K> {
         bound: usize,
     ) -> Result<Option<Draft<'a, K>>, Full> {
         let Some(coder) = self.coders.stronger() else { return Ok(None) };
-        let coded = self.compress(page, expiry.is_some(), coder.number(), bound)?;
+        let coded = self.compress(tag, page, expiry.is_some(), coder.number(), bound)?;
         Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(coder))))
     }
 
@@ -253,13 +258,18 @@ impl<K: Send + Sync> Store<K> {
     /// What a coder makes of a page, if that takes a slot of less than `bound` bytes and less than the page as it is.
     fn compress<'a>(
         &'a self,
+        tag: Tag,
         page: &[u8],
         expires: bool,
         coder: u8,
         bound: usize,
     ) -> Result<Option<(Form, Payload<'a, K>)>, Full> {
         let plain = self.plain(coder).is_some_and(Codec::is_plain);
-        if page.is_empty() || plain || looks_incompressible(page) {
+        if page.is_empty() || plain {
+            return Ok(None);
+        }
+        let verdict = self.trials.verdict(tag, page, coder);
+        if verdict == Verdict::Skip {
             return Ok(None);
         }
         let mut buffer = self.buffer();
@@ -276,9 +286,13 @@ impl<K: Send + Sync> Store<K> {
             Err(Trouble::Full(bytes)) => return Err(Full(bytes)),
             Err(_) => None,
         };
-        let fits =
-            |len: &usize| *len <= room && self.pool.slot_bytes(*len + behind) < raw.min(bound);
-        Ok(coded.filter(fits).map(|len| (form, Payload::Coded(buffer, len))))
+        let coded = coded.filter(|len| *len <= room);
+        let slot = coded.map_or(usize::MAX, |len| self.pool.slot_bytes(len + behind));
+        if verdict == Verdict::Try {
+            self.trials.learn(coder, slot < raw);
+        }
+        let coded = coded.filter(|_| slot < raw.min(bound));
+        Ok(coded.map(|len| (form, Payload::Coded(buffer, len))))
     }
 
     /// Fills `to` with the first `to.len()` bytes of the page, no more than it has.

@@ -1,0 +1,115 @@
+//! Whether a page that looks random is compressed all the same.
+//!
+//! The look does not see everything that a codec does: it samples, and knows no dictionary. So one page
+//! of 256 among those that look random is a *trial*: it is compressed, and its result holds for the
+//! others until the next trial. Where all such pages are of one kind, which is the common case, the cache
+//! learns what they are within some hundred inserts. Where a share of them shrinks, about that share is tried.
+//!
+//! What trials showed is one word for all threads, read by inserts of pages that look random and
+//! written where a trial shows something new.
+
+use crate::codec::{CODERS, looks_incompressible};
+use crate::index::Tag;
+use crate::sync::{Counter, Ordering};
+
+/// A page that looks random is a trial if this many bits of a hash are 0.
+const BITS: u32 = 8;
+
+/// What to do with a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is stored as it is.
+    Skip,
+    Compress,
+    /// It is compressed, and [`Trials::learn`] wants to know what came of it.
+    Try,
+}
+
+#[derive(Debug)]
+pub(super) struct Trials {
+    /// A bit for each coder: whether its last trial made a page smaller.
+    paid: Counter,
+    /// Whether every page is compressed.
+    always: bool,
+}
+
+const _: () = assert!(CODERS <= 64);
+
+impl Trials {
+    pub(super) fn new(always: bool) -> Self {
+        Self { paid: Counter::new(0), always }
+    }
+
+    /// What to do with a page of a key with this tag that a coder may compress.
+    pub(super) fn verdict(&self, tag: Tag, page: &[u8], coder: u8) -> Verdict {
+        if self.always || !looks_incompressible(page) {
+            return Verdict::Compress;
+        }
+        // Both count: a key's page may change, and pages of many keys may end alike.
+        let end = page.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
+        let hash = (end ^ u64::from(tag)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if hash >> (u64::BITS - BITS) == 0 {
+            Verdict::Try
+        } else if self.pays(coder) {
+            Verdict::Compress
+        } else {
+            Verdict::Skip
+        }
+    }
+
+    /// Keeps what came of a trial.
+    pub(super) fn learn(&self, coder: u8, paid: bool) {
+        let bit = 1 << coder;
+        // Relaxed, here and below: it is a hint, and every page is right whatever the hint says.
+        match paid {
+            _ if paid == self.pays(coder) => 0,
+            true => self.paid.fetch_or(bit, Ordering::Relaxed),
+            false => self.paid.fetch_and(!bit, Ordering::Relaxed),
+        };
+    }
+
+    fn pays(&self, coder: u8) -> bool {
+        self.paid.load(Ordering::Relaxed) & 1 << coder != 0
+    }
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+
+    /// A page that looks random.
+    fn noise() -> Vec<u8> {
+        let mut state = 7_u64;
+        let mut byte = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 56) as u8
+        };
+        (0..4096).map(|_| byte()).collect()
+    }
+
+    #[test]
+    fn one_random_page_of_256_is_a_trial_and_decides_for_the_others() {
+        let (trials, page) = (Trials::new(false), noise());
+        let amount = |wanted| {
+            let tags = (0..25_600_u32).map(|tag| tag.wrapping_mul(0x9e37_79b9));
+            tags.filter(|tag| trials.verdict(*tag, &page, 1) == wanted).count()
+        };
+        let tried = amount(Verdict::Try);
+        assert!((50..200).contains(&tried), "{tried}");
+        assert_eq!((amount(Verdict::Skip), amount(Verdict::Compress)), (25_600 - tried, 0));
+        trials.learn(1, true);
+        assert_eq!((amount(Verdict::Skip), amount(Verdict::Compress)), (0, 25_600 - tried));
+        // One coder's trials say nothing of another's.
+        trials.learn(2, false);
+        assert_eq!(amount(Verdict::Skip), 0);
+        trials.learn(1, false);
+        assert_eq!(amount(Verdict::Compress), 0);
+        assert_eq!(trials.verdict(0, b"never a short page", 1), Verdict::Compress);
+    }
+
+    #[test]
+    fn every_page_is_compressed_where_that_is_asked_for() {
+        let (trials, page) = (Trials::new(true), noise());
+        assert!((0..1000).all(|tag| trials.verdict(tag, &page, 0) == Verdict::Compress));
+    }
+}
