@@ -167,8 +167,8 @@ impl Config {
         Self { always_compress: yes, ..self }
     }
 
-    /// The time to live of pages that are inserted without one of their own. Costs 6 bytes a page.
-    /// Default: for ever.
+    /// The time to live of pages that are inserted without one of their own, rounded up to milliseconds;
+    /// with zero no page is ever hit. Costs 6 bytes a page. Default: for ever.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }

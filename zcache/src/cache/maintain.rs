@@ -84,6 +84,11 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn maintain(&self, budget: usize) -> Maintenance {
+        self.maintain_until(budget, &|| false)
+    }
+
+    /// [`maintain`](Self::maintain), which ends before the next entry once `stop` says so.
+    pub(super) fn maintain_until(&self, budget: usize, stop: &dyn Fn() -> bool) -> Maintenance {
         let tier = &self.tier;
         if Inside::is(tier.number) {
             return Maintenance { busy: true, ..Maintenance::default() };
@@ -98,7 +103,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Trained::Rejected => Training::Rejected,
             Trained::Failed => Training::Failed,
         };
-        let step = tier.recompress(&mut hand, budget, K::clone);
+        let step = tier.recompress(&mut hand, budget, stop, K::clone);
         Maintenance {
             recompression: step.counts,
             training,

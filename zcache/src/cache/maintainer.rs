@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 use super::Cache;
 use crate::sync::{Arc, Counter, Ordering};
 
+/// The shortest pause between two steps.
+const LEAST: Duration = Duration::from_millis(1);
+
 /// A thread that calls [`Cache::maintain`] every so often, until this is dropped or nobody else has the cache.
 ///
 /// ```
@@ -20,9 +23,12 @@ use crate::sync::{Arc, Counter, Ordering};
 /// // One MiB of pages a second at the most: less than a hundredth of a core.
 /// let maintainer = Maintainer::start(&cache, Duration::from_secs(1), 1 << 20)?;
 /// cache.insert(1, &[7; 4096])?;
-/// drop(maintainer); // ends the thread, and waits for the step that it is at
+/// drop(maintainer); // ends the thread, and waits for the entry that it is at
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Dropping it waits for the entry that the thread is at, whatever the budget, or for the dictionary that
+/// it is training.
 #[derive(Debug)]
 #[must_use = "the thread ends when this is dropped"]
 pub struct Maintainer {
@@ -31,39 +37,62 @@ pub struct Maintainer {
 }
 
 impl Maintainer {
-    /// Starts the thread: a step of `budget` bytes `every` so often. A removal hook that panics in it costs that step, and
-    /// nothing else.
+    /// Starts the thread: a step of `budget` bytes `every` so often, which is rounded up to a millisecond;
+    /// [`Duration::MAX`] is never. A removal hook that panics in it costs that step, and nothing else.
     ///
     /// # Errors
-    /// The system has no thread.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which would keep a core busy. Else
+    /// what the system says: it has no thread.
     pub fn start<K, S>(cache: &Arc<Cache<K, S>>, every: Duration, budget: usize) -> io::Result<Self>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
         S: BuildHasher + 'static,
         Cache<K, S>: Send + Sync,
     {
+        let every = pause(every)?;
         let (stop, cache) = (Arc::new(Counter::new(0)), Arc::downgrade(cache));
-        let stopped = Arc::clone(&stop);
+        let flag = Arc::clone(&stop);
         let work = move || {
+            // Relaxed: the thread is woken after the flag was set.
+            let stopped = || flag.load(Ordering::Relaxed) != 0;
             loop {
-                let next = Instant::now() + every;
-                // Relaxed: the thread is woken after it was set.
-                while stopped.load(Ordering::Relaxed) == 0 {
-                    match next.checked_duration_since(Instant::now()) {
-                        Some(rest) if !rest.is_zero() => thread::park_timeout(rest),
-                        _ => break,
-                    }
-                }
+                wait(every, &stopped);
                 let Some(cache) = cache.upgrade() else { return };
-                if stopped.load(Ordering::Relaxed) != 0 {
+                if stopped() {
                     return;
                 }
                 // Those who gave the hook see its panics in their own calls as well.
-                let _ = catch_unwind(AssertUnwindSafe(|| cache.maintain(budget)));
+                let step = || cache.maintain_until(budget, &stopped);
+                let _ = catch_unwind(AssertUnwindSafe(step));
             }
         };
         let thread = thread::Builder::new().name("zcache-maintainer".into()).spawn(work)?;
         Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+/// The pause between two steps.
+fn pause(every: Duration) -> io::Result<Duration> {
+    if every.is_zero() {
+        let message = "a maintainer needs a pause between its steps: `every` is zero";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(every.max(LEAST))
+}
+
+/// Waits for `every`, or until `stopped`; its thread is unparked then.
+fn wait(every: Duration, stopped: &dyn Fn() -> bool) {
+    // None: the time is further away than the clock counts.
+    let next = Instant::now().checked_add(every);
+    while !stopped() {
+        let rest = match next {
+            Some(next) => next.saturating_duration_since(Instant::now()),
+            None => every,
+        };
+        if rest.is_zero() {
+            return;
+        }
+        thread::park_timeout(rest);
     }
 }
 
@@ -75,6 +104,25 @@ impl Drop for Maintainer {
         // It may be dropped by what the thread itself drops.
         if thread.thread().id() != thread::current().id() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_millisecond_or_more_and_zero_is_refused() {
+        let refused = pause(Duration::ZERO).map_err(|error| error.kind());
+        assert_eq!(refused, Err(io::ErrorKind::InvalidInput));
+        for (asked, taken) in [
+            (Duration::from_nanos(1), LEAST),
+            (LEAST, LEAST),
+            (Duration::from_secs(1), Duration::from_secs(1)),
+            (Duration::MAX, Duration::MAX),
+        ] {
+            assert_eq!(pause(asked).expect("not zero"), taken);
         }
     }
 }

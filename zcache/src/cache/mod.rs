@@ -128,7 +128,8 @@ impl Insert {
         Self { priority, ..self }
     }
 
-    /// How long the page lives, in steps of a millisecond; instead of the cache's own time.
+    /// How long the page lives, rounded up to milliseconds; instead of the cache's own time. A page whose
+    /// time is zero is never hit.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }
@@ -160,10 +161,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     pub(crate) fn terms(&self, how: Insert) -> Terms {
-        let expiry = how.time_to_live.or(self.time_to_live).map(|time| {
-            let time = Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
-            self.tier.clock().saturating_add(time)
-        });
+        let expiry = how
+            .time_to_live
+            .or(self.time_to_live)
+            .map(|time| self.tier.clock().saturating_add(rounded_up(time)));
         Terms { priority: how.priority, expiry, condition: None }
     }
 
@@ -390,6 +391,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 }
 
+/// A time to live in whole milliseconds: a fraction counts as one, or a short time would be none.
+fn rounded_up(time: Duration) -> Millis {
+    Millis::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(Millis::MAX)
+}
+
 impl<K, S> fmt::Debug for Cache<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cache").field("tier", &self.tier).finish_non_exhaustive()
@@ -405,5 +411,12 @@ mod tests {
         fn shared<T: Send + Sync + 'static>() {}
         shared::<Cache<u64>>();
         shared::<Cache<String>>();
+    }
+
+    #[test]
+    fn fractions_of_a_millisecond_round_up() {
+        let of = |nanoseconds| rounded_up(Duration::from_nanos(nanoseconds));
+        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(of), [0, 1, 1, 1, 2]);
+        assert_eq!(rounded_up(Duration::MAX), Millis::MAX);
     }
 }

@@ -52,11 +52,18 @@ pub(crate) struct Step {
 }
 
 impl<K: Eq + Send + Sync> Tier<K> {
-    /// Passes ids until `budget` bytes of pages were worked on, or the last id was passed.
-    pub(crate) fn recompress(&self, hand: &mut Hand, budget: usize, clone: fn(&K) -> K) -> Step {
+    /// Passes ids until `budget` bytes of pages were worked on, the last id was passed, or `stop` says
+    /// so. It is asked before each entry.
+    pub(crate) fn recompress(
+        &self,
+        hand: &mut Hand,
+        budget: usize,
+        stop: &dyn Fn() -> bool,
+        clone: fn(&K) -> K,
+    ) -> Step {
         let (mut step, mut left, mut crowded) = (Step::default(), budget, 0);
         let all = self.ids().end;
-        while left > 0 && crowded < CROWDED && !step.swept {
+        while left > 0 && crowded < CROWDED && !step.swept && !stop() {
             left = left.saturating_sub(PASSED);
             let id = hand.next;
             step.swept = id + 1 >= all;
