@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// zstd frames may look back this far, zstd's most: 2^31 bytes, or 2^30 where addresses have 32 bits. The
 /// shared files use 2^27.
-const WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
+pub const WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=256 << 10;
 
 /// Why there are no pages to read. Prints as one line.
@@ -203,14 +203,16 @@ pub(crate) fn file_name(path: &Path) -> String {
 }
 
 /// The file's name without `.bin` and `.bin.zst`.
-fn stem(path: &Path) -> String {
+#[must_use]
+pub fn stem(path: &Path) -> String {
     let name = file_name(path);
     let plain = name.strip_suffix(".zst").unwrap_or(&name);
     plain.strip_suffix(".bin").map_or(name.clone(), str::to_owned)
 }
 
 /// The page size that a name ends in: `pg-gitlog-8k` has 8192.
-fn named_size(name: &str) -> Option<usize> {
+#[must_use]
+pub fn named_size(name: &str) -> Option<usize> {
     let (_, size) = name.rsplit_once('-')?;
     size.strip_suffix('k')?.parse::<usize>().ok()?.checked_mul(1024)
 }

@@ -5,35 +5,41 @@
 //! cargo run --release -p zcache --example explore
 //! cargo run --release -p zcache --example explore -- my.db --page-size 4096 --budget 64MiB --codec zstd:3
 //! ```
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stderr, reason = "a program's answers")]
 
 mod measure;
 mod options;
 mod pages;
 mod report;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use measure::{Bare, Measured, Progress};
+use measure::{Bare, Measured, Progress, Untrained};
 use options::{CodecName, Failure, Options};
 use pages::Pages;
+use report::Row;
 
 fn explore(options: &Options) -> Result<(), Failure> {
-    let pages = Pages::read(&options.files, options.page_size)?;
+    let pages = Pages::read(&options.files, options.page_size, options.most)?;
     let plan = measure::Plan::new(&pages, options)?;
     let progress = Progress::new(options.quiet);
-    let mut codecs = Vec::new();
-    for name in CodecName::ALL {
-        codecs.push((
-            name.clone(),
-            progress.during(&format!("codec {name}"), |step| Bare::measure(&pages, name, step))?,
-        ));
-    }
     let chosen = &options.codec;
-    if !codecs.iter().any(|(name, _)| name == chosen) {
-        let bare = progress
-            .during(&format!("codec {chosen}"), |step| Bare::measure(&pages, chosen, step))?;
-        codecs.push((chosen.clone(), bare));
+    let mut names = CodecName::ALL.to_vec();
+    if !names.contains(chosen) {
+        names.push(chosen.clone());
+    }
+    let mut codecs: Vec<Row> = Vec::new();
+    for name in names {
+        let measured =
+            progress.during(&format!("codec {name}"), |step| Bare::measure(&pages, &name, step));
+        let row = match measured {
+            Ok(bare) => Ok(bare),
+            // The cache does not work without a dictionary that was asked for, the table does.
+            Err(error) if name != *chosen => Err(*error.downcast::<Untrained>()?),
+            Err(error) => return Err(error),
+        };
+        codecs.push((name, row));
     }
     // The uncompressed cache comes second: memory that the first one gave back may stay with the
     // process, and must not help ours.
@@ -43,17 +49,24 @@ fn explore(options: &Options) -> Result<(), Failure> {
         Measured::run(&plan, &pages, &CodecName::None, step)
     })?;
     progress.clear();
-    report::print(options, &pages, &plan, &codecs, &ours, &plain);
-    Ok(())
+    let mut table = Vec::new();
+    report::print(&mut table, options, &pages, &plan, &codecs, &ours, &plain)?;
+    say(&table)
+}
+
+/// Prints to a reader that may have closed its end, as `head` does.
+fn say(text: &[u8]) -> Result<(), Failure> {
+    let mut to = io::stdout().lock();
+    match to.write_all(text).and_then(|()| to.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn main() -> ExitCode {
     let done = Options::from_env().and_then(|options| match options {
         Some(options) => explore(&options),
-        None => {
-            print!("{}", options::USAGE);
-            Ok(())
-        }
+        None => say(options::USAGE.as_bytes()),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

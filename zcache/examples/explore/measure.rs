@@ -1,5 +1,6 @@
 //! The measurements: codecs alone, then a cache under a skewed load from two threads.
 
+use std::fmt;
 use std::fs;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use zcache::codec::{self, Codec, Dictionary, Lz4, Zstd};
 use zcache::{Cache, Config, Stats};
 
-use crate::options::{CodecName, Failure, Options};
+use crate::options::{CodecName, Failure, MOST_KEYS, Options};
 use crate::pages::Pages;
 
 /// A read of a page from an SSD.
@@ -24,6 +25,10 @@ const SAMPLE: usize = 2000;
 const VERIFIED: usize = 16;
 /// Bytes of a dictionary.
 const DICTIONARY: usize = 64 << 10;
+/// Pages without which no dictionary is trained: it would hold most of the pages that it is measured on.
+const LEAST_TO_TRAIN: usize = 64;
+/// About what an entry takes in a cache, its page aside.
+const ENTRY: usize = 64;
 
 /// A bar on the terminal, which says what is being done.
 pub(crate) struct Progress(ProgressBar);
@@ -57,15 +62,36 @@ pub(crate) fn codec(name: &CodecName, pages: &Pages) -> Result<Box<dyn Codec>, F
         CodecName::Lz4 => Box::new(Lz4),
         CodecName::Zstd { level, dictionary: false } => Box::new(Zstd::level(*level)?),
         CodecName::Zstd { level, dictionary: true } => {
-            // On every fourth page at the most, so that most of what is measured was not seen.
-            let bytes = 100 * DICTIONARY;
-            let step = (pages.bytes() / bytes).max(4);
-            let samples: Vec<&[u8]> =
-                (0..pages.count()).step_by(step).map(|number| pages.get(number)).collect();
-            let dictionary = Dictionary::train(&samples, DICTIONARY.min(pages.bytes() / 40))?;
-            Box::new(Zstd::level(*level)?.with_dictionary(&dictionary))
+            Box::new(Zstd::level(*level)?.with_dictionary(&dictionary(pages)?))
         }
     })
+}
+
+/// Why there is no dictionary for these pages.
+#[derive(Debug)]
+pub(crate) struct Untrained(String);
+
+impl fmt::Display for Untrained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Untrained {}
+
+/// A dictionary trained on every fourth page at the most, so that most of what is measured was not seen.
+fn dictionary(pages: &Pages) -> Result<Dictionary, Untrained> {
+    if pages.count() < LEAST_TO_TRAIN {
+        let count = pages.count();
+        let wanted = format!("{count} pages are too few to train a dictionary ({LEAST_TO_TRAIN})");
+        return Err(Untrained(wanted));
+    }
+    let bytes = 100 * DICTIONARY;
+    let step = (pages.bytes() / bytes).max(4);
+    let samples: Vec<&[u8]> =
+        (0..pages.count()).step_by(step).map(|number| pages.get(number)).collect();
+    let trained = Dictionary::train(&samples, DICTIONARY.min(pages.bytes() / 40));
+    trained.map_err(|error| Untrained(error.to_string()))
 }
 
 /// What a codec alone does with the pages.
@@ -141,7 +167,10 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(pages: &Pages, options: &Options) -> Result<Self, Failure> {
-        let enough = pages.count().max(16 * options.budget / pages.mean());
+        // So that a capacity that cannot be is told before anything is measured.
+        drop(Cache::<u64>::new(Config::new(options.budget).max_page(pages.largest()))?);
+        let full = 16 * (options.budget / (pages.mean() + ENTRY));
+        let enough = pages.count().max(full).min(MOST_KEYS);
         let keys = options.keys.unwrap_or(enough);
         let mut sum = 0.0;
         let chance = |rank: usize| {
@@ -149,8 +178,6 @@ impl Plan {
             sum
         };
         let chances: Vec<f64> = (1..=keys).map(chance).collect();
-        // So that a capacity too small is told before anything is measured.
-        drop(Cache::<u64>::new(Config::new(options.budget).max_page(pages.largest()))?);
         let (budget, ops) = (options.budget, options.ops);
         Ok(Self { budget, keys, ops, chances, largest: pages.largest() })
     }

@@ -16,15 +16,25 @@ Reads the files as pages (a .zst file is unpacked first), fills a cache with the
 access pattern from two threads, and prints what that saves and costs. Without a FILE: a sample of a
 PostgreSQL database.
 
-  --page-size BYTES    a power of two, 512 to 65536; default: what a file's name ends in (-8k), else 4096
-  --budget SIZE        the cache's capacity, such as 64MiB or 512KiB (default 16MiB)
+  --page-size SIZE     a power of two, 512 to 64KiB; default: what a file's name ends in (-8k), else 4096;
+                       the last page of a file may be short
+  --budget SIZE        the cache's capacity, at most 1024GiB (default 16MiB)
   --codec CODEC        lz4 (default), zstd:LEVEL, zstd:LEVEL+dict, none
   --keys N             distinct pages asked for; default: as many as the files have, and at least 16 budgets
                        full; numbers beyond the files' pages get their contents over again
   --skew S             exponent of the Zipf distribution of the accesses (default 0.9; 0 is uniform)
   --ops N              accesses in all (default 1000000)
+  --most SIZE          bytes of pages that are read at most, unpacked (default 1GiB)
   --quiet              no progress bar
+
+A SIZE is a number of bytes with a unit or none: 65536, 64K or 64KiB, 64M, 1G; 64MB is 64 million.
 ";
+
+/// The largest capacity that can be asked for, in bytes.
+const MOST_BUDGET: u64 = 1 << 40;
+
+/// The most keys that can be asked for: their chances are a table of 8 bytes each.
+pub(crate) const MOST_KEYS: usize = 1 << 26;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CodecName {
@@ -85,19 +95,34 @@ pub(crate) struct Options {
     pub(crate) keys: Option<usize>,
     pub(crate) skew: f64,
     pub(crate) ops: usize,
+    pub(crate) most: usize,
     pub(crate) quiet: bool,
 }
 
-/// A number of bytes: `65536`, `512KiB`, `64MiB`, `1GiB`.
+/// A number of bytes: `65536`, `512KiB`, `64M`, `1GB`.
 fn bytes(text: &str) -> Result<usize, Failure> {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
-    let (number, shift) = units
-        .iter()
-        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
-        .unwrap_or((text, 0));
-    let number = number.trim().parse::<usize>().ok().filter(|number| *number > 0);
-    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
-    bytes.ok_or_else(|| format!("`{text}` is no size: wanted is one such as 64MiB or 4096").into())
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: Option<usize> = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kib" => Some(1 << 10),
+        "m" | "mib" => Some(1 << 20),
+        "g" | "gib" => Some(1 << 30),
+        "kb" => Some(1000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        _ => None,
+    };
+    let wanted = "wanted is one such as 64MiB or 4096";
+    let Some(unit) = unit.filter(|_| digits > 0) else {
+        return Err(format!("`{text}` is no size: {wanted}").into());
+    };
+    let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes.filter(|bytes| *bytes <= isize::MAX as usize) {
+        Some(0) => Err(format!("a size of 0 bytes: {wanted}").into()),
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("`{text}` is too large a size: {wanted}").into()),
+    }
 }
 
 impl Options {
@@ -111,6 +136,7 @@ impl Options {
             keys: None,
             skew: 0.9,
             ops: 1_000_000,
+            most: 1 << 30,
             quiet: false,
         };
         let mut parser = lexopt::Parser::from_env();
@@ -129,14 +155,18 @@ impl Options {
                 Long("keys") => options.keys = Some(parser.value()?.parse()?),
                 Long("skew") => options.skew = parser.value()?.parse()?,
                 Long("ops") => options.ops = parser.value()?.parse()?,
+                Long("most") => options.most = bytes(&parser.value()?.string()?)?,
                 Long("quiet") => options.quiet = true,
                 Short('h') | Long("help") => return Ok(None),
                 Value(file) => options.files.push(file.into()),
                 _ => return Err(argument.unexpected().into()),
             }
         }
-        if options.keys == Some(0) || options.ops < 2 {
-            return Err("--keys is 1 or more, --ops 2 or more".into());
+        if options.keys.is_some_and(|keys| keys == 0 || keys > MOST_KEYS) || options.ops < 2 {
+            return Err(format!("--keys is 1 to {MOST_KEYS}, --ops 2 or more").into());
+        }
+        if options.budget as u64 > MOST_BUDGET {
+            return Err("--budget is 1024GiB or less".into());
         }
         if !(0.0..=4.0).contains(&options.skew) {
             return Err("--skew is a number from 0 to 4".into());
