@@ -1,4 +1,5 @@
-//! The example `explore`, as it is called: whatever it is given, it prints a table or one clear line.
+//! The example `explore`, as it is called: whatever it is given, it prints a table or one clear
+//! line.
 #![cfg(not(zcache_loom))]
 
 use std::env;

@@ -153,13 +153,13 @@ impl Config {
         Self { checksum: yes, ..self }
     }
 
-    /// Whether every page is compressed, also one that [looks incompressible]. Such pages are stored as they
-    /// are otherwise, but for one of 256, which is compressed to see whether the look is right: where it is
-    /// not, the others are compressed as well, until the next of the 256 says otherwise.
+    /// Whether every page is compressed, also one that [looks incompressible]. Otherwise such pages are
+    /// stored as they are, but for one of 256, which is a trial. Where it shrinks, the others are
+    /// compressed as well, until another trial does not shrink.
     ///
-    /// A page of 4 KiB that the codec cannot shrink then takes 0.6 us longer to insert with LZ4, and 2.9 us
-    /// with zstd at level 3. That is worth it where pages that look random and shrink come mixed with pages
-    /// that do not shrink. Default: off.
+    /// Switched on, a page of 4 KiB that the codec cannot shrink takes 0.6 us longer to insert with LZ4,
+    /// and 2.9 us with zstd at level 3. That is worth it where pages that look random and shrink come
+    /// mixed with pages that do not shrink. Default: off.
     ///
     /// [looks incompressible]: crate::codec::looks_incompressible
     #[must_use]
@@ -167,8 +167,8 @@ impl Config {
         Self { always_compress: yes, ..self }
     }
 
-    /// The time to live of pages that are inserted without one of their own, rounded up to milliseconds;
-    /// with zero no page is ever hit. Costs 6 bytes a page. Default: for ever.
+    /// The time to live of pages that are inserted without one of their own, rounded up to
+    /// milliseconds; with zero no page is ever hit. Costs 6 bytes a page. Default: for ever.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }

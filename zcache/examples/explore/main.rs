@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo run --release -p zcache --example explore
-//! cargo run --release -p zcache --example explore -- my.db --page-size 4096 --budget 64MiB --codec zstd:3
+//! cargo run --release -p zcache --example explore -- my.db --page-size 4K --codec zstd:3
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 

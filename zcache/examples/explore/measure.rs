@@ -25,7 +25,8 @@ const SAMPLE: usize = 2000;
 const VERIFIED: usize = 16;
 /// Bytes of a dictionary.
 const DICTIONARY: usize = 64 << 10;
-/// Pages without which no dictionary is trained: it would hold most of the pages that it is measured on.
+/// Pages without which no dictionary is trained: it would hold most of the pages that it is
+/// measured on.
 const LEAST_TO_TRAIN: usize = 64;
 /// About what an entry takes in a cache, its page aside.
 const ENTRY: usize = 64;
@@ -79,7 +80,8 @@ impl fmt::Display for Untrained {
 
 impl std::error::Error for Untrained {}
 
-/// A dictionary trained on every fourth page at the most, so that most of what is measured was not seen.
+/// A dictionary trained on every fourth page at the most, so that most of what is measured was not
+/// seen.
 fn dictionary(pages: &Pages) -> Result<Dictionary, Untrained> {
     if pages.count() < LEAST_TO_TRAIN {
         let count = pages.count();

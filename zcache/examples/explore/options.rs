@@ -16,12 +16,12 @@ Reads the files as pages (a .zst file is unpacked first), fills a cache with the
 access pattern from two threads, and prints what that saves and costs. Without a FILE: a sample of a
 PostgreSQL database.
 
-  --page-size SIZE     a power of two, 512 to 64KiB; default: what a file's name ends in (-8k), else 4096;
-                       the last page of a file may be short
+  --page-size SIZE     a power of two, 512 to 64KiB; default: what a file's name ends in (-8k), else
+                       4096; the last page of a file may be short
   --budget SIZE        the cache's capacity, at most 1024GiB (default 16MiB)
   --codec CODEC        lz4 (default), zstd:LEVEL, zstd:LEVEL+dict, none
-  --keys N             distinct pages asked for; default: as many as the files have, and at least 16 budgets
-                       full; numbers beyond the files' pages get their contents over again
+  --keys N             distinct pages asked for; default: as many as the files have, and at least 16
+                       budgets full; numbers beyond the files' pages get their contents over again
   --skew S             exponent of the Zipf distribution of the accesses (default 0.9; 0 is uniform)
   --ops N              accesses in all (default 1000000)
   --most SIZE          bytes of pages that are read at most, unpacked (default 1GiB)

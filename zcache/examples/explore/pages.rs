@@ -36,7 +36,8 @@ impl PageFile {
     }
 }
 
-/// The first `most` bytes of a file, unpacked where its name ends in `.zst`, and whether it has more.
+/// The first `most` bytes of a file, unpacked where its name ends in `.zst`, and whether it has
+/// more.
 fn read(path: &Path, most: usize) -> io::Result<(Vec<u8>, bool)> {
     let file = File::open(path)?;
     let mut bytes = Vec::new();

@@ -12,7 +12,8 @@ use crate::sync::{Arc, Counter, Ordering};
 /// The shortest pause between two steps.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// A thread that calls [`Cache::maintain`] every so often, until this is dropped or nobody else has the cache.
+/// A thread that calls [`Cache::maintain`] every so often, until this is dropped or nobody else has
+/// the cache.
 ///
 /// ```
 /// use std::{sync::Arc, time::Duration};
@@ -27,8 +28,8 @@ const LEAST: Duration = Duration::from_millis(1);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Dropping it waits for the entry that the thread is at, whatever the budget, or for the dictionary that
-/// it is training.
+/// Dropping it waits for the entry that the thread is at, whatever the budget, or for the
+/// dictionary that it is training.
 #[derive(Debug)]
 #[must_use = "the thread ends when this is dropped"]
 pub struct Maintainer {
@@ -37,12 +38,13 @@ pub struct Maintainer {
 }
 
 impl Maintainer {
-    /// Starts the thread: a step of `budget` bytes `every` so often, which is rounded up to a millisecond;
-    /// [`Duration::MAX`] is never. A removal hook that panics in it costs that step, and nothing else.
+    /// Starts the thread: a step of `budget` bytes `every` so often, which is rounded up to a
+    /// millisecond; [`Duration::MAX`] is never. A removal hook that panics in the thread costs that
+    /// step, and nothing else.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which would keep a core busy. Else
-    /// what the system says: it has no thread.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which keeps a core busy. Else
+    /// the system's error: it has no thread.
     pub fn start<K, S>(cache: &Arc<Cache<K, S>>, every: Duration, budget: usize) -> io::Result<Self>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,

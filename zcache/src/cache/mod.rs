@@ -128,8 +128,8 @@ impl Insert {
         Self { priority, ..self }
     }
 
-    /// How long the page lives, rounded up to milliseconds; instead of the cache's own time. A page whose
-    /// time is zero is never hit.
+    /// How long the page lives, rounded up to milliseconds; instead of the cache's own time. A page
+    /// whose time is zero is never hit.
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }

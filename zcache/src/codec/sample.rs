@@ -1,43 +1,45 @@
 //! A look at a page before a codec is asked.
 //!
-//! A codec shrinks a page for one of two reasons: some bytes are more frequent than others, or bytes
-//! come again. The look has a step for each. The second step runs only where the first finds nothing,
-//! so a page of text never pays for it.
+//! A codec shrinks a page for one of two reasons: some bytes are more frequent than others, or
+//! bytes come again. The look has a step for each. The second step runs only where the first finds
+//! nothing, so a page of text never pays for it.
 //!
-//! The second step puts words of 8 bytes into a table and notes whether a word was there already. Some
-//! words start at even distances through the whole page, the *stride*. The others stand close together
-//! in the middle of the page, and leave different remainders when divided by the stride.
+//! The second step puts words of 8 bytes into a table and notes whether a word was there already.
+//! Some words start at even distances through the whole page, the *stride*. The others stand close
+//! together in the middle of the page, and leave different remainders when divided by the stride.
 //! ```text
 //! |w . . . . . . .|w . . . . . . .|w . w . w . w .|w . . . . . . .|w . . . . . . .|
 //! ```
-//! So where the middle stands in the page a second time, one of its words may meet its copy at an even
-//! distance. In a page of 4 KiB it does for every even number of bytes between the two, and for an odd
-//! number where there is a third copy. Free space and fields that all records share meet as well.
+//! So where the middle stands in the page a second time, one of its words meets its copy: in a page
+//! of 4 KiB if an even number of bytes lies between the two, in one of 16 KiB if a multiple of 8
+//! does. Records of an odd length meet at their second copy, or a later one. Free space and fields
+//! that all records share meet as well. A word is lost where another takes its slot of the table.
 
 /// The first step samples 16 runs of 8 bytes, one in each sixteenth of the page.
 const RUNS: usize = 16;
 const RUN: usize = 8;
 /// A run starts this much later in its part of the page than the run before in its own.
 const SKIP: usize = 13;
-/// A page with more different values among the 128 sampled bytes passes the first step. Random bytes have
-/// 100.8 on average, and 88 or fewer in one page of 1500.
+/// A page with more different values among the 128 sampled bytes passes the first step. Random
+/// bytes have 100.8 on average, and 88 or fewer in one page of 1500.
 const DISTINCT: u8 = 88;
 
 /// Words at even distances. Pages of less than `APART * APART` bytes have fewer, not closer ones.
 const APART: usize = 64;
-/// Words in the middle. With 64 of them 1 page of 50 more is found among those that repeat something, and
-/// a page of random bytes takes 22 ns longer.
+/// Words in the middle. With 64 of them the look finds 3 % more of the pages that repeat something,
+/// and takes 22 ns longer for a page of random bytes.
 const MIDDLE: usize = 32;
 /// Slots of the table of words, chosen by 8 bits of a word's hash.
 const SLOTS: usize = 256;
 
-/// Whether a page of 512 bytes or more looks like random bytes: encrypted, or compressed already. Such
-/// a page is not worth the time of a codec: for 4 KiB, LZ4 takes 6 times as long as this look, and zstd at
-/// level 3 takes 30 times as long.
+/// Whether a page of 512 bytes or more looks like random bytes: encrypted, or compressed already.
+/// Such a page is not worth the time of a codec: for 4 KiB, LZ4 takes 6 times as long as this look,
+/// and zstd at level 3 takes 30 times as long.
 ///
-/// Counts the different values among 128 sampled bytes, then looks for 8 bytes that come again among at
-/// most 95 samples. A codec can shrink a page that looks random where its repeats are few, or where they
-/// are in a dictionary: see [`Config::always_compress`](crate::Config::always_compress).
+/// Counts the different values among 128 sampled bytes, then looks for 8 bytes that come again
+/// among at most 95 samples. A codec can shrink a page that looks random where its repeats are few,
+/// or where they are in a dictionary: see
+/// [`Config::always_compress`](crate::Config::always_compress).
 #[must_use]
 pub fn looks_incompressible(page: &[u8]) -> bool {
     page.len() >= 512 && is_varied(page) && !repeats(page)
@@ -48,8 +50,8 @@ fn is_varied(page: &[u8]) -> bool {
     let mut seen = [0_u8; 256];
     let mut skip = 0;
     for part in page.chunks_exact(page.len() / RUNS).take(RUNS) {
-        // Runs start at uneven places: fields at even ones, such as heads of records, would pass for
-        // the whole page.
+        // Runs start at uneven places: fields at even ones, such as heads of records, would pass
+        // for the whole page.
         skip += SKIP;
         if skip > part.len() - RUN {
             skip -= part.len() - RUN;

@@ -52,8 +52,8 @@ pub(crate) struct Step {
 }
 
 impl<K: Eq + Send + Sync> Tier<K> {
-    /// Passes ids until `budget` bytes of pages were worked on, the last id was passed, or `stop` says
-    /// so. It is asked before each entry.
+    /// Passes ids until `budget` bytes of pages were worked on, the last id was passed, or `stop`
+    /// says so. It is asked before each entry.
     pub(crate) fn recompress(
         &self,
         hand: &mut Hand,

@@ -1,9 +1,10 @@
 //! Whether a page that looks random is compressed all the same.
 //!
-//! The look does not see everything that a codec does: it samples, and knows no dictionary. So one page
-//! of 256 among those that look random is a *trial*: it is compressed, and its result holds for the
-//! others until the next trial. Where all such pages are of one kind, which is the common case, the cache
-//! learns what they are within some hundred inserts. Where a share of them shrinks, about that share is tried.
+//! The look does not see everything that a codec does: it samples, and knows no dictionary. So one
+//! page of 256 among those that look random is a *trial*: it is compressed, and its result holds
+//! for the others until the next trial. Where all such pages are of one kind, which is the common
+//! case, the cache learns what they are within some hundred inserts. Where a share of them shrinks,
+//! about that share is tried.
 //!
 //! What trials showed is one word for all threads, read by inserts of pages that look random and
 //! written where a trial shows something new.
