@@ -12,18 +12,18 @@ use crate::sync::Arc;
 
 mod fill;
 mod form;
+mod incompressible;
 mod lz4;
 mod lz4_prefix;
 mod none;
-mod sample;
 #[cfg(feature = "zstd")]
 mod zstd;
 
 pub use fill::{fill, same_filled};
 pub(crate) use form::{CODERS, Form, INLINE};
+pub use incompressible::looks_incompressible;
 pub use lz4::Lz4;
 pub use none::None;
-pub use sample::looks_incompressible;
 #[cfg(feature = "zstd")]
 pub use zstd::{BadDictionary, Dictionary, Level, TrainError, Zstd};
 

@@ -48,7 +48,7 @@ const NARROW: &[Rule] = &[
     ("codec's call", "zcache/src/codec/mod.rs", ""),
     ("codec's call", "/src/block/mod.rs", ""),
     ("codec's call", "/zstd", ""),
-    ("incompressible?", "zcache/src/codec/sample.rs", ""),
+    ("incompressible?", "zcache/src/codec/incompressible.rs", ""),
     ("same-filled?", "zcache/src/codec/fill.rs", ""),
     ("same-filled?", "zcache/src/store/same_filled.rs", ""),
     ("bench", "zcache/src/store/scratch.rs", ""),
