@@ -49,6 +49,7 @@ const NARROW: &[Rule] = &[
     ("codec's call", "/src/block/mod.rs", ""),
     ("codec's call", "/zstd", ""),
     ("incompressible?", "zcache/src/codec/incompressible.rs", ""),
+    ("incompressible?", "zcache/src/store/trials.rs", ""),
     ("same-filled?", "zcache/src/codec/fill.rs", ""),
     ("same-filled?", "zcache/src/store/same_filled.rs", ""),
     ("bench", "zcache/src/store/scratch.rs", ""),
