@@ -86,6 +86,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool = pool.map_err(ConfigError::Pool)?;
         let threads = threads();
         let own = size_of::<Self>()
+            + Store::<K>::BYTES
             + Index::fixed_bytes(shards)
             + Benches::fixed_bytes(BENCHES * threads)
             + Counters::fixed_bytes(threads);
@@ -113,12 +114,17 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let store = Store::new(pool, codec, coders, benches, checksum, always_compress, max_page);
         let (index, counters) = (Index::new(shards), Counters::new(threads));
         let tier = Tier::new(store, index, policy, counters, capacity);
-        let mut cache = Self { tier, hasher, time_to_live, charged, least };
-        cache.keep_hot(hot, miss_cost, threads);
-        Ok(cache)
+        let cache = Self { tier, hasher, time_to_live, charged, least };
+        Ok(cache.with_hot(hot, miss_cost, threads))
     }
 
     /// Tables for frames, if there is room for them.
+    #[inline]
+    fn with_hot(mut self, share: Share, miss_cost: Option<Duration>, threads: usize) -> Self {
+        self.keep_hot(share, miss_cost, threads);
+        self
+    }
+
     fn keep_hot(&mut self, share: Share, miss_cost: Option<Duration>, threads: usize) {
         let tier = &mut self.tier;
         let capacity = tier.capacity();

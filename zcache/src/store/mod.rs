@@ -123,6 +123,10 @@ impl<K: Send + Sync> Draft<'_, K> {
 }
 
 impl<K: Send + Sync> Store<K> {
+    /// What a store takes on the heap beside its pool and its benches.
+    pub(crate) const BYTES: usize = Words::BYTES;
+
+    #[inline(always)]
     pub(crate) fn new(
         pool: Memory<K>,
         codec: Arc<dyn Codec>,

@@ -3,12 +3,14 @@
 //! Nearly all such pages are zeros, and the others share a few words (erased flash, poison, -1). The
 //! first 127 words get numbers for good; pages of further ones keep their word as an 8-byte object.
 
+use zpool::source::heap_cost;
+
 use crate::codec::INLINE;
 use crate::sync::{Counter, Mutex, Ordering};
 
 #[derive(Debug)]
 pub(crate) struct Words {
-    words: [Counter; INLINE as usize],
+    words: Box<[Counter]>,
     used: Counter,
     adding: Mutex<()>,
 }
@@ -17,11 +19,14 @@ impl Words {
     /// Word 0 is zeros.
     pub(crate) fn new() -> Self {
         Self {
-            words: [const { Counter::new(0) }; INLINE as usize],
+            words: (0..INLINE).map(|_| Counter::new(0)).collect(),
             used: Counter::new(1),
             adding: Mutex::new(()),
         }
     }
+
+    /// What it takes on the heap.
+    pub(super) const BYTES: usize = heap_cost(INLINE as usize * size_of::<Counter>());
 
     /// The number of `word`, given to it if need be.
     pub(crate) fn number(&self, word: u64) -> Option<u8> {

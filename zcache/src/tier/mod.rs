@@ -174,7 +174,9 @@ fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
 }
 
 impl<K: Send + Sync> Tier<K> {
-    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most.
+    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most. Inline: a
+    /// copy of it takes 4 KiB of the stack, of which models have little.
+    #[inline(always)]
     pub(crate) fn new(
         store: Store<K>,
         index: Index,
