@@ -14,7 +14,7 @@ pub enum Limit {
     AddressSpace,
     /// Memory that is written to: reserved address space cannot be committed.
     Data,
-    /// The length of a file: writes beyond it come back short, or fail.
+    /// The length of a file: a write beyond it ends the process by a signal.
     FileSize,
 }
 
@@ -36,11 +36,6 @@ pub fn set(limit: Limit, bytes: Option<u64>) {
     // SAFETY: the call reads the struct that it is given.
     let set = unsafe { libc::setrlimit(resource, &raw const now) };
     assert_eq!((read, set), (0, 0), "{limit:?} is limited");
-    if limit == Limit::FileSize {
-        // Else a write beyond it ends the process.
-        // SAFETY: to ignore a signal takes no handler.
-        unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
-    }
 }
 
 /// Bytes of address space in use, and of memory that can be written to.

@@ -92,11 +92,11 @@ fn a_file_that_cannot_be_read_gives_errors_and_misses() {
     cache.check();
 }
 
-/// Writes objects until the file may grow no further: the write that meets the end comes back short, the
-/// next one fails.
+/// Writes objects until the file may grow no further. A write behind the limit would end this process by a
+/// signal, and so would a write that the source begins before the limit and has to go on with.
 #[test]
-fn a_file_that_may_not_grow_keeps_what_is_in_it() {
-    limits::in_child("a_file_that_may_not_grow_keeps_what_is_in_it", || {
+fn a_file_that_may_not_grow_keeps_what_is_in_it_and_raises_no_signal() {
+    limits::in_child("a_file_that_may_not_grow_keeps_what_is_in_it_and_raises_no_signal", || {
         const END: u64 = 1_000_000; // in the midst of a page
         let pool = pool(nameless("limited", &read_and_write()));
         let cache = cache(nameless("limited-too", &read_and_write()));
@@ -106,7 +106,8 @@ fn a_file_that_may_not_grow_keeps_what_is_in_it() {
         while refused < 20 {
             match pool.alloc(&pattern::bytes(handles.len() as u64, 3000)) {
                 Ok(handle) => handles.push(handle),
-                Err(AllocError::Source) => refused += 1,
+                // Pages behind the limit are not handed out, so no write fails.
+                Err(AllocError::OutOfPages) => refused += 1,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -117,7 +118,7 @@ fn a_file_that_may_not_grow_keeps_what_is_in_it() {
         };
         whole(&handles);
         assert!(handles.len() as u64 * 3000 > END * 9 / 10, "{} objects", handles.len());
-        assert!(pool.stats().failures.store >= 20, "{}", pool.stats());
+        assert!(pool.stats().failures.out_of_pages >= 20, "{}", pool.stats());
         pool.check();
 
         let told = |key: u64, page: &[u8]| assert_eq!(page, pattern::bytes(key, 3000), "key {key}");
@@ -134,12 +135,22 @@ fn a_file_that_may_not_grow_keeps_what_is_in_it() {
         }
         let stats = cache.stats();
         assert_eq!((stats.rejected.no_room, stats.gone.corrupt), (refused, 0), "{stats}");
-        assert!(refused > 100, "{refused}");
+        assert!(refused + stats.gone.evicted > 100, "the limit was met: {stats}");
         let found = |keys: std::ops::Range<u64>| {
             keys.filter(|key| cache.get(key).inspect(|page| told(*key, page)).is_some()).count()
         };
         assert_eq!(found(0..600), cache.len());
         cache.check();
+
+        // A limit below what the file has: writes fail, and pages that are there are read.
+        limits::set(Limit::FileSize, Some(END / 2));
+        let before = handles.len();
+        handles.drain(before / 2..).for_each(|handle| pool.free(handle).unwrap());
+        let stored = |seed| pool.alloc(&pattern::bytes(seed, 3000));
+        let failed = (0..before as u64).find_map(|seed| stored(seed).err());
+        assert!(matches!(failed, Some(AllocError::Source | AllocError::OutOfPages)), "{failed:?}");
+        whole(&handles);
+        pool.check();
 
         limits::set(Limit::FileSize, None);
         for seed in handles.len()..handles.len() + 200 {
@@ -150,6 +161,18 @@ fn a_file_that_may_not_grow_keeps_what_is_in_it() {
         (0..600).for_each(|key| cache.insert(key, &pattern::bytes(key, 3000)).unwrap());
         assert_eq!(found(0..600), 600);
         cache.check();
+    });
+}
+
+/// As in a process that was started under `ulimit -f`.
+#[test]
+fn a_memfd_under_a_limit_on_files_gives_errors_and_no_signal() {
+    limits::in_child("a_memfd_under_a_limit_on_files_gives_errors_and_no_signal", || {
+        limits::set(Limit::FileSize, Some(1 << 20));
+        let pool: Pool = Pool::new(Config::new().source(zpool::SourceKind::Memfd)).unwrap();
+        let stored = (0..2000).filter(|_| pool.alloc(&[7; 2048]).is_ok()).count();
+        assert_eq!(stored, 512, "each byte below the limit is used");
+        pool.check();
     });
 }
 

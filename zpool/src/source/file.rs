@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use super::free_pages::{Backing, FreePages, page_size_fits};
-use super::{Access, PageSource, SourceError, most_pages};
+use super::{Access, PageSource, SourceError, limits, most_pages};
 use crate::ledger::Ledger;
 use crate::sync::Mutex;
 
@@ -15,6 +15,9 @@ use crate::sync::Mutex;
 /// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more; beyond
 /// it Linux and Android punch them out of the file in batches. Other systems, and file systems
 /// without holes, keep them all: they stay charged until the source is dropped.
+///
+/// A limit on the size of files (`ulimit -f`, `RLIMIT_FSIZE`) is an error and raises no signal: pages
+/// behind it are not handed out, and writes to them fail where the limit was lowered later.
 ///
 /// ```
 /// use zpool::source::{File, PageSource};
@@ -61,12 +64,13 @@ impl File {
         if !page_size_fits(page_size) || appends(&file)? {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        if file.metadata()?.is_file() {
+        let regular = file.metadata()?.is_file();
+        if regular {
             file.set_len(0)?;
         }
         let pages = most_pages(page_size) as usize;
         let free = Mutex::new(FreePages::new(pages, page_size, hole_bytes()?.max(page_size)));
-        let medium = Medium { file, page_size: page_size as u64 };
+        let medium = Medium { file, regular, page_size: page_size as u64 };
         Ok(Self { medium, page_size, capacity: pages as u32, free })
     }
 
@@ -157,6 +161,7 @@ unsafe impl PageSource for File {
 
     fn write(&self, page: u32, offset: usize, from: &[u8]) -> io::Result<()> {
         let mut at = self.place(page, offset, from.len());
+        self.medium.reach(at + from.len() as u64)?;
         let mut rest = from;
         while !rest.is_empty() {
             match write_at(&self.medium.file, rest, at) {
@@ -176,13 +181,25 @@ unsafe impl PageSource for File {
 #[derive(Debug)]
 struct Medium {
     file: fs::File,
+    /// A device has no size that could be limited.
+    regular: bool,
     page_size: u64,
 }
 
-impl Backing for Medium {
-    /// Writing extends a file.
-    fn commit(&self, _end: usize) -> io::Result<()> {
+impl Medium {
+    /// Whether bytes below `end` may be written: a write behind the limit would raise a signal.
+    fn reach(&self, end: u64) -> io::Result<()> {
+        if self.regular && end > limits::file_bytes() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         Ok(())
+    }
+}
+
+impl Backing for Medium {
+    /// Writing extends a file, as far as the process may.
+    fn commit(&self, end: usize) -> io::Result<()> {
+        self.reach(end as u64 * self.page_size)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]

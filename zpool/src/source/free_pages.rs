@@ -310,10 +310,14 @@ impl FreePages {
     /// Moves the frontier; the grain that it stood at becomes kept, the others clean.
     fn advance(&mut self, ledger: &Ledger, backing: &impl Backing) -> Result<usize, SourceError> {
         let first = self.frontier;
-        let end = self.limit.min(first + self.step);
         let grain = self.charge(first, ledger)?;
+        let mut end = self.limit.min(first + self.step);
         // A commit that is not followed up does no harm: the next attempt repeats it.
-        let ready = backing.commit(end).map_err(SourceError::System);
+        let ready = backing.commit(end).or_else(|_| {
+            end = grain.end; // near a limit of the system's there may be room for no more
+            backing.commit(end)
+        });
+        let ready = ready.map_err(SourceError::System);
         if let Err(error) = ready.and_then(|()| self.cover(end, ledger)) {
             ledger.release_pages(grain.len());
             return Err(error);

@@ -21,6 +21,7 @@ mod bits;
 mod file;
 mod free_pages;
 mod heap;
+mod limits;
 #[cfg(unix)]
 mod mmap;
 
