@@ -65,8 +65,8 @@ unsafe impl PageSource for Unbacked {
         let mut state = self.state();
         if state.free.is_empty() && state.frontier as usize >= state.covered {
             let pages = (state.covered * 2).max(512);
-            ledger.reserve(bookkeeping(pages)).map_err(|Refused| SourceError::Refused)?;
-            ledger.release(bookkeeping(state.covered));
+            ledger.reserve_own(bookkeeping(pages)).map_err(|Refused| SourceError::Refused)?;
+            ledger.release_own(bookkeeping(state.covered));
             state.covered = pages;
         }
         if ledger.reserve_pages(1) == 0 {

@@ -17,6 +17,8 @@ pub struct Switch {
     failed: AtomicUsize,
     /// The most bytes that the ledger ever carried when pages came or went.
     peak: AtomicUsize,
+    /// The bytes that it carried when a page came last.
+    held: AtomicUsize,
     /// Pages handed out now.
     taken: AtomicUsize,
 }
@@ -50,6 +52,12 @@ impl Switch {
     #[must_use]
     pub fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// The bytes that the ledger carried when a page came last.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Pages handed out now.
@@ -106,6 +114,7 @@ unsafe impl<S: PageSource> PageSource for Faulty<S> {
         }
         let taken = self.inner.take(after, more, ledger);
         self.watch(ledger);
+        self.switch.held.store(ledger.held(), Ordering::Relaxed);
         self.switch.taken.fetch_add(usize::from(taken.is_ok()), Ordering::Relaxed);
         taken
     }
@@ -122,6 +131,10 @@ unsafe impl<S: PageSource> PageSource for Faulty<S> {
 
     fn kept(&self) -> usize {
         self.inner.kept()
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.inner.is_fresh()
     }
 
     fn joined(&self, page: u32) -> bool {

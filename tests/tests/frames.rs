@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use tests::faults::Faulty;
-use zpool::source::Heap;
+use zpool::source::{Heap, Mmap, MmapOptions, PageSource};
 use zpool::{AllocError, Config, Frames, Pool, SharedBytes, SourceKind};
 
 fn pool(bytes: usize) -> Pool {
@@ -242,6 +242,32 @@ fn shared_bytes_outlive_their_set_and_the_pool() {
         drop(other);
         let _ = handle;
     }
+}
+
+/// What a frame of a page leaves held when its pool is gone, which had so many objects of no bytes before,
+/// and as many classes as there are sizes up to 4000 bytes.
+fn held_after(objects: usize, source: impl PageSource + 'static) -> usize {
+    let (source, switch) = Faulty::new(source);
+    let pool: Pool = Pool::with_source(Config::new(), source).unwrap();
+    let frames: Frames<()> = pool.frames(4, 1).unwrap();
+    let mut handles: Vec<_> = (0..objects).map(|_| pool.alloc(&[]).unwrap()).collect();
+    let sizes = (0..objects).step_by(1000).map(|at| 1 + at % 4000);
+    handles.extend(sizes.map(|len| pool.alloc(&vec![1; len]).unwrap()));
+    handles.into_iter().step_by(2).for_each(|handle| pool.free(handle).unwrap());
+    drop(pool);
+    frames.put(0, frames.fill(&[1; 4096]).unwrap(), ());
+    switch.held()
+}
+
+#[test]
+fn tables_of_a_pool_that_is_gone_are_charged_to_nobody() {
+    let mmap = || Mmap::new(MmapOptions::new().max_pages(1 << 16)).unwrap();
+    let own = held_after(0, mmap());
+    assert!(own < 4096 + 1024, "{own} bytes for one page, its block and the source's own");
+    assert_eq!(held_after(100_000, mmap()), own);
+    let heap = |objects| held_after(objects, Heap::new(4096));
+    // Its table of regions is longer after more regions.
+    assert!(heap(100_000).abs_diff(heap(0)) < 1024, "{} and {}", heap(0), heap(100_000));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Barrier, Mutex};
 
-use zpool::source::{Access, Heap, Ledger, MmapOptions, PageSource, SourceError};
+use zpool::source::{Access, File, Heap, Ledger, Mmap, MmapOptions, PageSource, SourceError};
 use zpool::{AllocError, Config, ConfigError, Pool, SourceKind};
 
 /// A record whose drop panics, if it is told to.
@@ -215,11 +215,24 @@ fn kept_scratch_goes_before_an_allocation_is_refused() {
     assert_eq!(pool.alloc(&[1; 4000]), Err(AllocError::OutOfPages), "trim found nothing to give");
 }
 
+/// What a used source holds is charged to the ledger that it was used with, also when all pages are back.
 #[test]
 fn a_source_that_was_used_before_is_refused() {
-    let (heap, ledger) = (Heap::new(4096), Ledger::new(4096, usize::MAX, usize::MAX));
-    let page = heap.take(None, 0, &ledger).unwrap();
-    heap.give(&[page], &ledger);
-    let pool: Result<Pool, _> = Pool::with_source(Config::new(), heap);
-    assert!(matches!(pool, Err(ConfigError::SourceInUse)));
+    fn refused(source: impl PageSource + 'static, trimmed: bool) {
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        assert!(source.is_fresh());
+        let page = source.take(None, 0, &ledger).unwrap();
+        source.give(&[page], &ledger);
+        if trimmed {
+            source.trim(&ledger);
+        }
+        assert!(!source.is_fresh() && ledger.held() > 0);
+        let pool: Result<Pool, _> = Pool::with_source(Config::new(), source);
+        assert!(matches!(pool, Err(ConfigError::SourceInUse)));
+    }
+    for trimmed in [false, true] {
+        refused(Heap::new(4096), trimmed);
+        refused(Mmap::new(MmapOptions::new().max_pages(1000)).unwrap(), trimmed);
+        refused(File::temporary(4096).unwrap(), trimmed);
+    }
 }

@@ -36,6 +36,18 @@ pub(crate) struct Arena<T> {
     framed: Arc<AtomicUsize>,
     /// Objects that have not ended, by group (the numbers of other classes stay 0).
     population: Box<[AtomicU32]>,
+    /// The last field, so that the tables before it are gone when they are released.
+    _tables: Tables,
+}
+
+/// What the ledger carries for the tables of a pool. Frames that outlive the pool are under the same cap.
+#[derive(Debug)]
+struct Tables(Arc<Ledger>);
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        self.0.release_tables();
+    }
 }
 
 /// A class is near if it is larger by one in so many bytes at the most.
@@ -61,6 +73,7 @@ impl<T> Arena<T> {
             + shared_cost(size_of::<Ledger>())
             + shared_cost(size_of::<AtomicUsize>());
         ledger.reserve(own).map_err(|_| own)?;
+        let ledger = Arc::new(ledger);
         let (zspages, tokens) = Zspages::new(Arc::from(source), geometry.sizes().into());
         Ok(Self {
             table: Table::new(max_object),
@@ -69,7 +82,8 @@ impl<T> Arena<T> {
             population: boxed(count, || AtomicU32::new(0)).ok_or(own)?,
             unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
             geometry,
-            ledger: Arc::new(ledger),
+            _tables: Tables(Arc::clone(&ledger)),
+            ledger,
             scratch: Scratch::new(zero_on_free),
             counters: Counters::new(),
             zero_on_free,

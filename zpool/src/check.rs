@@ -71,5 +71,6 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     let framed = arena.framed();
     assert_eq!(held + kept + framed, arena.ledger.pages(), "pages in zspages, in frames and kept");
     let ledger = &arena.ledger;
-    assert!(ledger.held() >= ledger.page_bytes() + ledger.lent(), "the ledger's parts");
+    let parts = ledger.page_bytes() + ledger.lent() + ledger.tables();
+    assert!(ledger.held() >= parts, "the ledger's parts");
 }

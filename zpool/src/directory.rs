@@ -43,6 +43,17 @@ impl<V> Directory<V> {
         self.root.get(block)?.get()?.get(at)?.get()
     }
 
+    /// What [`grow`](Self::grow) to `index` charges.
+    pub(crate) fn growth(&self, index: usize) -> usize {
+        let (block, _) = locate(index);
+        let missing = self.root.get(block).is_some_and(|link| link.get().is_none());
+        if missing { Self::block_bytes(block) } else { 0 }
+    }
+
+    fn block_bytes(block: usize) -> usize {
+        heap_cost((FIRST << block) * size_of::<Once<V>>())
+    }
+
     /// Sets value `index`, making its block where that is missing; both are charged to `ledger`.
     /// Callers hold the lock that orders growth. `None`: no room, and no value was set; a new
     /// block stays, charged, for the next try.
@@ -55,7 +66,7 @@ impl<V> Directory<V> {
         let (block, at) = locate(index);
         let link = self.root.get(block)?;
         if link.get().is_none() {
-            let bytes = heap_cost((FIRST << block) * size_of::<Once<V>>());
+            let bytes = Self::block_bytes(block);
             ledger.reserve(bytes).map_err(|Refused| ()).ok()?;
             let Some(made) = boxed(FIRST << block, Once::new) else {
                 ledger.release(bytes);

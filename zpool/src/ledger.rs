@@ -3,10 +3,11 @@
 //! Whoever is about to take memory reserves it first and takes it second, so that the cap is never
 //! passed, not even between two threads. Whoever gives memory back releases it after it is gone.
 //! ```text
-//! held = pages * page_size + metadata + lent      held <= max_bytes      pages <= max_pages
+//! held = pages * page_size + tables + own + lent      held <= max_bytes      pages <= max_pages
 //! ```
-//! One counter carries `held`; `pages` has its own because it has a cap of its own. `lent` is what
-//! the pool's user charged for memory that is not the pool's.
+//! One counter carries `held`; `pages` has its own because it has a cap of its own. `tables` are the
+//! pool's, and released with it, though frames and their source may outlive it. `own` is the source's
+//! bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::sync::{AtomicUsize, Ordering};
 
@@ -18,6 +19,7 @@ pub struct Refused;
 #[derive(Debug)]
 pub struct Ledger {
     held: AtomicUsize,
+    tables: AtomicUsize,
     lent: AtomicUsize,
     max_bytes: AtomicUsize,
     pages: AtomicUsize,
@@ -44,6 +46,7 @@ impl Ledger {
     pub fn new(page_size: usize, max_pages: usize, max_bytes: usize) -> Self {
         Self {
             held: AtomicUsize::new(0),
+            tables: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
             max_bytes: AtomicUsize::new(max_bytes),
             pages: AtomicUsize::new(0),
@@ -53,26 +56,55 @@ impl Ledger {
         }
     }
 
-    /// Reserves `bytes` of metadata.
+    /// Reserves `bytes` of a source's own bookkeeping.
     ///
     /// # Errors
     /// [`Refused`] when that passes the cap; nothing is reserved then.
-    pub fn reserve(&self, bytes: usize) -> Result<(), Refused> {
+    pub fn reserve_own(&self, bytes: usize) -> Result<(), Refused> {
         let sum = add_under(&self.held, bytes, self.max_bytes.load(Ordering::Relaxed))?;
         self.peak.fetch_max(sum, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Gives back `bytes` of metadata.
-    pub fn release(&self, bytes: usize) {
+    /// Gives back `bytes` of a source's own bookkeeping.
+    pub fn release_own(&self, bytes: usize) {
         let before = self.held.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "released {bytes} bytes of {before} held");
+    }
+
+    /// Reserves `bytes` of the pool's tables.
+    pub(crate) fn reserve(&self, bytes: usize) -> Result<(), Refused> {
+        self.reserve_own(bytes)?;
+        self.tables.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back `bytes` of the pool's tables.
+    pub(crate) fn release(&self, bytes: usize) {
+        let before = self.tables.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "released {bytes} bytes of {before} for tables");
+        self.release_own(bytes);
+    }
+
+    /// Counts `bytes` that were reserved as tables as the source's own from now on.
+    pub(crate) fn make_own(&self, bytes: usize) {
+        self.tables.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives back all that is reserved for tables: the pool is gone.
+    pub(crate) fn release_tables(&self) {
+        self.release_own(self.tables.swap(0, Ordering::Relaxed));
+    }
+
+    /// Bytes of the pool's tables.
+    pub(crate) fn tables(&self) -> usize {
+        self.tables.load(Ordering::Relaxed)
     }
 
     /// Reserves `bytes` for the pool's user.
     pub(crate) fn lend(&self, bytes: usize) -> Result<(), Refused> {
         if bytes > 0 {
-            self.reserve(bytes)?;
+            self.reserve_own(bytes)?;
             self.lent.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
@@ -86,7 +118,7 @@ impl Ledger {
             let order = Ordering::Relaxed;
             match self.lent.compare_exchange_weak(lent, lent - back, order, order) {
                 Ok(_) => {
-                    self.release(back);
+                    self.release_own(back);
                     return back;
                 }
                 Err(now) => lent = now,
@@ -123,7 +155,7 @@ impl Ledger {
     pub fn reserve_all(&self, pages: usize) -> Result<(), Refused> {
         add_under(&self.pages, pages, self.max_pages.load(Ordering::Relaxed))?;
         let bytes = pages.checked_mul(self.page_size).ok_or(Refused);
-        bytes.and_then(|bytes| self.reserve(bytes)).inspect_err(|Refused| {
+        bytes.and_then(|bytes| self.reserve_own(bytes)).inspect_err(|Refused| {
             self.pages.fetch_sub(pages, Ordering::Relaxed);
         })
     }
@@ -132,7 +164,7 @@ impl Ledger {
     pub fn release_pages(&self, pages: usize) {
         let before = self.pages.fetch_sub(pages, Ordering::Relaxed);
         debug_assert!(before >= pages, "released {pages} pages of {before} held");
-        self.release(pages * self.page_size);
+        self.release_own(pages * self.page_size);
     }
 
     /// Bytes held now: pages, metadata, and what the pool's user reserved.
@@ -216,6 +248,21 @@ mod tests {
         assert_eq!((ledger.take_back(60), ledger.lent()), (60, 40));
         assert_eq!((ledger.take_back(usize::MAX), ledger.lent()), (40, 0));
         assert_eq!((ledger.held(), ledger.page_bytes()), (4096, 4096));
+    }
+
+    #[test]
+    fn tables_are_released_at_once_and_nothing_else_is() {
+        let ledger = Ledger::new(4096, 10, 3 * 4096);
+        assert_eq!(
+            (ledger.reserve(500), ledger.reserve_own(70), ledger.lend(9)),
+            (Ok(()), Ok(()), Ok(()))
+        );
+        assert_eq!((ledger.reserve_pages(1), ledger.reserve(1 << 20)), (1, Err(Refused)));
+        ledger.release(100);
+        ledger.make_own(40);
+        assert_eq!((ledger.tables(), ledger.held()), (360, 4096 + 479));
+        ledger.release_tables();
+        assert_eq!((ledger.tables(), ledger.held()), (0, 4096 + 119));
     }
 
     #[test]

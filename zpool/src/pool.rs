@@ -106,7 +106,7 @@ impl<T: Send + Sync> Pool<T> {
         if source.capacity() > most_pages(page_size) {
             return Err(ConfigError::Capacity(source.capacity()));
         }
-        if source.kept() != 0 {
+        if !source.is_fresh() {
             return Err(ConfigError::SourceInUse);
         }
         let ledger = Ledger::new(page_size, config.max_pages, config.max_bytes);

@@ -138,6 +138,10 @@ unsafe impl PageSource for File {
         self.free.lock().kept()
     }
 
+    fn is_fresh(&self) -> bool {
+        self.free.lock().is_fresh()
+    }
+
     /// What was never written, or was punched out since, reads as zeros.
     fn read(&self, page: u32, offset: usize, to: &mut [u8]) -> io::Result<()> {
         let mut at = self.place(page, offset, to.len());

@@ -106,6 +106,11 @@ impl FreePages {
         self.kept.len()
     }
 
+    /// Whether nothing was ever handed out, and so nothing is held.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.frontier == 0 && self.covered == 0
+    }
+
     /// See [`PageSource::take`](super::PageSource::take).
     pub(super) fn take(
         &mut self,
@@ -337,17 +342,17 @@ impl FreePages {
         }
         let bytes = |pages: usize| Bits::bytes(pages) + Bits::bytes(pages.div_ceil(self.grain));
         let twice = self.limit.min(end * 2);
-        let fits = |pages: &usize| ledger.reserve(bytes(*pages)) == Ok(());
+        let fits = |pages: &usize| ledger.reserve_own(bytes(*pages)) == Ok(());
         let pages = [twice, end].into_iter().find(fits).ok_or(Refused);
         let pages = pages.map_err(|Refused| SourceError::Refused)?;
         let wide = self.kept.widened(pages).zip(self.clean.widened(pages.div_ceil(self.grain)));
         let Some((kept, clean)) = wide else {
-            ledger.release(bytes(pages));
+            ledger.release_own(bytes(pages));
             return Err(SourceError::System(io::ErrorKind::OutOfMemory.into()));
         };
         let before = if self.covered == 0 { 0 } else { bytes(self.covered) };
         (self.kept, self.clean, self.covered) = (kept, clean, pages);
-        ledger.release(before);
+        ledger.release_own(before);
         Ok(())
     }
 }

@@ -107,7 +107,7 @@ impl Heap {
     /// Allocates region `number`: as large as the ledger allows.
     fn open(&self, state: &mut State, number: usize, ledger: &Ledger) -> Result<(), SourceError> {
         let overhead = self.region_overhead();
-        ledger.reserve(overhead).map_err(|Refused| SourceError::Refused)?;
+        ledger.reserve_own(overhead).map_err(|Refused| SourceError::Refused)?;
         let mut pages = ledger.reserve_pages(self.region_pages);
         if ledger.headroom() < HEADROOM {
             // Half of what is left will do: the pool's tables need bytes too.
@@ -131,7 +131,7 @@ impl Heap {
         if pages > 0 {
             ledger.release_pages(pages);
         }
-        ledger.release(overhead);
+        ledger.release_own(overhead);
         Err(error)
     }
 
@@ -175,8 +175,11 @@ impl Heap {
             slot.store(base, Ordering::Release); // pairs with the Acquire in `address`
             return Ok(());
         }
+        let bytes = self.bases.growth(number);
         let grown = self.bases.grow(number, ledger, || Some(AtomicPtr::new(base)));
-        grown.ok_or(SourceError::Refused)
+        grown.ok_or(SourceError::Refused)?;
+        ledger.make_own(bytes);
+        Ok(())
     }
 
     /// Frees region `number`, of which no page is in use.
@@ -188,7 +191,7 @@ impl Heap {
         state.missing = state.missing.min(number);
         self.unplace(number, pages);
         ledger.release_pages(pages);
-        ledger.release(self.region_overhead());
+        ledger.release_own(self.region_overhead());
     }
 
     /// Frees the memory of region `number`, of `pages` pages.
@@ -275,6 +278,10 @@ unsafe impl PageSource for Heap {
         self.state.lock().free.len()
     }
 
+    fn is_fresh(&self) -> bool {
+        self.state.lock().charged == 0
+    }
+
     /// Inside a region. (A region may end early; then the page behind is handed out to nobody.)
     fn joined(&self, page: u32) -> bool {
         (page as usize + 1) % self.region_pages != 0
@@ -353,7 +360,7 @@ impl Wider {
         // Half as much again, so that copying stays cheap per region.
         let regions = number + 1 + number / 2;
         let charged = Self::bytes(regions, region_pages);
-        ledger.reserve(charged).map_err(|Refused| SourceError::Refused)?;
+        ledger.reserve_own(charged).map_err(|Refused| SourceError::Refused)?;
         let table = boxed(regions, Region::default);
         let made =
             table.zip(state.free.widened(regions * region_pages)).map(|(mut table, free)| {
@@ -361,7 +368,7 @@ impl Wider {
                 (table, free)
             });
         if made.is_none() {
-            ledger.release(charged);
+            ledger.release_own(charged);
             return Err(SourceError::System(io::ErrorKind::OutOfMemory.into()));
         }
         Ok(Self { charged, made })
@@ -370,12 +377,12 @@ impl Wider {
     fn cancel(self, ledger: &Ledger) {
         let charged = self.charged;
         drop(self);
-        ledger.release(charged);
+        ledger.release_own(charged);
     }
 
     fn install(self, state: &mut State, ledger: &Ledger) {
         let Some((regions, free)) = self.made else { return };
-        ledger.release(state.charged);
+        ledger.release_own(state.charged);
         (state.regions, state.free, state.charged) = (regions, free, self.charged);
     }
 }

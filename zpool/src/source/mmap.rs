@@ -179,6 +179,10 @@ unsafe impl PageSource for Mmap {
     fn kept(&self) -> usize {
         self.free.lock().kept()
     }
+
+    fn is_fresh(&self) -> bool {
+        self.free.lock().is_fresh()
+    }
 }
 
 /// Bytes in a page of the operating system.

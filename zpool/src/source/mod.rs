@@ -114,8 +114,9 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     fn access(&self) -> Access;
 
     /// Hands out a free page: the one behind `after` when that is free, else one where a run of
-    /// `more` further pages is likely to follow, else any. What is newly held, pages and own
-    /// bookkeeping alike, is reserved in `ledger` first; a kept page is charged already.
+    /// `more` further pages is likely to follow, else any. What is newly held, pages and
+    /// [own](Ledger::reserve_own) bookkeeping alike, is reserved in `ledger` first; a kept page is charged
+    /// already.
     ///
     /// # Errors
     /// See [`SourceError`]; the source and the ledger are then as before.
@@ -130,6 +131,12 @@ pub unsafe trait PageSource: Debug + Send + Sync {
 
     /// Pages given back and kept: charged, free to be handed out again.
     fn kept(&self) -> usize;
+
+    /// Whether no page was ever handed out, so that the source holds nothing that another ledger carries. A
+    /// pool takes no other one. Default: it keeps no page; a source with bookkeeping of its own says more.
+    fn is_fresh(&self) -> bool {
+        self.kept() == 0
+    }
 
     /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always.
     fn joined(&self, page: u32) -> bool {
