@@ -20,6 +20,9 @@ use crate::tier::{ASIDE, Removal, Tier, aside};
 /// The pages that zpool's heap source takes at once, in bytes.
 const HEAP_REGION: usize = 256 << 10;
 
+/// A cap in bytes under which a pool can be made, whatever its largest object is.
+const LEAST_CAP: usize = 1 << 20;
+
 /// Benches that are kept for each thread that can run at once. Threads that are stopped in the middle
 /// have one out each, and contexts that come and go leave memory in the general-purpose allocator that
 /// nobody counts: with 2 benches, 8 threads had 3 to 5 MiB of it, with these 1 to 2.
@@ -73,6 +76,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
         let trailer = if trailed { TRAILER } else { 0 };
         let settings = zpool::Config::new().max_object(max_page + trailer);
+        // The pool reserves address space by its cap. A capacity that is too small is refused below.
+        let settings = settings.max_bytes(capacity.max(LEAST_CAP));
         let heap = match source {
             Source::Default => !cfg!(unix),
             Source::Kind(SourceKind::Heap) => true,
