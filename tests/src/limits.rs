@@ -38,19 +38,25 @@ pub fn set(limit: Limit, bytes: Option<u64>) {
     assert_eq!((read, set), (0, 0), "{limit:?} is limited");
 }
 
+/// A line of `/proc/self/status`, in bytes.
+///
+/// # Panics
+/// This system does not tell.
+#[must_use]
+pub fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
+    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+    kib.expect("a number") << 10
+}
+
 /// Bytes of address space in use, and of memory that can be written to.
 ///
 /// # Panics
 /// This system does not tell.
 #[must_use]
 pub fn used() -> (u64, u64) {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
-    let field = |name: &str| {
-        let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
-        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-        kib.expect("a number") << 10
-    };
-    (field("VmSize:"), field("VmData:"))
+    (status("VmSize:"), status("VmData:"))
 }
 
 /// Runs `body` in a process of its own, which is this test, `name`, once more.

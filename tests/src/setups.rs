@@ -15,6 +15,8 @@ pub enum Pages {
     Heap(usize),
     /// One reserved range.
     Mmap,
+    /// Reserved ranges of 1, 1, 2, 4 and so on pages, or a few more where the system's page is larger.
+    Ranges,
     /// A memfd, or a file.
     Memfd,
     /// [`Ram`]: no addresses, no runs, dirty pages.
@@ -54,7 +56,7 @@ impl Setup {
 
     /// One of each kind: every source, page size and cap, chosen so that the rules of each are met
     /// within a few hundred operations.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::new(Pages::Mmap),
         Self::new(Pages::Memfd),
         Self { max_pages: 24, ..Self::new(Pages::Heap(2)) },
@@ -67,6 +69,8 @@ impl Setup {
         Self { page_size: 16384, max_pages: 20, zero_on_free: true, ..Self::new(Pages::Mmap) },
         Self { page_size: 32768, max_pages: 12, ..Self::new(Pages::Memfd) },
         Self { page_size: 65536, max_object: 256 << 10, max_pages: 8, ..Self::new(Pages::Mmap) },
+        Self::new(Pages::Ranges),
+        Self { max_bytes: 300 << 10, max_object: 9000, ..Self::new(Pages::Ranges) },
     ];
 
     /// The settings for the pool.
@@ -86,6 +90,8 @@ impl Setup {
                 let pages = (256 << 20) / self.page_size as u32;
                 config.source(SourceKind::Mmap(MmapOptions::new().max_pages(pages)))
             }
+            #[cfg(unix)]
+            Pages::Ranges => config.source(SourceKind::Mmap(MmapOptions::new().first_pages(1))),
             _ => config,
         }
     }
@@ -99,7 +105,9 @@ impl Setup {
         let made = match self.pages {
             Pages::Heap(pages) => self.over(Heap::with_region_pages(self.page_size, pages)),
             Pages::Ram => self.over(Ram::new(self.page_size).0),
-            Pages::Mmap | Pages::Memfd => Pool::new(self.config()).map_err(|e| e.to_string()),
+            Pages::Mmap | Pages::Ranges | Pages::Memfd => {
+                Pool::new(self.config()).map_err(|e| e.to_string())
+            }
         };
         made.unwrap_or_else(|error| panic!("{self:?}: {error}"))
     }

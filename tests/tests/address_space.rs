@@ -121,6 +121,109 @@ fn a_pool_outlives_a_range_that_cannot_be_committed() {
     });
 }
 
+/// Lines of the table of mappings of this process.
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+/// Whether the program could map so many bytes now.
+fn could_map(bytes: u64) -> bool {
+    // SAFETY: a new mapping wherever the system likes touches no memory that is in use.
+    let start = unsafe {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        libc::mmap(std::ptr::null_mut(), bytes as usize, libc::PROT_NONE, flags, -1, 0)
+    };
+    // SAFETY: what was mapped above, and nobody uses.
+    start != libc::MAP_FAILED && unsafe { libc::munmap(start, bytes as usize) } == 0
+}
+
+#[test]
+fn thousands_of_small_pools_and_caches_live_beside_everything_else() {
+    limits::in_child("thousands_of_small_pools_and_caches_live_beside_everything_else", || {
+        let (space, maps) = (mapped(), mappings());
+        let small = || Pool::new(Config::new().max_bytes(1 << 20)).unwrap();
+        let pools: Vec<Pool> = (0..2000).map(|_| small()).collect();
+        let handles: Vec<Handle> =
+            pools.iter().map(|pool| pool.alloc(&[7; 3000]).unwrap()).collect();
+        let each = (mapped() - space) / 2000;
+        assert!(each < 65 << 20, "{each} bytes of address space for a pool of 1 MiB");
+        let more = mappings() - maps;
+        assert!(more < 2000 * 3, "{more} mappings for 2000 pools");
+        assert!(pools.iter().zip(handles).all(|(pool, at)| *pool.map(at).unwrap() == [7; 3000]));
+        drop(pools);
+        assert!(mapped() - space < 256 << 20, "what pools reserved goes with them");
+
+        let (space, config) = (mapped(), || CacheConfig::new(1 << 20).max_page(8192));
+        let caches: Vec<Cache<u64>> = (0..500).map(|_| Cache::new(config()).unwrap()).collect();
+        assert!(caches.iter().all(|cache| cache.insert(1, &[7; 4096]).is_ok()));
+        let each = (mapped() - space) / 500;
+        assert!(each < 65 << 20, "{each} bytes of address space for a cache of 1 MiB");
+    });
+}
+
+#[test]
+fn a_pool_of_a_tebibyte_takes_next_to_no_memory_until_it_is_filled() {
+    limits::in_child("a_pool_of_a_tebibyte_takes_next_to_no_memory_until_it_is_filled", || {
+        let resident = || limits::status("RssAnon:");
+        let before = resident();
+        let pool: Pool = Pool::new(Config::new().max_bytes(1 << 40)).unwrap();
+        let taken = resident().saturating_sub(before);
+        assert!(taken < 512 << 10, "{taken} bytes resident");
+        assert_eq!(*pool.map(pool.alloc(&[3; 5000]).unwrap()).unwrap(), [3; 5000]);
+        pool.check();
+    });
+}
+
+/// Also beside other pools, as long as they have not been filled.
+#[test]
+fn a_limit_on_address_space_leaves_the_program_three_quarters_of_it() {
+    limits::in_child("a_limit_on_address_space_leaves_the_program_three_quarters_of_it", || {
+        const LEFT: u64 = 512 << 20;
+        limits::set(Limit::AddressSpace, Some(mapped() + LEFT));
+        let start = mapped();
+        let config = Config::new().max_bytes(1 << 30);
+        let first: Pool = Pool::new(config.clone()).unwrap();
+        assert!(mapped() - start <= LEFT / 8 + (1 << 20), "{} bytes", mapped() - start);
+        let others: Vec<Pool> = (0..20).map(|_| Pool::new(config.clone()).unwrap()).collect();
+        let taken = mapped() - start;
+        assert!(taken <= LEFT / 4 + (21 << 20), "{taken} bytes taken by 21 pools");
+        assert!(could_map(LEFT * 7 / 10), "{taken} bytes taken");
+        // A pool that is filled takes what it needs, in more and more ranges.
+        let stored = (0..10_000).filter(|at| first.alloc(&vec![*at as u8; 24_000]).is_ok()).count();
+        assert_eq!(stored, 10_000, "240 MB of the 512 MiB");
+        others.iter().for_each(|pool| assert!(pool.alloc(&[1; 3000]).is_ok()));
+        first.check();
+    });
+}
+
+/// Pages beyond the first range, filled and freed in turns: what is read is what was stored.
+#[test]
+fn a_pool_under_a_limit_on_address_space_grows_by_ranges_and_shrinks() {
+    limits::in_child("a_pool_under_a_limit_on_address_space_grows_by_ranges_and_shrinks", || {
+        limits::set(Limit::AddressSpace, Some(mapped() + (160 << 20)));
+        let pool: Pool = Pool::new(Config::new()).unwrap();
+        let mut handles: Vec<Handle> = Vec::with_capacity(40_000);
+        let mut page = vec![0; 4000];
+        for _ in 0..3 {
+            while handles.len() < 20_000 {
+                pattern::fill(handles.len() as u64, &mut page);
+                handles.push(pool.alloc(&page).unwrap());
+            }
+            assert!(
+                pool.page_bytes() > 64 << 20,
+                "far more than the first range, a share of 160 MiB"
+            );
+            assert_whole(&pool, &handles, &mut page);
+            pool.check();
+            handles.drain(2000..).for_each(|handle| pool.free(handle).unwrap());
+            pool.trim();
+            assert!(pool.page_bytes() < 12 << 20);
+            handles.iter().for_each(|handle| pool.prefetch_bytes(*handle));
+            assert_whole(&pool, &handles, &mut page);
+        }
+    });
+}
+
 #[test]
 fn a_range_that_cannot_be_had_is_an_error_or_a_smaller_one() {
     limits::in_child("a_range_that_cannot_be_had_is_an_error_or_a_smaller_one", || {

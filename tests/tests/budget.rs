@@ -8,7 +8,7 @@ use tests::records::Tally;
 use tests::setups::{Pages, Setup};
 use zpool::{AllocError, Handle, Pool};
 
-const SOURCES: [Pages; 4] = [Pages::Heap(1), Pages::Mmap, Pages::Memfd, Pages::Ram];
+const SOURCES: [Pages; 5] = [Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd, Pages::Ram];
 const NO_ROOM: AllocError = AllocError::OutOfPages;
 
 #[test]

@@ -11,8 +11,8 @@ use tests::setups::{Pages, Setup};
 use zpool::source::{File, Heap, Mmap, MmapOptions};
 use zpool::{AllocError, Config, Handle, Pool, PoolStats};
 
-const SOURCES: [Pages; 5] =
-    [Pages::Heap(64), Pages::Heap(1), Pages::Mmap, Pages::Memfd, Pages::Ram];
+const SOURCES: [Pages; 6] =
+    [Pages::Heap(64), Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd, Pages::Ram];
 
 /// Allocates objects of the lengths that `len` gives until one is refused.
 fn fill(pool: &Pool, mut len: impl FnMut(usize) -> usize) -> Vec<(Handle, u64)> {

@@ -9,7 +9,7 @@ use tests::records::{Tally, Tracked};
 use tests::setups::{Pages, Setup};
 use zpool::{AllocError, Handle, Pool};
 
-const SOURCES: [Pages; 3] = [Pages::Heap(1), Pages::Mmap, Pages::Memfd];
+const SOURCES: [Pages; 4] = [Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd];
 
 #[test]
 fn a_record_is_dropped_once_in_every_path() {

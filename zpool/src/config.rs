@@ -9,7 +9,8 @@ use crate::source::MmapOptions;
 pub enum SourceKind {
     /// Regions of the global allocator; portable.
     Heap,
-    /// One reserved range of the operating system's memory, committed as it is used.
+    /// Ranges of address space, committed as they are used. What is reserved at first goes by the caps of the
+    /// [`Config`], where the options do not say it: twice the lower one, 64 MiB at least; 4 GiB without caps.
     #[cfg(unix)]
     Mmap(MmapOptions),
     /// Memory without an address in this process: a memfd on Linux, an unlinked temporary file
@@ -95,6 +96,13 @@ impl Config {
     pub const fn zero_on_free(mut self, yes: bool) -> Self {
         self.zero_on_free = yes;
         self
+    }
+
+    /// The most pages that the caps allow.
+    pub(crate) fn most_pages(&self) -> usize {
+        let by_bytes =
+            if self.max_bytes == usize::MAX { usize::MAX } else { self.max_bytes / self.page_size };
+        self.max_pages.min(by_bytes)
     }
 
     /// Where pages come from.

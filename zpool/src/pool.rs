@@ -69,7 +69,7 @@ impl<T: Send + Sync> Pool<T> {
             SourceKind::Heap => Box::new(Heap::new(config.page_size)),
             #[cfg(unix)]
             SourceKind::Mmap(options) => {
-                let options = options.page_size(config.page_size);
+                let options = options.page_size(config.page_size).for_pages(config.most_pages());
                 Box::new(crate::source::Mmap::new(options).map_err(ConfigError::Source)?)
             }
             SourceKind::Memfd => Box::new(memfd(config.page_size).map_err(ConfigError::Source)?),

@@ -41,15 +41,17 @@ struct Piece {
 
 impl Supply {
     fn address(&self, page: u32) -> Option<NonNull<u8>> {
-        match self.source.access() {
-            Access::Linear(base) => {
-                let offset = page as usize * self.source.page_size();
-                // SAFETY: a taken page of a linear source lies at this offset of one allocation.
-                Some(unsafe { base.first().add(offset) })
-            }
-            // SAFETY: callers have taken the page.
-            Access::Paged => Some(unsafe { self.source.address(page) }),
+        let access = self.source.access();
+        let (linear, base) = access.line();
+        if page < linear {
+            let offset = page as usize * self.source.page_size();
+            // SAFETY: a taken page of those in a line lies at this offset of one allocation.
+            return Some(unsafe { base.first().add(offset) });
+        }
+        match access {
             Access::Unaddressable => None,
+            // SAFETY: callers have taken the page.
+            _ => Some(unsafe { self.source.address(page) }),
         }
     }
 

@@ -292,7 +292,7 @@ impl<T> Table<T> {
     /// Where the object seems to be: a hint, for prefetching only.
     pub(crate) fn glance(&self, handle: Handle) -> Option<u64> {
         let (chunk, index, generation) = self.find(handle)?;
-        let (seen, _, location) = chunk.slots[split(index).1].word.glance();
+        let (seen, location) = chunk.slots[split(index).1].word.look();
         (seen == generation && location != NOWHERE).then_some(location)
     }
 

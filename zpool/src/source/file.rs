@@ -69,7 +69,12 @@ impl File {
             file.set_len(0)?;
         }
         let pages = most_pages(page_size) as usize;
-        let free = Mutex::new(FreePages::new(pages, page_size, hole_bytes()?.max(page_size)));
+        let free = Mutex::new(FreePages::new(
+            pages,
+            pages,
+            page_size,
+            limits::hole_bytes()?.max(page_size),
+        ));
         let medium = Medium { file, regular, page_size: page_size as u64 };
         Ok(Self { medium, page_size, capacity: pages as u32, free })
     }
@@ -202,8 +207,8 @@ impl Medium {
 
 impl Backing for Medium {
     /// Writing extends a file, as far as the process may.
-    fn commit(&self, end: usize) -> io::Result<()> {
-        self.reach(end as u64 * self.page_size)
+    fn commit(&self, pages: Range<usize>) -> io::Result<()> {
+        self.reach(pages.end as u64 * self.page_size)
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -232,17 +237,6 @@ impl Backing for Medium {
     fn discard(&self, _pages: Range<usize>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// The least that is worth punching out: a page of the system, which a page cache is made of.
-#[cfg(unix)]
-fn hole_bytes() -> io::Result<usize> {
-    super::mmap::system_page()
-}
-
-#[cfg(not(unix))]
-fn hole_bytes() -> io::Result<usize> {
-    Ok(1)
 }
 
 /// Whether writes go to the end wherever they are asked to go.

@@ -1,8 +1,8 @@
 //! Which pages of a source are free, and what that costs: shared by [`Mmap`](super::Mmap) and
 //! [`File`](super::File).
 //! ```text
-//! 0 ........................... frontier ............................ limit
-//! | in use | kept | clean |     | nothing known, nothing committed      |
+//! 0 .............. frontier ................... reserved ............. limit
+//! | in use, kept, clean    | nothing committed | no place yet          |
 //! ```
 //! A page below the frontier is in use, *kept* (free, charged, holds memory) or *clean* (free, not
 //! charged, holds none). Memory comes and goes in *grains*: as many pages as the operating system
@@ -20,8 +20,21 @@ use crate::ledger::{Ledger, Refused};
 
 /// Where the memory of pages comes from. A failed call has changed nothing.
 pub(super) trait Backing {
-    /// Makes all pages below `end` usable.
-    fn commit(&self, end: usize) -> io::Result<()>;
+    /// Makes places for pages behind `end`, up to `limit` at most, and says where they end: at whole grains
+    /// or at the limit. Its own bookkeeping is charged.
+    fn extend(&self, end: usize, limit: usize, ledger: &Ledger) -> Result<usize, SourceError> {
+        let _ = (end, ledger);
+        Ok(limit)
+    }
+
+    /// Where the pages end that lie behind `page` without a border. No call gets pages over a border.
+    fn border(&self, page: usize) -> usize {
+        let _ = page;
+        usize::MAX
+    }
+
+    /// Makes `pages` usable, which are all in front of them.
+    fn commit(&self, pages: Range<usize>) -> io::Result<()>;
 
     /// Gives the memory of `pages`, whole grains, back; they stay usable.
     fn discard(&self, pages: Range<usize>) -> io::Result<()>;
@@ -49,6 +62,8 @@ pub(super) fn page_size_fits(bytes: usize) -> bool {
 #[derive(Debug)]
 pub(super) struct FreePages {
     limit: usize,
+    /// Where the pages end that have a place: at whole grains, or at the limit.
+    reserved: usize,
     grain: usize,
     /// Pages the frontier moves by: whole grains.
     step: usize,
@@ -78,11 +93,12 @@ enum Choice {
 
 impl FreePages {
     /// All of `limit` pages of `page_size` bytes, of which the system hands out `grain_bytes` at
-    /// once.
-    pub(super) fn new(limit: usize, page_size: usize, grain_bytes: usize) -> Self {
+    /// once. Those below `reserved` have a place.
+    pub(super) fn new(limit: usize, reserved: usize, page_size: usize, grain_bytes: usize) -> Self {
         let grain = (grain_bytes / page_size).max(1);
         Self {
             limit,
+            reserved,
             grain,
             step: (STEP_BYTES / page_size).next_multiple_of(grain),
             frontier: 0,
@@ -99,6 +115,7 @@ impl FreePages {
     /// Lowers the limit, though not under the frontier; returns it.
     pub(super) fn limit_to(&mut self, pages: usize) -> usize {
         self.limit = self.limit.min(pages.max(self.frontier));
+        self.reserved = self.reserved.min(self.limit);
         self.limit
     }
 
@@ -160,6 +177,7 @@ impl FreePages {
                     end -= end % self.grain; // only the last grain of all may be a short one
                 }
                 end = end.min((first + left).next_multiple_of(self.grain));
+                end = end.min(backing.border(first));
                 if end <= first {
                     at = first + self.grain;
                     continue;
@@ -192,7 +210,7 @@ impl FreePages {
     /// How many pages from `first` on are free without a gap, `most` at most. What lies beyond the
     /// frontier counts when the run reaches it.
     fn run(&self, first: usize, most: usize) -> usize {
-        let end = self.limit.min(first.saturating_add(most));
+        let end = self.reserved.min(first.saturating_add(most));
         let mut at = first;
         while at < end {
             if at >= self.frontier {
@@ -217,7 +235,7 @@ impl FreePages {
     /// `None`: no page is free. See [`PageSource::take`](super::PageSource::take) for the order.
     fn choose(&self, after: Option<u32>, more: usize) -> Option<Choice> {
         if let Some(next) = after.map(|page| page as usize + 1) {
-            if next == self.frontier && next < self.limit {
+            if next == self.frontier && next < self.reserved {
                 return Some(Choice::Frontier);
             }
             if self.is_free(next) {
@@ -235,12 +253,12 @@ impl FreePages {
         if let Some(page) = search {
             return Some(self.at(page));
         }
-        let more_room = self.frontier < self.limit;
         let dense = (self.frontier - self.in_use) * SPARSE <= self.frontier;
         match longest {
-            (0, _) if more_room => Some(Choice::Frontier),
+            (0, _) if self.frontier < self.limit => Some(Choice::Frontier),
             (0, _) => None,
-            _ if more_room && dense => Some(Choice::Frontier),
+            // No new places are made for the sake of a run.
+            _ if self.frontier < self.reserved && dense => Some(Choice::Frontier),
             (_, page) => Some(self.at(page)),
         }
     }
@@ -316,22 +334,35 @@ impl FreePages {
     fn advance(&mut self, ledger: &Ledger, backing: &impl Backing) -> Result<usize, SourceError> {
         let first = self.frontier;
         let grain = self.charge(first, ledger)?;
-        let mut end = self.limit.min(first + self.step);
-        // A commit that is not followed up does no harm: the next attempt repeats it.
-        let ready = backing.commit(end).or_else(|_| {
-            end = grain.end; // near a limit of the system's there may be room for no more
-            backing.commit(end)
-        });
-        let ready = ready.map_err(SourceError::System);
-        if let Err(error) = ready.and_then(|()| self.cover(end, ledger)) {
-            ledger.release_pages(grain.len());
-            return Err(error);
-        }
+        let ready = self.prepare(grain.clone(), ledger, backing);
+        let end = ready.inspect_err(|_| ledger.release_pages(grain.len()))?;
         let rest = (grain.end..end).step_by(self.grain);
         rest.for_each(|page| self.clean.insert(page / self.grain));
         grain.for_each(|page| self.kept.insert(page));
         (self.frontier, self.roomy) = (end, first);
         Ok(first)
+    }
+
+    /// Makes the grain at the frontier usable, and some behind it; says where they end. If this fails half
+    /// way, no harm is done: the next attempt does it again.
+    fn prepare(
+        &mut self,
+        grain: Range<usize>,
+        ledger: &Ledger,
+        backing: &impl Backing,
+    ) -> Result<usize, SourceError> {
+        let first = grain.start;
+        if first == self.reserved {
+            self.reserved = backing.extend(first, self.limit, ledger)?;
+        }
+        let mut end = self.reserved.min(first + self.step);
+        let committed = backing.commit(first..end).or_else(|_| {
+            end = grain.end; // near a limit of the system's there may be room for no more
+            backing.commit(first..end)
+        });
+        committed.map_err(SourceError::System)?;
+        self.cover(end, ledger)?;
+        Ok(end)
     }
 
     /// Gives the sets room for pages below `end`: twice that for the time to come, or, where the
@@ -341,7 +372,7 @@ impl FreePages {
             return Ok(());
         }
         let bytes = |pages: usize| Bits::bytes(pages) + Bits::bytes(pages.div_ceil(self.grain));
-        let twice = self.limit.min(end * 2);
+        let twice = self.reserved.min(end * 2);
         let fits = |pages: &usize| ledger.reserve_own(bytes(*pages)) == Ok(());
         let pages = [twice, end].into_iter().find(fits).ok_or(Refused);
         let pages = pages.map_err(|Refused| SourceError::Refused)?;
@@ -359,236 +390,4 @@ impl FreePages {
 
 #[cfg(test)]
 #[cfg(not(zcache_loom))]
-pub(super) mod tests {
-    use super::*;
-    use crate::source::PageSource;
-    use std::cell::{Cell, RefCell};
-    use std::collections::BTreeSet;
-
-    /// Random takes and gives, held against a set; the ledger agrees after each.
-    pub(in crate::source) fn churn(source: &dyn PageSource, ledger: &Ledger, steps: usize) {
-        let mut state = 7_u64;
-        let mut random = |below: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (state >> 33) as usize % below
-        };
-        let mut taken = BTreeSet::new();
-        let mut last = None;
-        for step in 0..steps {
-            let filling = step / 500 % 3 != 2;
-            if random(10) < if filling { 7 } else { 3 } {
-                let after = last.filter(|_| random(3) != 0);
-                match source.take(after, random(9), ledger) {
-                    Ok(page) => {
-                        assert!(page < source.capacity());
-                        assert!(taken.insert(page), "page {page} is handed out twice");
-                        last = Some(page);
-                    }
-                    Err(error) => {
-                        assert!(matches!(error, SourceError::Refused), "{error:?}");
-                        assert_eq!(source.kept(), 0, "kept pages go before anything is refused");
-                    }
-                }
-            } else if !taken.is_empty() {
-                let some = random(6) + 1;
-                let from = random(*taken.last().unwrap() as usize + 1) as u32;
-                let pages: Vec<u32> = taken.range(from..).take(some).copied().collect();
-                source.give(&pages, ledger);
-                pages.iter().for_each(|page| assert!(taken.remove(page)));
-            }
-            if random(400) == 0 {
-                source.trim(ledger);
-            }
-            assert_eq!(ledger.pages(), taken.len() + source.kept());
-        }
-        source.give(&taken.into_iter().collect::<Vec<_>>(), ledger);
-        assert_eq!(ledger.pages(), source.kept());
-    }
-
-    /// Counts down to its failures, and knows which pages hold memory.
-    #[derive(Debug, Default)]
-    struct Faulty {
-        calls_left: Cell<Option<usize>>,
-        discarded: RefCell<Vec<(usize, usize)>>,
-    }
-
-    impl Faulty {
-        fn call(&self) -> io::Result<()> {
-            match self.calls_left.get() {
-                Some(0) => Err(io::ErrorKind::OutOfMemory.into()),
-                left => {
-                    self.calls_left.set(left.map(|left| left - 1));
-                    Ok(())
-                }
-            }
-        }
-    }
-
-    impl Backing for Faulty {
-        fn commit(&self, _end: usize) -> io::Result<()> {
-            self.call()
-        }
-
-        fn discard(&self, pages: Range<usize>) -> io::Result<()> {
-            self.call()?;
-            self.discarded.borrow_mut().push((pages.start, pages.end));
-            Ok(())
-        }
-    }
-
-    fn uncapped() -> Ledger {
-        Ledger::new(4096, usize::MAX, usize::MAX)
-    }
-
-    impl FreePages {
-        fn check(&self, ledger: &Ledger) {
-            let clean: usize = (0..self.frontier)
-                .filter(|page| self.clean.contains(page / self.grain))
-                .inspect(|page| assert!(!self.kept.contains(*page)))
-                .count();
-            assert_eq!(self.frontier, self.in_use + self.kept.len() + clean);
-            assert_eq!(ledger.pages(), self.in_use + self.kept.len());
-        }
-    }
-
-    #[test]
-    fn any_failing_call_leaves_everything_as_it_was() {
-        for grain in [4096, 4 * 4096] {
-            for fail_at in 0..12 {
-                let (ledger, backing) = (uncapped(), Faulty::default());
-                let mut free = FreePages::new(1000, 4096, grain);
-                backing.calls_left.set(Some(fail_at));
-                let mut taken = Vec::new();
-                let mut failures = 0;
-                while taken.len() < 1000 && failures < 3 {
-                    let before = (ledger.held(), ledger.pages(), free.frontier);
-                    match free.take(taken.last().copied(), 3, &ledger, &backing) {
-                        Ok(page) => taken.push(page),
-                        Err(error) => {
-                            assert!(matches!(error, SourceError::System(_)));
-                            assert_eq!(before, (ledger.held(), ledger.pages(), free.frontier));
-                            failures += 1;
-                        }
-                    }
-                }
-                free.check(&ledger);
-                for pages in taken.chunks(7) {
-                    free.give(pages, &ledger, &backing);
-                    free.check(&ledger);
-                }
-                backing.calls_left.set(None);
-                free.discard(usize::MAX, &ledger, &backing);
-                free.check(&ledger);
-                assert_eq!(ledger.pages(), 0);
-            }
-        }
-    }
-
-    #[test]
-    fn refused_bookkeeping_leaves_everything_as_it_was() {
-        for room in 0..400 {
-            let ledger = Ledger::new(4096, usize::MAX, 4096 + room);
-            let mut free = FreePages::new(1 << 20, 4096, 4096);
-            let taken = free.take(None, 0, &ledger, &Faulty::default());
-            match taken {
-                Ok(page) => assert_eq!((page, ledger.pages()), (0, 1)),
-                Err(_) => assert_eq!((ledger.held(), free.frontier), (0, 0)),
-            }
-            assert_eq!(taken.is_ok(), room >= Bits::bytes(256) * 2);
-        }
-    }
-
-    #[test]
-    fn grains_are_charged_and_discarded_whole() {
-        let (ledger, backing) = (Ledger::new(4096, 10, usize::MAX), Faulty::default());
-        let mut free = FreePages::new(1000, 4096, 4 * 4096);
-        let pages: Vec<u32> =
-            (0..8).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
-        assert_eq!((pages, ledger.pages()), ((0..8).collect(), 8));
-        // Two pages of room are not a grain.
-        assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Refused)));
-        free.give(&[1, 2, 3, 4, 5, 6, 7], &ledger, &backing);
-        free.discard(usize::MAX, &ledger, &backing);
-        free.check(&ledger);
-        assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(4, 8)], 4));
-        assert_eq!(free.take(None, 0, &ledger, &backing).unwrap(), 1);
-    }
-
-    #[test]
-    fn the_last_grain_may_be_short() {
-        let (ledger, backing) = (uncapped(), Faulty::default());
-        let mut free = FreePages::new(6, 4096, 4 * 4096);
-        let pages: Vec<u32> =
-            (0..6).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
-        assert_eq!(ledger.pages(), 6);
-        assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Full)));
-        free.give(&pages, &ledger, &backing);
-        free.discard(usize::MAX, &ledger, &backing);
-        assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(0, 6)], 0));
-    }
-
-    #[test]
-    fn neighbours_go_in_one_call() {
-        let (ledger, backing) = (uncapped(), Faulty::default());
-        let mut free = FreePages::new(10_000, 4096, 4096);
-        let pages: Vec<u32> =
-            (0..4000).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
-        free.give(&pages, &ledger, &backing);
-        assert_eq!((&*backing.discarded.borrow(), free.kept()), (&vec![(0, 3968)], 32));
-    }
-
-    #[test]
-    fn wishes_are_granted_in_their_order() {
-        let (ledger, backing) = (uncapped(), Faulty::default());
-        let mut free = FreePages::new(10_000, 4096, 4096);
-        let take =
-            |free: &mut FreePages, after, more| free.take(after, more, &ledger, &backing).unwrap();
-        (0..500).for_each(|page| assert_eq!(take(&mut free, None, 5), page));
-        free.give(&[7, 20, 21, 22, 23, 40], &ledger, &backing);
-        assert_eq!(take(&mut free, Some(21), 0), 22, "the page behind, though lower ones are free");
-        assert_eq!(take(&mut free, Some(22), 1), 23);
-        assert_eq!(take(&mut free, Some(39), 0), 40);
-        assert_eq!(take(&mut free, Some(400), 1), 20, "a run of two, though 7 is lower");
-        assert_eq!(take(&mut free, None, 3), 500, "a run of four is at the frontier only");
-        assert_eq!(take(&mut free, Some(511), 0), 512, "the frontier is a neighbour too");
-        assert_eq!(take(&mut free, None, 0), 7, "kept before clean, low before high");
-        assert_eq!(take(&mut free, None, 0), 21);
-        assert_eq!(take(&mut free, None, 0), 501);
-    }
-
-    #[test]
-    fn a_kept_page_serves_where_a_clean_one_is_refused() {
-        let (ledger, backing) = (Ledger::new(4096, 10, usize::MAX), Faulty::default());
-        let mut free = FreePages::new(10_000, 4096, 4096);
-        (0..10).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
-        free.give(&[3, 5], &ledger, &backing);
-        assert_eq!(free.take(Some(9), 4, &ledger, &backing).unwrap(), 3);
-        assert_eq!(free.take(None, 4, &ledger, &backing).unwrap(), 5);
-        assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Refused)));
-    }
-
-    #[test]
-    fn fragments_are_used_before_the_range_runs_away() {
-        let (ledger, backing) = (uncapped(), Faulty::default());
-        let mut free = FreePages::new(1 << 20, 4096, 4096);
-        (0..8192).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
-        let odd: Vec<u32> = (0..8192).filter(|page| page % 2 == 1).collect();
-        free.give(&odd, &ledger, &backing);
-        (0..4096).for_each(|_| assert!(free.take(None, 7, &ledger, &backing).is_ok()));
-        assert!(
-            free.frontier <= 8192 * 4 / 3 + 256,
-            "a quarter is free at most: {}",
-            free.frontier
-        );
-        free.check(&ledger);
-    }
-
-    #[test]
-    #[should_panic(expected = "page 3 is not handed out")]
-    fn giving_twice_is_a_bug() {
-        let (ledger, backing) = (uncapped(), Faulty::default());
-        let mut free = FreePages::new(100, 4096, 4096);
-        (0..9).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
-        free.give(&[3, 3], &ledger, &backing);
-    }
-}
+pub(super) mod tests;

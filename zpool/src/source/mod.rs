@@ -8,7 +8,7 @@
 //! | source | pages live in | addressable | gives memory back by |
 //! |---|---|---|---|
 //! | [`Heap`] | regions of the global allocator | yes | freeing an empty region |
-//! | [`Mmap`] (Unix) | one reserved range, committed step by step | yes | `madvise`, in batches |
+//! | [`Mmap`] (Unix) | reserved ranges, committed step by step | yes | `madvise`, in batches |
 //! | [`File`] | a memfd (Linux) or any file | no | punching holes, where the system can |
 //!
 //! The idea of pages that are addressable only while mapped is zsmalloc's (HIGHMEM).
@@ -36,18 +36,32 @@ pub use mmap::{Mmap, MmapOptions};
 pub enum Access {
     /// Page `n` starts `n * page_size` bytes behind the base, and all pages are joined.
     Linear(Base),
+    /// The same of pages below this number; each of the others has an address of its own, which
+    /// [`PageSource::address`] knows from the moment on when the page was first handed out.
+    Ranged(Base, u32),
     /// Each page has an address of its own: [`PageSource::address`].
     Paged,
     /// No page has an address: [`PageSource::read`] and [`PageSource::write`] copy.
     Unaddressable,
 }
 
-/// The address of page 0 of a linear source.
+impl Access {
+    /// How many pages lie in a line, and the address of the first, which is any where none do.
+    pub(crate) const fn line(self) -> (u32, Base) {
+        match self {
+            Self::Linear(base) => (u32::MAX, base),
+            Self::Ranged(base, pages) => (pages, base),
+            Self::Paged | Self::Unaddressable => (0, Base::new(NonNull::dangling())),
+        }
+    }
+}
+
+/// The address of page 0 of a linear or a ranged source.
 #[derive(Debug, Clone, Copy)]
 pub struct Base(NonNull<u8>);
 
 impl Base {
-    /// `first` is the address of page 0, with provenance over the whole range.
+    /// `first` is the address of page 0, with provenance over all pages that are joined to it.
     #[must_use]
     pub const fn new(first: NonNull<u8>) -> Self {
         Self(first)
@@ -138,18 +152,23 @@ pub unsafe trait PageSource: Debug + Send + Sync {
         self.kept() == 0
     }
 
-    /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always.
+    /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always; ranged
+    /// ones: below the last page of the first range.
     fn joined(&self, page: u32) -> bool {
-        let _ = page;
-        matches!(self.access(), Access::Linear(_))
+        match self.access() {
+            Access::Linear(_) => true,
+            Access::Ranged(_, pages) => page.checked_add(1).is_some_and(|next| next < pages),
+            Access::Paged | Access::Unaddressable => false,
+        }
     }
 
-    /// The address of a page; asked of [`Access::Paged`] sources only, and often: it must not lock.
+    /// The address of a page; asked of [`Access::Paged`] sources, and of [`Access::Ranged`] ones for pages
+    /// that do not lie in a line. It is asked often: it must not lock.
     ///
     /// # Safety
-    /// The page is handed out.
+    /// The page is handed out; a ranged source's page was handed out at least once.
     unsafe fn address(&self, page: u32) -> NonNull<u8> {
-        unreachable!("page {page} of a source that is not paged was asked for its address")
+        unreachable!("page {page} of a source without addresses was asked for one")
     }
 
     /// Copies bytes of a page out; asked of [`Access::Unaddressable`] sources only.

@@ -10,12 +10,18 @@ use crate::geometry::GRAIN;
 use crate::handle::{Lock, Pin, Place, prefetch};
 use crate::source::Access;
 use crate::sync::Ordering;
+use crate::word::NOWHERE;
 
 /// Bytes of a cache line, and lines that a prefetch asks for.
 const LINE: usize = 64;
 const PREFETCHED: usize = 4;
 /// What is copied at a time between pages without an address.
 const BOUNCE: usize = 4096;
+
+#[inline(always)]
+fn prefetch_lines(start: *const u8) {
+    (0..PREFETCHED).for_each(|line| prefetch(start.wrapping_add(line * LINE)));
+}
 
 /// A pinned object with the address of its bytes, where they are one piece of memory.
 #[derive(Debug)]
@@ -95,17 +101,26 @@ impl<'p, T> MappedMut<'p, T> {
 }
 
 impl Zspages {
+    /// The address of a page: callers hold a place in its zspage, or its class's token, so it is taken.
     #[inline]
     fn address(&self, page: u32) -> Option<NonNull<u8>> {
+        let (linear, base) = self.line;
+        if page >= linear {
+            return self.address_off_line(page);
+        }
+        let offset = (page as usize) << self.page_bits;
+        // SAFETY: a taken page of those in a line lies at this offset of one allocation.
+        Some(unsafe { base.first().add(offset) })
+    }
+
+    /// The same of a page that lies in no line with page 0, or has no address.
+    #[cold]
+    fn address_off_line(&self, page: u32) -> Option<NonNull<u8>> {
         match self.access {
-            Access::Linear(base) => {
-                let offset = (page as usize) << self.page_bits;
-                // SAFETY: a taken page of a linear source lies at this offset of one allocation.
-                Some(unsafe { base.first().add(offset) })
-            }
-            // SAFETY: callers hold a place in the page's zspage, or its class's token: it is taken.
-            Access::Paged => Some(unsafe { self.source.address(page) }),
             Access::Unaddressable => None,
+            // SAFETY: the caller of `address` vouches for it, and that of `prefetch` for one of a ranged
+            // source that was taken once.
+            _ => Some(unsafe { self.source.address(page) }),
         }
     }
 
@@ -275,12 +290,26 @@ impl Zspages {
     }
 
     /// Hints the processor that the bytes at a location are about to be read: the first lines, it
-    /// guesses the rest.
+    /// guesses the rest. An object is or was at the location, or it is none.
     #[inline]
     pub(crate) fn prefetch(&self, location: u64) {
-        if let Access::Linear(base) = self.access {
-            let start = base.first().as_ptr().wrapping_add((location * GRAIN as u64) as usize);
-            (0..PREFETCHED).for_each(|line| prefetch(start.wrapping_add(line * LINE)));
+        let (linear, base) = self.line;
+        let at = location * GRAIN as u64;
+        if at >> self.page_bits < u64::from(linear) {
+            prefetch_lines(base.first().as_ptr().wrapping_add(at as usize));
+        } else {
+            self.prefetch_off_line(location);
+        }
+    }
+
+    /// The same where a page's address has to be asked for.
+    #[cold]
+    fn prefetch_off_line(&self, location: u64) {
+        if matches!(self.access, Access::Ranged(..)) && location != NOWHERE {
+            let (page, offset) = self.split(location);
+            if let Some(start) = self.address_off_line(page) {
+                prefetch_lines(start.as_ptr().wrapping_add(offset));
+            }
         }
     }
 

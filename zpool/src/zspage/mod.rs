@@ -20,7 +20,7 @@ use crate::directory::{Directory, boxed};
 use crate::geometry::{GRAIN, LONGEST, Shape};
 use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
-use crate::source::{Access, PageSource, SourceError};
+use crate::source::{Access, Base, PageSource, SourceError};
 use crate::sync::{
     Arc, AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Plant, Witness, unless,
 };
@@ -65,6 +65,8 @@ struct Ids {
 pub(crate) struct Zspages {
     source: Arc<dyn PageSource>,
     access: Access,
+    /// Pages below this number lie in a line, from this address on.
+    line: (u32, Base),
     page_size: usize,
     /// Its `log2`: a division by a number that is not known costs a hit more than all else here.
     page_bits: u32,
@@ -90,6 +92,7 @@ impl Zspages {
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
         let zspages = Self {
             access: source.access(),
+            line: source.access().line(),
             page_size: source.page_size(),
             page_bits: source.page_size().trailing_zeros(),
             source,

@@ -1,0 +1,228 @@
+//! The free pages of a source against a set, against failing calls, and in the order of their wishes.
+
+use super::*;
+use crate::source::PageSource;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// Random takes and gives, held against a set; the ledger agrees after each.
+pub(in crate::source) fn churn(source: &dyn PageSource, ledger: &Ledger, steps: usize) {
+    let mut state = 7_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let mut taken = BTreeSet::new();
+    let mut last = None;
+    for step in 0..steps {
+        let filling = step / 500 % 3 != 2;
+        if random(10) < if filling { 7 } else { 3 } {
+            let after = last.filter(|_| random(3) != 0);
+            match source.take(after, random(9), ledger) {
+                Ok(page) => {
+                    assert!(page < source.capacity());
+                    assert!(taken.insert(page), "page {page} is handed out twice");
+                    last = Some(page);
+                }
+                Err(error) => {
+                    assert!(matches!(error, SourceError::Refused), "{error:?}");
+                    assert_eq!(source.kept(), 0, "kept pages go before anything is refused");
+                }
+            }
+        } else if !taken.is_empty() {
+            let some = random(6) + 1;
+            let from = random(*taken.last().unwrap() as usize + 1) as u32;
+            let pages: Vec<u32> = taken.range(from..).take(some).copied().collect();
+            source.give(&pages, ledger);
+            pages.iter().for_each(|page| assert!(taken.remove(page)));
+        }
+        if random(400) == 0 {
+            source.trim(ledger);
+        }
+        assert_eq!(ledger.pages(), taken.len() + source.kept());
+    }
+    source.give(&taken.into_iter().collect::<Vec<_>>(), ledger);
+    assert_eq!(ledger.pages(), source.kept());
+}
+
+/// Counts down to its failures, and knows which pages hold memory.
+#[derive(Debug, Default)]
+struct Faulty {
+    calls_left: Cell<Option<usize>>,
+    discarded: RefCell<Vec<(usize, usize)>>,
+}
+
+impl Faulty {
+    fn call(&self) -> io::Result<()> {
+        match self.calls_left.get() {
+            Some(0) => Err(io::ErrorKind::OutOfMemory.into()),
+            left => {
+                self.calls_left.set(left.map(|left| left - 1));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Backing for Faulty {
+    fn commit(&self, _pages: Range<usize>) -> io::Result<()> {
+        self.call()
+    }
+
+    fn discard(&self, pages: Range<usize>) -> io::Result<()> {
+        self.call()?;
+        self.discarded.borrow_mut().push((pages.start, pages.end));
+        Ok(())
+    }
+}
+
+fn uncapped() -> Ledger {
+    Ledger::new(4096, usize::MAX, usize::MAX)
+}
+
+impl FreePages {
+    fn check(&self, ledger: &Ledger) {
+        let clean: usize = (0..self.frontier)
+            .filter(|page| self.clean.contains(page / self.grain))
+            .inspect(|page| assert!(!self.kept.contains(*page)))
+            .count();
+        assert_eq!(self.frontier, self.in_use + self.kept.len() + clean);
+        assert_eq!(ledger.pages(), self.in_use + self.kept.len());
+    }
+}
+
+#[test]
+fn any_failing_call_leaves_everything_as_it_was() {
+    for grain in [4096, 4 * 4096] {
+        for fail_at in 0..12 {
+            let (ledger, backing) = (uncapped(), Faulty::default());
+            let mut free = FreePages::new(1000, 1000, 4096, grain);
+            backing.calls_left.set(Some(fail_at));
+            let mut taken = Vec::new();
+            let mut failures = 0;
+            while taken.len() < 1000 && failures < 3 {
+                let before = (ledger.held(), ledger.pages(), free.frontier);
+                match free.take(taken.last().copied(), 3, &ledger, &backing) {
+                    Ok(page) => taken.push(page),
+                    Err(error) => {
+                        assert!(matches!(error, SourceError::System(_)));
+                        assert_eq!(before, (ledger.held(), ledger.pages(), free.frontier));
+                        failures += 1;
+                    }
+                }
+            }
+            free.check(&ledger);
+            for pages in taken.chunks(7) {
+                free.give(pages, &ledger, &backing);
+                free.check(&ledger);
+            }
+            backing.calls_left.set(None);
+            free.discard(usize::MAX, &ledger, &backing);
+            free.check(&ledger);
+            assert_eq!(ledger.pages(), 0);
+        }
+    }
+}
+
+#[test]
+fn refused_bookkeeping_leaves_everything_as_it_was() {
+    for room in 0..400 {
+        let ledger = Ledger::new(4096, usize::MAX, 4096 + room);
+        let mut free = FreePages::new(1 << 20, 1 << 20, 4096, 4096);
+        let taken = free.take(None, 0, &ledger, &Faulty::default());
+        match taken {
+            Ok(page) => assert_eq!((page, ledger.pages()), (0, 1)),
+            Err(_) => assert_eq!((ledger.held(), free.frontier), (0, 0)),
+        }
+        assert_eq!(taken.is_ok(), room >= Bits::bytes(256) * 2);
+    }
+}
+
+#[test]
+fn grains_are_charged_and_discarded_whole() {
+    let (ledger, backing) = (Ledger::new(4096, 10, usize::MAX), Faulty::default());
+    let mut free = FreePages::new(1000, 1000, 4096, 4 * 4096);
+    let pages: Vec<u32> = (0..8).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
+    assert_eq!((pages, ledger.pages()), ((0..8).collect(), 8));
+    // Two pages of room are not a grain.
+    assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Refused)));
+    free.give(&[1, 2, 3, 4, 5, 6, 7], &ledger, &backing);
+    free.discard(usize::MAX, &ledger, &backing);
+    free.check(&ledger);
+    assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(4, 8)], 4));
+    assert_eq!(free.take(None, 0, &ledger, &backing).unwrap(), 1);
+}
+
+#[test]
+fn the_last_grain_may_be_short() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(6, 6, 4096, 4 * 4096);
+    let pages: Vec<u32> = (0..6).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
+    assert_eq!(ledger.pages(), 6);
+    assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Full)));
+    free.give(&pages, &ledger, &backing);
+    free.discard(usize::MAX, &ledger, &backing);
+    assert_eq!((&*backing.discarded.borrow(), ledger.pages()), (&vec![(0, 6)], 0));
+}
+
+#[test]
+fn neighbours_go_in_one_call() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(10_000, 10_000, 4096, 4096);
+    let pages: Vec<u32> =
+        (0..4000).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
+    free.give(&pages, &ledger, &backing);
+    assert_eq!((&*backing.discarded.borrow(), free.kept()), (&vec![(0, 3968)], 32));
+}
+
+#[test]
+fn wishes_are_granted_in_their_order() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(10_000, 10_000, 4096, 4096);
+    let take =
+        |free: &mut FreePages, after, more| free.take(after, more, &ledger, &backing).unwrap();
+    (0..500).for_each(|page| assert_eq!(take(&mut free, None, 5), page));
+    free.give(&[7, 20, 21, 22, 23, 40], &ledger, &backing);
+    assert_eq!(take(&mut free, Some(21), 0), 22, "the page behind, though lower ones are free");
+    assert_eq!(take(&mut free, Some(22), 1), 23);
+    assert_eq!(take(&mut free, Some(39), 0), 40);
+    assert_eq!(take(&mut free, Some(400), 1), 20, "a run of two, though 7 is lower");
+    assert_eq!(take(&mut free, None, 3), 500, "a run of four is at the frontier only");
+    assert_eq!(take(&mut free, Some(511), 0), 512, "the frontier is a neighbour too");
+    assert_eq!(take(&mut free, None, 0), 7, "kept before clean, low before high");
+    assert_eq!(take(&mut free, None, 0), 21);
+    assert_eq!(take(&mut free, None, 0), 501);
+}
+
+#[test]
+fn a_kept_page_serves_where_a_clean_one_is_refused() {
+    let (ledger, backing) = (Ledger::new(4096, 10, usize::MAX), Faulty::default());
+    let mut free = FreePages::new(10_000, 10_000, 4096, 4096);
+    (0..10).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    free.give(&[3, 5], &ledger, &backing);
+    assert_eq!(free.take(Some(9), 4, &ledger, &backing).unwrap(), 3);
+    assert_eq!(free.take(None, 4, &ledger, &backing).unwrap(), 5);
+    assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::Refused)));
+}
+
+#[test]
+fn fragments_are_used_before_the_range_runs_away() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(1 << 20, 1 << 20, 4096, 4096);
+    (0..8192).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    let odd: Vec<u32> = (0..8192).filter(|page| page % 2 == 1).collect();
+    free.give(&odd, &ledger, &backing);
+    (0..4096).for_each(|_| assert!(free.take(None, 7, &ledger, &backing).is_ok()));
+    assert!(free.frontier <= 8192 * 4 / 3 + 256, "a quarter is free at most: {}", free.frontier);
+    free.check(&ledger);
+}
+
+#[test]
+#[should_panic(expected = "page 3 is not handed out")]
+fn giving_twice_is_a_bug() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(100, 100, 4096, 4096);
+    (0..9).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    free.give(&[3, 3], &ledger, &backing);
+}

@@ -1,0 +1,305 @@
+//! Pages in ranges of address space, each reserved once and committed step by step.
+
+use std::io;
+use std::ptr::NonNull;
+
+use super::free_pages::{FreePages, page_size_fits};
+use super::{Access, PageSource, SourceError, limits};
+use crate::ledger::Ledger;
+use crate::sync::Mutex;
+
+mod options;
+mod ranges;
+mod reserved;
+
+pub use options::MmapOptions;
+use ranges::Ranges;
+
+/// Bytes of a huge page where the system's page is 4 KiB.
+const HUGE: usize = 2 << 20;
+
+/// Pages of anonymous memory in reserved address space.
+///
+/// Address space is reserved in ranges, the first one as [`MmapOptions`] say, and committed as pages are
+/// taken. Where pages run out, another range is reserved, as long as all before together. Under a limit on
+/// address space (`RLIMIT_AS`; Linux and Android) a range takes an eighth of what is left at most, or 1 MiB,
+/// and the first ranges of all sources leave the program three quarters of what it had.
+///
+/// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more, and go
+/// back to the system in batches. Systems other than Linux and Android take them lazily at best
+/// (`MADV_FREE`: they count as gone at once) and elsewhere not at all (they stay kept).
+///
+/// Where the system's page is larger than the source's, or huge pages are asked for, memory is
+/// charged in those units; less than one unit under the cap is then never used.
+#[derive(Debug)]
+pub struct Mmap {
+    ranges: Ranges,
+    page_size: usize,
+    capacity: u32,
+    free: Mutex<FreePages>,
+}
+
+impl Mmap {
+    /// Reserves the first range.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a page size or a number of pages out of range, `Unsupported` for an option
+    /// that this system does not have, else what the system says.
+    pub fn new(options: MmapOptions) -> io::Result<Self> {
+        let page_size = options.page_size;
+        let limit = page_size_fits(page_size).then(|| options.limit()).flatten();
+        let limit = limit.ok_or(io::ErrorKind::InvalidInput)?;
+        let mut unit = limits::system_page()?.max(page_size);
+        if options.huge_pages {
+            unit = unit.max(HUGE);
+        }
+        let (first, fewer) = options.first(limit);
+        let first = limit.min(first.next_multiple_of(unit / page_size));
+        let ranges = Ranges::new(first, fewer, unit, options)?;
+        let free = FreePages::new(limit, ranges.first_pages(), page_size, unit);
+        Ok(Self { ranges, page_size, capacity: limit as u32, free: Mutex::new(free) })
+    }
+}
+
+// SAFETY: `FreePages` hands a number below the limit out once at a time. Each page has its place in one
+// range, a mapping of ours that lives as long as the source: page `n` of the first one `n` pages behind
+// its base. It was made readable and writable before the frontier passed it; anonymous memory is
+// initialised, with zeros at first. Bases are aligned to the page size.
+unsafe impl PageSource for Mmap {
+    fn page_size(&self) -> usize {
+        self.page_size
+    }
+
+    fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    fn access(&self) -> Access {
+        Access::Ranged(self.ranges.base(), self.ranges.first_pages() as u32)
+    }
+
+    fn take(&self, after: Option<u32>, more: usize, ledger: &Ledger) -> Result<u32, SourceError> {
+        self.free.lock().take(after, more, ledger, &self.ranges)
+    }
+
+    fn give(&self, pages: &[u32], ledger: &Ledger) {
+        self.free.lock().give(pages, ledger, &self.ranges);
+    }
+
+    fn trim(&self, ledger: &Ledger) {
+        self.free.lock().discard(usize::MAX, ledger, &self.ranges);
+    }
+
+    fn kept(&self) -> usize {
+        self.free.lock().kept()
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.free.lock().is_fresh()
+    }
+
+    fn joined(&self, page: u32) -> bool {
+        page as usize + 1 != self.ranges.border(page as usize)
+    }
+
+    unsafe fn address(&self, page: u32) -> NonNull<u8> {
+        self.ranges.address(page as usize)
+    }
+}
+
+#[cfg(test)]
+#[cfg(not(zcache_loom))]
+mod tests {
+    use super::*;
+    use crate::source::free_pages::tests::churn;
+
+    fn source(options: MmapOptions) -> Mmap {
+        Mmap::new(options).unwrap()
+    }
+
+    fn first(source: &Mmap) -> *mut u8 {
+        source.ranges.base().first().as_ptr()
+    }
+
+    fn fill(source: &Mmap, page: u32, value: u8) {
+        let start = source.ranges.address(page as usize);
+        // SAFETY: the caller has taken the page.
+        unsafe { start.write_bytes(value, source.page_size()) }
+    }
+
+    fn is_full_of(source: &Mmap, page: u32, value: u8) -> bool {
+        let start = source.ranges.address(page as usize);
+        // SAFETY: the caller has taken the page; its bytes are initialised, and nobody writes to them now.
+        let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), source.page_size()) };
+        bytes.iter().all(|byte| *byte == value)
+    }
+
+    /// Resident KiB of the mapping that starts at the base.
+    #[cfg(target_os = "linux")]
+    fn resident(source: &Mmap) -> usize {
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let start = format!("{:x}-", first(source).addr());
+        let mapping = smaps.split_inclusive('\n').skip_while(|line| !line.starts_with(&start));
+        let resident = mapping.into_iter().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        resident.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn agrees_with_a_set_and_its_ledger() {
+        for page_size in [4096, 16384, 65536] {
+            let options = MmapOptions::new().page_size(page_size).max_pages(16_000);
+            for options in [options, options.first_pages(1), options.first_pages(300)] {
+                for cap in [1, 100, 1000, usize::MAX] {
+                    let (source, ledger) =
+                        (source(options), Ledger::new(page_size, cap, usize::MAX));
+                    churn(&source, &ledger, 6000);
+                    source.trim(&ledger);
+                    assert_eq!((ledger.pages(), source.kept()), (0, 0));
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn ranges_follow_each_other_to_the_last_page_and_are_not_joined() {
+        let source = source(MmapOptions::new().max_pages(777).first_pages(3));
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        let mut last = None;
+        for page in 0..777 {
+            last = Some(source.take(last, 5, &ledger).unwrap());
+            assert_eq!(last, Some(page));
+            fill(&source, page, page as u8);
+        }
+        assert!(matches!(source.take(last, 0, &ledger), Err(SourceError::Full)));
+        assert!((0..777).all(|page| is_full_of(&source, page, page as u8)));
+        let borders: Vec<u32> = (1..777).filter(|page| !source.joined(page - 1)).collect();
+        assert_eq!(borders, [3, 6, 12, 24, 48, 96, 192, 384, 768]);
+        let address = |page: u32| source.ranges.address(page as usize).addr().get();
+        let mut joined = (0..776).filter(|page| source.joined(*page));
+        assert!(joined.all(|page| address(page + 1) - address(page) == 4096));
+        source.give(&(0..777).collect::<Vec<u32>>(), &ledger);
+        source.trim(&ledger);
+        assert_eq!((ledger.pages(), source.kept()), (0, 0));
+        let page = source.take(None, 700, &ledger).unwrap();
+        assert!(is_full_of(&source, page, 0), "what was given back reads as zeros");
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn the_first_range_is_what_the_caps_may_need() {
+        let pages = |options: MmapOptions| source(options).ranges.first_pages();
+        let options = MmapOptions::new();
+        assert_eq!(pages(options.for_pages(1)), 64 << 8, "64 MiB at least");
+        assert_eq!(pages(options.for_pages(1 << 16)), 1 << 17);
+        assert_eq!(pages(options.for_pages(usize::MAX - 1)), options.limit().unwrap());
+        assert_eq!(pages(options.for_pages(usize::MAX)), pages(options));
+        assert_eq!(pages(options.first_pages(100).for_pages(1 << 16)), 100);
+        assert_eq!(pages(options.max_pages(100).for_pages(1 << 16)), 100);
+        assert_eq!(pages(options.max_pages(100).first_pages(200)), 100);
+        assert_eq!(pages(options.first_pages(1).huge_pages(true)), 512);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn a_fresh_source_is_consecutive_and_reaches_its_end() {
+        let source = source(MmapOptions::new().max_pages(777));
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        for page in 0..777 {
+            assert_eq!(source.take(None, 3, &ledger).unwrap(), page);
+            fill(&source, page, page as u8);
+        }
+        assert!(matches!(source.take(None, 0, &ledger), Err(SourceError::Full)));
+        assert_eq!(ledger.pages(), 777);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn the_cap_is_reached_to_the_page() {
+        let source = source(MmapOptions::new());
+        let ledger = Ledger::new(4096, 1001, usize::MAX);
+        (0..1001).for_each(|_| assert!(source.take(None, 0, &ledger).is_ok()));
+        assert!(matches!(source.take(None, 0, &ledger), Err(SourceError::Refused)));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn resident_is_what_the_ledger_says() {
+        for page_size in [4096, 65536] {
+            let source = source(MmapOptions::new().page_size(page_size));
+            let ledger = Ledger::new(page_size, usize::MAX, usize::MAX);
+            let says = |ledger: &Ledger| ledger.pages() * page_size / 1024;
+            let pages: Vec<u32> = (0..1500)
+                .map(|_| source.take(None, 0, &ledger).unwrap())
+                .inspect(|page| fill(&source, *page, 0xa5))
+                .collect();
+            assert_eq!(resident(&source), says(&ledger));
+            let odd: Vec<u32> = pages.iter().copied().filter(|page| page % 2 == 1).collect();
+            source.give(&odd, &ledger);
+            assert_eq!(resident(&source), says(&ledger));
+            assert!(source.kept() <= 64);
+            source.trim(&ledger);
+            assert_eq!((resident(&source), ledger.pages()), (says(&ledger), 750));
+            let even: Vec<u32> = pages.into_iter().filter(|page| page % 2 == 0).collect();
+            source.give(&even, &ledger);
+            source.trim(&ledger);
+            assert_eq!((resident(&source), ledger.pages()), (0, 0));
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn huge_pages_are_charged_and_returned_whole() {
+        let options = MmapOptions::new().huge_pages(true).max_pages(2000);
+        let source = self::source(options);
+        assert_eq!(first(&source).addr() % HUGE, 0);
+        let ledger = Ledger::new(4096, 1300, usize::MAX);
+        let pages: Vec<u32> = (0..1024)
+            .map(|_| source.take(None, 0, &ledger).unwrap())
+            .inspect(|page| fill(&source, *page, 1))
+            .collect();
+        assert!(matches!(source.take(None, 0, &ledger), Err(SourceError::Refused)));
+        source.give(&pages[1..], &ledger);
+        source.trim(&ledger);
+        assert_eq!((ledger.pages(), source.kept()), (512, 511));
+        #[cfg(target_os = "linux")]
+        assert!(resident(&source) <= 2048);
+        for options in [options, options.first_pages(1)] {
+            churn(&self::source(options), &Ledger::new(4096, 1700, usize::MAX), 6000);
+        }
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn options_out_of_range_are_refused() {
+        let kind = |options| Mmap::new(options).unwrap_err().kind();
+        for options in [
+            MmapOptions::new().page_size(2048),
+            MmapOptions::new().page_size(5000),
+            MmapOptions::new().page_size(1 << 17),
+            MmapOptions::new().max_pages(0),
+            MmapOptions::new().page_size(65536).max_pages(u32::MAX),
+        ] {
+            assert_eq!(kind(options), io::ErrorKind::InvalidInput);
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn a_range_is_two_mappings_whatever_happens() {
+        let source = source(MmapOptions::new().dont_dump(true).dont_fork(true));
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        churn(&source, &ledger, 20_000);
+        let bytes = source.ranges.first_pages() * 4096;
+        let (start, end) = (first(&source).addr(), first(&source).addr() + bytes);
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let inside = maps.lines().filter(|line| {
+            let address = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+            (start..end).contains(&address)
+        });
+        assert_eq!(inside.count(), 2);
+    }
+}

@@ -1,0 +1,154 @@
+//! One range of address space, reserved once and committed step by step.
+//! ```text
+//! base ............ committed .................................... end
+//! | readable, writable        | no access: costs nothing           |
+//! ```
+//! Two mappings whatever happens, so that no limit on their number is met: unmapping alternating
+//! pages fails after 65,509 holes, protecting them after 32,754, `MADV_DONTNEED` never.
+
+use std::io;
+use std::ops::Range;
+use std::ptr::{self, NonNull};
+
+use super::options::MmapOptions;
+use crate::source::{Base, limits};
+
+/// `Ok` for 0, errno for the rest.
+fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Positions in it are bytes behind its start, at multiples of `unit`.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    base: Base,
+    /// Whole units: the last page may be followed by some that have no number.
+    bytes: usize,
+    /// What the system commits and takes back at once, in bytes: a multiple of its page.
+    unit: usize,
+}
+
+impl Reserved {
+    /// Room for `bytes` bytes, in whole units of `unit` bytes.
+    pub(super) fn new(bytes: usize, unit: usize, options: MmapOptions) -> io::Result<Self> {
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let bytes = bytes.checked_next_multiple_of(unit).ok_or_else(too_large)?;
+        // The system aligns to its own page only: ask for a unit more and cut the ends off.
+        let slack = unit - limits::system_page()?;
+        let asked = bytes.checked_add(slack).ok_or_else(too_large)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANON | NO_RESERVE;
+        // SAFETY: a new mapping wherever the system likes touches no memory that is in use.
+        let start = unsafe { libc::mmap(ptr::null_mut(), asked, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let start = start.cast::<u8>();
+        let head = start.addr().next_multiple_of(unit) - start.addr();
+        let first = start.wrapping_add(head);
+        unmap(start, head);
+        unmap(first.wrapping_add(bytes), slack - head);
+        let base = Base::new(NonNull::new(first).ok_or_else(too_large)?);
+        limits::reserved(bytes);
+        let made = Self { base, bytes, unit };
+        made.advise(options)?;
+        Ok(made)
+    }
+
+    #[inline]
+    pub(super) fn base(&self) -> Base {
+        self.base
+    }
+
+    /// The address and the length of `at`, widened at the end to a whole unit.
+    fn span(&self, at: Range<usize>) -> (*mut libc::c_void, usize) {
+        let end = at.end.next_multiple_of(self.unit);
+        assert!(at.start < end && end <= self.bytes && at.start % self.unit == 0);
+        (self.base.first().as_ptr().wrapping_add(at.start).cast(), end - at.start)
+    }
+
+    /// Makes all bytes below `end` readable and writable. The whole prefix, so that it stays one mapping;
+    /// what is accessible already does not change.
+    pub(super) fn commit(&self, end: usize) -> io::Result<()> {
+        let (start, bytes) = self.span(0..end);
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: `span` asserts that this is inside our mapping; more access harms nobody.
+        done(unsafe { libc::mprotect(start, bytes, access) })
+    }
+
+    /// Gives the memory of `at` back, which nobody refers to; it stays usable.
+    pub(super) fn discard(&self, at: Range<usize>) -> io::Result<()> {
+        let (start, bytes) = self.span(at);
+        let advice = GIVE_BACK.ok_or(io::ErrorKind::Unsupported)?;
+        // SAFETY: inside our mapping (`span` asserts it), and all of these pages are free:
+        // nobody has a reference to their bytes.
+        done(unsafe { libc::madvise(start, bytes, advice) })
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn advise(&self, options: MmapOptions) -> io::Result<()> {
+        let all = |advice| {
+            let (start, bytes) = self.span(0..self.bytes);
+            // SAFETY: the range is our own mapping, and none of these touches its bytes.
+            done(unsafe { libc::madvise(start, bytes, advice) })
+        };
+        // khugepaged would fill holes again that were given back, past the budget. A kernel without
+        // huge pages refuses both, rightly.
+        let huge = options.huge_pages;
+        let _ = all(if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE });
+        if options.dont_dump {
+            all(libc::MADV_DONTDUMP)?;
+        }
+        if options.dont_fork {
+            all(libc::MADV_DONTFORK)?;
+        }
+        Ok(())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn advise(&self, options: MmapOptions) -> io::Result<()> {
+        if options.dont_fork { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        unmap(self.base.first().as_ptr(), self.bytes);
+        limits::unreserved(self.bytes);
+    }
+}
+
+/// Unmaps a part of our own mapping that nobody will use again.
+fn unmap(start: *mut u8, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: all callers pass what they mapped themselves and hand out no longer.
+        let result = done(unsafe { libc::munmap(start.cast(), bytes) });
+        debug_assert!(result.is_ok(), "{result:?}");
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+const NO_RESERVE: libc::c_int = 0;
+
+/// What gives pages back and leaves them mapped.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const GIVE_BACK: Option<libc::c_int> = Some(libc::MADV_DONTNEED);
+#[cfg(any(
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+))]
+const GIVE_BACK: Option<libc::c_int> = Some(libc::MADV_FREE);
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_vendor = "apple",
+    target_os = "freebsd",
+    target_os = "dragonfly",
+    target_os = "netbsd",
+    target_os = "openbsd"
+)))]
+const GIVE_BACK: Option<libc::c_int> = None;
