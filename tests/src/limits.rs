@@ -16,6 +16,8 @@ pub enum Limit {
     Data,
     /// The length of a file: a write beyond it ends the process by a signal.
     FileSize,
+    /// Memory that is locked, for those without the right to lock any: see [`drop_rights`].
+    LockedMemory,
 }
 
 /// Limits this process to `bytes` of something, or takes the limit back.
@@ -27,6 +29,7 @@ pub fn set(limit: Limit, bytes: Option<u64>) {
         Limit::AddressSpace => libc::RLIMIT_AS,
         Limit::Data => libc::RLIMIT_DATA,
         Limit::FileSize => libc::RLIMIT_FSIZE,
+        Limit::LockedMemory => libc::RLIMIT_MEMLOCK,
     };
     let mut now = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the call writes the struct that it is given.
@@ -57,6 +60,28 @@ pub fn status(name: &str) -> u64 {
 #[must_use]
 pub fn used() -> (u64, u64) {
     (status("VmSize:"), status("VmData:"))
+}
+
+/// Locks what this process maps from now on, and with `all` what it has; says whether the system agreed.
+#[must_use]
+pub fn lock_memory(all: bool) -> bool {
+    let flags = libc::MCL_FUTURE | if all { libc::MCL_CURRENT } else { 0 };
+    // SAFETY: locking changes no byte.
+    unsafe { libc::mlockall(flags) == 0 }
+}
+
+/// Makes this process one of nobody's, without the rights of root, if it has them.
+///
+/// # Panics
+/// It cannot be done.
+pub fn drop_rights() {
+    const NOBODY: libc::uid_t = 65534;
+    // SAFETY: the call reads no memory.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: as above.
+        let set = unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+    }
 }
 
 /// Runs `body` in a process of its own, which is this test, `name`, once more.

@@ -174,7 +174,8 @@ impl Ledger {
     }
 
     /// Bytes that may still be reserved.
-    pub(crate) fn headroom(&self) -> usize {
+    #[must_use]
+    pub fn headroom(&self) -> usize {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 

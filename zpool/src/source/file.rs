@@ -75,7 +75,8 @@ impl File {
             page_size,
             limits::hole_bytes()?.max(page_size),
         ));
-        let medium = Medium { file, regular, page_size: page_size as u64 };
+        let mut medium = Medium { file, regular, keeps: false, page_size: page_size as u64 };
+        medium.keeps = regular && medium.discard(0..1).is_err();
         Ok(Self { medium, page_size, capacity: pages as u32, free })
     }
 
@@ -192,6 +193,8 @@ struct Medium {
     file: fs::File,
     /// A device has no size that could be limited.
     regular: bool,
+    /// The file takes no holes.
+    keeps: bool,
     page_size: u64,
 }
 
@@ -206,6 +209,10 @@ impl Medium {
 }
 
 impl Backing for Medium {
+    fn keeps(&self) -> bool {
+        self.keeps
+    }
+
     /// Writing extends a file, as far as the process may.
     fn commit(&self, pages: Range<usize>) -> io::Result<()> {
         self.reach(pages.end as u64 * self.page_size)

@@ -33,6 +33,11 @@ pub(super) trait Backing {
         usize::MAX
     }
 
+    /// Whether the system is known to take no page back.
+    fn keeps(&self) -> bool {
+        false
+    }
+
     /// Makes `pages` usable, which are all in front of them.
     fn commit(&self, pages: Range<usize>) -> io::Result<()>;
 
@@ -49,6 +54,11 @@ const KEPT_SHARE: usize = 256;
 /// Pages discarded beyond what passes the bound: few enough that nobody's call takes long, enough
 /// that most calls discard nothing.
 const BATCH: usize = 32;
+/// Runs that the system may refuse to take back in one attempt.
+const REFUSED: usize = 8;
+/// Where the system takes no page back, no further page is taken when less than held / this is free: what
+/// pages have is lost for tables.
+const TABLES: usize = 32;
 /// The frontier moves for the sake of a run while no more than frontier / this is free behind it.
 const SPARSE: usize = 4;
 /// The frontier moves by about this many bytes.
@@ -79,6 +89,9 @@ pub(super) struct FreePages {
     roomy: usize,
     /// Nothing is discarded while fewer are kept: the last attempt fell short.
     discard_at: usize,
+    /// The system did not take pages back when it was asked last, as where memory is locked: kept ones are
+    /// taken before any others then.
+    stuck: bool,
     /// Where the last batch ended, and the next one starts.
     sweep: usize,
 }
@@ -108,6 +121,7 @@ impl FreePages {
             covered: 0,
             roomy: 0,
             discard_at: 0,
+            stuck: false,
             sweep: 0,
         }
     }
@@ -142,7 +156,7 @@ impl FreePages {
             .or_else(|error| self.second_best(choice, ledger, backing).ok_or(error))?;
         self.kept.remove(page);
         self.in_use += 1;
-        self.discard_at = self.discard_at.min(self.kept.len() + BATCH);
+        self.discard_at = self.discard_at.min(self.patience());
         Ok(page as u32)
     }
 
@@ -158,16 +172,23 @@ impl FreePages {
         if self.kept.len() > bound && self.kept.len() >= self.discard_at {
             self.discard(self.kept.len() - bound + BATCH, ledger, backing);
             if self.kept.len() > bound {
-                self.discard_at = self.kept.len() + BATCH;
+                self.discard_at = self.patience();
             }
         }
     }
 
+    /// So many pages are kept before the next attempt to discard, after one that fell short. Where the system
+    /// takes none back, a part more than now, so that attempts stay cheap for each page.
+    fn patience(&self) -> usize {
+        let part = if self.stuck { self.kept.len() / SPARSE } else { 0 };
+        self.kept.len() + BATCH.max(part)
+    }
+
     /// Discards kept pages, as far as they make whole grains: neighbours in one call, until `count`
-    /// are gone or all were looked at.
+    /// are gone, all were looked at, or the system has refused a few runs.
     pub(super) fn discard(&mut self, count: usize, ledger: &Ledger, backing: &impl Backing) {
         let start = self.sweep;
-        let mut left = count.min(self.frontier);
+        let (mut left, mut refused) = (count.min(self.frontier), 0);
         for (from, to) in [(start, self.frontier), (0, start)] {
             let mut at = from;
             while let Some(page) = self.kept.next(at).filter(|page| *page < to && left > 0) {
@@ -182,15 +203,20 @@ impl FreePages {
                     at = first + self.grain;
                     continue;
                 }
-                if backing.discard(first..end).is_err() {
-                    return; // they stay kept; the next batch tries again
+                (at, self.sweep) = (end, end);
+                self.stuck = backing.discard(first..end).is_err();
+                if self.stuck {
+                    refused += 1;
+                    if refused == REFUSED {
+                        return; // they stay kept; the next batch goes on behind them
+                    }
+                    continue;
                 }
                 (first..end).for_each(|page| self.kept.remove(page));
                 let grains = (first..end).step_by(self.grain);
                 grains.for_each(|page| self.clean.insert(page / self.grain));
                 ledger.release_pages(end - first);
                 left = left.saturating_sub(end - first);
-                (at, self.sweep) = (end, end);
             }
         }
     }
@@ -234,11 +260,12 @@ impl FreePages {
 
     /// `None`: no page is free. See [`PageSource::take`](super::PageSource::take) for the order.
     fn choose(&self, after: Option<u32>, more: usize) -> Option<Choice> {
+        let keeps = self.stuck && self.kept.len() > 0;
         if let Some(next) = after.map(|page| page as usize + 1) {
-            if next == self.frontier && next < self.reserved {
+            if next == self.frontier && next < self.reserved && !keeps {
                 return Some(Choice::Frontier);
             }
-            if self.is_free(next) {
+            if self.kept.contains(next) || self.is_free(next) && !keeps {
                 return Some(self.at(next));
             }
         }
@@ -248,6 +275,7 @@ impl FreePages {
         let clean = |from| self.next_clean(from);
         let search = self
             .fitting(kept, 0, TRIES, want, &mut longest)
+            .or_else(|| keeps.then_some(longest.1))
             .or_else(|| self.fitting(clean, 0, TRIES, want, &mut longest))
             .or_else(|| self.fitting(clean, self.roomy, 1, want, &mut longest));
         if let Some(page) = search {
@@ -297,7 +325,7 @@ impl FreePages {
         match choice {
             Choice::Kept(page) => Ok(page),
             Choice::Clean(page) => {
-                let grain = self.charge(page, ledger)?;
+                let grain = self.charge(page, ledger, backing)?;
                 self.clean.remove(page / self.grain);
                 grain.for_each(|page| self.kept.insert(page));
                 Ok(page)
@@ -321,9 +349,18 @@ impl FreePages {
     }
 
     /// Charges the grain of `page`, whole or not at all.
-    fn charge(&self, page: usize, ledger: &Ledger) -> Result<Range<usize>, SourceError> {
+    fn charge(
+        &self,
+        page: usize,
+        ledger: &Ledger,
+        backing: &impl Backing,
+    ) -> Result<Range<usize>, SourceError> {
         let first = page - page % self.grain;
         let grain = first..self.limit.min(first + self.grain);
+        let for_good = self.stuck || backing.keeps();
+        if for_good && ledger.headroom() < ledger.held() / TABLES {
+            return Err(SourceError::Refused);
+        }
         match ledger.reserve_all(grain.len()) {
             Ok(()) => Ok(grain),
             Err(Refused) => Err(SourceError::Refused),
@@ -333,7 +370,7 @@ impl FreePages {
     /// Moves the frontier; the grain that it stood at becomes kept, the others clean.
     fn advance(&mut self, ledger: &Ledger, backing: &impl Backing) -> Result<usize, SourceError> {
         let first = self.frontier;
-        let grain = self.charge(first, ledger)?;
+        let grain = self.charge(first, ledger, backing)?;
         let ready = self.prepare(grain.clone(), ledger, backing);
         let end = ready.inspect_err(|_| ledger.release_pages(grain.len()))?;
         let rest = (grain.end..end).step_by(self.grain);

@@ -1,4 +1,4 @@
-//! What the system says of itself, and what it lets a process have.
+//! What the system answers, and what it lets a process have.
 
 use std::io;
 
@@ -14,6 +14,12 @@ const SHARE: usize = 8;
 /// The first ranges of all sources together leave three of so many parts to the program.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const ALL: usize = 4;
+
+/// `Ok` for 0, errno for the rest.
+#[cfg(unix)]
+pub(super) fn done(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
 
 /// Bytes in a page of the operating system.
 #[cfg(unix)]

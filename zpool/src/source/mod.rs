@@ -137,7 +137,9 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     fn take(&self, after: Option<u32>, more: usize, ledger: &Ledger) -> Result<u32, SourceError>;
 
     /// Takes back pages handed out before. What is really gone is released from `ledger`, at once or
-    /// when a batch is full; the rest counts as kept.
+    /// when a batch is full; the rest counts as kept. A source that can never give pages back should take
+    /// no further one when little [headroom](Ledger::headroom) is left, 1/32 of what is held: what its pages
+    /// have is lost for the pool's tables.
     fn give(&self, pages: &[u32], ledger: &Ledger);
 
     /// Gives every kept page back to where it came from, as far as that can be done.

@@ -8,7 +8,7 @@ use super::record::Record;
 use super::{JOINED, Zspages};
 use crate::geometry::GRAIN;
 use crate::handle::{Lock, Pin, Place, prefetch};
-use crate::source::Access;
+use crate::source::{Access, Base, PageSource};
 use crate::sync::Ordering;
 use crate::word::NOWHERE;
 
@@ -17,6 +17,14 @@ const LINE: usize = 64;
 const PREFETCHED: usize = 4;
 /// What is copied at a time between pages without an address.
 const BOUNCE: usize = 4096;
+
+/// Which locations of a source lie in a line, and where it starts: those below a number, which is no more
+/// than [`NOWHERE`].
+pub(super) fn line(source: &dyn PageSource) -> (u64, Base) {
+    let (pages, base) = source.access().line();
+    let grains = u64::from(pages) * (source.page_size() / GRAIN) as u64;
+    (grains.min(NOWHERE), base)
+}
 
 #[inline(always)]
 fn prefetch_lines(start: *const u8) {
@@ -101,27 +109,36 @@ impl<'p, T> MappedMut<'p, T> {
 }
 
 impl Zspages {
-    /// The address of a page: callers hold a place in its zspage, or its class's token, so it is taken.
+    /// The address of a location: callers hold a place in its zspage, or its class's token, so that the page
+    /// is taken.
     #[inline]
-    fn address(&self, page: u32) -> Option<NonNull<u8>> {
+    fn spot(&self, location: u64) -> Option<NonNull<u8>> {
         let (linear, base) = self.line;
-        if page >= linear {
-            return self.address_off_line(page);
+        if location >= linear {
+            return self.spot_off_line(location);
         }
-        let offset = (page as usize) << self.page_bits;
-        // SAFETY: a taken page of those in a line lies at this offset of one allocation.
+        let offset = (location * GRAIN as u64) as usize;
+        // SAFETY: the taken page of a location in the line lies at its offset of one allocation.
         Some(unsafe { base.first().add(offset) })
     }
 
-    /// The same of a page that lies in no line with page 0, or has no address.
+    /// The same of a location that lies in no line with page 0, or has no address.
     #[cold]
-    fn address_off_line(&self, page: u32) -> Option<NonNull<u8>> {
-        match self.access {
-            Access::Unaddressable => None,
-            // SAFETY: the caller of `address` vouches for it, and that of `prefetch` for one of a ranged
-            // source that was taken once.
-            _ => Some(unsafe { self.source.address(page) }),
+    fn spot_off_line(&self, location: u64) -> Option<NonNull<u8>> {
+        if matches!(self.access, Access::Unaddressable) {
+            return None;
         }
+        let (page, offset) = self.split(location);
+        // SAFETY: the caller of `spot` vouches for it, and that of `prefetch` for a ranged source's page that
+        // was taken once.
+        let start = unsafe { self.source.address(page) };
+        // SAFETY: `offset < page_size`, inside the page.
+        Some(unsafe { start.add(offset) })
+    }
+
+    /// The address of a page, likewise.
+    fn address(&self, page: u32) -> Option<NonNull<u8>> {
+        self.spot((u64::from(page) << self.page_bits) / GRAIN as u64)
     }
 
     /// Where `len` bytes at `place` start, if they are one piece of memory.
@@ -129,7 +146,7 @@ impl Zspages {
     fn piece(&self, place: &Place, len: usize) -> Option<NonNull<u8>> {
         assert!(len <= place.room(), "an object ends inside its place");
         let (mut page, offset) = self.split(place.location());
-        let start = self.address(page)?;
+        let start = self.spot(place.location())?;
         let mut reach = self.page_size - offset;
         while reach < len {
             if self.entry(page).load(Ordering::Relaxed) & JOINED == 0 {
@@ -137,8 +154,7 @@ impl Zspages {
             }
             (page, reach) = (page + 1, reach + self.page_size);
         }
-        // SAFETY: `offset < page_size`, inside the page.
-        Some(unsafe { start.add(offset) })
+        Some(start)
     }
 
     /// A pinned object with its address, if it has one.
@@ -294,10 +310,10 @@ impl Zspages {
     #[inline]
     pub(crate) fn prefetch(&self, location: u64) {
         let (linear, base) = self.line;
-        let at = location * GRAIN as u64;
-        if at >> self.page_bits < u64::from(linear) {
-            prefetch_lines(base.first().as_ptr().wrapping_add(at as usize));
-        } else {
+        if location < linear {
+            let offset = (location * GRAIN as u64) as usize;
+            prefetch_lines(base.first().as_ptr().wrapping_add(offset));
+        } else if location != NOWHERE {
             self.prefetch_off_line(location);
         }
     }
@@ -305,10 +321,9 @@ impl Zspages {
     /// The same where a page's address has to be asked for.
     #[cold]
     fn prefetch_off_line(&self, location: u64) {
-        if matches!(self.access, Access::Ranged(..)) && location != NOWHERE {
-            let (page, offset) = self.split(location);
-            if let Some(start) = self.address_off_line(page) {
-                prefetch_lines(start.as_ptr().wrapping_add(offset));
+        if matches!(self.access, Access::Ranged(..)) {
+            if let Some(start) = self.spot_off_line(location) {
+                prefetch_lines(start.as_ptr());
             }
         }
     }

@@ -65,8 +65,8 @@ struct Ids {
 pub(crate) struct Zspages {
     source: Arc<dyn PageSource>,
     access: Access,
-    /// Pages below this number lie in a line, from this address on.
-    line: (u32, Base),
+    /// Locations below this number lie in a line, from this address on.
+    line: (u64, Base),
     page_size: usize,
     /// Its `log2`: a division by a number that is not known costs a hit more than all else here.
     page_bits: u32,
@@ -92,7 +92,7 @@ impl Zspages {
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
         let zspages = Self {
             access: source.access(),
-            line: source.access().line(),
+            line: bytes::line(&*source),
             page_size: source.page_size(),
             page_bits: source.page_size().trailing_zeros(),
             source,

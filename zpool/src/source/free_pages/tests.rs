@@ -50,6 +50,9 @@ pub(in crate::source) fn churn(source: &dyn PageSource, ledger: &Ledger, steps: 
 #[derive(Debug, Default)]
 struct Faulty {
     calls_left: Cell<Option<usize>>,
+    /// The system takes nothing back, however often it was asked.
+    keeps: Cell<bool>,
+    asked: Cell<usize>,
     discarded: RefCell<Vec<(usize, usize)>>,
 }
 
@@ -66,11 +69,19 @@ impl Faulty {
 }
 
 impl Backing for Faulty {
+    fn keeps(&self) -> bool {
+        self.keeps.get()
+    }
+
     fn commit(&self, _pages: Range<usize>) -> io::Result<()> {
         self.call()
     }
 
     fn discard(&self, pages: Range<usize>) -> io::Result<()> {
+        self.asked.set(self.asked.get() + 1);
+        if self.keeps.get() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         self.call()?;
         self.discarded.borrow_mut().push((pages.start, pages.end));
         Ok(())
@@ -225,4 +236,71 @@ fn giving_twice_is_a_bug() {
     let mut free = FreePages::new(100, 100, 4096, 4096);
     (0..9).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
     free.give(&[3, 3], &ledger, &backing);
+}
+
+#[test]
+fn pages_that_the_system_does_not_take_back_are_counted_and_serve_before_any_others() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    backing.keeps.set(true);
+    let mut free = FreePages::new(1 << 20, 1 << 20, 4096, 4096);
+    let mut taken: Vec<u32> =
+        (0..20_000).map(|_| free.take(None, 7, &ledger, &backing).unwrap()).collect();
+    let frontier = free.frontier;
+    // Each second page first: no run is as long as what is asked for.
+    let (odd, even): (Vec<u32>, Vec<u32>) = taken.drain(..).partition(|page| page % 2 == 1);
+    for pages in [odd, even] {
+        pages.iter().for_each(|page| free.give(&[*page], &ledger, &backing));
+        free.check(&ledger);
+        assert!(free.stuck);
+        let kept = free.kept();
+        let mut last = None;
+        for left in (0..kept).rev() {
+            last = Some(free.take(last, 11, &ledger, &backing).unwrap());
+            taken.extend(last);
+            assert_eq!((free.kept(), ledger.pages(), free.frontier), (left, 20_000, frontier));
+        }
+        free.give(&taken, &ledger, &backing);
+        taken.clear();
+    }
+    assert_eq!((free.kept(), ledger.pages()), (20_000, 20_000));
+    assert!(backing.asked.get() < 400, "{} calls that gave nothing", backing.asked.get());
+    backing.asked.set(0);
+    free.discard(usize::MAX, &ledger, &backing);
+    assert!(backing.asked.get() <= REFUSED, "a trim ends");
+    // The system takes them back again, as after `munlockall`.
+    backing.keeps.set(false);
+    free.discard(usize::MAX, &ledger, &backing);
+    assert_eq!((free.kept(), ledger.pages(), free.stuck), (0, 0, false));
+    free.check(&ledger);
+}
+
+#[test]
+fn a_run_that_the_system_refuses_holds_no_other_one_up() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = FreePages::new(10_000, 10_000, 4096, 4096);
+    (0..1000).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    free.give(&(0..60).step_by(2).collect::<Vec<_>>(), &ledger, &backing);
+    backing.keeps.set(true);
+    for _ in 0..4 {
+        free.discard(usize::MAX, &ledger, &backing);
+    }
+    assert!(backing.asked.get() >= 30, "each run was tried, {} calls", backing.asked.get());
+    assert_eq!(free.kept(), 30);
+    free.check(&ledger);
+}
+
+#[test]
+fn pages_that_are_never_given_back_leave_room_for_tables() {
+    let (ledger, backing) = (Ledger::new(4096, usize::MAX, 1 << 20), Faulty::default());
+    let mut free = FreePages::new(10_000, 10_000, 4096, 4096);
+    let taken = (0..).find(|_| free.take(None, 0, &ledger, &backing).is_err());
+    assert!(taken.is_some_and(|pages| pages > 253), "all of them where pages can be given back");
+    let pages: Vec<u32> = (0..taken.unwrap_or(0)).collect();
+    free.give(&pages, &ledger, &backing);
+    free.discard(usize::MAX, &ledger, &backing);
+    backing.keeps.set(true);
+    let taken = (0..).find(|_| free.take(None, 0, &ledger, &backing).is_err());
+    assert!(taken.is_some_and(|pages| (240..250).contains(&pages)), "{taken:?} of 256 pages");
+    assert!(ledger.reserve(24 << 10).is_ok());
+    free.check(&ledger);
 }

@@ -8,6 +8,7 @@ use super::{Access, PageSource, SourceError, limits};
 use crate::ledger::Ledger;
 use crate::sync::Mutex;
 
+mod locked;
 mod options;
 mod ranges;
 mod reserved;
@@ -28,6 +29,11 @@ const HUGE: usize = 2 << 20;
 /// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more, and go
 /// back to the system in batches. Systems other than Linux and Android take them lazily at best
 /// (`MADV_FREE`: they count as gone at once) and elsewhere not at all (they stay kept).
+///
+/// In a process that locks its memory (`mlockall`; Linux), reserved address space is not locked and counts
+/// against no limit. Pages are locked from their first use on, as the process wishes. Linux 5.18 gives locked
+/// pages back like others; before that they are [kept](PageSource::kept), and taken before any others. At the
+/// limit on locked memory (`RLIMIT_MEMLOCK`) the source has no further page.
 ///
 /// Where the system's page is larger than the source's, or huge pages are asked for, memory is
 /// charged in those units; less than one unit under the cap is then never used.

@@ -150,9 +150,13 @@ impl Backing for Ranges {
         self.border(page)
     }
 
+    fn keeps(&self) -> bool {
+        self.first.reserved.keeps()
+    }
+
     fn commit(&self, pages: Pages<usize>) -> io::Result<()> {
         let range = self.at(pages.start);
-        range.reserved.commit(range.span(pages, self.options.page_size).end)
+        range.reserved.commit(range.span(pages, self.options.page_size))
     }
 
     fn discard(&self, pages: Pages<usize>) -> io::Result<()> {

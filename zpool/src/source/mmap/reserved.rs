@@ -1,7 +1,7 @@
 //! One range of address space, reserved once and committed step by step.
 //! ```text
 //! base ............ committed .................................... end
-//! | readable, writable        | no access: costs nothing           |
+//! | readable, writable        | no access, not locked: costs nothing |
 //! ```
 //! Two mappings whatever happens, so that no limit on their number is met: unmapping alternating
 //! pages fails after 65,509 holes, protecting them after 32,754, `MADV_DONTNEED` never.
@@ -10,13 +10,18 @@ use std::io;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use super::locked::{self, Span};
 use super::options::MmapOptions;
-use crate::source::{Base, limits};
+use crate::source::Base;
+use crate::source::limits::{self, done};
+use crate::sync::{AtomicU32, Ordering};
 
-/// `Ok` for 0, errno for the rest.
-fn done(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
+/// The process does not lock its memory.
+const UNLOCKED: u32 = 0;
+/// It does, and so is what is committed.
+const LOCKED: u32 = 1;
+/// It does, and the system gives nothing back that is locked.
+const KEPT: u32 = 2;
 
 /// Positions in it are bytes behind its start, at multiples of `unit`.
 #[derive(Debug)]
@@ -26,6 +31,9 @@ pub(super) struct Reserved {
     bytes: usize,
     /// What the system commits and takes back at once, in bytes: a multiple of its page.
     unit: usize,
+    /// One of the three below. Known when it was made, and corrected when more is committed or some is given
+    /// back. Relaxed: the source's lock orders those.
+    locked: AtomicU32,
 }
 
 impl Reserved {
@@ -37,20 +45,22 @@ impl Reserved {
         let slack = unit - limits::system_page()?;
         let asked = bytes.checked_add(slack).ok_or_else(too_large)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | NO_RESERVE;
-        // SAFETY: a new mapping wherever the system likes touches no memory that is in use.
-        let start = unsafe { libc::mmap(ptr::null_mut(), asked, libc::PROT_NONE, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let start = start.cast::<u8>();
+        let (start, locked) = match map(asked, flags) {
+            // A new mapping would be locked, which is more than the process may lock.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                (locked::map(asked, flags)?, LOCKED)
+            }
+            mapped => (mapped?, UNLOCKED),
+        };
         let head = start.addr().next_multiple_of(unit) - start.addr();
         let first = start.wrapping_add(head);
         unmap(start, head);
         unmap(first.wrapping_add(bytes), slack - head);
         let base = Base::new(NonNull::new(first).ok_or_else(too_large)?);
         limits::reserved(bytes);
-        let made = Self { base, bytes, unit };
+        let made = Self { base, bytes, unit, locked: AtomicU32::new(locked) };
         made.advise(options)?;
+        made.unlock_from(0)?;
         Ok(made)
     }
 
@@ -60,28 +70,60 @@ impl Reserved {
     }
 
     /// The address and the length of `at`, widened at the end to a whole unit.
-    fn span(&self, at: Range<usize>) -> (*mut libc::c_void, usize) {
+    fn span(&self, at: Range<usize>) -> Span {
         let end = at.end.next_multiple_of(self.unit);
         assert!(at.start < end && end <= self.bytes && at.start % self.unit == 0);
         (self.base.first().as_ptr().wrapping_add(at.start).cast(), end - at.start)
     }
 
-    /// Makes all bytes below `end` readable and writable. The whole prefix, so that it stays one mapping;
-    /// what is accessible already does not change.
-    pub(super) fn commit(&self, end: usize) -> io::Result<()> {
-        let (start, bytes) = self.span(0..end);
+    /// Unlocks what is not committed, from `from` on, where the process has locked it.
+    fn unlock_from(&self, from: usize) -> io::Result<()> {
+        if from < self.bytes && locked::is(self.span(from..from + 1)) {
+            let kept = locked::give_back(self.span(from..from + 1)).is_err();
+            locked::unlock(self.span(from..self.bytes))?;
+            self.locked.store(if kept { KEPT } else { LOCKED }, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Makes `at` readable and writable, in front of which all is so already.
+    pub(super) fn commit(&self, at: Range<usize>) -> io::Result<()> {
+        // The process may have begun to lock its memory since this was made.
+        self.unlock_from(at.start)?;
+        // The whole prefix, so that it stays one mapping; what is accessible already does not change.
+        let (start, bytes) = self.span(0..at.end);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: `span` asserts that this is inside our mapping; more access harms nobody.
-        done(unsafe { libc::mprotect(start, bytes, access) })
+        done(unsafe { libc::mprotect(start, bytes, access) })?;
+        if self.locked.load(Ordering::Relaxed) == UNLOCKED {
+            return Ok(());
+        }
+        locked::lock(self.span(at))
     }
 
     /// Gives the memory of `at` back, which nobody refers to; it stays usable.
     pub(super) fn discard(&self, at: Range<usize>) -> io::Result<()> {
-        let (start, bytes) = self.span(at);
+        let (start, bytes) = self.span(at.clone());
         let advice = GIVE_BACK.ok_or(io::ErrorKind::Unsupported)?;
         // SAFETY: inside our mapping (`span` asserts it), and all of these pages are free:
         // nobody has a reference to their bytes.
-        done(unsafe { libc::madvise(start, bytes, advice) })
+        let given = done(unsafe { libc::madvise(start, bytes, advice) });
+        let (given, locked) = match given {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let given = locked::give_back(self.span(at));
+                let locked = if given.is_ok() { LOCKED } else { KEPT };
+                (given, locked)
+            }
+            Err(error) => return Err(error),
+            Ok(()) => (Ok(()), UNLOCKED),
+        };
+        self.locked.store(locked, Ordering::Relaxed);
+        given
+    }
+
+    /// Whether the system takes nothing back.
+    pub(super) fn keeps(&self) -> bool {
+        GIVE_BACK.is_none() || self.locked.load(Ordering::Relaxed) == KEPT
     }
 
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -115,6 +157,13 @@ impl Drop for Reserved {
         unmap(self.base.first().as_ptr(), self.bytes);
         limits::unreserved(self.bytes);
     }
+}
+
+/// A new mapping without access.
+fn map(bytes: usize, flags: libc::c_int) -> io::Result<*mut u8> {
+    // SAFETY: a new mapping wherever the system likes touches no memory that is in use.
+    let start = unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(start.cast()) }
 }
 
 /// Unmaps a part of our own mapping that nobody will use again.
