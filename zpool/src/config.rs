@@ -99,6 +99,7 @@ impl Config {
     }
 
     /// The most pages that the caps allow.
+    #[cfg(unix)]
     pub(crate) fn most_pages(&self) -> usize {
         let by_bytes =
             if self.max_bytes == usize::MAX { usize::MAX } else { self.max_bytes / self.page_size };

@@ -13,6 +13,7 @@ pub(crate) use self::modelled::*;
 pub(crate) use self::real::*;
 
 pub(crate) use std::sync::Arc; // decides nothing; where the last one decides, it is `Counted`
+#[cfg(unix)]
 pub(crate) use std::sync::atomic::AtomicUsize as Counter; // counts only, and may be a static
 pub(crate) use std::sync::atomic::Ordering;
 

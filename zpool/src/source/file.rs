@@ -17,7 +17,8 @@ use crate::sync::Mutex;
 /// without holes, keep them all: they stay charged until the source is dropped.
 ///
 /// A limit on the size of files (`ulimit -f`, `RLIMIT_FSIZE`) is an error and raises no signal: pages
-/// behind it are not handed out, and writes to them fail where the limit was lowered later.
+/// behind it are not handed out, and writes to them fail where the limit was lowered later. For this, each
+/// write asks the system for the limit.
 ///
 /// ```
 /// use zpool::source::{File, PageSource};
@@ -171,7 +172,9 @@ unsafe impl PageSource for File {
 
     fn write(&self, page: u32, offset: usize, from: &[u8]) -> io::Result<()> {
         let mut at = self.place(page, offset, from.len());
-        self.medium.reach(at + from.len() as u64)?;
+        if !from.is_empty() {
+            self.medium.reach(at + from.len() as u64)?;
+        }
         let mut rest = from;
         while !rest.is_empty() {
             match write_at(&self.medium.file, rest, at) {

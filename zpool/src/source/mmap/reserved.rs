@@ -148,6 +148,7 @@ impl Reserved {
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     fn advise(&self, options: MmapOptions) -> io::Result<()> {
+        let _ = options.dont_dump; // without effect
         if options.dont_fork { Err(io::ErrorKind::Unsupported.into()) } else { Ok(()) }
     }
 }
