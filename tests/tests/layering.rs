@@ -14,6 +14,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["error", "geometry", "mapped", "sync"],
             &["ledger", "stats", "word"],
             &["directory", "scratch"],
+            &["bits"],
             &["handle", "source"],
             &["config", "frame", "zspage"],
             &["fullness"],

@@ -39,6 +39,8 @@
 #[forbid(unsafe_code)]
 mod arena;
 #[forbid(unsafe_code)]
+mod bits;
+#[forbid(unsafe_code)]
 mod check;
 #[forbid(unsafe_code)]
 mod class;

@@ -15,7 +15,7 @@ use std::io;
 use std::ops::Range;
 
 use super::SourceError;
-use super::bits::Bits;
+use crate::bits::Bits;
 use crate::ledger::{Ledger, Refused};
 
 /// Where the memory of pages comes from. A failed call has changed nothing.

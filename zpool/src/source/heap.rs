@@ -14,9 +14,9 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::ptr::{self, NonNull};
 
-use super::bits::Bits;
 use super::free_pages::page_size_fits;
 use super::{Access, PageSource, SourceError, most_pages};
+use crate::bits::Bits;
 use crate::directory::{Directory, boxed};
 use crate::ledger::{Ledger, Refused, heap_cost};
 use crate::sync::{AtomicPtr, Mutex, Ordering};

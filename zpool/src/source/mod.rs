@@ -17,7 +17,6 @@ use std::fmt::Debug;
 use std::io;
 use std::ptr::NonNull;
 
-mod bits;
 mod file;
 mod free_pages;
 mod heap;

@@ -13,7 +13,7 @@ const LEVELS: usize = 4;
 const WORD: usize = u64::BITS as usize;
 
 #[derive(Default)]
-pub(super) struct Bits {
+pub(crate) struct Bits {
     levels: [Box<[u64]>; LEVELS],
     ones: usize,
 }
@@ -29,12 +29,12 @@ fn words(numbers: usize) -> [usize; LEVELS] {
 
 impl Bits {
     /// What a set for numbers below `numbers` holds on the heap.
-    pub(super) fn bytes(numbers: usize) -> usize {
+    pub(crate) fn bytes(numbers: usize) -> usize {
         words(numbers).iter().map(|words| heap_cost(words * size_of::<u64>())).sum()
     }
 
     /// A copy with room for numbers below `numbers`, or `None` where the allocator has no room.
-    pub(super) fn widened(&self, numbers: usize) -> Option<Self> {
+    pub(crate) fn widened(&self, numbers: usize) -> Option<Self> {
         let mut wide = Self { ones: self.ones, ..Self::default() };
         for (level, words) in words(numbers).into_iter().enumerate() {
             let mut made = boxed(words, || 0)?;
@@ -45,16 +45,16 @@ impl Bits {
     }
 
     /// Members.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ones
     }
 
-    pub(super) fn contains(&self, number: usize) -> bool {
+    pub(crate) fn contains(&self, number: usize) -> bool {
         self.levels[0].get(number / WORD).is_some_and(|word| word >> (number % WORD) & 1 == 1)
     }
 
     /// Adds a number that is no member.
-    pub(super) fn insert(&mut self, number: usize) {
+    pub(crate) fn insert(&mut self, number: usize) {
         debug_assert!(!self.contains(number), "{number} is a member already");
         self.ones += 1;
         let mut at = number;
@@ -70,7 +70,7 @@ impl Bits {
     }
 
     /// Removes a member.
-    pub(super) fn remove(&mut self, number: usize) {
+    pub(crate) fn remove(&mut self, number: usize) {
         debug_assert!(self.contains(number), "{number} is no member");
         self.ones -= 1;
         let mut at = number;
@@ -85,7 +85,7 @@ impl Bits {
     }
 
     /// The lowest member that is not below `from`.
-    pub(super) fn next(&self, from: usize) -> Option<usize> {
+    pub(crate) fn next(&self, from: usize) -> Option<usize> {
         let mut at = from;
         for level in 0..LEVELS {
             let word = self.levels[level].get(at / WORD)? & (u64::MAX << (at % WORD));
@@ -109,8 +109,17 @@ impl Bits {
         at
     }
 
+    /// The highest member.
+    pub(crate) fn last(&self) -> Option<usize> {
+        let mut at = self.levels.last()?.iter().rposition(|word| *word != 0)?;
+        for level in self.levels.iter().rev() {
+            at = at * WORD + level[at].ilog2() as usize;
+        }
+        Some(at)
+    }
+
     /// How many of the numbers from `from` on are members without a gap, `most` at most.
-    pub(super) fn run(&self, from: usize, most: usize) -> usize {
+    pub(crate) fn run(&self, from: usize, most: usize) -> usize {
         let mut length = 0;
         while length < most {
             let at = from + length;
@@ -162,6 +171,7 @@ mod tests {
                 let run = (from..).take_while(|number| model.contains(number)).count();
                 assert_eq!((bits.run(from, 500), bits.run(from, 3)), (run.min(500), run.min(3)));
                 assert_eq!(bits.contains(from), run > 0);
+                assert_eq!(bits.last(), model.last().copied());
                 assert_eq!(bits.len(), model.len());
             }
         }
@@ -171,9 +181,9 @@ mod tests {
     fn finds_far_members() {
         let mut bits = Bits::default().widened(1 << 26).unwrap();
         bits.insert((1 << 26) - 1);
-        assert_eq!(bits.next(0), Some((1 << 26) - 1));
+        assert_eq!((bits.next(0), bits.last()), (Some((1 << 26) - 1), Some((1 << 26) - 1)));
         assert_eq!(bits.next(1 << 26), None);
         bits.remove((1 << 26) - 1);
-        assert_eq!(bits.next(0), None);
+        assert_eq!((bits.next(0), bits.last()), (None, None));
     }
 }
