@@ -11,10 +11,11 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
     (
         "zpool",
         &[
-            &["error", "geometry", "mapped", "sync"],
+            &["error", "geometry", "sync"],
             &["ledger", "stats", "word"],
             &["directory", "scratch"],
-            &["bits"],
+            &["bits", "mapped"],
+            &["numbers"],
             &["handle", "source"],
             &["config", "frame", "zspage"],
             &["fullness"],

@@ -65,7 +65,6 @@ impl<T> Arena<T> {
         let count = geometry.sizes().len();
         let own = size_of::<Self>()
             + geometry.bytes()
-            + Table::<T>::EMPTY_BYTES
             + Zspages::empty_bytes(count)
             + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
@@ -296,6 +295,7 @@ impl<T> Arena<T> {
     pub(crate) fn tidy(&self) {
         self.untidy.store(0, Ordering::Relaxed);
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
+        self.table.tidy(&self.ledger);
     }
 
     /// Takes in what readers left behind, if they did; says whether.
@@ -307,8 +307,14 @@ impl<T> Arena<T> {
         untidy
     }
 
-    /// Gives back what is held without need: scratch buffers and the source's kept pages.
+    /// Bytes of metadata in pages of its own.
+    pub(crate) fn mapped(&self) -> usize {
+        self.table.mapped() + self.zspages.mapped()
+    }
+
+    /// Gives back what is held without need: scratch buffers, slots and the source's kept pages.
     pub(crate) fn trim(&self) {
+        self.table.trim(&self.ledger);
         self.scratch.trim(&self.ledger);
         self.zspages.source().trim(&self.ledger);
     }

@@ -5,6 +5,8 @@
 //! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
 //!   or is freed and still mapped, or is the new place of an object that `map_write` holds;
 //! - each live handle: its location is a slot in use that names it as owner, its length fits;
+//! - each handle slot: it is free, with a word that says so, or in use;
+//! - the memory of slots, page entries and zspage records: held by what uses it, and charged;
 //! - all together: payload, populations and page counts add up to what the arena and the ledger say,
 //!   and what is reserved by the user is a part of that.
 
@@ -18,13 +20,14 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
     let zspages = &arena.zspages;
     let mut pages = HashSet::new();
     let mut slots: HashMap<u64, (u32, usize)> = HashMap::new();
-    let mut held = 0;
+    let (mut held, mut chains) = (0, Vec::new());
     for (number, class) in arena.classes() {
         let size = zspages.size(number);
         held += class.check(arena.ground(), |zspages, token, id| {
             let Fill { inuse, objects, pages: chain } = zspages.fill(token, id);
             let named = zspages.chain(token, id);
             assert_eq!(named.len(), usize::from(chain), "zspage {id} has its pages");
+            chains.push(named.iter().map(|(page, _)| *page).collect());
             for (page, zspage) in named {
                 assert_eq!(zspage, id, "page {page} names its zspage");
                 assert!(pages.insert(page), "page {page} is in one zspage");
@@ -66,11 +69,15 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
         assert_eq!(payload, arena.payload(), "sum of lengths");
         assert!(arena.populations().eq(population), "objects of each group");
     }
+    let inuse = arena.table.check(&arena.ledger);
+    assert_eq!(inuse, live + dying + zspages.pending(), "handle slots in use");
+    zspages.check(&chains);
     let kept = zspages.source().kept();
     assert_eq!(held, pages.len(), "pages of all zspages");
     let framed = arena.framed();
     assert_eq!(held + kept + framed, arena.ledger.pages(), "pages in zspages, in frames and kept");
     let ledger = &arena.ledger;
     let parts = ledger.page_bytes() + ledger.lent() + ledger.tables();
+    assert!(ledger.tables() >= arena.mapped(), "tables have pages of the system's");
     assert!(ledger.held() >= parts, "the ledger's parts");
 }

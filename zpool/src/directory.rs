@@ -89,6 +89,29 @@ pub(crate) fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Option<Box<[V]>
     Some(values.into_boxed_slice())
 }
 
+/// Makes `values` at least `len` long, charged; an eighth is added at least, so that growth is
+/// cheap per value. `None`: no room, and nothing has changed.
+pub(crate) fn stretch<V: Default>(values: &mut Vec<V>, len: usize, ledger: &Ledger) -> Option<()> {
+    if len > values.capacity() {
+        let room = len.max(values.len() + values.len() / 8 + 8);
+        let cost = heap_cost(room * size_of::<V>());
+        ledger.reserve(cost).ok()?;
+        let mut made = Vec::new();
+        if made.try_reserve_exact(room).is_err() {
+            ledger.release(cost);
+            return None;
+        }
+        made.append(values);
+        let before = heap_cost(values.capacity() * size_of::<V>());
+        *values = made;
+        ledger.release(before);
+    }
+    if len > values.len() {
+        values.resize_with(len, V::default);
+    }
+    Some(())
+}
+
 #[cfg(test)]
 #[cfg(not(zcache_loom))]
 mod tests {
@@ -121,6 +144,14 @@ mod tests {
         assert_eq!(directory.get(1_000_000_000), None);
         assert_eq!(directory.get(usize::MAX / 2), None);
         assert!(ledger.held() >= 1000 * size_of::<Once<u32>>());
+    }
+
+    #[test]
+    fn a_stretched_vector_is_charged_as_it_is() {
+        let (ledger, mut values) = (Ledger::new(4096, 0, 10_000), Vec::<u16>::new());
+        let grown = (1..).take_while(|len| stretch(&mut values, *len, &ledger).is_some()).count();
+        assert!((2000..5000).contains(&grown), "{grown} values of 2 bytes in 10,000");
+        assert_eq!((values.len(), ledger.held()), (grown, heap_cost(2 * values.capacity())));
     }
 
     #[test]

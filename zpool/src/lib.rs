@@ -71,6 +71,8 @@ mod mapped;
 #[forbid(unsafe_code)]
 mod models;
 #[forbid(unsafe_code)]
+mod numbers;
+#[forbid(unsafe_code)]
 mod pinned;
 #[forbid(unsafe_code)]
 mod pool;

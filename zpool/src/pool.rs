@@ -2,6 +2,7 @@
 //! storing them is in `alloc`, the memory of them all in `memory`.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::arena::Arena;
 use crate::config::{Config, SourceKind};
@@ -57,6 +58,12 @@ pub struct Pool<T = ()> {
 }
 
 impl<T: Send + Sync> Pool<T> {
+    /// Ids of a chunk: chunk `n` has the ids from `n * ID_CHUNK` to `(n + 1) * ID_CHUNK`.
+    ///
+    /// The pool's memory for ids comes with the first object of a chunk and goes with its last one;
+    /// on systems whose pages are larger than 4 KiB, that of 2, 4, 8 or 16 chunks at once.
+    pub const ID_CHUNK: u32 = 512;
+
     /// A pool as `config` says.
     ///
     /// # Errors
@@ -234,18 +241,54 @@ impl<T: Send + Sync> Pool<T> {
     /// arithmetic; whether the object is live is not looked at.
     ///
     /// No two objects that have not ended have the same id. One is given out again after its object
-    /// ended: was freed, and its last guard dropped.
+    /// ended: was freed, and its last guard dropped. A new object gets the lowest id that is free,
+    /// so ids are dense where objects come and go; at the cap, it may be the lowest for which the
+    /// pool has memory.
     #[inline]
     #[must_use]
     pub fn id(&self, handle: Handle) -> Option<u32> {
         self.arena.table.index(handle)
     }
 
-    /// How many ids were ever given out: all ids are below this. Takes no lock.
+    /// All ids in use are below this. It falls when a chunk of ids is given back. Takes no lock.
     #[inline]
     #[must_use]
     pub fn ids(&self) -> u32 {
-        self.arena.table.slots()
+        self.arena.table.end()
+    }
+
+    /// The ids of the highest chunk in use, if its objects should move to lower ids, so that less
+    /// memory is held for ids, by the pool and in arrays of the caller's own.
+    ///
+    /// That is so where free ids of lower chunks are enough for them, and where the chunks in use
+    /// have more free ids than a quarter, and than two chunks. Objects move by being stored anew
+    /// and freed. `None`: nothing is to be gained. Looks at a few counts only, under a lock that is
+    /// held for a moment.
+    ///
+    /// ```
+    /// use zpool::{Config, Handle, Pool};
+    ///
+    /// let pool: Pool = Pool::new(Config::new())?;
+    /// let mut handles: Vec<Handle> =
+    ///     (0..20_000).map(|_| pool.alloc(b"object")).collect::<Result<_, _>>()?;
+    /// let mut nth = 0;
+    /// handles.retain(|handle| {
+    ///     nth += 1;
+    ///     nth % 1000 == 0 || pool.free(*handle).is_err()
+    /// });
+    /// while let Some(ids) = pool.sparse_ids() {
+    ///     let sparse = |handle: &&mut Handle| ids.contains(&pool.id(**handle).unwrap());
+    ///     for handle in handles.iter_mut().filter(sparse) {
+    ///         let moved = pool.alloc(&pool.map(*handle)?)?;
+    ///         pool.free(std::mem::replace(handle, moved))?;
+    ///     }
+    /// }
+    /// assert!(handles.len() == 20 && pool.ids() < 20_000);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn sparse_ids(&self) -> Option<Range<u32>> {
+        self.arena.table.sparse(&self.arena.ledger)
     }
 
     /// Maps an object for reading and writing, alone; its length stays.

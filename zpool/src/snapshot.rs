@@ -34,6 +34,7 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
         pages_kept: arena.zspages.source().kept(),
         page_bytes,
         metadata_bytes: arena.ledger.held().saturating_sub(page_bytes + reserved_bytes),
+        mapped_bytes: arena.mapped(),
         reserved_bytes,
         peak_bytes: arena.ledger.peak(),
         pending: arena.zspages.pending(),

@@ -128,6 +128,8 @@ pub struct PoolStats {
     pub page_bytes: usize,
     /// Bytes of everything else: tables, classes, zspages' bookkeeping, scratch, the source's own.
     pub metadata_bytes: usize,
+    /// Of these, bytes of tables that come and go by pages of the system's, outside the heap.
+    pub mapped_bytes: usize,
     /// Bytes of the user's own, charged by [`Pool::reserve`](crate::Pool::reserve).
     pub reserved_bytes: usize,
     /// The most bytes, pages, metadata and reserved ones, ever held at once.
@@ -136,7 +138,8 @@ pub struct PoolStats {
     pub pending: usize,
     /// Objects freed and still mapped.
     pub pinned_after_free: usize,
-    /// Handle slots made, and how many of them are used up.
+    /// Handle slots that have memory and were in use since they have it. Memory comes with the
+    /// first object of a chunk of slots, and goes with the last one.
     pub handle_slots: usize,
     /// Handle slots whose generations are used up.
     pub retired_slots: usize,

@@ -55,13 +55,17 @@ pub(crate) enum Plant {
     ReuseKeepsGeneration,
     /// A slot whose generations are used up starts over.
     WrapStartsOver,
-    /// The head of the free slots does not count takes.
-    PopUntagged,
-    /// A take from the free slots does not acquire the link.
-    PopRelaxed,
+    /// Whoever takes in what came back does not acquire the links.
+    TakeInRelaxed,
+    /// Whoever takes the only slot that came back does not acquire what its last user did.
+    TakeOnlyRelaxed,
+    /// A chunk closes though a slot of it is in use, or on its way back.
+    ClosedInUse,
+    /// A chunk that opens again forgets the generations that it gave out.
+    ReopenedAtZero,
     /// A slot is put on the free list before its link is seen.
     PushRelaxed,
-    /// A table chunk is announced before it is filled.
+    /// Memory of an array is announced before it is filled.
     GrowRelaxed,
     /// An object is left to the lock's next holder before its end is seen.
     SuspendRelaxed,
@@ -97,8 +101,13 @@ mod real {
     pub(crate) use std::sync::OnceLock as Once;
     pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
-    /// Slots of a handle table's chunk, zspages and pages of a directory's chunk.
-    pub(crate) const CHUNK: usize = 256;
+    /// Elements of the first block of an array.
+    pub(crate) const FIRST_BLOCK: usize = 64;
+    /// Blocks of an array at most: 64 * 2^26 elements, as many as a `u32` counts.
+    pub(crate) const ARRAY_BLOCKS: usize = 27;
+    /// Freed handle slots that gather before they are sorted in: a sort takes a lock, and a
+    /// microsecond or so.
+    pub(crate) const GATHERED: u32 = 64;
     /// How often the slots of a set of frames double at most.
     pub(crate) const DOUBLINGS: usize = 26;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
@@ -114,6 +123,9 @@ mod real {
     /// of ours is a failed assertion, made before the state is touched.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+    /// A mutex that is only locked, never tried.
+    pub(crate) type Leaf<T> = Mutex<T>;
 
     pub(crate) use std::sync::MutexGuard;
 
@@ -167,6 +179,12 @@ mod real {
         }
     }
 
+    /// A load of what others change by a load and a compare-exchange.
+    #[inline(always)]
+    pub(crate) fn look(word: &AtomicU64, order: super::Ordering) -> u64 {
+        word.load(order)
+    }
+
     #[inline(always)]
     pub(crate) const fn planted(_: super::Plant) -> bool {
         false
@@ -216,7 +234,9 @@ mod modelled {
     use super::{Ordering, Plant, unless};
 
     /// Small, so that a model crosses every edge of the tables.
-    pub(crate) const CHUNK: usize = 2;
+    pub(crate) const FIRST_BLOCK: usize = 2;
+    pub(crate) const ARRAY_BLOCKS: usize = 4;
+    pub(crate) const GATHERED: u32 = 2;
     pub(crate) const DOUBLINGS: usize = 2;
     pub(crate) const MAX_PINS: u64 = 2;
     pub(crate) const LOCK_TRIES: usize = 1;
@@ -250,6 +270,20 @@ mod modelled {
             self.turn.load(Ordering::Relaxed);
             let inner = self.inner.try_lock().ok()?;
             Some(MutexGuard { inner, turn: &self.turn })
+        }
+    }
+
+    /// loom's mutex without `turn`, which multiplies the orders that a model has.
+    #[derive(Debug)]
+    pub(crate) struct Leaf<T>(loom::sync::Mutex<T>);
+
+    impl<T> Leaf<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap()
         }
     }
 
@@ -327,6 +361,12 @@ mod modelled {
     /// An Acquire fence, after a read-modify-write of `_word` that was not Acquire itself.
     pub(crate) fn acquire(_word: &AtomicU64) {
         loom::sync::atomic::fence(Ordering::Acquire);
+    }
+
+    /// A load of what others change by a load and a compare-exchange: loom remembers the last
+    /// access only, and would try no order but the first one if this were a load too.
+    pub(crate) fn look(word: &AtomicU64, order: Ordering) -> u64 {
+        word.fetch_add(0, order)
     }
 
     pub(crate) fn planted(bug: Plant) -> bool {

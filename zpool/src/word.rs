@@ -251,6 +251,19 @@ impl Word {
         true
     }
 
+    /// FREE, held alone: starts at this even generation at least.
+    pub(crate) fn start_at(&self, least: u64) {
+        debug_assert_eq!(least & 1, 0, "a FREE word's generation is even");
+        if generation(self.0.load(Ordering::Relaxed)) < least {
+            self.set_link(least, NOWHERE);
+        }
+    }
+
+    /// Its memory goes: 0, which is FREE, in a generation that no handle names.
+    pub(crate) fn wipe(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     /// FREE, held alone or on its way to a free list: changes the link.
     pub(crate) fn relink(&self, link: u64) {
         self.set_link(generation(self.0.load(Ordering::Relaxed)), link);
@@ -261,9 +274,10 @@ impl Word {
         self.0.store(generation << (LOCATION_BITS + PIN_BITS) | link, Ordering::Relaxed);
     }
 
-    /// The link of a FREE word; anything, if it is FREE no more.
-    pub(crate) fn link(&self) -> u64 {
-        location(self.0.load(Ordering::Relaxed))
+    /// The generation and the link of a FREE word.
+    pub(crate) fn linked(&self) -> (u64, u64) {
+        let free = self.0.load(Ordering::Relaxed);
+        (generation(free), location(free))
     }
 
     /// The location of an object that has ended and whose slot is held alone.

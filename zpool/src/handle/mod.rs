@@ -1,8 +1,8 @@
 //! Handles, and the table that says where each one's object is just now.
 //!
 //! A slot of the table is a [`Word`], a record `T` beside it in the same cache line, and a length in
-//! an array of its own. Slots live in chunks that never move, so a reader finds its slot without a
-//! lock while the table grows. The module is generic over what the rest of the crate does with
+//! an array of its own. Both never move, so a reader finds its slot without a lock while the table
+//! grows and shrinks. The module is generic over what the rest of the crate does with
 //! places; it turns the word's verdicts into tokens that cannot be copied:
 //!
 //! | token | who holds it |
@@ -14,15 +14,16 @@
 //! | [`Ended`], [`Spent`] | alone: what is left of an object that ended, then its slot |
 //!
 //! Tokens have no `Drop` but [`Vacant`]'s: one that is lost pins or leaks its object, nothing worse.
-//! A slot whose generations are used up (2^17 objects) is retired: its word stays 0, which refuses
-//! every handle. The memory of a chunk of retired slots goes back and reads as zeros ever after.
+//! A slot whose generations are used up (2^17 objects) is retired: its word is 0, which refuses
+//! every handle. `free` has how slots and their memory come and go.
 
 use std::fmt;
 use std::num::NonZeroU64;
 
-mod chunk;
+mod free;
 #[cfg(all(test, zcache_loom))]
 mod models;
+mod slots;
 mod table;
 mod token;
 

@@ -6,6 +6,7 @@
 //! interleaving. Under each stand its twins: the same scenario with a bug planted in the shipped
 //! code, which has to fail in the way the twin expects.
 
+mod chunks;
 mod exclusive;
 mod sharing;
 mod slots;

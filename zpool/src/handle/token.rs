@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::chunk::{Chunk, Slot};
-use super::table::{Table, split};
+use super::slots::Slot;
+use super::table::Table;
 use super::{Handle, Place};
 use crate::sync::Ordering;
 use crate::word::{NOWHERE, Word};
@@ -12,7 +12,7 @@ use crate::word::{NOWHERE, Word};
 #[derive(Debug)]
 pub(crate) struct Vacant<'t, T> {
     table: &'t Table<T>,
-    chunk: &'t Chunk<T>,
+    slot: &'t Slot<T>,
     index: u32,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Vacant<'t, T> {
 #[must_use]
 pub(crate) struct Pin<'t, T> {
     table: &'t Table<T>,
-    chunk: &'t Chunk<T>,
+    slot: &'t Slot<T>,
     index: u32,
     /// Of 18 bits.
     generation: u32,
@@ -60,8 +60,8 @@ impl Spent {
 }
 
 impl<'t, T> Vacant<'t, T> {
-    pub(super) const fn new(table: &'t Table<T>, chunk: &'t Chunk<T>, index: u32) -> Self {
-        Self { table, chunk, index }
+    pub(super) const fn new(table: &'t Table<T>, slot: &'t Slot<T>, index: u32) -> Self {
+        Self { table, slot, index }
     }
 
     /// What the owner entry of the place says.
@@ -72,11 +72,12 @@ impl<'t, T> Vacant<'t, T> {
     /// Makes the object at `place` live, `len` bytes long; its bytes are written already.
     pub(crate) fn publish(self, place: Option<Place>, len: usize, record: T) -> Handle {
         assert!(len <= place.as_ref().map_or(0, Place::room), "an object fits its place");
-        let at = split(self.index).1;
-        let slot = &self.chunk.slots[at];
+        let slot = self.slot;
         // SAFETY: the slot is FREE and held alone, so nobody reads the record, and none is in it.
         unsafe { slot.record.to_write().write(MaybeUninit::new(record)) };
-        self.chunk.set_len(at, len);
+        if len > 0 {
+            self.table.slots.set_len(self.index, len);
+        }
         self.table.live.fetch_add(1, Ordering::Relaxed);
         let generation = slot.word.publish(place.map_or(NOWHERE, |place| place.location()));
         let handle = self.table.handle(self.index, generation);
@@ -87,7 +88,7 @@ impl<'t, T> Vacant<'t, T> {
 
 impl<T> Drop for Vacant<'_, T> {
     fn drop(&mut self) {
-        self.table.push(self.index, &self.chunk.slots[split(self.index).1].word);
+        self.table.push(self.index, &self.slot.word, 0);
     }
 }
 
@@ -95,16 +96,11 @@ impl<'t, T> Pin<'t, T> {
     #[inline]
     pub(super) const fn new(
         table: &'t Table<T>,
-        chunk: &'t Chunk<T>,
+        slot: &'t Slot<T>,
         (index, generation): (u32, u64),
         place: Option<Place>,
     ) -> Self {
-        Self { table, chunk, index, generation: generation as u32, place }
-    }
-
-    #[inline]
-    fn slot(&self) -> &'t Slot<T> {
-        &self.chunk.slots[split(self.index).1]
+        Self { table, slot, index, generation: generation as u32, place }
     }
 
     /// The slot, as owner entries name it.
@@ -132,7 +128,7 @@ impl<'t, T> Pin<'t, T> {
 
     #[inline]
     pub(crate) fn record(&self) -> &T {
-        let record = self.slot().record.to_read();
+        let record = self.slot.record.to_read();
         // SAFETY: a pin keeps the record in place and unwritten for as long as `self` is borrowed.
         let record = unsafe { &*record };
         // SAFETY: `publish` initialised it before the word let anybody pin.
@@ -142,8 +138,8 @@ impl<'t, T> Pin<'t, T> {
     /// Gives the share back. What comes back is the object, where it was freed and held last here.
     #[inline]
     pub(crate) fn unpin(self) -> Option<(Ended, T)> {
-        let outcome = self.slot().word.unpin();
-        self.table.let_go(self.chunk, self.index, outcome)
+        let outcome = self.slot.word.unpin();
+        self.table.let_go(self.slot, self.index, outcome)
     }
 
     /// Moves the object to `to`, whose bytes are a copy, and gives the place it left; this pin ends.
@@ -153,7 +149,7 @@ impl<'t, T> Pin<'t, T> {
     pub(crate) fn swing(self, to: Place) -> Result<Place, (Self, Place)> {
         let Some(from) = &self.place else { return Err((self, to)) };
         assert!(from.room() <= to.room(), "an object fits its place");
-        if self.slot().word.swing(self.generation.into(), from.location(), to.location()) {
+        if self.slot.word.swing(self.generation.into(), from.location(), to.location()) {
             // SAFETY: nobody points at `from` any more, and nobody else was told.
             Ok(unsafe { Place::new(from.location(), 0) })
         } else {
@@ -192,22 +188,21 @@ impl<'t, T> Lock<'t, T> {
     /// Gives the object back where it is.
     pub(crate) fn unlock(self) -> Unlocked<T> {
         let here = self.pin.place.as_ref().map_or(NOWHERE, Place::location);
-        let outcome = self.pin.slot().word.unlock(here);
+        let outcome = self.pin.slot.word.unlock(here);
         Unlocked {
             left: None,
-            ended: self.pin.table.let_go(self.pin.chunk, self.pin.index, outcome),
+            ended: self.pin.table.let_go(self.pin.slot, self.pin.index, outcome),
         }
     }
 
     /// Gives the object back at another place and length; the old place is left.
     pub(crate) fn unlock_at(self, to: Option<Place>, len: usize) -> Unlocked<T> {
         assert!(len <= to.as_ref().map_or(0, Place::room), "an object fits its place");
-        let Pin { table, chunk, index, place, .. } = self.pin;
-        let at = split(index).1;
+        let Pin { table, slot, index, place, .. } = self.pin;
         // Before the word lets readers in; where the object has ended, nobody reads it.
-        chunk.set_len(at, len);
-        let outcome = chunk.slots[at].word.unlock(to.as_ref().map_or(NOWHERE, Place::location));
-        let mut ended = table.let_go(chunk, index, outcome);
+        table.slots.set_len(index, len);
+        let outcome = slot.word.unlock(to.as_ref().map_or(NOWHERE, Place::location));
+        let mut ended = table.let_go(slot, index, outcome);
         if let Some((ended, _)) = &mut ended {
             ended.len = place.as_ref().map_or(0, Place::room);
         }
@@ -217,7 +212,7 @@ impl<'t, T> Lock<'t, T> {
     /// Frees an object that is held alone: it ends here, unless somebody freed it already, and then
     /// it ends here too.
     pub(crate) fn free(self) -> (Ended, T) {
-        let word = &self.pin.slot().word;
+        let word = &self.pin.slot.word;
         let (generation, _, _) = word.glance();
         if generation & 1 == 1 && word.free(generation).is_ok() {
             self.pin.table.live.fetch_sub(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The memory of one block of an array: address space that is opened from its start on, and whose pages
-//! come and go.
+//! The memory of one block of an array: address space that is opened from its start on, and whose
+//! pages come and go.
 //!
 //! Memory that was never opened has no access and is no part of what a program locks (`mlockall`).
 
@@ -81,8 +81,8 @@ mod system {
         unsafe { libc::mprotect(start.cast(), bytes, access) == 0 }
     }
 
-    /// Gives the memory of whole pages back, which are zeros from here on. `false`: they keep it, as they
-    /// do in a program that has locked its memory.
+    /// Gives the memory of whole pages back, which are zeros from here on. `false`: they keep it,
+    /// as they do in a program that has locked its memory.
     ///
     /// # Safety
     /// They are a part of a mapping that [`reserve`] made, and zeros are as good as what they hold.

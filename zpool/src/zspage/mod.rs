@@ -16,14 +16,15 @@
 //! Invariants: `inuse` counts the places handed out; the free list holds the other slots; a page
 //! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
 
-use crate::directory::{Directory, boxed};
+use std::ops::Range;
+
 use crate::geometry::{GRAIN, LONGEST, Shape};
 use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
+use crate::mapped::Sparse;
+use crate::numbers::Numbers;
 use crate::source::{Access, Base, PageSource, SourceError};
-use crate::sync::{
-    Arc, AtomicPtr, AtomicU32, AtomicUsize, CHUNK, Mutex, Ordering, Plant, Witness, unless,
-};
+use crate::sync::{Arc, AtomicPtr, AtomicU32, AtomicUsize, Leaf, Ordering, Plant, Witness, unless};
 use crate::word::NOWHERE;
 
 mod bytes;
@@ -55,13 +56,6 @@ pub(crate) struct Token {
 }
 
 #[derive(Debug)]
-struct Ids {
-    fresh: u32,
-    /// The first unused number; its record's pointer holds the next one, see [`unused`].
-    unused: u32,
-}
-
-#[derive(Debug)]
 pub(crate) struct Zspages {
     source: Arc<dyn PageSource>,
     access: Access,
@@ -70,12 +64,12 @@ pub(crate) struct Zspages {
     page_size: usize,
     /// Its `log2`: a division by a number that is not known costs a hit more than all else here.
     page_bits: u32,
-    /// Page entries.
-    pages: Directory<Box<[AtomicU32]>>,
-    /// Records, by zspage.
-    records: Directory<Box<[AtomicPtr<AtomicU32>]>>,
-    /// Unused numbers of zspages, and the growth of both directories.
-    ids: Mutex<Ids>,
+    /// Entries, by page; a zspage holds the memory of those that its chain has.
+    pages: Sparse<AtomicU32>,
+    /// Records, by zspage; null where there is none.
+    records: Sparse<AtomicPtr<AtomicU32>>,
+    /// Which numbers zspages have.
+    ids: Leaf<Numbers>,
     /// Object size of each class, in bytes.
     sizes: Box<[u32]>,
     /// Ended objects of each class whose release met a taken lock: index + 1 of the newest, or 0.
@@ -90,15 +84,16 @@ impl Zspages {
         assert!(sizes.len() <= record::CLASSES, "a record has room for the number of a class");
         assert!(sizes.iter().all(|size| *size as usize % GRAIN == 0), "slots start at grains");
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
+        let records = Sparse::new();
         let zspages = Self {
             access: source.access(),
             line: bytes::line(&*source),
             page_size: source.page_size(),
             page_bits: source.page_size().trailing_zeros(),
             source,
-            pages: Directory::new(),
-            records: Directory::new(),
-            ids: Mutex::new(Ids { fresh: 0, unused: NONE }),
+            pages: Sparse::new(),
+            ids: Leaf::new(Numbers::new(records.each_page(), NONE)),
+            records,
             pending: sizes.iter().map(|_| AtomicU32::new(0)).collect(),
             pending_count: AtomicUsize::new(0),
             sizes,
@@ -109,9 +104,7 @@ impl Zspages {
 
     /// What it holds in bytes before there is a zspage.
     pub(crate) const fn empty_bytes(classes: usize) -> usize {
-        Directory::<Box<[AtomicU32]>>::EMPTY_BYTES
-            + Directory::<Box<[AtomicPtr<AtomicU32>]>>::EMPTY_BYTES
-            + 2 * heap_cost(classes * size_of::<u32>())
+        2 * heap_cost(classes * size_of::<u32>())
     }
 
     pub(crate) fn source(&self) -> &Arc<dyn PageSource> {
@@ -125,21 +118,17 @@ impl Zspages {
 
     #[inline]
     fn entry(&self, page: u32) -> &AtomicU32 {
-        let page = page as usize;
-        let entries = self.pages.get(page / CHUNK).expect("a taken page has an entry");
-        &entries[page % CHUNK]
+        self.pages.get(page).expect("a taken page has an entry")
     }
 
     fn slot(&self, id: u32) -> &AtomicPtr<AtomicU32> {
-        let id = id as usize;
-        let records = self.records.get(id / CHUNK).expect("a zspage has a record");
-        &records[id % CHUNK]
+        self.records.get(id).expect("a zspage has a record")
     }
 
     /// The record of a zspage: callers hold its class's token, or a place in it.
     fn record(&self, id: u32) -> Record<'_> {
         let block = self.slot(id).load(Ordering::Relaxed);
-        assert!(!vacant(block), "zspage {id} exists");
+        assert!(!block.is_null(), "zspage {id} exists");
         // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it drops the
         // box; that takes the token and finds no place handed out, and a caller has either.
         unsafe { Record::borrow(block) }
@@ -175,13 +164,17 @@ impl Zspages {
         let mut chain = [NONE; LONGEST];
         let chain = &mut chain[..usize::from(shape.pages)];
         let built = self.take_chain(chain, ledger).and_then(|()| {
-            let record = self.new_record(token, shape, chain, ledger);
+            let entered = self.enter(chain, ledger).ok_or(SourceError::Refused);
+            let record = entered.and_then(|()| {
+                let record = self.new_record(token, shape, chain, ledger);
+                record.inspect_err(|_| self.leave(chain, ledger))
+            });
             record.inspect_err(|_| self.source.give(chain, ledger))
         });
         let block = match built {
             Ok(block) => block,
             Err(error) => {
-                self.put_id(id);
+                self.put_id(id, ledger);
                 return Err(error);
             }
         };
@@ -205,8 +198,12 @@ impl Zspages {
         for nth in 0..chain.len() {
             let last = nth.checked_sub(1).map(|before| chain[before]);
             let taken = self.source.take(last, chain.len() - nth - 1, ledger).and_then(|page| {
-                let entered = self.enter(page, ledger).map(|()| page);
-                entered.inspect_err(|_| self.source.give(&[page], ledger))
+                if (u64::from(page) + 1) * (self.page_size / GRAIN) as u64 <= NOWHERE {
+                    return Ok(page);
+                }
+                // No location can name its bytes.
+                self.source.give(&[page], ledger);
+                Err(SourceError::Full)
             });
             match taken {
                 Ok(page) => chain[nth] = page,
@@ -238,48 +235,80 @@ impl Zspages {
         }
     }
 
-    /// Sees to it that `page` has an entry. [`SourceError::Full`]: no location can name its bytes.
-    fn enter(&self, page: u32, ledger: &Ledger) -> Result<(), SourceError> {
-        if (u64::from(page) + 1) * (self.page_size / GRAIN) as u64 > NOWHERE {
-            return Err(SourceError::Full);
-        }
-        let chunk = page as usize / CHUNK;
-        if self.pages.get(chunk).is_some() {
-            return Ok(());
-        }
-        let _growing = self.ids.lock();
-        let entry = || AtomicU32::new(NONE);
-        grow(&self.pages, chunk, CHUNK, ledger, entry).ok_or(SourceError::Refused)
+    /// The pages of memory on which the entries of a chain lie, each once where entries follow each
+    /// other.
+    fn sheets(&self, chain: &[u32]) -> impl Iterator<Item = usize> {
+        let mut last = None;
+        let sheets = chain.iter().map(|page| self.pages.page_of(*page as usize));
+        sheets.filter(move |sheet| last.replace(*sheet) != Some(*sheet))
     }
 
+    /// Sees to it that the pages of a chain have entries. `None`: no room, and nothing has changed.
+    fn enter(&self, chain: &[u32], ledger: &Ledger) -> Option<()> {
+        let end = chain.iter().max().map_or(0, |page| *page as usize + 1);
+        for (nth, sheet) in self.sheets(chain).enumerate() {
+            if self.pages.open(sheet..sheet + 1, end, ledger).is_none() {
+                let entered = self.sheets(chain).take(nth);
+                entered.for_each(|sheet| self.pages.close(sheet..sheet + 1, ledger));
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// The chain needs its entries no more.
+    fn leave(&self, chain: &[u32], ledger: &Ledger) {
+        self.sheets(chain).for_each(|sheet| self.pages.close(sheet..sheet + 1, ledger));
+    }
+
+    /// The lowest number that no zspage has.
     fn take_id(&self, ledger: &Ledger) -> Option<u32> {
-        let mut ids = self.ids.lock();
-        if ids.unused != NONE {
-            let id = ids.unused;
-            let link = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
-            ids.unused = (link.addr() >> 1) as u32;
-            return Some(id);
-        }
-        let id = ids.fresh;
-        if id == NONE {
-            return None;
-        }
-        let record = || AtomicPtr::new(std::ptr::null_mut());
-        grow(&self.records, id as usize / CHUNK, CHUNK, ledger, record)?;
-        ids.fresh += 1;
-        Some(id)
+        let taken = self.ids.lock().take(ledger, |from| {
+            let end = self.records.next_end(from);
+            let pages = self.records.pages_below(from)..self.records.pages_below(end);
+            self.records.open(pages, end, ledger).map(|()| end)
+        });
+        taken.map(|taken| taken.number)
     }
 
-    fn put_id(&self, id: u32) {
+    fn put_id(&self, id: u32, ledger: &Ledger) {
         let mut ids = self.ids.lock();
-        self.slot(id).store(unused(ids.unused), Ordering::Relaxed);
-        ids.unused = id;
+        let closed = ids.give(id, 0, ledger);
+        if !closed.is_empty() {
+            let pages =
+                self.records.pages_below(closed.start)..self.records.pages_below(closed.end);
+            self.records.close(pages, ledger);
+        }
+    }
+
+    fn exists(&self, id: u32) -> bool {
+        !self.slot(id).load(Ordering::Relaxed).is_null()
+    }
+
+    /// Bytes of pages that entries and records hold.
+    pub(crate) fn mapped(&self) -> usize {
+        self.pages.mapped() + self.records.mapped()
+    }
+
+    /// Asserts that numbers and memory of `zspages`, which are all there are, are held and no
+    /// others.
+    pub(crate) fn check(&self, zspages: &[Vec<u32>]) {
+        let ids = self.ids.lock();
+        ids.check();
+        assert_eq!(ids.inuse(), zspages.len(), "each zspage has a number");
+        let mut open = Vec::new();
+        ids.each_open(|made| open.push(made));
+        let pages = |made: &Range<usize>| {
+            self.records.pages_below(made.start)..self.records.pages_below(made.end)
+        };
+        self.records.check(open.iter().flat_map(pages));
+        self.pages.check(zspages.iter().flat_map(|chain| self.sheets(chain)));
     }
 
     /// Takes the record of a zspage out of its slot, to be dropped.
     fn take_record(&self, id: u32) -> Box<[AtomicU32]> {
         let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
-        assert!(!vacant(block), "zspage {id} exists");
+        assert!(!block.is_null(), "zspage {id} exists");
         // SAFETY: the box that `new_record` made, no longer in its slot. Callers hold the token and no
         // place is handed out (`dismantle`), or hold `&mut self` (`vacate`, `drop`): nobody else looks at it.
         unsafe { Record::unbox(block) }
@@ -291,7 +320,7 @@ impl Zspages {
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
         assert_eq!(record.fill().inuse, 0, "a zspage goes when its last object is gone");
         self.demolish(id, ledger);
-        self.put_id(id);
+        self.put_id(id, ledger);
     }
 
     /// The same of one that nobody will look at any more.
@@ -306,14 +335,15 @@ impl Zspages {
         }
         let length = self.take_record(id).len();
         ledger.release(heap_cost(length * size_of::<AtomicU32>()));
+        self.leave(&chain[..pages], ledger);
         self.source.give(&chain[..pages], ledger);
     }
 
     /// Gives all pages back to a source that others hold when this goes.
     pub(crate) fn vacate(&mut self, ledger: &Ledger) {
-        let fresh = self.ids.lock().fresh;
-        for id in 0..fresh {
-            if !vacant(self.slot(id).load(Ordering::Relaxed)) {
+        let end = self.ids.lock().end();
+        for id in 0..end {
+            if self.exists(id) {
                 self.demolish(id, ledger);
             }
         }
@@ -473,42 +503,11 @@ impl Zspages {
 
 impl Drop for Zspages {
     fn drop(&mut self) {
-        for id in 0..self.ids.lock().fresh {
-            if !vacant(self.slot(id).load(Ordering::Relaxed)) {
+        for id in 0..self.ids.lock().end() {
+            if self.exists(id) {
                 self.shade_all(id, false);
                 drop(self.take_record(id));
             }
         }
     }
-}
-
-/// What the slot of an unused number holds: the next one, marked by its lowest bit.
-fn unused(next: u32) -> *mut AtomicU32 {
-    std::ptr::without_provenance_mut((next as usize) << 1 | 1)
-}
-
-/// Whether a slot holds no record.
-fn vacant(block: *mut AtomicU32) -> bool {
-    block.is_null() || block.addr() & 1 == 1
-}
-
-/// Adds a chunk of `length` values to `directory`, unless it is there. Callers hold the lock that
-/// orders its growth. `None`: no room, and nothing has changed.
-fn grow<V>(
-    directory: &Directory<Box<[V]>>,
-    chunk: usize,
-    length: usize,
-    ledger: &Ledger,
-    make: impl FnMut() -> V,
-) -> Option<()> {
-    if directory.get(chunk).is_some() {
-        return Some(());
-    }
-    let bytes = heap_cost(length * size_of::<V>());
-    ledger.reserve(bytes).ok()?;
-    let grown = directory.grow(chunk, ledger, || boxed(length, make));
-    if grown.is_none() {
-        ledger.release(bytes);
-    }
-    grown
 }

@@ -1,115 +1,153 @@
 //! The table's slots: handed out once, found while the table grows, retired for good.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom::thread;
 
 use crate::handle::Handle;
 use crate::handle::table::Table;
 use crate::ledger::Ledger;
-use crate::sync::model::{model, twin};
-use crate::sync::{CHUNK, Plant};
+use crate::sync::Plant;
+use crate::sync::model::{beside, model, twin};
 use crate::word::{GENERATION_BITS, Refusal};
 
-fn ledger() -> Ledger {
+/// Slots of a chunk in models.
+pub(super) const EACH: usize = 2;
+
+pub(super) fn ledger() -> Ledger {
     Ledger::new(4096, 0, usize::MAX)
 }
 
-/// A table, and which of its slots somebody holds.
-struct Slots {
-    table: Table<()>,
-    ledger: Ledger,
-    held: [AtomicBool; 3],
+/// A table, and what charges its memory.
+pub(super) struct World {
+    pub(super) table: Table<u32>,
+    pub(super) ledger: Ledger,
 }
 
-impl Slots {
-    /// A table whose free list has slots 0 and 1, and no fresh slot left in its chunk.
-    fn two() -> Arc<Self> {
-        let slots = Self { table: Table::new(0), ledger: ledger(), held: Default::default() };
-        drop([(); CHUNK].map(|()| slots.table.vacant(&slots.ledger).unwrap()));
-        Arc::new(slots)
+// SAFETY: a model runs on one thread, and loom checks each access.
+unsafe impl Sync for World {}
+// SAFETY: as above.
+unsafe impl Send for World {}
+
+impl World {
+    /// A table of `COUNT` objects of length 0, whose records are their numbers.
+    pub(super) fn of<const COUNT: usize>() -> (Arc<Self>, [Handle; COUNT]) {
+        let world = Self { table: Table::new(0), ledger: ledger() };
+        let mut number = 0;
+        let handles = [(); COUNT].map(|()| {
+            number += 1;
+            world.store(number - 1).1
+        });
+        (Arc::new(world), handles)
     }
 
-    fn take(&self) -> Option<u32> {
-        let index = self.table.pop()?;
-        let held = self.held[index as usize].swap(true, Ordering::Relaxed);
-        assert!(!held, "slot {index} is handed out once");
-        Some(index)
+    /// An object: the number of its slot, and its handle.
+    pub(super) fn store(&self, record: u32) -> (u32, Handle) {
+        let slot = self.table.vacant(&self.ledger).unwrap();
+        (slot.index(), slot.publish(None, 0, record))
     }
 
-    fn give(&self, index: u32) {
-        self.held[index as usize].store(false, Ordering::Relaxed);
-        self.table.push(index, self.table.word(index).unwrap());
-    }
-
-    /// The slots that are free once all threads are through.
-    fn rest(&self) -> usize {
-        std::iter::from_fn(|| self.take()).count()
-    }
-}
-
-/// One thread takes a slot while the other takes both and gives the first back.
-fn take_and_take_two() -> (Option<u32>, usize) {
-    let slots = Slots::two();
-    let other = Arc::clone(&slots);
-    let taker = thread::spawn(move || other.take());
-    let (first, second) = (slots.take(), slots.take());
-    if let (Some(first), Some(_)) = (first, second) {
-        slots.give(first);
-    }
-    let taken = taker.join().unwrap();
-    let (rest, kept) = (slots.rest(), first.or(second).is_some());
-    assert_eq!(rest + usize::from(kept) + usize::from(taken.is_some()), 2, "no slot is lost");
-    (taken, rest)
-}
-
-#[test]
-fn a_free_slot_is_handed_out_once() {
-    // 192 iterations, under 0.1 s.
-    model(None, take_and_take_two);
-}
-
-#[test]
-#[should_panic(expected = "is handed out once")]
-fn a_free_list_without_tags_is_noticed() {
-    twin(None, Plant::PopUntagged, take_and_take_two);
-}
-
-/// Two threads take and give slots.
-fn churn() -> (bool, bool) {
-    let slots = Slots::two();
-    let turn = |slots: &Slots| match slots.take() {
-        Some(index) => {
-            slots.give(index);
-            true
+    /// Ends an object that nobody else frees; whoever holds it last does the rest.
+    pub(super) fn free(&self, handle: Handle) {
+        let ended = self.table.free(handle).expect("a live object is found");
+        if let Some((ended, _)) = ended {
+            self.table.recycle(ended.split().1, &self.ledger);
         }
-        None => false,
+    }
+
+    /// Reads what a handle leads to.
+    pub(super) fn read(&self, handle: Handle) -> Result<u32, Refusal> {
+        let pin = self.table.pin(handle)?;
+        let record = *pin.record();
+        if let Some((ended, _)) = pin.unpin() {
+            self.table.recycle(ended.split().1, &self.ledger);
+        }
+        Ok(record)
+    }
+
+    /// Reads whatever object has slot `index`.
+    pub(super) fn read_index(&self, index: u32) -> Result<(u32, Handle), Refusal> {
+        let pin = self.table.pin_index(index, |_| ())?;
+        let read = (*pin.record(), pin.handle());
+        if let Some((ended, _)) = pin.unpin() {
+            self.table.recycle(ended.split().1, &self.ledger);
+        }
+        Ok(read)
+    }
+}
+
+/// Two threads end objects beside one who stores two.
+fn end_and_store() -> (u32, u32) {
+    let (world, handles) = World::of::<2>();
+    let enders = handles.map(|handle| beside(&world, move |world| world.free(handle)));
+    let (one, two) = (world.store(10), world.store(11));
+    assert!(one.0 != two.0, "a slot is handed out once");
+    enders.into_iter().for_each(|ender| ender.join().unwrap());
+    assert_eq!(world.table.check(&world.ledger), 2, "no slot is lost");
+    assert_eq!((world.read(one.1), world.read(two.1)), (Ok(10), Ok(11)));
+    (one.0, two.0)
+}
+
+#[test]
+fn slots_that_two_threads_give_back_are_handed_out_once() {
+    let seen = model(Some(2), end_and_store);
+    assert!(seen.contains_key(&(0, 1)) && seen.contains_key(&(2, 3)), "{seen:?}");
+    assert!(seen.contains_key(&(1, 0)) && seen.contains_key(&(2, 0)), "{seen:?}");
+}
+
+#[test]
+#[should_panic(expected = "a slot that came back has memory")]
+fn taking_slots_in_without_acquire_is_noticed() {
+    twin(Some(2), Plant::TakeInRelaxed, end_and_store);
+}
+
+#[test]
+#[should_panic(expected = "a slot that came back has memory")]
+fn giving_a_slot_without_release_is_noticed() {
+    twin(Some(2), Plant::PushRelaxed, end_and_store);
+}
+
+/// A thread ends an object whose slot is the lowest that can be handed out.
+fn end_and_store_again() -> u32 {
+    let (world, handles) = World::of::<EACH>();
+    let ender = beside(&world, move |world| world.free(handles[0]));
+    let (index, handle) = world.store(10);
+    ender.join().unwrap();
+    assert_eq!(world.table.check(&world.ledger), EACH, "no slot is lost");
+    assert_eq!(world.read(handle), Ok(10));
+    index
+}
+
+#[test]
+fn the_only_slot_that_came_back_is_handed_out_next() {
+    assert!(model(None, end_and_store_again).into_keys().eq([0, EACH as u32]));
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn taking_the_only_slot_without_acquire_is_noticed() {
+    twin(None, Plant::TakeOnlyRelaxed, end_and_store_again);
+}
+
+/// Two threads store and end objects.
+fn churn() -> (u32, u32) {
+    let (world, []) = World::of::<0>();
+    let turn = |world: &World| {
+        let (index, handle) = world.store(7);
+        world.free(handle);
+        index
     };
-    let other = Arc::clone(&slots);
-    let churner = thread::spawn(move || turn(&other) & turn(&other));
-    let mine = turn(&slots) & turn(&slots);
-    let theirs = churner.join().unwrap();
-    assert_eq!(slots.rest(), 2, "no slot is lost");
-    (mine, theirs)
+    let churner = beside(&world, move |world| turn(world).max(turn(world)));
+    let mine = turn(&world).max(turn(&world));
+    let highest = (mine, churner.join().unwrap());
+    assert_eq!(world.table.check(&world.ledger), 0, "no slot is lost");
+    highest
 }
 
 #[test]
 fn no_free_slot_is_lost() {
-    // 1,277 iterations, 0.1 s.
-    assert!(model(Some(3), churn).contains_key(&(true, true)));
-}
-
-#[test]
-#[should_panic(expected = "is handed out once")]
-fn taking_a_slot_without_acquire_is_noticed() {
-    twin(Some(3), Plant::PopRelaxed, churn);
-}
-
-#[test]
-#[should_panic(expected = "is handed out once")]
-fn giving_a_slot_without_release_is_noticed() {
-    twin(Some(3), Plant::PushRelaxed, churn);
+    let seen = model(Some(3), churn);
+    assert!(seen.keys().copied().eq([(0, 0), (0, 1), (1, 0), (1, 1)]), "{seen:?}");
 }
 
 /// The object of slot `index` in its first generation; a reader may know it before it is there.
@@ -120,8 +158,8 @@ fn first_handle(table: &Table<u32>, index: u32) -> Handle {
 /// A reader looks for the object of a chunk that is being added.
 fn grow_and_read() -> bool {
     let (table, ledger) = (Arc::new(Table::new(0)), ledger());
-    let taken = [(); CHUNK].map(|()| table.vacant(&ledger).unwrap());
-    let handle = first_handle(&table, CHUNK as u32);
+    let taken = [(); EACH].map(|()| table.vacant(&ledger).unwrap());
+    let handle = first_handle(&table, EACH as u32);
     let other = Arc::clone(&table);
     let reader = thread::spawn(move || match other.pin(handle) {
         Ok(pin) => {
@@ -146,7 +184,7 @@ fn a_growing_table_is_read() {
 }
 
 #[test]
-#[should_panic(expected = "Causality violation")]
+#[should_panic(expected = "a block is there before it is announced")]
 fn announcing_a_chunk_without_release_is_noticed() {
     twin(None, Plant::GrowRelaxed, grow_and_read);
 }
@@ -171,7 +209,7 @@ fn grow_and_grow() -> u32 {
     let slot = table.vacant(&ledger).unwrap();
     let (mine, theirs) = (slot.index(), grower.join().unwrap());
     assert!(mine != theirs && mine + theirs == 3, "two threads get two fresh slots");
-    assert_eq!(table.counts().slots, 3);
+    assert_eq!(table.check(&ledger), 3);
     drop(taken);
     mine
 }
@@ -185,35 +223,32 @@ fn a_table_grows_by_one_chunk_at_a_time() {
 /// Two threads free the last objects of a chunk's two slots, and a third has stale handles.
 fn retire() -> bool {
     const LAST: u64 = (1 << GENERATION_BITS) - 1;
-    let (table, ledger) = (Arc::new(Table::<()>::new(0)), Arc::new(ledger()));
-    let handles = [(); CHUNK].map(|()| {
-        let slot = table.vacant(&ledger).unwrap();
-        table.word(slot.index()).unwrap().age(LAST - 1);
-        slot.publish(None, 0, ())
+    let (world, _) = World::of::<EACH>();
+    let handles = [(); EACH].map(|()| {
+        let slot = world.table.vacant(&world.ledger).unwrap();
+        world.table.word(slot.index()).unwrap().age(LAST - 1);
+        slot.publish(None, 0, 7)
     });
-    let end = |table: &Table<()>, ledger: &Ledger, handle: Handle| {
-        let (ended, ()) = table.free(handle).unwrap().unwrap();
-        table.recycle(ended.split().1, ledger);
-    };
-    let (other, charged) = (Arc::clone(&table), Arc::clone(&ledger));
-    let freer = thread::spawn(move || end(&other, &charged, handles[1]));
-    let other = Arc::clone(&table);
-    let reader = thread::spawn(move || {
-        let first = other.handle(0, 1);
-        assert_eq!(other.pin(first).map(|_| ()), Err(Refusal::Stale));
-        other.contains(handles[1])
+    let freer = beside(&world, move |world| world.free(handles[1]));
+    let reader = beside(&world, move |world| {
+        let first = world.table.handle(EACH as u32, 1);
+        assert_eq!(world.read(first), Err(Refusal::Stale));
+        world.table.contains(handles[1])
     });
-    end(&table, &ledger, handles[0]);
+    world.free(handles[0]);
     freer.join().unwrap();
     let contained = reader.join().unwrap();
-    assert_eq!(table.counts().retired, CHUNK, "slots are retired when they wrap");
-    assert_eq!(table.pop(), None, "retired slots are never handed out");
+    world.table.tidy(&world.ledger);
+    assert_eq!(world.table.counts().retired, EACH, "slots are retired when they wrap");
+    assert_eq!(world.table.mapped(), 0, "and their memory goes");
+    let next = world.store(8).0 as usize;
+    assert_eq!(next, 2 * EACH, "retired slots are never handed out");
+    world.table.check(&world.ledger);
     contained
 }
 
 #[test]
 fn a_chunk_of_retired_slots_is_never_used_again() {
-    // 1,837 iterations, 0.3 s.
     assert_eq!(model(Some(3), retire).len(), 2);
 }
 

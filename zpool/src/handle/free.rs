@@ -1,0 +1,178 @@
+//! Free slots: how they come back, and which one is handed out.
+//! ```text
+//! an object ends --push--> `back`, a stack through the words --take_in--> `numbers` --vacant-->
+//! ```
+//! Coming back waits for nobody: a push is one compare-exchange. Whoever needs a slot takes the
+//! stack in, under a lock, and so does whoever pushes the last of a handful, if the lock is free. A
+//! stack that is taken off whole needs no tags.
+//!
+//! A chunk of slots none of which is in use goes, but for one: its memory reads as zeros from then
+//! on, words that are FREE and whose generation no handle names. The highest generation that it had
+//! is where its slots start when it comes back, so that handles of all its former lives stay stale.
+
+use std::ops::Range;
+
+use super::slots::Slot;
+use super::table::Table;
+use super::token::{Spent, Vacant};
+use crate::ledger::Ledger;
+use crate::numbers::{Numbers, Taken};
+use crate::sync::{GATHERED, Ordering, Plant, look, unless};
+use crate::word::{NOWHERE, Word};
+
+/// In the link of a slot that came back: its generations are used up.
+const RETIRED: u64 = 1 << 35;
+const _: () = assert!(RETIRED > u32::MAX as u64 && RETIRED < NOWHERE);
+
+impl<T> Table<T> {
+    /// The lowest free slot. `None`: no room under the ledger's cap for one more.
+    pub(crate) fn vacant(&self, ledger: &Ledger) -> Option<Vacant<'_, T>> {
+        let mut numbers = self.numbers.lock();
+        if let Some((slot, index)) = self.take_only(&numbers) {
+            return Some(Vacant::new(self, slot, index));
+        }
+        self.take_in(&mut numbers, ledger);
+        let end = numbers.end();
+        let taken = numbers.take(ledger, |from| self.slots.open(from, ledger));
+        if numbers.end() != end {
+            self.end.store(numbers.end(), Ordering::Relaxed);
+        }
+        drop(numbers);
+        let Taken { number, start } = taken?;
+        let slot = self.slots.get(number).expect("a number that is handed out has memory");
+        slot.word.start_at(start.into());
+        Some(Vacant::new(self, slot, number))
+    }
+
+    /// The slot that came back, if it is the only one and lower than all that are sorted in: what a
+    /// cache does that replaces its entries. Spares sorting it in and out, 250 instructions
+    /// (`counts`, insert/same_filled).
+    fn take_only(&self, numbers: &Numbers) -> Option<(&Slot<T>, u32)> {
+        // Acquire pairs with the Release in `push`, as in `take_in`. Only who holds `numbers` takes
+        // off, so the stack is still the same where its head is.
+        let order = unless(Plant::TakeOnlyRelaxed, Ordering::Acquire);
+        let head = look(&self.back, order);
+        let index = (head as u32).checked_sub(1)?;
+        if head >> 32 != 1 || index >= numbers.floor() {
+            return None;
+        }
+        let slot = self.slots.get(index)?;
+        if slot.word.linked().1 & RETIRED != 0 {
+            return None;
+        }
+        self.back.compare_exchange(head, 0, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        Some((slot, index))
+    }
+
+    /// Puts a FREE slot on the stack; says how many are there.
+    pub(super) fn push(&self, index: u32, word: &Word, mark: u64) -> u32 {
+        // Release pairs with the Acquire in `take_in`.
+        let order = unless(Plant::PushRelaxed, Ordering::Release);
+        let mut head = self.back.load(Ordering::Relaxed);
+        loop {
+            word.relink(mark | head & u64::from(u32::MAX));
+            let count = (head >> 32) + 1;
+            let pushed = count << 32 | u64::from(index + 1);
+            match self.back.compare_exchange_weak(head, pushed, order, Ordering::Relaxed) {
+                Ok(_) => return count as u32,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Gives the slot of an ended object back, or retires it.
+    pub(crate) fn recycle(&self, spent: Spent, ledger: &Ledger) {
+        let Some(word) = self.word(spent.index()) else { return };
+        let mark = if word.recycle(NOWHERE) { 0 } else { RETIRED };
+        if self.push(spent.index(), word, mark) % GATHERED == 0 {
+            if let Some(mut numbers) = self.numbers.try_lock() {
+                self.take_in(&mut numbers, ledger);
+            }
+        }
+    }
+
+    /// Sorts in all slots that came back.
+    pub(super) fn take_in(&self, numbers: &mut Numbers, ledger: &Ledger) {
+        if look(&self.back, Ordering::Relaxed) == 0 {
+            return;
+        }
+        // Acquire pairs with the Release in `push`: the links are seen, and what the slots' last
+        // users did.
+        let order = unless(Plant::TakeInRelaxed, Ordering::Acquire);
+        let end = numbers.end();
+        let mut rest = self.back.swap(0, order) as u32;
+        while let Some(index) = rest.checked_sub(1) {
+            let word = self.word(index).expect("a slot that came back has memory");
+            let (generation, link) = word.linked();
+            rest = link as u32;
+            let closed = if link & RETIRED == 0 {
+                numbers.give(index, generation as u32, ledger)
+            } else {
+                word.wipe();
+                numbers.retire(index, ledger)
+            };
+            self.close(closed, ledger);
+        }
+        if numbers.end() != end {
+            self.end.store(numbers.end(), Ordering::Relaxed);
+        }
+    }
+
+    fn close(&self, made: Range<usize>, ledger: &Ledger) {
+        if !made.is_empty() {
+            self.slots.close(made, ledger);
+        }
+    }
+
+    /// Gives back what no slot in use needs, as far as that is known by what came back.
+    pub(crate) fn tidy(&self, ledger: &Ledger) {
+        self.take_in(&mut self.numbers.lock(), ledger);
+    }
+
+    /// The same, and the empty chunk that is kept for the next slots.
+    pub(crate) fn trim(&self, ledger: &Ledger) {
+        let mut numbers = self.numbers.lock();
+        self.take_in(&mut numbers, ledger);
+        let closed = numbers.close_idle(ledger);
+        self.close(closed, ledger);
+        self.end.store(numbers.end(), Ordering::Relaxed);
+    }
+
+    /// The slots of the highest chunk in use, if its objects should move to lower ones.
+    pub(crate) fn sparse(&self, ledger: &Ledger) -> Option<Range<u32>> {
+        let mut numbers = self.numbers.lock();
+        self.take_in(&mut numbers, ledger);
+        numbers.sparse()
+    }
+
+    /// Bytes of pages that the table holds.
+    pub(crate) fn mapped(&self) -> usize {
+        self.slots.mapped()
+    }
+
+    /// Asserts that words and numbers agree, and the memory with both; says how many slots are in
+    /// use. The caller is alone.
+    pub(crate) fn check(&self, ledger: &Ledger) -> usize {
+        let mut numbers = self.numbers.lock();
+        self.take_in(&mut numbers, ledger);
+        numbers.check();
+        let mut made = Vec::new();
+        numbers.each_open(|open| made.push(open));
+        for index in made.iter().cloned().flatten() {
+            let (generation, pins, _) = self.word(index as u32).expect("memory").glance();
+            let (start, peak) = numbers.generations(index);
+            if numbers.is_free(index) {
+                assert!(generation & 1 == 0 && pins == 0, "slot {index} is free");
+                assert!(
+                    generation <= u64::from(peak),
+                    "slot {index} is no older than its chunk knows"
+                );
+            } else {
+                let starts = generation == 0 || generation >= u64::from(start);
+                assert!(starts, "slot {index} starts where its chunk does, or is retired");
+            }
+        }
+        self.slots.check(&made);
+        numbers.inuse()
+    }
+}
