@@ -3,13 +3,14 @@
 #![allow(clippy::print_stdout, reason = "a test that the system does not let run says so")]
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use tests::oracle::assert_stale;
 use tests::pattern::Random;
 use tests::setups::{Pages, Setup};
-use zpool::{Config, Handle, Pool};
+use zpool::{AllocError, Config, Handle, Pool};
 
 const CAP: usize = 16 << 20;
 const MANY: usize = 600_000;
@@ -152,6 +153,47 @@ fn handles_of_every_life_of_a_chunk_stay_stale() {
         dead.extend(live);
     }
     dead.iter().step_by(301).for_each(|handle| assert_stale(&pool, *handle));
+}
+
+#[test]
+fn an_id_that_the_caller_is_not_ready_for_goes_back() {
+    let pool: Pool<u32> = Setup::new(Pages::Mmap).pool();
+    let parts: [&[u8]; 2] = [b"payload", b"trailer"];
+    let first = pool.try_alloc_record(1, parts).unwrap();
+    let before = pool.stats();
+    for offered in [1, 1] {
+        let refused = pool.try_alloc_record_at(2, parts, |id| {
+            assert_eq!(id, offered);
+            false
+        });
+        assert_eq!(refused, Err((AllocError::NotReady, 2)));
+        assert_eq!(pool.alloc_record_parts_at(3, parts, |_| false), Err((AllocError::NotReady, 3)));
+    }
+    let unwound = catch_unwind(AssertUnwindSafe(|| {
+        pool.try_alloc_record_at(4, parts, |_| resume_unwind(Box::new("planned")))
+    }));
+    assert!(unwound.is_err());
+    let after = pool.stats();
+    assert_eq!((after.objects, after.failures), (1, before.failures));
+    pool.check();
+    // `ready` may use the pool, whose locks are free, and its budget.
+    let mut inner = None;
+    let outer = pool.try_alloc_record_at(5, parts, |offered| {
+        inner = Some(pool.alloc_record(6, b"inside").unwrap());
+        assert!(pool.id(inner.unwrap()).unwrap() != offered && pool.reserve(100).is_ok());
+        pool.trim();
+        true
+    });
+    let ids = [first, outer.unwrap(), inner.unwrap()].map(|handle| pool.id(handle).unwrap());
+    assert_eq!(ids, [0, 1, 2]);
+    assert_eq!(*pool.pin_id(1).unwrap().record(), 5);
+    pool.release(100);
+    pool.check();
+    // Without room for an id, nobody is asked.
+    let full: Pool<u32> = Setup { max_bytes: pool.held_bytes(), ..Setup::new(Pages::Mmap) }.pool();
+    while full.try_alloc_record(7, [b"", b""]).is_ok() {}
+    let refused = full.try_alloc_record_at(8, [b"", b""], |id| panic!("{id} is no id"));
+    assert_eq!(refused, Err((AllocError::OutOfPages, 8)));
 }
 
 /// Threads whose objects come in waves over several chunks, beside one who looks for whatever there

@@ -13,6 +13,9 @@ pub enum AllocError {
     OutOfPages,
     /// The page source could not store the bytes.
     Source,
+    /// The caller was asked whether the object may have its id, and said no: see
+    /// [`Pool::try_alloc_record_at`](crate::Pool::try_alloc_record_at).
+    NotReady,
 }
 
 /// Why a handle could not be mapped.
@@ -89,6 +92,7 @@ impl fmt::Display for AllocError {
             }
             Self::OutOfPages => f.write_str("no page is left under the pool's caps"),
             Self::Source => f.write_str("the page source could not store the object"),
+            Self::NotReady => f.write_str("the caller was not ready for the object's id"),
         }
     }
 }

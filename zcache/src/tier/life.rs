@@ -216,7 +216,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         };
         let made = match reach {
             Reach::AtHand => pool.try_alloc_record_at(record, parts, ready),
-            Reach::Top => pool.alloc_record_at(record, parts, ready),
+            Reach::Top => pool.alloc_record_parts_at(record, parts, ready),
         };
         let error = match made {
             Ok(handle) => return Ok(Self::new(tier, handle, tag, conditional)),

@@ -35,11 +35,12 @@ impl<T: Send + Sync> Pool<T> {
         self.alloc_parts(Reach::Top, record, parts, |_| true)
     }
 
-    /// The same, asking `ready` as [`try_alloc_record_at`](Self::try_alloc_record_at) does.
+    /// The same, and `ready` is asked first whether the object may have its [id](Self::id): see
+    /// [`try_alloc_record_at`](Self::try_alloc_record_at).
     ///
     /// # Errors
-    /// As there, and all else that may be done for room has been done.
-    pub fn alloc_record_at(
+    /// See [`AllocError`]; the record comes back.
+    pub fn alloc_record_parts_at(
         &self,
         record: T,
         parts: [&[u8]; 2],
@@ -71,12 +72,39 @@ impl<T: Send + Sync> Pool<T> {
         self.alloc_parts(Reach::AtHand, record, parts, |_| true)
     }
 
-    /// The same for a caller that keeps arrays beside the [ids](Self::id): `ready` is told the id that the
-    /// object will have, before a place is taken for it, and runs under no lock. Where it says no the id
-    /// goes back.
+    /// [`try_alloc_record`](Self::try_alloc_record), and `ready` is asked first whether the object
+    /// may have its [id](Self::id), before anything else is taken for it.
+    ///
+    /// For callers with arrays beside the ids, which need room for this one. `ready` runs outside
+    /// every lock, so it may take memory, [reserve](Self::reserve) bytes or call the pool. Where it
+    /// says no or panics, the id goes back and nothing is stored; the next object may well be
+    /// offered the same id.
     ///
     /// # Errors
-    /// As for [`try_alloc_record`](Self::try_alloc_record); and [`AllocError::OutOfPages`] where `ready` said no.
+    /// See [`AllocError`]; the record comes back. [`AllocError::NotReady`]: `ready` said no.
+    ///
+    /// ```
+    /// # use zpool::{AllocError, Config, Pool};
+    /// # use std::cell::RefCell;
+    /// let pool: Pool<u32> = Pool::new(Config::new()).unwrap();
+    /// // A byte for each id, with memory for whole chunks of them.
+    /// let marks = RefCell::new(Vec::<u8>::new());
+    /// let ready = |id: u32| {
+    ///     let end = (id as usize + 1).next_multiple_of(Pool::<u32>::ID_CHUNK as usize);
+    ///     let mut marks = marks.borrow_mut();
+    ///     let missing = end.saturating_sub(marks.len());
+    ///     let room = marks.try_reserve(missing).is_ok();
+    ///     if room && missing > 0 {
+    ///         marks.resize(end, 0);
+    ///     }
+    ///     room
+    /// };
+    /// let handle = pool.try_alloc_record_at(7, [b"payload", b"trailer"], ready).unwrap();
+    /// marks.borrow_mut()[pool.id(handle).unwrap() as usize] = 1;
+    ///
+    /// let refused = pool.try_alloc_record_at(8, [b"payload", b""], |_| false);
+    /// assert_eq!(refused, Err((AllocError::NotReady, 8)));
+    /// ```
     pub fn try_alloc_record_at(
         &self,
         record: T,
@@ -170,7 +198,7 @@ impl<T: Send + Sync> Pool<T> {
         };
         let vacant = ladder::vacant(arena, reach).map_err(failed)?;
         if !ready(vacant.index()) {
-            return Err(AllocError::OutOfPages);
+            return Err(AllocError::NotReady);
         }
         let place = match len {
             0 => None,
