@@ -8,7 +8,7 @@ use crate::class::{Class, Ground};
 use crate::directory::boxed;
 use crate::frame::Supply;
 use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
-use crate::handle::{Ended, Place, Spent, Table};
+use crate::handle::{Ended, Handle, Place, Renumbered, Spent, Table};
 use crate::ledger::{Ledger, heap_cost, shared_cost};
 use crate::scratch::{Buffer, Scratch};
 use crate::source::{PageSource, SourceError};
@@ -187,6 +187,14 @@ impl<T> Arena<T> {
         (usize::from(pages) * self.zspages.source().page_size()).div_ceil(usize::from(objects))
     }
 
+    /// Bytes of the pages by which the class for objects of `len` bytes would grow just now.
+    pub(crate) fn zspage_bytes(&self, len: usize) -> usize {
+        if len == 0 {
+            return 0;
+        }
+        usize::from(self.fit(len).shape.pages) * self.zspages.source().page_size()
+    }
+
     /// A place for `len` bytes, not 0, owned by handle slot `owner`.
     ///
     /// # Errors
@@ -252,6 +260,27 @@ impl<T> Arena<T> {
         self.scrub(&mut place);
         let class = self.classes[usize::from(self.zspages.class_of(&place))].get();
         class.expect("a place has a class")[0].release(self.ground(), place, slot);
+    }
+
+    /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for it, and
+    /// nobody holds the object.
+    pub(crate) fn renumber(&self, index: u32, ready: impl FnOnce(u32) -> bool) -> Option<Handle> {
+        let to = self.table.vacant(&self.ledger)?;
+        if to.index() >= index || !ready(to.index()) {
+            return None;
+        }
+        let owner = |place: &Place, slot: u32| self.zspages.set_owner(place, slot);
+        match self.table.renumber(index, to, owner) {
+            Renumbered::Moved(handle, spent) => {
+                self.table.recycle(spent, &self.ledger);
+                Some(handle)
+            }
+            Renumbered::Held => None,
+            Renumbered::Ended(ended, record) => {
+                self.end((ended, record));
+                None
+            }
+        }
     }
 
     fn scrub(&self, place: &mut Place) {

@@ -18,6 +18,7 @@ use crate::word::GENERATION_BITS;
 mod framing;
 mod moving;
 mod placing;
+mod renumbering;
 mod sharing;
 
 /// Bytes of an object: half a page.

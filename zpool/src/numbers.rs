@@ -23,9 +23,6 @@ const WORD: usize = u64::BITS as usize;
 /// No chunk.
 const NONE: usize = usize::MAX;
 
-/// Free numbers of open chunks above one in so many, and above two chunks, are too many.
-const SPARE: usize = 4;
-
 #[derive(Debug, Default)]
 struct Chunk {
     /// A bit for each free number; none while the chunk is closed.
@@ -363,8 +360,8 @@ impl Numbers {
     }
 
     /// The numbers of the highest chunk in use, if free ones of lower chunks are enough for its
-    /// users, and there are more free ones than a pool at rest has.
-    pub(crate) fn sparse(&self) -> Option<Range<u32>> {
+    /// users, and leave `spare` more.
+    pub(crate) fn sparse(&self, spare: usize) -> Option<Range<u32>> {
         let top = self.used.last()?;
         let free = |chunk: &Chunk| usize::from(chunk.made - chunk.inuse - chunk.retired);
         let chunk = &self.chunks[top];
@@ -372,8 +369,8 @@ impl Numbers {
         let above = self.idle.filter(|idle| *idle > top).map_or(0, |idle| free(&self.chunks[idle]));
         let below = all - free(chunk) - above;
         let first = (top << self.shift) as u32;
-        (all > (self.made / SPARE).max(2 * self.each) && below >= usize::from(chunk.inuse))
-            .then(|| first..first + self.each as u32)
+        let wanted = usize::from(chunk.inuse).saturating_add(spare);
+        (below >= wanted).then(|| first..first + self.each as u32)
     }
 
     /// Calls `f` with the range of each open chunk that has memory.

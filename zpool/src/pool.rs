@@ -2,7 +2,6 @@
 //! storing them is in `alloc`, the memory of them all in `memory`.
 
 use std::fmt;
-use std::ops::Range;
 
 use crate::arena::Arena;
 use crate::config::{Config, SourceKind};
@@ -20,6 +19,7 @@ use crate::stats::count;
 use crate::word::Refusal;
 
 mod alloc;
+mod ids;
 mod memory;
 
 /// A pool of objects packed into zspages: a userspace zsmalloc.
@@ -255,40 +255,6 @@ impl<T: Send + Sync> Pool<T> {
     #[must_use]
     pub fn ids(&self) -> u32 {
         self.arena.table.end()
-    }
-
-    /// The ids of the highest chunk in use, if its objects should move to lower ids, so that less
-    /// memory is held for ids, by the pool and in arrays of the caller's own.
-    ///
-    /// That is so where free ids of lower chunks are enough for them, and where the chunks in use
-    /// have more free ids than a quarter, and than two chunks. Objects move by being stored anew
-    /// and freed. `None`: nothing is to be gained. Looks at a few counts only, under a lock that is
-    /// held for a moment.
-    ///
-    /// ```
-    /// use zpool::{Config, Handle, Pool};
-    ///
-    /// let pool: Pool = Pool::new(Config::new())?;
-    /// let mut handles: Vec<Handle> =
-    ///     (0..20_000).map(|_| pool.alloc(b"object")).collect::<Result<_, _>>()?;
-    /// let mut nth = 0;
-    /// handles.retain(|handle| {
-    ///     nth += 1;
-    ///     nth % 1000 == 0 || pool.free(*handle).is_err()
-    /// });
-    /// while let Some(ids) = pool.sparse_ids() {
-    ///     let sparse = |handle: &&mut Handle| ids.contains(&pool.id(**handle).unwrap());
-    ///     for handle in handles.iter_mut().filter(sparse) {
-    ///         let moved = pool.alloc(&pool.map(*handle)?)?;
-    ///         pool.free(std::mem::replace(handle, moved))?;
-    ///     }
-    /// }
-    /// assert!(handles.len() == 20 && pool.ids() < 20_000);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn sparse_ids(&self) -> Option<Range<u32>> {
-        self.arena.table.sparse(&self.arena.ledger)
     }
 
     /// Maps an object for reading and writing, alone; its length stays.

@@ -85,6 +85,8 @@ pub(crate) enum Plant {
     FrameUncounted,
     /// A frame's memory ends with it though somebody shares it.
     FrameSharedEnded,
+    /// A renumbered object's place goes on naming its old slot.
+    OwnerLeft,
     /// The number of slots is announced before they are there.
     SlotsRelaxed,
 }

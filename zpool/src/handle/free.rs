@@ -139,10 +139,10 @@ impl<T> Table<T> {
     }
 
     /// The slots of the highest chunk in use, if its objects should move to lower ones.
-    pub(crate) fn sparse(&self, ledger: &Ledger) -> Option<Range<u32>> {
+    pub(crate) fn sparse(&self, spare: usize, ledger: &Ledger) -> Option<Range<u32>> {
         let mut numbers = self.numbers.lock();
         self.take_in(&mut numbers, ledger);
-        numbers.sparse()
+        numbers.sparse(spare)
     }
 
     /// Bytes of pages that the table holds.

@@ -23,12 +23,14 @@ use std::num::NonZeroU64;
 mod free;
 #[cfg(all(test, zcache_loom))]
 mod models;
+mod renumber;
 mod slots;
 mod table;
 mod token;
 
 use crate::geometry::MAX_OBJECT;
 use crate::word::{LOCATION_BITS, NOWHERE};
+pub(crate) use renumber::Renumbered;
 pub(crate) use table::Table;
 pub(crate) use token::{Ended, Lock, Pin, Spent, Unlocked, Vacant};
 

@@ -202,6 +202,12 @@ impl<T> Table<T> {
         (seen == generation && location != NOWHERE).then_some(location)
     }
 
+    /// Counts an object that was freed and that somebody holds.
+    pub(super) fn freed_under_a_hold(&self) {
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.orphaned.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// As [`ended`](Self::ended), for a holder of an object that somebody else freed.
     #[inline]
     pub(super) fn let_go(

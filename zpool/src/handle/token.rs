@@ -215,8 +215,7 @@ impl<'t, T> Lock<'t, T> {
         let word = &self.pin.slot.word;
         let (generation, _, _) = word.glance();
         if generation & 1 == 1 && word.free(generation).is_ok() {
-            self.pin.table.live.fetch_sub(1, Ordering::Relaxed);
-            self.pin.table.orphaned.fetch_add(1, Ordering::Relaxed);
+            self.pin.table.freed_under_a_hold();
         }
         self.unlock().ended.expect("a dying object ends when it is unlocked")
     }

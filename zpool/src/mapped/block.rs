@@ -98,10 +98,10 @@ mod system {
         };
     }
 
-    /// Gives a mapping back.
+    /// Gives whole pages of a mapping back for good.
     ///
     /// # Safety
-    /// [`reserve`] made it, of so many bytes, and nobody uses it any more.
+    /// They are a part of a mapping that [`reserve`] made, and nobody uses them any more.
     pub(in crate::mapped) unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
         // SAFETY: the caller's promise.
         let result = unsafe { libc::munmap(start.as_ptr().cast(), bytes) };

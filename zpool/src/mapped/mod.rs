@@ -105,6 +105,9 @@ struct Pages {
     readable: usize,
 }
 
+/// Blocks whose address space is one mapping, from the first one behind the heap's on.
+const TOGETHER: usize = 4;
+
 /// Nobody holds the page, and its memory was not taken back.
 const KEPT: u16 = 1 << 15;
 
@@ -214,6 +217,7 @@ impl<V: Blank> Sparse<V> {
             let mut start = self.root.get(block)?.load(Ordering::Relaxed);
             if start.is_null() {
                 start = self.make(block, ledger)?;
+                // Relaxed: announced by `reach`.
                 self.root[block].store(start, Ordering::Relaxed);
             }
             let mut readable = (first + count) * Self::SIZE;
@@ -221,7 +225,7 @@ impl<V: Blank> Sparse<V> {
                 readable = readable.min(end.next_multiple_of(self.page()));
                 let bytes = readable - state.readable;
                 let start = start.cast::<u8>().wrapping_add(state.readable);
-                // SAFETY: `make` reserved the block, and what is readable of it ends at a page.
+                // SAFETY: `reserve` made the block, and what is readable of it ends at a page.
                 if !unsafe { block::commit(start, bytes) } {
                     return None;
                 }
@@ -246,27 +250,40 @@ impl<V: Blank> Sparse<V> {
 
     /// A block, as the root has it, charged if it stays.
     fn make(&self, block: usize, ledger: &Ledger) -> Option<*mut V> {
+        if !self.by_heap(block) {
+            return self.reserve(block);
+        }
         let (first, count) = extent(block);
-        let layout = Self::layout(block)?;
-        let start = if self.by_heap(block) {
-            let charged = if first < self.on_heap() { heap_cost(count * Self::SIZE) } else { 0 };
-            ledger.reserve(charged).ok()?;
-            let start = block::on_heap(layout);
-            if start.is_none() {
-                ledger.release(charged);
-            }
-            let start = start?.cast::<V>();
-            for at in (0..count).take_while(|_| !PLAIN_ATOMICS) {
-                // SAFETY: `at < count`, inside the block.
-                let element = unsafe { start.add(at) };
-                // SAFETY: memory of the new block, which nobody else knows of.
-                unsafe { element.write(V::blank()) };
-            }
-            start
-        } else {
-            block::reserve(layout.size())?.cast::<V>()
-        };
+        let charged = if first < self.on_heap() { heap_cost(count * Self::SIZE) } else { 0 };
+        ledger.reserve(charged).ok()?;
+        let start = Self::layout(block).and_then(block::on_heap);
+        if start.is_none() {
+            ledger.release(charged);
+        }
+        let start = start?.cast::<V>();
+        for at in (0..count).take_while(|_| !PLAIN_ATOMICS) {
+            // SAFETY: `at < count`, inside the block.
+            let element = unsafe { start.add(at) };
+            // SAFETY: memory of the new block, which nobody else knows of.
+            unsafe { element.write(V::blank()) };
+        }
         Some(start.as_ptr().wrapping_sub(first))
+    }
+
+    /// Address space for a block, and for the next ones too if it is the first: a process has only so
+    /// many mappings, and small arrays should take two of them.
+    fn reserve(&self, block: usize) -> Option<*mut V> {
+        let first = extent(block).0;
+        let together = if first == self.on_heap() { TOGETHER } else { 1 };
+        let span = |end: usize| {
+            let bytes = (extent(end).0 - first).checked_mul(Self::SIZE)?;
+            Some((block::reserve(bytes)?, end))
+        };
+        let (start, end) = span(BLOCKS.min(block + together)).or_else(|| span(block + 1))?;
+        let start = start.cast::<V>().as_ptr().wrapping_sub(first);
+        // They lie behind each other, so all of them start at the same place.
+        self.root[block..end].iter().for_each(|link| link.store(start, Ordering::Relaxed));
+        Some(start)
     }
 
     fn hold(&self, state: &mut Pages, pages: Range<usize>, ledger: &Ledger) -> Option<()> {
@@ -348,7 +365,7 @@ impl<V: Blank> Sparse<V> {
         }
         let start = self.root[block].load(Ordering::Relaxed).cast::<u8>();
         let start = start.wrapping_add(pages.start * self.page());
-        // SAFETY: pages of a block that `make` reserved. Nobody holds them, so no element on them
+        // SAFETY: pages of a block that `reserve` made. Nobody holds them, so no element on them
         // is in use, and blank ones are as good: whoever looks at one by chance is told the same.
         unsafe { block::discard(start, pages.len() * self.page()) }
     }
@@ -385,7 +402,7 @@ impl<V: Blank> Drop for Sparse<V> {
                 // SAFETY: `make` took it from the heap with this layout, and the array ends here.
                 unsafe { block::off_heap(start.cast(), layout) };
             } else {
-                // SAFETY: `make` reserved it, and the array ends here.
+                // SAFETY: `reserve` made it, a part of a mapping, and the array ends here.
                 unsafe { block::unmap(start.cast(), layout.size()) };
             }
         }

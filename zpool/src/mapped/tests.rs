@@ -95,6 +95,23 @@ fn resident(array: &Sparse<AtomicU32>, page: usize) -> bool {
     answer & 1 == 1
 }
 
+/// A process has some 65,000 mappings.
+#[test]
+#[cfg(all(target_os = "linux", not(miri)))]
+fn a_small_array_takes_few_mappings() {
+    let ledger = ledger();
+    let maps = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let open = |_| {
+        let array = Sparse::<AtomicU32>::new();
+        let end = 8 * array.each_page();
+        array.open(0..8, end, &ledger).unwrap();
+        array
+    };
+    let before = maps();
+    let arrays: Vec<_> = (0..200).map(open).collect();
+    assert!(maps() < before + 3 * arrays.len(), "{} and {}", before, maps());
+}
+
 #[test]
 fn what_no_cap_has_room_for_is_not_opened() {
     let ledger = Ledger::new(4096, 0, 3 * page_bytes());

@@ -138,7 +138,7 @@ fn a_chunk_with_a_retired_number_closes_for_good() {
     (0..EACH).for_each(|number| world.give(number as u32));
     (EACH + 1..2 * EACH).for_each(|number| world.give(number as u32));
     assert!(world.open.keys().copied().eq([0, 2]));
-    assert_eq!((world.numbers.retired(), world.numbers.sparse()), (EACH, None));
+    assert_eq!((world.numbers.retired(), world.numbers.sparse(1)), (EACH, None));
     world.check();
     (0..EACH).for_each(|_| _ = world.take());
     let taken = world.numbers.take(&world.ledger, |from| Some(from + 1)).unwrap();
@@ -149,10 +149,10 @@ fn a_chunk_with_a_retired_number_closes_for_good() {
 fn few_users_of_a_high_chunk_are_named_while_lower_ones_have_room() {
     let mut world = World::new();
     let all: Vec<u32> = (0..10 * EACH).map(|_| world.take()).collect();
-    assert_eq!(world.numbers.sparse(), None);
+    assert_eq!(world.numbers.sparse(0), None);
     all.iter().filter(|number| **number % 16 != 0).for_each(|number| world.give(*number));
     let mut moved = 0;
-    while let Some(range) = world.numbers.sparse() {
+    while let Some(range) = world.numbers.sparse(8) {
         let users: Vec<u32> = world.used.range(range.clone()).map(|(number, _)| *number).collect();
         assert!(!users.is_empty() && world.used.range(range.end..).next().is_none());
         for user in users {

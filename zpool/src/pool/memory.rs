@@ -34,6 +34,13 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.slot_bytes(len.min(self.max_object))
     }
 
+    /// Bytes of the zspage that an object of `len` bytes would need just now, if no slot for it is free.
+    /// Lengths above `max_object` are counted as `max_object`.
+    #[must_use]
+    pub fn zspage_bytes(&self, len: usize) -> usize {
+        self.arena.zspage_bytes(len.min(self.max_object))
+    }
+
     /// Charges `bytes` of memory that the caller is about to take to the cap on bytes held, so that
     /// an index of the caller's, say, and the pool share one budget. It takes what is free under
     /// `max_bytes` at this moment and makes no room: nothing is moved or given back for it. The pool

@@ -402,6 +402,13 @@ impl Zspages {
         self.record(id).fill()
     }
 
+    /// Notes a new owner of a place, which the caller holds.
+    pub(crate) fn set_owner(&self, place: &Place, owner: u32) {
+        let record = self.record(self.id_of(place));
+        let entry = record.owner(self.slot_of(record, place)).expect("a place is a slot");
+        entry.store(owner, Ordering::Relaxed);
+    }
+
     /// The owner entry of a slot: a hint, believed only if that handle's word points back here.
     pub(crate) fn owner(&self, _token: &Token, id: u32, slot: u16) -> Option<u32> {
         self.record(id).owner(slot).map(|owner| owner.load(Ordering::Relaxed))
