@@ -20,6 +20,7 @@ use crate::sync::{AtomicU32, Ordering, Plant};
 
 mod cold;
 mod hot;
+mod ids;
 
 /// Hashes a small key to itself, spread.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
+use zpool::source::heap_cost;
 use zpool::{Pool, SourceKind};
 
 use super::Cache;
@@ -91,6 +92,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool = pool.map_err(ConfigError::Pool)?;
         let threads = threads();
         let own = size_of::<Self>()
+            + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
             + Index::fixed_bytes(shards)
             + Benches::fixed_bytes(BENCHES * threads)
@@ -118,18 +120,13 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let benches = BENCHES * threads;
         let store = Store::new(pool, codec, coders, benches, checksum, always_compress, max_page);
         let (index, counters) = (Index::new(shards), Counters::new(threads));
-        let tier = Tier::new(store, index, policy, counters, capacity);
-        let cache = Self { tier, hasher, time_to_live, charged, least };
-        Ok(cache.with_hot(hot, miss_cost, threads))
+        let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
+        let mut cache = Self { tier, hasher, time_to_live, charged, least };
+        cache.keep_hot(hot, miss_cost, threads);
+        Ok(cache)
     }
 
     /// Tables for frames, if there is room for them.
-    #[inline]
-    fn with_hot(mut self, share: Share, miss_cost: Option<Duration>, threads: usize) -> Self {
-        self.keep_hot(share, miss_cost, threads);
-        self
-    }
-
     fn keep_hot(&mut self, share: Share, miss_cost: Option<Duration>, threads: usize) {
         let tier = &mut self.tier;
         let capacity = tier.capacity();
@@ -196,7 +193,7 @@ pub(super) fn with_aside(bytes: usize) -> usize {
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
     let object = (max_page + TRAILER).next_multiple_of(4096);
     // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
-    let buffers = 3 * zpool::source::heap_cost(object);
+    let buffers = 3 * heap_cost(object);
     let pages = 2 * object + 16 * 4096;
     let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
     context_bytes(max_page, codec).saturating_add(rest)

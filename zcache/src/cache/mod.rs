@@ -91,7 +91,7 @@ pub use maintainer::Maintainer;
 /// # }
 /// ```
 pub struct Cache<K, S = RandomState> {
-    pub(crate) tier: Tier<K>,
+    pub(crate) tier: Box<Tier<K>>,
     pub(crate) hasher: S,
     time_to_live: Option<Duration>,
     /// What an empty cache charges itself, the policy apart.

@@ -177,10 +177,10 @@ impl Index {
         }
     }
 
-    /// Gives tables back that have become much too large.
+    /// Makes all tables as short as their ids need.
     pub(crate) fn shrink(&self, tag_of: impl Fn(u32) -> Tag, memory: &impl Charge) {
         (0..self.shard_count())
-            .for_each(|shard| self.shards.shrink(shard, |id| spread(tag_of(id)), memory));
+            .for_each(|shard| self.shards.shrink(shard, 1, |id| spread(tag_of(id)), memory));
     }
 
     /// Keys.

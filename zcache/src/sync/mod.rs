@@ -80,6 +80,10 @@ pub(crate) enum Plant {
     SwapPastWalk,
     /// A recompressed entry's old object is freed before the index leads to the new one.
     SwapFreesFirst,
+    /// An entry gets its new id before the lock of its shard is taken.
+    MovedUnlocked,
+    /// The policy goes on knowing a moved entry by its old id.
+    MovedUnqueued,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.

@@ -216,7 +216,14 @@ impl Shards {
         found
     }
 
-    pub(crate) fn shrink(&self, _at: usize, _hash_of: impl Fn(u32) -> u64, _memory: &impl Charge) {}
+    pub(crate) fn shrink(
+        &self,
+        _at: usize,
+        _times: usize,
+        _hash_of: impl Fn(u32) -> u64,
+        _memory: &impl Charge,
+    ) {
+    }
 
     pub(crate) fn alone(&self, at: usize, f: impl FnOnce()) {
         let _shard = self.shards[at].write().unwrap();

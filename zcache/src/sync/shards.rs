@@ -180,17 +180,23 @@ impl Shards {
         let tries = found.is_some() && sparse && shard.len() % TRIES == 0;
         drop(shard);
         if tries {
-            self.shrink(at, hash_of, memory);
+            self.shrink(at, 2, hash_of, memory);
         }
         found
     }
 
-    /// Makes a table that is less than a quarter full as short as twice its ids need, charged first; where
-    /// that is refused it stays as it is.
-    pub(crate) fn shrink(&self, at: usize, hash_of: impl Fn(u32) -> u64, memory: &impl Charge) {
+    /// Makes a table as short as `times` its ids need, if that is shorter, charged first; where that is
+    /// refused it stays as it is.
+    pub(crate) fn shrink(
+        &self,
+        at: usize,
+        times: usize,
+        hash_of: impl Fn(u32) -> u64,
+        memory: &impl Charge,
+    ) {
         let mut shard = self.map.shards()[at].write();
-        let wanted = 2 * shard.len();
-        if shard.buckets() <= 1 || 2 * wanted >= shard.capacity() && wanted > 0 {
+        let wanted = times * shard.len();
+        if shard.buckets() <= 1 || wanted > 0 && buckets_for(wanted) >= shard.buckets() {
             return;
         }
         let before = heap_cost(shard.allocation_info().1.size());
@@ -289,7 +295,7 @@ mod tests {
             assert_eq!(take(&shards, &purse, id + 10_000), Some(id + 10_000));
             assert_eq!(purse.held.get(), shards.bytes(0));
         }
-        shards.shrink(0, hash_of, &purse);
+        shards.shrink(0, 1, hash_of, &purse);
         assert_eq!((purse.held.get(), shards.len(0)), (shards.bytes(0), 10));
         assert!(shards.bytes(0) < 256);
     }

@@ -17,7 +17,7 @@
 
 use zpool::AllocError;
 
-use super::{Tier, View};
+use super::{Tier, View, aside};
 use crate::hot::{Hot, Standing};
 use crate::stats::Cause;
 use crate::store::Entry;
@@ -27,8 +27,10 @@ use crate::sync::{Inside, Ordering, pause};
 const ROUNDS: usize = 128;
 /// An operation evicts at most this many times the bytes that it needs, unless a batch is more.
 const GENEROSITY: usize = 8;
-/// An operation that finds no slot needs a page of the pool at least.
+/// What an operation needs at least: a page of the pool.
 const PAGE: usize = 4096;
+/// Bytes that a resize may take beyond what is held, to make a table of the index shorter.
+const TABLE: usize = 64 << 10;
 /// Entries that move to lower ids in a round.
 const MOVED: usize = 1024;
 /// Bytes of tables that an entry takes beside its object and its record.
@@ -203,8 +205,12 @@ impl<K: Send + Sync> Tier<K> {
         let pool = &self.store.pool;
         let did = pool.compact(STEP);
         let wanted = match lack {
-            Lack::Place(bytes) => bytes.max(PAGE),
-            Lack::Bytes(bytes) => bytes,
+            Lack::Place(bytes) | Lack::Bytes(bytes) => bytes,
+        };
+        // Memory comes in pages, and a slot with its zspage.
+        let needed = match lack {
+            Lack::Place(bytes) => pool.zspage_bytes(bytes).max(PAGE),
+            Lack::Bytes(bytes) => bytes.max(PAGE),
         };
         let mut moved = did.pages_freed > 0;
         // What a hook inserts takes the room there is: evicting would call the hook again.
@@ -215,9 +221,13 @@ impl<K: Send + Sync> Tier<K> {
         }
         if !moved && !inside {
             moved = self.move_down(MOVED) > 0;
+            if moved {
+                // A chunk that came empty is kept for the next ids, unless somebody asks.
+                pool.trim();
+            }
         }
         if !moved && !inside {
-            let most = wanted.saturating_mul(GENEROSITY).max(self.batch());
+            let most = needed.saturating_mul(GENEROSITY).max(self.batch());
             let left = most.saturating_sub(spent.0);
             moved = self.sweep(SWEEP_ROUND) > 0;
             let evicted = self.evict(wanted.max(self.batch()).min(left));
@@ -310,12 +320,8 @@ impl<K: Send + Sync> Tier<K> {
     /// What can be had without evicting is had first: each step evicts half of what is too much, and then
     /// compacts, since what evicting frees shows only after that.
     pub(crate) fn shrink(&self) -> usize {
-        let pool = &self.store.pool;
         loop {
-            while pool.compact(STEP).pages_freed > 0 {}
-            while self.move_down(MOVED) > 0 {}
-            self.index.shrink(|id| self.tag_of(id), pool);
-            pool.trim();
+            self.settle();
             let excess = self.held().saturating_sub(self.capacity());
             if excess == 0 {
                 return self.held();
@@ -325,14 +331,33 @@ impl<K: Send + Sync> Tier<K> {
                 continue;
             }
             if !self.make_room_of_frames() {
-                self.store.benches.trim(pool);
-                self.store.benches.trim_contexts(pool);
+                self.store.benches.trim(&self.store.pool);
+                self.store.benches.trim_contexts(&self.store.pool);
                 self.give_sample_up();
-                self.index.shrink(|id| self.tag_of(id), pool);
-                pool.trim();
+                self.settle();
                 return self.held();
             }
         }
+    }
+
+    /// Gives back what is held without need and can be had without evicting.
+    fn settle(&self) {
+        let pool = &self.store.pool;
+        while pool.compact(STEP).pages_freed > 0 {}
+        while self.move_down(MOVED) > 0 {}
+        // A table is made shorter by making a shorter one, for which there is no room above the cap.
+        self.cap(TABLE);
+        self.index.shrink(|id| self.tag_of(id), pool);
+        self.cap(0);
+        pool.trim();
+    }
+
+    /// Sets the pool's cap by the capacity, or to what is held and `more`, if that is above it and there is more.
+    fn cap(&self, more: usize) {
+        let _both = self.resizing.lock();
+        let (pool, capacity) = (&self.store.pool, self.capacity());
+        let cap = capacity - aside(capacity);
+        pool.set_max_bytes(if more > 0 { cap.max(pool.held_bytes() + more) } else { cap });
     }
 }
 

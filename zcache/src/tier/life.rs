@@ -34,7 +34,7 @@ type NotMade<K> = (Option<Lack>, Record<K>);
 impl<K: Send + Sync> Tier<K> {
     /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the tag's shard.
     #[inline]
-    fn cool(&self, tag: Tag, id: u32) {
+    pub(super) fn cool(&self, tag: Tag, id: u32) {
         if let Some(hot) = &self.hot {
             hot.clear(tag, id);
         }
@@ -114,12 +114,6 @@ impl<K: Send + Sync> Tier<K> {
         } else {
             self.end(tag, key, Cause::Replaced)
         }
-    }
-
-    /// Moves up to `most` entries to lower ids, so that a chunk of the tables comes empty; says how many.
-    pub(crate) fn move_down(&self, most: usize) -> usize {
-        let _ = most;
-        0
     }
 
     /// Takes this very entry off the index, if it is still there, and ends it. Leases are told where it

@@ -42,6 +42,7 @@ mod insert;
 mod life;
 mod promote;
 mod queue;
+mod renumber;
 
 pub(crate) use evict::{Lack, Reach, STEP};
 use hook::Hook;

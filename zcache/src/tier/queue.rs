@@ -67,6 +67,12 @@ impl Queue {
         self.expect_no_more(id);
     }
 
+    /// The entry `old`, whose key has this tag, has the expected id `new` from now on.
+    pub(crate) fn rename(&mut self, old: u32, new: u32, tag: Tag, memory: &impl Charge) {
+        self.enter(new, tag, Priority::Low);
+        self.replace(old, new, memory);
+    }
+
     /// `new`, which is in the queue, takes the place of `old`, which leaves it.
     pub(crate) fn replace(&mut self, old: u32, new: u32, memory: &impl Charge) {
         self.policy.replace(old, new);

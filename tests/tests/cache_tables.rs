@@ -1,0 +1,157 @@
+//! What a cache holds beside pages is had back: tables of small entries make room for pages again, one
+//! insert evicts no more than it needs, and a resize keeps what fits.
+#![cfg(not(zcache_loom))]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tests::pattern;
+use zcache::{Cache, Cause, Config, Removal, Share};
+
+/// A page of 4 KiB that LZ4 makes a third or so of.
+fn page(seed: u64) -> Vec<u8> {
+    let mut page = vec![0; 4096];
+    pattern::words(1, seed, &mut page);
+    page
+}
+
+/// Inserts so many pages, and says how many inserts were refused.
+fn fill(cache: &Cache<u64>, keys: std::ops::Range<u64>) -> usize {
+    keys.filter(|key| cache.insert(*key, &page(key % 97)).is_err()).count()
+}
+
+/// Runs of keys that do not meet.
+const fn run(number: u64, length: u64) -> std::ops::Range<u64> {
+    number << 40..(number << 40) + length
+}
+
+fn config(capacity: usize) -> Config {
+    Config::new(capacity).max_page(8192).checksum(false)
+}
+
+/// At least 97 % of what `fresh` holds, in percent.
+fn assert_as_good(cache: &Cache<u64>, fresh: usize, when: &str) {
+    let bytes = cache.stats().bytes;
+    assert!(
+        cache.len() * 100 >= fresh * 97,
+        "{when}: {} of {fresh} entries, {bytes:?}",
+        cache.len()
+    );
+}
+
+#[test]
+fn pages_have_the_room_again_that_small_entries_had() {
+    let capacity = 4 << 20;
+    for (name, small) in [("zeros", vec![0; 4096]), ("tiny pages", vec![])] {
+        let cache: Cache<u64> = Cache::new(config(capacity)).unwrap();
+        assert_eq!(fill(&cache, run(0, 6000)), 0);
+        let fresh = cache.len();
+        for key in run(1, 150_000) {
+            let page = if small.is_empty() { &key.to_le_bytes()[..] } else { &small };
+            cache.insert(key, page).unwrap();
+        }
+        let most = cache.len();
+        assert!(most > 10 * fresh, "{name}: {most} entries");
+        assert_eq!(fill(&cache, run(2, 6000)), 0, "{name}");
+        cache.check();
+        assert_as_good(&cache, fresh, name);
+        // And after calls that empty it.
+        run(3, 150_000).for_each(|key| cache.insert(key, &small).unwrap());
+        cache.clear();
+        let held = cache.held_bytes();
+        assert!(held < capacity / 8, "{name}: {held} bytes of an empty cache");
+        assert_eq!(fill(&cache, run(4, 6000)), 0, "{name}");
+        assert_as_good(&cache, fresh, name);
+        cache.check();
+    }
+}
+
+/// Whatever is hit, and so stays, does not keep the tables of what went.
+#[test]
+fn a_few_entries_that_stay_keep_no_tables() {
+    let cache: Cache<u64> = Cache::new(config(4 << 20)).unwrap();
+    assert_eq!(fill(&cache, run(0, 6000)), 0);
+    let fresh = cache.len();
+    cache.clear();
+    let stays: Vec<u64> = run(1, 60_000).step_by(300).collect();
+    for key in run(1, 60_000) {
+        cache.insert(key, &[7; 100]).unwrap();
+    }
+    for key in run(2, 6000) {
+        assert_eq!(fill(&cache, key..key + 1), 0);
+        if key % 50 == 0 {
+            stays.iter().for_each(|key| assert!(cache.get(key).is_some(), "it is hit, and stays"));
+        }
+    }
+    cache.check();
+    assert_as_good(&cache, fresh, "200 entries stay");
+}
+
+/// Counts what a cache evicts: entries, and the bytes that are known to its user.
+fn counted(config: Config) -> (Cache<u64>, Arc<AtomicUsize>) {
+    let evicted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&evicted);
+    let cache = Cache::new(config).unwrap().on_removal(move |gone: &Removal<'_, u64>| {
+        assert_eq!(gone.cause(), Cause::Evicted);
+        // An entry's tables take 48 bytes or so.
+        count.fetch_add(gone.stored_len() + 48, Ordering::Relaxed);
+    });
+    (cache, evicted)
+}
+
+#[test]
+fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
+    for (capacity, inserts) in [(1 << 20, 60_000_u64), (8 << 20, 200_000)] {
+        for mixed in [false, true] {
+            let (cache, evicted) = counted(config(capacity).hot(Share::None));
+            let mut most = 0;
+            for key in 0..inserts {
+                let real = mixed && key / 5000 % 2 == 1;
+                let page = if real { page(key % 97) } else { vec![1; 64] };
+                cache.insert(key, &page).unwrap();
+                most = most.max(evicted.swap(0, Ordering::Relaxed));
+            }
+            cache.check();
+            assert!(cache.stats().gone.evicted > 0);
+            // Eight times a zspage of ten pages, which such an object may need, and the batch that passes it.
+            let bound = if mixed { 8 * 10 * 4096 } else { 8 * 4096 } + 8192;
+            assert!(most <= bound, "{capacity}, mixed {mixed}: one insert evicted {most} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_resize_keeps_the_entries_that_fit() {
+    let (large, small) = (32 << 20, 4 << 20);
+    let cache: Cache<u64> = Cache::new(config(large)).unwrap();
+    run(0, 200_000).for_each(|key| cache.insert(key, &[1; 64]).unwrap());
+    assert_eq!(cache.len(), 200_000, "all of them fit");
+    cache.resize(small).unwrap();
+    cache.check();
+    let fresh: Cache<u64> = Cache::new(config(small)).unwrap();
+    run(0, 200_000).for_each(|key| fresh.insert(key, &[1; 64]).unwrap());
+    assert!(cache.len() * 100 >= fresh.len() * 90, "{} of {}", cache.len(), fresh.len());
+    fresh.clear();
+    assert_eq!(fill(&fresh, run(1, 6000)), 0);
+    // Up, down to less than it was, and back.
+    for capacity in [large, small / 2, small] {
+        cache.resize(capacity).unwrap();
+        assert_eq!(fill(&cache, run(1, 6000)), 0);
+        cache.check();
+    }
+    assert_as_good(&cache, fresh.len(), "after three resizes");
+}
+
+#[test]
+fn a_capacity_that_is_too_small_is_refused_before_anything_goes() {
+    let cache: Cache<u64> = Cache::new(config(4 << 20)).unwrap();
+    assert_eq!(fill(&cache, run(0, 3000)), 0);
+    let (entries, capacity) = (cache.len(), cache.capacity());
+    let error = cache.resize(1000).unwrap_err();
+    let zcache::ResizeError::TooSmall { least } = error else { panic!("{error}") };
+    assert_eq!((cache.len(), cache.capacity()), (entries, capacity));
+    cache.resize(least).unwrap();
+    cache.check();
+    assert_eq!(fill(&cache, run(1, 100)), 0);
+    assert!(!cache.is_empty());
+}

@@ -1,0 +1,100 @@
+//! Entries that get lower ids beside everybody else.
+
+use super::{World, get, over, page, world};
+use crate::sync::model::{beside, model, twin};
+use crate::sync::{Arc, Plant};
+
+/// A free id, and the entry of key 2 in the next one.
+fn gap() -> Arc<World> {
+    let world = world();
+    world.insert(1, &page(1)).unwrap();
+    world.insert(2, &page(7)).unwrap();
+    assert!(world.remove(&1));
+    world
+}
+
+/// Moves the entry down beside `f`; whether it moved.
+fn moving<R>(f: impl FnOnce(&World) -> R) -> (bool, R, Arc<World>) {
+    let world = gap();
+    let mover = beside(&world, |world| world.tier.move_one(1));
+    let result = f(&world);
+    (mover.join().unwrap(), result, world)
+}
+
+fn move_and_get() -> (bool, Option<u8>) {
+    let (moved, got, world) = moving(|world| get(world, 2));
+    assert_eq!(got, Some(7), "an entry that moves is never missed");
+    over(&world, 1);
+    (moved, got)
+}
+
+#[test]
+fn an_entry_is_never_missed_while_it_moves() {
+    assert_eq!(model(Some(3), move_and_get).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "is in the index and not in the pool")]
+fn moving_an_entry_outside_its_shards_lock_is_noticed() {
+    twin(Some(3), Plant::MovedUnlocked, move_and_get);
+}
+
+fn move_and_replace() -> bool {
+    let (moved, (), world) = moving(|world| world.insert(2, &page(8)).unwrap());
+    assert_eq!(get(&world, 2), Some(8), "the new page is there");
+    over(&world, 1);
+    moved
+}
+
+#[test]
+fn an_entry_that_is_replaced_while_it_moves_ends_once() {
+    assert_eq!(model(Some(3), move_and_replace).len(), 2);
+}
+
+fn move_and_remove() -> bool {
+    let (moved, removed, world) = moving(|world| world.remove(&2));
+    assert!(removed, "it was there, whichever id it had");
+    over(&world, 0);
+    moved
+}
+
+#[test]
+fn an_entry_that_is_removed_while_it_moves_ends_once() {
+    assert_eq!(model(Some(3), move_and_remove).len(), 2);
+}
+
+fn move_and_evict() -> (bool, usize) {
+    let (moved, evicted, world) = moving(|world| world.tier.evict(1).entries);
+    over(&world, 1 - evicted);
+    (moved, evicted)
+}
+
+#[test]
+fn a_victim_is_evicted_by_the_id_it_has() {
+    let seen = model(Some(3), move_and_evict);
+    assert!(seen.contains_key(&(true, 1)) && seen.contains_key(&(false, 1)), "{seen:?}");
+}
+
+#[test]
+#[should_panic(expected = "the policy knows each entry")]
+fn an_entry_whose_new_id_the_policy_does_not_know_is_noticed() {
+    twin(Some(3), Plant::MovedUnqueued, move_and_evict);
+}
+
+fn move_and_clear() -> bool {
+    let (moved, (), world) = moving(World::clear);
+    assert_eq!((get(&world, 2), world.len()), (None, 0), "cleared, whichever id it had");
+    over(&world, 0);
+    moved
+}
+
+#[test]
+fn whoever_goes_through_all_entries_meets_one_that_moves() {
+    assert_eq!(model(Some(3), move_and_clear).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "cleared, whichever id it had")]
+fn moving_beside_a_walk_is_noticed() {
+    twin(Some(3), Plant::SwapPastWalk, move_and_clear);
+}

@@ -1,0 +1,76 @@
+//! Lower ids for a few entries, so that what the tables have for the higher ones can go.
+//!
+//! Tables by id are given back chunk by chunk: the pool's slots, the policy's nodes. A few entries that
+//! stay among many that went would keep them. The pool says which chunk should come empty
+//! ([`sparse_ids`](zpool::Pool::sparse_ids)); its entries are given lower ids, under the lock of their
+//! shard, so that the index always leads to an entry. An entry that somebody has pinned keeps its id.
+
+use super::Tier;
+use crate::index::Tag;
+use crate::sync::{Plant, planted};
+
+/// Free ids that are left when a chunk comes empty, so that the next inserts do not open it again.
+const SPARE: u32 = 64;
+
+impl<K: Send + Sync> Tier<K> {
+    /// Gives up to `most` entries lower ids, if that lets chunks of the tables come empty; says how many.
+    pub(super) fn move_down(&self, most: usize) -> usize {
+        let mut moved = 0;
+        while moved < most {
+            let Some(ids) = self.store.pool.sparse_ids(SPARE) else { break };
+            let before = moved;
+            for id in ids {
+                moved += usize::from(moved < most && self.move_one(id));
+            }
+            if moved == before {
+                break;
+            }
+        }
+        moved
+    }
+
+    /// Gives entry `id` the lowest free id, if that is a lower one and nobody has the entry pinned.
+    pub(crate) fn move_one(&self, id: u32) -> bool {
+        let pool = &self.store.pool;
+        // The pin goes at once, or the pool could not move the object.
+        let Ok(tag) = pool.pin_id(id).map(|entry| entry.record().tag) else { return false };
+        let mut new = None;
+        if planted(Plant::MovedUnlocked) {
+            new = self.renumber(tag, id);
+        }
+        let change = |of| {
+            if of != id {
+                return None;
+            }
+            // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
+            Some((new.or_else(|| self.renumber(tag, id))?, ()))
+        };
+        self.walks.between(|| self.index.swap(tag, change)).is_some()
+    }
+
+    /// Gives entry `id`, to which the index leads, another id in the pool and in the policy.
+    fn renumber(&self, tag: Tag, id: u32) -> Option<u32> {
+        let pool = &self.store.pool;
+        // Held over both: the policy names no victim that has another id by then.
+        let (mut queue, mut expected) = (self.policy.lock(), None);
+        let ready = |new| {
+            let ready = queue.expect(new, pool).is_ok();
+            expected = ready.then_some(new);
+            ready
+        };
+        let moved = pool.renumber(id, ready).is_some();
+        let new = expected?;
+        if !moved {
+            queue.expect_no_more(new);
+            return None;
+        }
+        if planted(Plant::MovedUnqueued) {
+            queue.expect_no_more(new);
+        } else {
+            queue.rename(id, new, tag, pool);
+        }
+        drop(queue);
+        self.cool(tag, id);
+        Some(new)
+    }
+}
