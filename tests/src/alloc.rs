@@ -13,6 +13,7 @@ thread_local! {
     static CALLS: Cell<usize> = const { Cell::new(0) };
     static LARGEST: Cell<usize> = const { Cell::new(0) };
     static FAIL_AT: Cell<usize> = const { Cell::new(0) };
+    static FAIL_ON: Cell<bool> = const { Cell::new(false) };
 }
 
 /// What a block costs: the bytes and the C library's header, rounded as it rounds.
@@ -36,6 +37,14 @@ pub fn failing<R>(nth: usize, f: impl FnOnce() -> R) -> (R, usize) {
     (made, CALLS.with(Cell::get))
 }
 
+/// The same, and all allocations of `f` after the `nth` fail as well, if it is `forever`.
+pub fn failing_from<R>(nth: usize, forever: bool, f: impl FnOnce() -> R) -> (R, usize) {
+    FAIL_ON.with(|on| on.set(forever));
+    let made = failing(nth, f);
+    FAIL_ON.with(|on| on.set(false));
+    made
+}
+
 /// Calls `f`. Says how many bytes the largest allocation had that it made, too.
 pub fn largest<R>(f: impl FnOnce() -> R) -> (R, usize) {
     LARGEST.with(|largest| largest.set(0));
@@ -49,7 +58,8 @@ fn fails(layout: Layout) -> bool {
         calls.set(calls.get() + 1);
         calls.get()
     });
-    FAIL_AT.with(Cell::get) == call
+    let at = FAIL_AT.with(Cell::get);
+    call == at || at != 0 && call > at && FAIL_ON.with(Cell::get)
 }
 
 fn count(by: isize) {

@@ -306,7 +306,7 @@ impl<'p> PoolOracle<'p> {
                 let fits = slot.is_some() && stats.handle_slots > used && !needs_copy;
                 assert!(!fits, "{len} bytes were refused beside {slot:?}");
             }
-            AllocError::Source => assert!(self.faulty, "{error}"),
+            AllocError::Source | AllocError::NoMemory => assert!(self.faulty, "{error}"),
             _ => panic!("an unknown error: {error}"),
         }
     }

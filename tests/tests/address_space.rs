@@ -90,7 +90,7 @@ fn meets(limit: Limit, pool: &Pool) {
     let again = handles.len() - half;
     assert_whole(pool, &handles, &mut page);
     limits::set(limit, None);
-    assert!(matches!(error, AllocError::Source | AllocError::OutOfPages), "{error}");
+    assert_eq!(error, AllocError::NoMemory);
     assert!(pool.stats().failures.out_of_pages >= 1, "{}", pool.stats());
     // Regions that the heap has got back it may have unmapped, and cannot map again at such a limit.
     let least = if limit == Limit::Data { all - half } else { (all - half) / 8 };

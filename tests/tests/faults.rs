@@ -95,7 +95,7 @@ fn each_call_says_what_failed_and_counts_it() {
     switch.arm(1, true);
     assert_eq!(pool.alloc(&[2; 2000]), Err(AllocError::Source));
     assert_eq!(pool.alloc_with(2000, |_| ()), Err(AllocError::Source));
-    assert_eq!(pool.alloc(&[2; 3000]), Err(AllocError::OutOfPages), "no page came");
+    assert_eq!(pool.alloc(&[2; 3000]), Err(AllocError::NoMemory), "no page came");
     assert_eq!(pool.map(handle).err(), Some(MapError::Source));
     assert_eq!(pool.map_mut(handle).err(), Some(MapError::Source));
     let failed = pool.read_into(handle, &mut [0; 2000]);

@@ -9,12 +9,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use tests::alloc::{Watched, failing};
+use tests::alloc::{Watched, failing, failing_from};
 use tests::pattern;
 use tests::setups::{Pages, Setup};
 use zcache::policy::{Lru, Policy, S3Fifo, Sieve};
 use zcache::{Cache, Cause, Config, InsertError};
-use zpool::{Handle, Pool, SourceKind};
+use zpool::{AllocError, Frames, Handle, Pool, SourceKind};
 
 #[global_allocator]
 static HEAP: Watched = Watched;
@@ -76,6 +76,70 @@ fn an_allocation_that_fails_costs_one_call_at_most() {
         assert!(calls > 20, "{calls} on {pages:?}");
         for nth in (1..=calls).step_by(1 + calls / 120) {
             work(pages, nth);
+        }
+    }
+}
+
+#[test]
+fn an_allocation_that_fails_says_whether_the_caps_or_the_system_refused() {
+    for pages in [Pages::Heap(16), Pages::Mmap] {
+        let pool: Pool = Setup::new(pages).pool();
+        let (refused, _) = failing_from(1, true, || pool.alloc(&[1; 1000]));
+        assert_eq!(refused, Err(AllocError::NoMemory), "{pages:?}");
+        let (refused, _) = failing_from(1, true, || pool.try_alloc_record((), [&[1; 1000], &[]]));
+        assert_eq!(refused.map_err(|(error, ())| error), Err(AllocError::NoMemory), "{pages:?}");
+        pool.set_max_bytes(pool.held_bytes());
+        assert_eq!(pool.alloc(&[1; 1000]), Err(AllocError::OutOfPages), "{pages:?}");
+        pool.check();
+    }
+}
+
+/// Fills frames and puts them into slots while the `nth` allocation fails, and all after it if that goes on
+/// `forever`; says how many there were.
+fn frame(pages: Pages, nth: usize, forever: bool) -> usize {
+    let pool: Pool = Setup::new(pages).pool();
+    let frames: Frames<u8> = pool.frames(4, 1).unwrap();
+    frames.put(0, frames.fill(&[1; 4096]).unwrap(), 1);
+    let held = pool.held_bytes();
+    let (refused, calls) = failing_from(nth, forever, || {
+        let mut refused = usize::from(frames.grow().is_err());
+        for slot in [1, 2, 0] {
+            match frames.fill(&[2; 12_000]) {
+                Ok(filled) => drop(frames.put(slot, filled, 2)),
+                Err(error) => {
+                    assert_eq!(error, AllocError::NoMemory);
+                    refused += 1;
+                }
+            }
+            frames.collect();
+        }
+        refused
+    });
+    assert!((refused == 0) == (nth == 0) && (forever || refused <= 1), "{refused} of {nth}");
+    pool.check();
+    for slot in 0..4 {
+        let reading = frames.read(0);
+        let Some(frame) = reading.frame(slot) else { continue };
+        let mut bytes = vec![0; frame.len()];
+        frame.copy(&mut bytes);
+        assert!(bytes.iter().all(|byte| byte == frame.head()));
+    }
+    drop(frames);
+    assert_eq!((pool.stats().reserved_bytes, pool.stats().pages_framed), (0, 0));
+    pool.trim();
+    assert!(pool.held_bytes() <= held);
+    pool.check();
+    calls
+}
+
+#[test]
+fn a_frame_takes_no_for_an_answer() {
+    for pages in [Pages::Heap(16), Pages::Heap(1), Pages::Mmap] {
+        let calls = frame(pages, 0, false);
+        assert!(calls > 8, "{calls} on {pages:?}");
+        for nth in 1..=calls {
+            frame(pages, nth, false);
+            frame(pages, nth, true);
         }
     }
 }

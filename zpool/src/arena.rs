@@ -6,12 +6,13 @@
 
 use crate::class::{Class, Ground};
 use crate::directory::boxed;
+use crate::error::AllocError;
 use crate::frame::Supply;
 use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Handle, Place, Renumbered, Spent, Table};
 use crate::ledger::{Ledger, heap_cost, shared_cost};
 use crate::scratch::{Buffer, Scratch};
-use crate::source::{PageSource, SourceError};
+use crate::source::PageSource;
 use crate::stats::{Counters, count};
 use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
 use crate::zspage::{Token, Zspages};
@@ -153,29 +154,31 @@ impl<T> Arena<T> {
         numbered.filter_map(|(class, number)| Some((number, &class.get()?[0])))
     }
 
-    fn class(&self, number: u16) -> Option<&Class> {
-        let born = self.classes[usize::from(number)].get();
-        born.map(|class| &class[0]).or_else(|| self.bear(number))
+    fn class(&self, number: u16) -> Result<&Class, AllocError> {
+        match self.classes[usize::from(number)].get() {
+            Some(class) => Ok(&class[0]),
+            None => self.bear(number),
+        }
     }
 
-    /// Makes class `number`. `None`: no room under the cap.
+    /// Makes class `number`.
     #[cold]
-    fn bear(&self, number: u16) -> Option<&Class> {
+    fn bear(&self, number: u16) -> Result<&Class, AllocError> {
         let mut unborn = self.unborn.lock();
         let class = &self.classes[usize::from(number)];
         if unborn[usize::from(number)].is_some() {
-            self.ledger.reserve(heap_cost(size_of::<Class>())).ok()?;
+            self.ledger.reserve(heap_cost(size_of::<Class>()))?;
             let mut token = unborn[usize::from(number)].take();
             let born = boxed(1, || Class::new(token.take().expect("made once")));
             let Some(born) = born.and_then(|born| born.try_into().ok()) else {
                 unborn[usize::from(number)] = token;
                 self.ledger.release(heap_cost(size_of::<Class>()));
-                return None;
+                return Err(AllocError::NoMemory);
             };
             let set = class.set(born).is_ok();
             assert!(set, "a class is born once");
         }
-        class.get().map(|class| &class[0])
+        Ok(&class.get().expect("born above or before")[0])
     }
 
     /// What an object of `len` bytes costs in bytes of pages just now: its share of its zspage.
@@ -199,7 +202,7 @@ impl<T> Arena<T> {
     ///
     /// # Errors
     /// Nothing was free, and the class could not grow.
-    pub(crate) fn place(&self, len: usize, owner: u32) -> Result<Place, SourceError> {
+    pub(crate) fn place(&self, len: usize, owner: u32) -> Result<Place, AllocError> {
         let on = self.ground();
         let grown = self.level(len);
         let mut last = u16::MAX;
@@ -221,15 +224,14 @@ impl<T> Arena<T> {
             }
         }
         let fit = self.geometry.fit(len, grown);
-        let class = self.class(fit.class).ok_or(SourceError::Refused)?;
-        class.place_or_grow(on, owner, fit.shape)
+        self.class(fit.class)?.place_or_grow(on, owner, fit.shape)
     }
 
     /// The same with the shortest chain there is.
-    pub(crate) fn place_short(&self, len: usize, owner: u32) -> Result<Place, SourceError> {
+    pub(crate) fn place_short(&self, len: usize, owner: u32) -> Result<Place, AllocError> {
         let number = self.fit(len).class;
-        let class = self.class(number).ok_or(SourceError::Refused)?;
-        class.place_or_grow(self.ground(), owner, self.geometry.shortest(number))
+        let shape = self.geometry.shortest(number);
+        self.class(number)?.place_or_grow(self.ground(), owner, shape)
     }
 
     /// A free slot of a class that is little larger, while few objects share each class: more is lost in
@@ -265,7 +267,7 @@ impl<T> Arena<T> {
     /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for it, and
     /// nobody holds the object.
     pub(crate) fn renumber(&self, index: u32, ready: impl FnOnce(u32) -> bool) -> Option<Handle> {
-        let to = self.table.vacant(&self.ledger)?;
+        let to = self.table.vacant(&self.ledger).ok()?;
         if to.index() >= index || !ready(to.index()) {
             return None;
         }
@@ -348,13 +350,10 @@ impl<T> Arena<T> {
         self.zspages.source().trim(&self.ledger);
     }
 
-    /// A scratch buffer. `None`, and counted, where the caps leave no room.
-    pub(crate) fn take_scratch(&self, len: usize) -> Option<Buffer> {
+    /// A scratch buffer; an error is counted.
+    pub(crate) fn take_scratch(&self, len: usize) -> Result<Buffer, AllocError> {
         let buffer = self.scratch.take(len, &self.ledger);
-        if buffer.is_none() {
-            count(&self.counters.no_scratch, 1);
-        }
-        buffer
+        buffer.inspect_err(|_| count(&self.counters.no_scratch, 1))
     }
 
     pub(crate) fn give_scratch(&self, buffer: Buffer) {

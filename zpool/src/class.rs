@@ -6,11 +6,11 @@
 //! Invariants, under the lock: each zspage of the class is on its fullness list, or is the one that
 //! `emptying` names; `inuse` is the sum over them, `room` the sum of what is left in those on lists.
 
+use crate::error::AllocError;
 use crate::fullness::Fullness;
 use crate::geometry::Shape;
 use crate::handle::{Pin, Place, Spent, Table};
 use crate::ledger::Ledger;
-use crate::source::SourceError;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Plant, planted};
 use crate::zspage::{Fill, NONE, Token, Zspages};
 
@@ -198,13 +198,13 @@ impl Class {
     /// A slot, in a new zspage of `shape` if none is free.
     ///
     /// # Errors
-    /// None was free, and the new zspage had no pages.
+    /// None was free, and the new zspage had no memory.
     pub(crate) fn place_or_grow<T>(
         &self,
         on: Ground<'_, T>,
         owner: u32,
         shape: Shape,
-    ) -> Result<Place, SourceError> {
+    ) -> Result<Place, AllocError> {
         let mut state = self.lock(on);
         if let Some(place) = self.place_locked(&mut state, on, owner) {
             return Ok(place);
@@ -217,7 +217,7 @@ impl Class {
         state.pages += u32::from(shape.pages);
         self.room.fetch_add(usize::from(shape.objects), Ordering::Relaxed);
         // The new zspage has a free slot.
-        self.place_locked(&mut state, on, owner).ok_or(SourceError::Refused)
+        self.place_locked(&mut state, on, owner).ok_or(AllocError::OutOfPages)
     }
 
     /// Takes back a place, and the slot of its handle if that ended too.

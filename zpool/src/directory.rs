@@ -6,7 +6,8 @@
 //! root [Once; 26] -> block k: [Once; 16 << k] -> value
 //! ```
 
-use crate::ledger::{Ledger, Refused, heap_cost};
+use crate::error::AllocError;
+use crate::ledger::{Ledger, heap_cost};
 use crate::sync::Once;
 
 /// Values in the first block.
@@ -55,29 +56,33 @@ impl<V> Directory<V> {
     }
 
     /// Sets value `index`, making its block where that is missing; both are charged to `ledger`.
-    /// Callers hold the lock that orders growth. `None`: no room, and no value was set; a new
-    /// block stays, charged, for the next try.
+    /// Callers hold the lock that orders growth.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does. No
+    /// value was set; a new block stays, charged, for the next try.
     pub(crate) fn grow(
         &self,
         index: usize,
         ledger: &Ledger,
         make: impl FnOnce() -> Option<V>,
-    ) -> Option<()> {
+    ) -> Result<(), AllocError> {
         let (block, at) = locate(index);
-        let link = self.root.get(block)?;
+        let link = self.root.get(block).ok_or(AllocError::OutOfPages)?;
         if link.get().is_none() {
             let bytes = Self::block_bytes(block);
-            ledger.reserve(bytes).map_err(|Refused| ()).ok()?;
+            ledger.reserve(bytes)?;
             let Some(made) = boxed(FIRST << block, Once::new) else {
                 ledger.release(bytes);
-                return None;
+                return Err(AllocError::NoMemory);
             };
             let set = link.set(made).is_ok();
             assert!(set, "growth is ordered by its caller's lock");
         }
-        let set = link.get()?[at].set(make()?).is_ok();
+        let places = link.get().expect("set above or before");
+        let set = places[at].set(make().ok_or(AllocError::NoMemory)?).is_ok();
         assert!(set, "value {index} is set once");
-        Some(())
+        Ok(())
     }
 }
 
@@ -90,16 +95,24 @@ pub(crate) fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Option<Box<[V]>
 }
 
 /// Makes `values` at least `len` long, charged; an eighth is added at least, so that growth is
-/// cheap per value. `None`: no room, and nothing has changed.
-pub(crate) fn stretch<V: Default>(values: &mut Vec<V>, len: usize, ledger: &Ledger) -> Option<()> {
+/// cheap per value.
+///
+/// # Errors
+/// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does.
+/// Nothing has changed.
+pub(crate) fn stretch<V: Default>(
+    values: &mut Vec<V>,
+    len: usize,
+    ledger: &Ledger,
+) -> Result<(), AllocError> {
     if len > values.capacity() {
         let room = len.max(values.len() + values.len() / 8 + 8);
         let cost = heap_cost(room * size_of::<V>());
-        ledger.reserve(cost).ok()?;
+        ledger.reserve(cost)?;
         let mut made = Vec::new();
         if made.try_reserve_exact(room).is_err() {
             ledger.release(cost);
-            return None;
+            return Err(AllocError::NoMemory);
         }
         made.append(values);
         let before = heap_cost(values.capacity() * size_of::<V>());
@@ -109,7 +122,7 @@ pub(crate) fn stretch<V: Default>(values: &mut Vec<V>, len: usize, ledger: &Ledg
     if len > values.len() {
         values.resize_with(len, V::default);
     }
-    Some(())
+    Ok(())
 }
 
 #[cfg(test)]
@@ -149,7 +162,7 @@ mod tests {
     #[test]
     fn a_stretched_vector_is_charged_as_it_is() {
         let (ledger, mut values) = (Ledger::new(4096, 0, 10_000), Vec::<u16>::new());
-        let grown = (1..).take_while(|len| stretch(&mut values, *len, &ledger).is_some()).count();
+        let grown = (1..).take_while(|len| stretch(&mut values, *len, &ledger).is_ok()).count();
         assert!((2000..5000).contains(&grown), "{grown} values of 2 bytes in 10,000");
         assert_eq!((values.len(), ledger.held()), (grown, heap_cost(2 * values.capacity())));
     }
@@ -158,7 +171,10 @@ mod tests {
     fn a_refused_growth_changes_nothing() {
         let ledger = Ledger::new(4096, 0, 100);
         let directory = Directory::new();
-        assert_eq!(directory.grow(0, &ledger, || Some([0_u64; 64])), None);
-        assert_eq!((ledger.held(), directory.get(0)), (0, None));
+        let grown = directory.grow(0, &ledger, || Some([0_u64; 64]));
+        assert_eq!((grown, ledger.held()), (Err(AllocError::OutOfPages), 0));
+        let ledger = Ledger::new(4096, 0, usize::MAX);
+        assert_eq!(directory.grow(0, &ledger, || None), Err(AllocError::NoMemory));
+        assert_eq!(directory.get(0), None);
     }
 }

@@ -9,8 +9,11 @@ pub enum AllocError {
     /// An object of this many bytes is larger than `max_object`.
     TooLarge(usize),
     /// No page, no free slot large enough, and nothing that compaction could still free: the pool
-    /// is at `max_pages`, at `max_bytes`, or its source has no memory. Free objects, then retry.
+    /// is at `max_pages` or `max_bytes`, or all pages of its source are in use. Free objects, then retry.
     OutOfPages,
+    /// The caps allow more, but the operating system or the general-purpose allocator gave no memory.
+    /// Freeing objects helps only where an object of the same size comes next.
+    NoMemory,
     /// The page source could not store the bytes.
     Source,
     /// The caller was asked whether the object may have its id, and said no: see
@@ -28,7 +31,8 @@ pub enum MapError {
     Busy,
     /// The object has as many shared maps as fit in its word: 1022.
     TooManyMaps,
-    /// The object crosses a seam or has no address, and the cap leaves no room for a copy of it.
+    /// The object crosses a seam or has no address, and there is no memory for a copy of it: the cap
+    /// leaves no room, or the system gave none.
     /// [`Pool::read_into`](crate::Pool::read_into) needs none.
     OutOfMemory,
     /// The page source could not read the bytes.
@@ -91,6 +95,7 @@ impl fmt::Display for AllocError {
                 write!(f, "an object of {len} bytes is larger than the pool's max_object")
             }
             Self::OutOfPages => f.write_str("no page is left under the pool's caps"),
+            Self::NoMemory => f.write_str("the system gave no memory"),
             Self::Source => f.write_str("the page source could not store the object"),
             Self::NotReady => f.write_str("the caller was not ready for the object's id"),
         }
@@ -103,7 +108,7 @@ impl fmt::Display for MapError {
             Self::Stale => "the handle names no live object of this pool",
             Self::Busy => "the object is mapped in a way that excludes this map",
             Self::TooManyMaps => "the object has as many maps as it can have",
-            Self::OutOfMemory => "the caps leave no room for a copy of the object",
+            Self::OutOfMemory => "there is no memory for a copy of the object",
             Self::Source => "the page source could not read the object",
         })
     }

@@ -10,7 +10,7 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 
 use crate::arena::Arena;
-use crate::error::{MapError, StoreError};
+use crate::error::{AllocError, MapError, StoreError};
 use crate::handle::{Handle, Place, Unlocked};
 use crate::pinned::Pinned;
 use crate::scratch::Buffer;
@@ -230,19 +230,19 @@ impl<'p, T> MapWrite<'p, T> {
     }
 
     /// Takes the place for the new bytes and makes them zeros, in a buffer where they are not one
-    /// piece of memory. `None`: `scratch` gave no buffer.
+    /// piece of memory. An error is that of `scratch`.
     pub(crate) fn prepare(
         &mut self,
         place: Place,
-        scratch: impl FnOnce(usize) -> Option<Buffer>,
-    ) -> Option<()> {
+        scratch: impl FnOnce(usize) -> Result<Buffer, AllocError>,
+    ) -> Result<(), AllocError> {
         let place = self.to.insert(place);
         let bytes = match self.arena.zspages.bytes_mut(place, self.len) {
             Some(bytes) => bytes,
             None => &mut self.copy.insert(scratch(self.len)?)[..self.len],
         };
         bytes.fill(0);
-        Some(())
+        Ok(())
     }
 
     /// The record that was stored beside the object.

@@ -8,7 +8,7 @@
 //! 3  a free slot of a class that is little larger, where few objects share each class
 //! 4  a zspage of the shortest chain
 //! 5  a free slot of a larger class
-//! 6  AllocError::OutOfPages
+//! 6  the error of the last attempt: whether the caps said no or the system
 //! ```
 
 use crate::arena::Arena;
@@ -30,12 +30,15 @@ pub(crate) enum Reach {
 const STEP: usize = 64 << 10;
 
 /// Tries `attempt` again each time that room was made, until nothing is left to make room with.
-fn with_room<T, R>(arena: &Arena<T>, mut attempt: impl FnMut() -> Option<R>) -> Option<R> {
+fn with_room<T, R>(
+    arena: &Arena<T>,
+    mut attempt: impl FnMut() -> Result<R, AllocError>,
+) -> Result<R, AllocError> {
     arena.tidy();
     let mut done = false;
     while !done {
-        if let Some(made) = attempt() {
-            return Some(made);
+        if let Ok(made) = attempt() {
+            return Ok(made);
         }
         let (mut freed, mut idle) = (0, 0);
         while freed == 0 && !done {
@@ -56,18 +59,18 @@ fn with_room<T, R>(arena: &Arena<T>, mut attempt: impl FnMut() -> Option<R>) -> 
 fn climb<T, R>(
     arena: &Arena<T>,
     reach: Reach,
-    mut attempt: impl FnMut() -> Option<R>,
-) -> Option<R> {
-    attempt().or_else(|| match reach {
+    mut attempt: impl FnMut() -> Result<R, AllocError>,
+) -> Result<R, AllocError> {
+    attempt().or_else(|error| match reach {
         Reach::AtHand if arena.tidy_up() => attempt(),
-        Reach::AtHand => None,
+        Reach::AtHand => Err(error),
         Reach::Top => with_room(arena, attempt),
     })
 }
 
 /// A free handle slot.
 pub(crate) fn vacant<T>(arena: &Arena<T>, reach: Reach) -> Result<Vacant<'_, T>, AllocError> {
-    climb(arena, reach, || arena.table.vacant(&arena.ledger)).ok_or(AllocError::OutOfPages)
+    climb(arena, reach, || arena.table.vacant(&arena.ledger))
 }
 
 /// A place for `len` bytes, not 0, by every means that `reach` allows.
@@ -77,10 +80,12 @@ pub(crate) fn place<T>(
     len: usize,
     owner: u32,
 ) -> Result<Place, AllocError> {
-    let mut placed = climb(arena, reach, || arena.place(len, owner).ok());
-    placed = placed.or_else(|| arena.place_near(len, owner));
-    if placed.is_none() && reach == Reach::Top {
-        placed = arena.place_short(len, owner).ok().or_else(|| arena.place_loose(len, owner));
+    let placed = climb(arena, reach, || arena.place(len, owner));
+    let placed = placed.or_else(|error| arena.place_near(len, owner).ok_or(error));
+    if reach == Reach::AtHand {
+        return placed;
     }
-    placed.ok_or(AllocError::OutOfPages)
+    placed
+        .or_else(|_| arena.place_short(len, owner))
+        .or_else(|error| arena.place_loose(len, owner).ok_or(error))
 }

@@ -9,11 +9,18 @@
 //! pool's, and released with it, though frames and their source may outlive it. `own` is the source's
 //! bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
+use crate::error::AllocError;
 use crate::sync::{AtomicUsize, Ordering};
 
 /// The cap does not allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused;
+
+impl From<Refused> for AllocError {
+    fn from(Refused: Refused) -> Self {
+        Self::OutOfPages
+    }
+}
 
 /// Every byte a pool holds, and its caps. A page source reserves here before it takes memory.
 #[derive(Debug)]

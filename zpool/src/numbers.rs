@@ -15,6 +15,7 @@ use std::ops::Range;
 
 use crate::bits::Bits;
 use crate::directory::{boxed, stretch};
+use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
 use crate::sync::{Plant, planted};
 
@@ -103,17 +104,21 @@ impl Numbers {
 
     /// The lowest number that is not in use. For one without memory, `make` is asked: it makes some
     /// for the given number, and says up to which one. Where there is none, the lowest that has
-    /// memory is taken. `None`: there is none of either.
+    /// memory is taken.
+    ///
+    /// # Errors
+    /// There is none of either: whether the ledger refused the memory or the system.
     pub(crate) fn take(
         &mut self,
         ledger: &Ledger,
-        make: impl FnOnce(usize) -> Option<usize>,
-    ) -> Option<Taken> {
+        make: impl FnOnce(usize) -> Result<usize, AllocError>,
+    ) -> Result<Taken, AllocError> {
         let (ready, dry) = self.first;
-        if ready > dry && self.extend(dry, ledger, make).is_none() && ready == NONE {
-            return None;
+        if ready > dry {
+            let extended = self.extend(dry, ledger, make);
+            extended.or_else(|error| if ready == NONE { Err(error) } else { Ok(()) })?;
         }
-        Some(self.take_from(self.first.0))
+        Ok(self.take_from(self.first.0))
     }
 
     fn set_ready(&mut self, at: usize) {
@@ -173,31 +178,30 @@ impl Numbers {
         &mut self,
         at: usize,
         ledger: &Ledger,
-        make: impl FnOnce(usize) -> Option<usize>,
-    ) -> Option<()> {
+        make: impl FnOnce(usize) -> Result<usize, AllocError>,
+    ) -> Result<(), AllocError> {
         if at >= self.most {
-            return None;
+            return Err(AllocError::OutOfPages);
         }
         self.widen(at, ledger)?;
         let first = at << self.shift;
         let opens = self.chunks[at].free.is_empty();
         let words = self.each.div_ceil(WORD);
         if opens {
-            ledger.reserve(heap_cost(words * size_of::<u64>())).ok()?;
+            ledger.reserve(heap_cost(words * size_of::<u64>()))?;
             self.chunks[at].free = boxed(words, || 0).unwrap_or_default();
         }
         let before = usize::from(self.chunks[at].made);
         let made = match &self.chunks[at].free {
-            free if free.is_empty() => None,
+            free if free.is_empty() => Err(AllocError::NoMemory),
             _ => make(first + before).map(|end| end.min(first + self.each) - first),
         };
-        let Some(made) = made else {
+        let made = made.inspect_err(|_| {
             if opens {
                 self.chunks[at].free = Box::default();
                 ledger.release(heap_cost(words * size_of::<u64>()));
             }
-            return None;
-        };
+        })?;
         let chunk = &mut self.chunks[at];
         assert!(before < made, "memory was made for a number");
         (before..made).for_each(|place| chunk.free[place / WORD] |= 1 << (place % WORD));
@@ -214,23 +218,23 @@ impl Numbers {
         if made == self.each {
             self.unset_dry(at);
         }
-        Some(())
+        Ok(())
     }
 
     /// Sees to it that chunk `at`, the next one at most, has an entry everywhere.
-    fn widen(&mut self, at: usize, ledger: &Ledger) -> Option<()> {
+    fn widen(&mut self, at: usize, ledger: &Ledger) -> Result<(), AllocError> {
         if at < self.chunks.len() {
-            return Some(());
+            return Ok(());
         }
         if at >= self.room {
             let room = at + at / 8 + 64;
             let cost = 3 * Bits::bytes(room);
-            ledger.reserve(cost).ok()?;
+            ledger.reserve(cost)?;
             let wide = |bits: &Bits| bits.widened(room);
             let all = (wide(&self.ready), wide(&self.dry), wide(&self.used));
             let (Some(ready), Some(dry), Some(used)) = all else {
                 ledger.release(cost);
-                return None;
+                return Err(AllocError::NoMemory);
             };
             (self.ready, self.dry, self.used) = (ready, dry, used);
             ledger.release(3 * Bits::bytes(self.room));
@@ -238,7 +242,7 @@ impl Numbers {
         }
         stretch(&mut self.chunks, at + 1, ledger)?;
         self.set_dry(at);
-        Some(())
+        Ok(())
     }
 
     /// Takes a number back that was handed out, with the generation that it has now. What comes out

@@ -123,8 +123,8 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     /// A scratch buffer for one who may wait: what is kept goes first.
-    fn scratch_or_trim(&self, len: usize) -> Option<Buffer> {
-        self.arena.scratch.take(len, &self.arena.ledger).or_else(|| {
+    fn scratch_or_trim(&self, len: usize) -> Result<Buffer, AllocError> {
+        self.arena.scratch.take(len, &self.arena.ledger).or_else(|_| {
             self.arena.trim();
             self.arena.take_scratch(len)
         })
@@ -150,7 +150,7 @@ impl<T: Send + Sync> Pool<T> {
     #[cold]
     fn copy_of(&self, place: &Place) -> Result<Buffer, MapError> {
         let len = place.room();
-        let buffer = self.arena.take_scratch(len).ok_or(MapError::OutOfMemory)?;
+        let buffer = self.arena.take_scratch(len).map_err(|_| MapError::OutOfMemory)?;
         let mut copy = Lent { arena: &self.arena, buffer: Some(buffer) };
         let counters = &self.arena.counters;
         if self.arena.zspages.read_at(place, 0, &mut copy.bytes()[..len]).is_err() {
@@ -284,9 +284,8 @@ impl<T: Send + Sync> Pool<T> {
         let mut write = MapWrite::new(&self.arena, mapped, len);
         let prepared = match len {
             0 => Ok(()),
-            len => ladder::place(arena, Reach::Top, len, owner).and_then(|place| {
-                write.prepare(place, |len| self.scratch_or_trim(len)).ok_or(AllocError::OutOfPages)
-            }),
+            len => ladder::place(arena, Reach::Top, len, owner)
+                .and_then(|place| write.prepare(place, |len| self.scratch_or_trim(len))),
         };
         match prepared {
             Ok(()) => Ok(write),

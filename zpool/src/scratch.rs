@@ -4,6 +4,7 @@
 //! stack, the rest to the allocator. Nobody waits for the stack: when it is taken, a buffer is made or
 //! dropped instead.
 
+use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
 use crate::sync::Mutex;
 
@@ -27,25 +28,29 @@ impl Scratch {
         Self { spare: Mutex::new([const { None }; KEPT]), scrub }
     }
 
-    /// A buffer of at least `len` bytes, of any content. `None`: no room under the cap.
-    pub(crate) fn take(&self, len: usize, ledger: &Ledger) -> Option<Buffer> {
+    /// A buffer of at least `len` bytes, of any content.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does.
+    pub(crate) fn take(&self, len: usize, ledger: &Ledger) -> Result<Buffer, AllocError> {
         if let Some(mut spare) = self.spare.try_lock() {
             let fits = |slot: &&mut Option<Buffer>| {
                 slot.as_ref().is_some_and(|buffer| buffer.len() >= len)
             };
-            if let Some(slot) = spare.iter_mut().find(fits) {
-                return slot.take();
+            let fitting = spare.iter_mut().find(fits);
+            if let Some(buffer) = fitting.and_then(|slot| slot.take()) {
+                return Ok(buffer);
             }
         }
         let bytes = len.next_multiple_of(STEP);
-        ledger.reserve(heap_cost(bytes)).ok()?;
+        ledger.reserve(heap_cost(bytes))?;
         let mut made = Vec::new();
         if made.try_reserve_exact(bytes).is_err() {
             ledger.release(heap_cost(bytes));
-            return None;
+            return Err(AllocError::NoMemory);
         }
         made.resize(bytes, 0);
-        Some(made.into_boxed_slice())
+        Ok(made.into_boxed_slice())
     }
 
     pub(crate) fn give(&self, mut buffer: Buffer, ledger: &Ledger) {

@@ -56,7 +56,7 @@ pub(crate) fn count(counter: &AtomicU64, amount: usize) {
 pub struct Failures {
     /// Allocations of more than `max_object` bytes.
     pub too_large: u64,
-    /// Allocations for which no page or slot was left.
+    /// Allocations for which no page or slot was left, or the system gave no memory.
     pub out_of_pages: u64,
     /// Maps refused because of another map.
     pub busy: u64,
@@ -64,7 +64,7 @@ pub struct Failures {
     pub stale: u64,
     /// Maps refused because an object had 1022 of them.
     pub too_many_maps: u64,
-    /// Maps whose copy the caps left no room for.
+    /// Maps for whose copy there was no memory.
     pub no_scratch: u64,
     /// Reads that the page source failed.
     pub load: u64,

@@ -87,6 +87,8 @@ pub(crate) enum Plant {
     FrameSharedEnded,
     /// A renumbered object's place goes on naming its old slot.
     OwnerLeft,
+    /// A holder of a frame's memory lets go before its reads are done.
+    HolderLeaveRelaxed,
     /// The number of slots is announced before they are there.
     SlotsRelaxed,
 }

@@ -31,7 +31,7 @@ impl PoolOracle<'_> {
         let after = pool.stats();
         let failed = after.failures.out_of_pages - before.failures.out_of_pages;
         assert_eq!((after.compaction, failed), (before.compaction, 0));
-        if refused == Some(AllocError::OutOfPages) {
+        if matches!(refused, Some(AllocError::OutOfPages | AllocError::NoMemory)) {
             assert!(self.capped || self.faulty, "nothing is at hand in a pool without caps");
             let inuse = |stats: &zpool::PoolStats| -> usize {
                 stats.classes.iter().map(|class| class.inuse).sum()

@@ -58,7 +58,7 @@ impl Supply {
     /// Copies `bytes` to pages that are taken for it.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`].
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap or the system does.
     pub(super) fn fill(&self, bytes: &[u8]) -> Result<Memory, AllocError> {
         let page_size = self.source.page_size();
         let pages = self.take(bytes.len().div_ceil(page_size).max(1))?;
@@ -84,7 +84,7 @@ impl Supply {
         if pieces.try_reserve_exact(pages.len()).is_err() {
             self.source.give(pages, &self.ledger);
             self.framed.fetch_sub(pages.len(), Ordering::Relaxed);
-            return Err(AllocError::OutOfPages);
+            return Err(AllocError::NoMemory);
         }
         for (page, part) in pages.iter().zip(bytes.chunks(self.source.page_size())) {
             let start = self.address(*page).expect("pages with addresses");
@@ -98,14 +98,14 @@ impl Supply {
     /// Takes `count` pages, as one run if the source has one.
     fn take(&self, count: usize) -> Result<Vec<u32>, AllocError> {
         let mut pages = Vec::new();
-        pages.try_reserve_exact(count).map_err(|_| AllocError::OutOfPages)?;
+        pages.try_reserve_exact(count).map_err(|_| AllocError::NoMemory)?;
         while pages.len() < count {
             let more = count - pages.len() - 1;
             match self.source.take(pages.last().copied(), more, &self.ledger) {
                 Ok(page) => pages.push(page),
-                Err(_) => {
+                Err(error) => {
                     self.source.give(&pages, &self.ledger);
-                    return Err(AllocError::OutOfPages);
+                    return Err(error.into());
                 }
             }
         }

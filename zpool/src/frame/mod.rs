@@ -35,10 +35,12 @@ use crate::sync::{
     AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
 };
 
+mod held;
 mod memory;
 mod shared;
 mod slots;
 
+use held::{Blank, Held};
 pub(crate) use memory::Supply;
 pub use shared::SharedBytes;
 use shared::{Account, Owned};
@@ -50,7 +52,7 @@ pub struct Frame<H> {
     /// Where the bytes are, unless they are in pieces: of `owned`, for readers not to go there.
     start: Option<NonNull<u8>>,
     len: usize,
-    owned: Counted<Owned>,
+    owned: Held<Owned>,
     /// The access that ends it, for models: beside a reader it is a race.
     life: UnsafeCell<()>,
     /// The next one that waits.
@@ -117,7 +119,8 @@ unsafe impl<H: Send + Sync> Sync for Frames<H> {}
 #[derive(Debug)]
 pub struct Filled<'f, H> {
     frames: &'f Frames<H>,
-    owned: Option<Counted<Owned>>,
+    /// The block of the frame that it becomes, and its memory.
+    made: Option<(Blank<Frame<H>>, Held<Owned>)>,
 }
 
 /// A reader that is counted in: see [`Frames::read`].
@@ -244,7 +247,8 @@ impl<H: Send + Sync> Frames<H> {
     /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after `Ok` there are more slots than before.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. Nothing has changed.
+    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. [`AllocError::NoMemory`]: no
+    /// memory. Nothing has changed.
     pub fn grow(&self) -> Result<(), AllocError> {
         self.slots.grow(&self.account.supply.ledger)
     }
@@ -298,15 +302,17 @@ impl<H: Send + Sync> Frames<H> {
         self.account.blocks.load(Ordering::Relaxed)
     }
 
-    /// Takes memory for a frame, and copies `bytes` to it.
+    /// Takes all memory of a frame, and copies `bytes` to it. No room is made for it.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap. No room is made for it.
+    /// [`AllocError::OutOfPages`]: no room under the cap. [`AllocError::NoMemory`]: the system or the
+    /// general-purpose allocator gave no memory.
     pub fn fill(&self, bytes: &[u8]) -> Result<Filled<'_, H>, AllocError> {
         self.account.lend(Frame::<H>::BYTES)?;
-        let filled = Account::fill(&self.account, bytes);
-        let owned = filled.inspect_err(|_| self.account.take_back(Frame::<H>::BYTES))?;
-        Ok(Filled { frames: self, owned: Some(owned) })
+        let blank = Blank::take();
+        let made = blank.and_then(|blank| Ok((blank, Account::fill(&self.account, bytes)?)));
+        let made = made.inspect_err(|_| self.account.take_back(Frame::<H>::BYTES))?;
+        Ok(Filled { frames: self, made: Some(made) })
     }
 
     /// Puts what was filled into `slot`, with a head; what was there goes. Says whether there was something.
@@ -316,12 +322,12 @@ impl<H: Send + Sync> Frames<H> {
     pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) -> bool {
         assert!(ptr::eq(filled.frames, self), "filled for another set of frames");
         let place = self.slots.at(slot);
-        let owned = filled.owned.take().expect("there until it is put somewhere");
+        let (blank, owned) = filled.made.take().expect("there until it is put somewhere");
         let (start, len) = (owned.memory().start(), owned.memory().len());
         let (life, next) = (UnsafeCell::new(()), AtomicPtr::new(ptr::null_mut()));
-        let frame = Box::new(Frame { head, start, len, owned, life, next });
+        let frame = Frame { head, start, len, owned, life, next };
         self.account.enter(frame.cost());
-        let frame = Box::into_raw(frame);
+        let frame = blank.fill(frame).as_ptr();
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
         let old = place.swap(frame, unless(Plant::FramePutRelaxed, Ordering::AcqRel));
         self.retire(old);
@@ -421,7 +427,7 @@ impl<H> Frames<H> {
     /// drop of a head is nobody's here, and neither is one in the drop of what it panics with.
     fn end(&self, mut first: *mut Frame<H>) {
         while !first.is_null() {
-            // SAFETY: it was made by `Box::into_raw` in `put`, came off its slot once, off the list of those that
+            // SAFETY: it was made a box by `Blank::fill` in `put`, came off its slot once, off the list of those that
             // wait once, and no reader has it: see the head.
             let Frame { head, owned, life, next, .. } = *unsafe { Box::from_raw(first) };
             first = next.load(Ordering::Relaxed);
@@ -497,8 +503,9 @@ impl<H> Drop for Reading<'_, H> {
 
 impl<H> Drop for Filled<'_, H> {
     fn drop(&mut self) {
-        if let Some(owned) = self.owned.take() {
+        if let Some((blank, owned)) = self.made.take() {
             let account = &self.frames.account;
+            drop(blank);
             account.take_back(Frame::<H>::BYTES);
             // As all that goes, it is one of those that wait.
             account.waiting.fetch_add(owned.cost(), Ordering::Relaxed);

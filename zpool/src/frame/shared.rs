@@ -9,6 +9,7 @@
 use std::fmt;
 use std::ops::Deref;
 
+use super::held::Held;
 use super::memory::{Memory, Supply};
 use crate::error::AllocError;
 use crate::ledger::shared_cost;
@@ -56,7 +57,7 @@ unsafe impl Sync for Owned {}
 #[derive(Clone)]
 pub struct SharedBytes {
     /// Of memory that is one run.
-    owned: Counted<Owned>,
+    owned: Held<Owned>,
 }
 
 impl Account {
@@ -76,7 +77,7 @@ impl Account {
 
     /// Charges a heap block.
     pub(super) fn lend(&self, bytes: usize) -> Result<(), AllocError> {
-        self.supply.ledger.lend(bytes).map_err(|_| AllocError::OutOfPages)?;
+        self.supply.ledger.lend(bytes)?;
         self.blocks.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
@@ -87,17 +88,15 @@ impl Account {
     }
 
     /// Takes memory, charged with its heap blocks, and copies `bytes` to it.
-    pub(super) fn fill(this: &Counted<Self>, bytes: &[u8]) -> Result<Counted<Owned>, AllocError> {
+    pub(super) fn fill(this: &Counted<Self>, bytes: &[u8]) -> Result<Held<Owned>, AllocError> {
         this.lend(Owned::BYTES)?;
-        let filled = this.supply.fill(bytes);
-        let mut memory = filled.inspect_err(|_| this.take_back(Owned::BYTES))?;
-        if let Err(error) = this.lend(memory.heap_bytes()) {
-            this.supply.give(&mut memory);
-            this.take_back(Owned::BYTES);
-            return Err(error);
-        }
-        let account = Counted::clone(this);
-        Ok(Counted::new(Owned { memory, account, life: UnsafeCell::new(()) }))
+        let filled = Held::new(|| {
+            let mut memory = this.supply.fill(bytes)?;
+            let lent = this.lend(memory.heap_bytes());
+            lent.inspect_err(|_| this.supply.give(&mut memory))?;
+            Ok(Owned { memory, account: Counted::clone(this), life: UnsafeCell::new(()) })
+        });
+        filled.inspect_err(|_| this.take_back(Owned::BYTES))
     }
 
     /// A frame of `bytes` is about to be in a slot.
@@ -129,7 +128,7 @@ impl Drop for Account {
 
 impl Owned {
     /// The heap block of one.
-    pub(super) const BYTES: usize = shared_cost(size_of::<Self>());
+    pub(super) const BYTES: usize = Held::<Self>::BYTES;
 
     #[inline]
     pub(super) fn memory(&self) -> &Memory {
@@ -163,9 +162,9 @@ impl Drop for Owned {
 
 impl SharedBytes {
     /// `None`: they are in pieces.
-    pub(super) fn new(owned: &Counted<Owned>) -> Option<Self> {
+    pub(super) fn new(owned: &Held<Owned>) -> Option<Self> {
         owned.memory().bytes()?;
-        Some(Self { owned: Counted::clone(owned) })
+        Some(Self { owned: Held::clone(owned) })
     }
 }
 

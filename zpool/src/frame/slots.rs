@@ -9,7 +9,7 @@ use std::array;
 
 use crate::directory::boxed;
 use crate::error::AllocError;
-use crate::ledger::{Ledger, Refused, heap_cost};
+use crate::ledger::{Ledger, heap_cost};
 use crate::sync::{AtomicPtr, AtomicUsize, DOUBLINGS, Mutex, Once, Ordering, Plant, unless};
 
 type Chunk<T> = Box<[AtomicPtr<T>]>;
@@ -95,7 +95,8 @@ impl<T> Slots<T> {
     /// Doubles the slots; where another thread is at it, waits for that, which will do.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap. Nothing has changed.
+    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. [`AllocError::NoMemory`]: the
+    /// heap gave no memory. Nothing has changed.
     pub(super) fn grow(&self, ledger: &Ledger) -> Result<(), AllocError> {
         let before = self.count();
         let _growing = self.growing.lock();
@@ -105,10 +106,10 @@ impl<T> Slots<T> {
         let chunk = (before / self.first.len()).ilog2() as usize;
         let link = self.more.get(chunk).ok_or(AllocError::OutOfPages)?;
         let bytes = Self::chunk_bytes(before);
-        ledger.lend(bytes).map_err(|Refused| AllocError::OutOfPages)?;
+        ledger.lend(bytes)?;
         let Some(made) = boxed(before, AtomicPtr::default) else {
             ledger.take_back(bytes);
-            return Err(AllocError::OutOfPages);
+            return Err(AllocError::NoMemory);
         };
         let set = link.set(made).is_ok();
         assert!(set, "growth is ordered by its lock");

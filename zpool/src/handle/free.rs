@@ -15,6 +15,7 @@ use std::ops::Range;
 use super::slots::Slot;
 use super::table::Table;
 use super::token::{Spent, Vacant};
+use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::numbers::{Numbers, Taken};
 use crate::sync::{GATHERED, Ordering, Plant, look, unless};
@@ -25,11 +26,15 @@ const RETIRED: u64 = 1 << 35;
 const _: () = assert!(RETIRED > u32::MAX as u64 && RETIRED < NOWHERE);
 
 impl<T> Table<T> {
-    /// The lowest free slot. `None`: no room under the ledger's cap for one more.
-    pub(crate) fn vacant(&self, ledger: &Ledger) -> Option<Vacant<'_, T>> {
+    /// The lowest free slot.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`] where the ledger refuses one more, [`AllocError::NoMemory`] where the
+    /// system does.
+    pub(crate) fn vacant(&self, ledger: &Ledger) -> Result<Vacant<'_, T>, AllocError> {
         let mut numbers = self.numbers.lock();
         if let Some((slot, index)) = self.take_only(&numbers) {
-            return Some(Vacant::new(self, slot, index));
+            return Ok(Vacant::new(self, slot, index));
         }
         self.take_in(&mut numbers, ledger);
         let end = numbers.end();
@@ -41,7 +46,7 @@ impl<T> Table<T> {
         let Taken { number, start } = taken?;
         let slot = self.slots.get(number).expect("a number that is handed out has memory");
         slot.word.start_at(start.into());
-        Some(Vacant::new(self, slot, number))
+        Ok(Vacant::new(self, slot, number))
     }
 
     /// The slot that came back, if it is the only one and lower than all that are sorted in: what a

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::prefetch;
+use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::mapped::{Blank, Sparse, page_bytes};
 use crate::sync::{AtomicU16, Ordering, UnsafeCell};
@@ -91,20 +92,23 @@ impl<T> Slots<T> {
     }
 
     /// Memory for slot `from`, the first of its chunk without any, and for those that come with it;
-    /// says up to which one. `None`: no room, and nothing is held that was not before.
-    pub(super) fn open(&self, from: usize, ledger: &Ledger) -> Option<usize> {
+    /// says up to which one.
+    ///
+    /// # Errors
+    /// Whether the ledger refused or the system. Nothing is held that was not before.
+    pub(super) fn open(&self, from: usize, ledger: &Ledger) -> Result<usize, AllocError> {
         let end = self.slots.next_end(from);
         let pages = self.slots.pages_below(from)..self.slots.pages_below(from + 1);
         self.slots.open(pages.clone(), end, ledger)?;
         for (nth, half) in self.halves().enumerate() {
-            if half.open(self.length_pages(from), end, ledger).is_none() {
+            if let Err(error) = half.open(self.length_pages(from), end, ledger) {
                 let opened = self.halves().take(nth);
                 opened.for_each(|half| half.close(self.length_pages(from), ledger));
                 self.slots.close(pages, ledger);
-                return None;
+                return Err(error);
             }
         }
-        Some(end)
+        Ok(end)
     }
 
     /// Gives the memory of a chunk's slots back, all that were opened.

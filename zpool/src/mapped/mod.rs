@@ -25,6 +25,7 @@ mod words;
 pub use words::{NoMemory, Words};
 
 use crate::directory::stretch;
+use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
 use crate::sync::{
     ARRAY_BLOCKS as BLOCKS, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, FIRST_BLOCK as FIRST,
@@ -196,29 +197,39 @@ impl<V: Blank> Sparse<V> {
         (self.on_heap() * Self::SIZE) >> self.page_bits
     }
 
-    /// Sees to it that the elements below `end` can be read, and holds `pages`, charged. `None`: no
-    /// room, and no page is held.
-    pub(crate) fn open(&self, pages: Range<usize>, end: usize, ledger: &Ledger) -> Option<()> {
+    /// Sees to it that the elements below `end` can be read, and holds `pages`, charged.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the system
+    /// or the heap does. No page is held.
+    pub(crate) fn open(
+        &self,
+        pages: Range<usize>,
+        end: usize,
+        ledger: &Ledger,
+    ) -> Result<(), AllocError> {
         let mut state = self.state.lock();
         if end * Self::SIZE > state.readable {
             self.extend(&mut state, end, ledger)?;
         }
         if pages.end <= self.heap_pages() {
-            return Some(());
+            return Ok(());
         }
         self.hold(&mut state, pages, ledger)
     }
 
-    fn extend(&self, state: &mut Pages, end: usize, ledger: &Ledger) -> Option<()> {
+    fn extend(&self, state: &mut Pages, end: usize, ledger: &Ledger) -> Result<(), AllocError> {
         let end = end * Self::SIZE;
         while state.readable < end {
-            let block = block_of(u32::try_from(state.readable / Self::SIZE).ok()?);
+            let next = u32::try_from(state.readable / Self::SIZE);
+            let block = next.map_or(BLOCKS, block_of);
             let (first, count) = extent(block);
-            let mut start = self.root.get(block)?.load(Ordering::Relaxed);
+            let root = self.root.get(block).ok_or(AllocError::OutOfPages)?;
+            let mut start = root.load(Ordering::Relaxed);
             if start.is_null() {
                 start = self.make(block, ledger)?;
                 // Relaxed: announced by `reach`.
-                self.root[block].store(start, Ordering::Relaxed);
+                root.store(start, Ordering::Relaxed);
             }
             let mut readable = (first + count) * Self::SIZE;
             if !self.by_heap(block) {
@@ -227,7 +238,7 @@ impl<V: Blank> Sparse<V> {
                 let start = start.cast::<u8>().wrapping_add(state.readable);
                 // SAFETY: `reserve` made the block, and what is readable of it ends at a page.
                 if !unsafe { block::commit(start, bytes) } {
-                    return None;
+                    return Err(AllocError::NoMemory);
                 }
             }
             state.readable = readable;
@@ -235,7 +246,7 @@ impl<V: Blank> Sparse<V> {
             let order = unless(Plant::GrowRelaxed, Ordering::Release);
             self.reach.store(readable / Self::SIZE, order);
         }
-        Some(())
+        Ok(())
     }
 
     /// Whether a block is memory of the heap, as all are that cannot be pages of the system's.
@@ -249,25 +260,22 @@ impl<V: Blank> Sparse<V> {
     }
 
     /// A block, as the root has it, charged if it stays.
-    fn make(&self, block: usize, ledger: &Ledger) -> Option<*mut V> {
+    fn make(&self, block: usize, ledger: &Ledger) -> Result<*mut V, AllocError> {
         if !self.by_heap(block) {
-            return self.reserve(block);
+            return self.reserve(block).ok_or(AllocError::NoMemory);
         }
         let (first, count) = extent(block);
         let charged = if first < self.on_heap() { heap_cost(count * Self::SIZE) } else { 0 };
-        ledger.reserve(charged).ok()?;
-        let start = Self::layout(block).and_then(block::on_heap);
-        if start.is_none() {
-            ledger.release(charged);
-        }
-        let start = start?.cast::<V>();
+        ledger.reserve(charged)?;
+        let start = Self::layout(block).and_then(block::on_heap).ok_or(AllocError::NoMemory);
+        let start = start.inspect_err(|_| ledger.release(charged))?.cast::<V>();
         for at in (0..count).take_while(|_| !PLAIN_ATOMICS) {
             // SAFETY: `at < count`, inside the block.
             let element = unsafe { start.add(at) };
             // SAFETY: memory of the new block, which nobody else knows of.
             unsafe { element.write(V::blank()) };
         }
-        Some(start.as_ptr().wrapping_sub(first))
+        Ok(start.as_ptr().wrapping_sub(first))
     }
 
     /// Address space for a block, and for the next ones too if it is the first: a process has only so
@@ -286,7 +294,12 @@ impl<V: Blank> Sparse<V> {
         Some(start)
     }
 
-    fn hold(&self, state: &mut Pages, pages: Range<usize>, ledger: &Ledger) -> Option<()> {
+    fn hold(
+        &self,
+        state: &mut Pages,
+        pages: Range<usize>,
+        ledger: &Ledger,
+    ) -> Result<(), AllocError> {
         let before = self.heap_pages();
         let held = pages.start.max(before)..pages.end;
         if !held.is_empty() {
@@ -295,15 +308,15 @@ impl<V: Blank> Sparse<V> {
         for page in held.clone() {
             let holds = &mut state.holds[page - before];
             if *holds == 0 {
-                if ledger.reserve(self.page()).is_err() {
+                if let Err(refused) = ledger.reserve(self.page()) {
                     self.let_go(state, held.start..page, ledger);
-                    return None;
+                    return Err(refused.into());
                 }
                 self.mapped.fetch_add(self.page(), Ordering::Relaxed);
             }
             *holds = (*holds & !KEPT) + 1;
         }
-        Some(())
+        Ok(())
     }
 
     /// Lets go of `pages`; the memory of those that nobody holds any more goes back.

@@ -119,7 +119,7 @@ fn what_no_cap_has_room_for_is_not_opened() {
     let each = page_bytes() / 4;
     array.open(0..1, each, &ledger).unwrap();
     let before = ledger.held();
-    assert_eq!(array.open(1..4, 4 * each, &ledger), None);
+    assert_eq!(array.open(1..4, 4 * each, &ledger), Err(AllocError::OutOfPages));
     assert_eq!(array.mapped(), 0, "nothing is half open");
     array.check(0..1);
     assert!(ledger.held() < before + 100);

@@ -28,7 +28,7 @@ impl World {
         let make = |from: usize| {
             let end = (from + 50).min(from / EACH * EACH + EACH);
             assert_eq!(open.insert(from / EACH, end).unwrap_or(from / EACH * EACH), from);
-            Some(end)
+            Ok(end)
         };
         let floor = self.numbers.floor();
         let Taken { number, start } = self.numbers.take(&self.ledger, make).unwrap();
@@ -120,10 +120,12 @@ fn a_number_with_memory_is_better_than_none() {
     world.give(all[2 * EACH + 7]);
     let refused = world.numbers.take(&world.ledger, |from| {
         assert_eq!(from, EACH, "the closed chunk is asked first");
-        None
+        Err(AllocError::OutOfPages)
     });
-    assert_eq!(refused.map(|taken| taken.number), Some(all[2 * EACH + 7]));
-    assert_eq!(world.numbers.take(&world.ledger, |_| None), None);
+    assert_eq!(refused.map(|taken| taken.number), Ok(all[2 * EACH + 7]));
+    for error in [AllocError::OutOfPages, AllocError::NoMemory] {
+        assert_eq!(world.numbers.take(&world.ledger, |_| Err(error)), Err(error));
+    }
     world.used.insert(all[2 * EACH + 7], 0);
     world.check();
 }
@@ -141,7 +143,7 @@ fn a_chunk_with_a_retired_number_closes_for_good() {
     assert_eq!((world.numbers.retired(), world.numbers.sparse(1)), (EACH, None));
     world.check();
     (0..EACH).for_each(|_| _ = world.take());
-    let taken = world.numbers.take(&world.ledger, |from| Some(from + 1)).unwrap();
+    let taken = world.numbers.take(&world.ledger, |from| Ok(from + 1)).unwrap();
     assert_eq!(taken.number as usize, 3 * EACH, "no number of the second chunk comes back");
 }
 

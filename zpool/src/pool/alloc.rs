@@ -163,7 +163,7 @@ impl<T: Send + Sync> Pool<T> {
                     fill(bytes);
                 }
                 None => {
-                    let buffer = self.scratch_or_trim(len).ok_or(AllocError::OutOfPages)?;
+                    let buffer = self.scratch_or_trim(len)?;
                     let mut copy = Lent { arena: &self.arena, buffer: Some(buffer) };
                     let bytes = &mut copy.bytes()[..len];
                     bytes.fill(0);

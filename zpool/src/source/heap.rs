@@ -18,6 +18,7 @@ use super::free_pages::page_size_fits;
 use super::{Access, PageSource, SourceError, most_pages};
 use crate::bits::Bits;
 use crate::directory::{Directory, boxed};
+use crate::error::AllocError;
 use crate::ledger::{Ledger, Refused, heap_cost};
 use crate::sync::{AtomicPtr, Mutex, Ordering};
 
@@ -177,7 +178,10 @@ impl Heap {
         }
         let bytes = self.bases.growth(number);
         let grown = self.bases.grow(number, ledger, || Some(AtomicPtr::new(base)));
-        grown.ok_or(SourceError::Refused)?;
+        grown.map_err(|error| match error {
+            AllocError::NoMemory => SourceError::System(io::ErrorKind::OutOfMemory.into()),
+            _ => SourceError::Refused,
+        })?;
         ledger.make_own(bytes);
         Ok(())
     }

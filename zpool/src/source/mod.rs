@@ -24,6 +24,7 @@ mod limits;
 #[cfg(unix)]
 mod mmap;
 
+use crate::error::AllocError;
 pub use crate::ledger::{Ledger, Refused, heap_cost};
 pub use file::File;
 pub use heap::Heap;
@@ -94,6 +95,16 @@ pub enum SourceError {
     Full,
     /// The operating system or the allocator gave no memory.
     System(io::Error),
+}
+
+/// Where all page numbers are in use, one is free again when an object goes: as at a cap.
+impl From<SourceError> for AllocError {
+    fn from(error: SourceError) -> Self {
+        match error {
+            SourceError::Refused | SourceError::Full => Self::OutOfPages,
+            SourceError::System(_) => Self::NoMemory,
+        }
+    }
 }
 
 /// A supplier of single pages, numbered from 0.

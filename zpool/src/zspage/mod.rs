@@ -18,12 +18,13 @@
 
 use std::ops::Range;
 
+use crate::error::AllocError;
 use crate::geometry::{GRAIN, LONGEST, Shape};
 use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::mapped::Sparse;
 use crate::numbers::Numbers;
-use crate::source::{Access, Base, PageSource, SourceError};
+use crate::source::{Access, Base, PageSource};
 use crate::sync::{Arc, AtomicPtr, AtomicU32, AtomicUsize, Leaf, Ordering, Plant, Witness, unless};
 use crate::word::NOWHERE;
 
@@ -153,19 +154,19 @@ impl Zspages {
     /// Makes a zspage of `shape` in the token's class, all slots free, on no list.
     ///
     /// # Errors
-    /// No page, or no room for its bookkeeping; nothing has changed.
+    /// No page, or no memory for its bookkeeping: which of the two said no, the ledger or the system.
+    /// Nothing has changed.
     pub(crate) fn build(
         &self,
         token: &mut Token,
         shape: Shape,
         ledger: &Ledger,
-    ) -> Result<u32, SourceError> {
-        let id = self.take_id(ledger).ok_or(SourceError::Refused)?;
+    ) -> Result<u32, AllocError> {
+        let id = self.take_id(ledger)?;
         let mut chain = [NONE; LONGEST];
         let chain = &mut chain[..usize::from(shape.pages)];
         let built = self.take_chain(chain, ledger).and_then(|()| {
-            let entered = self.enter(chain, ledger).ok_or(SourceError::Refused);
-            let record = entered.and_then(|()| {
+            let record = self.enter(chain, ledger).and_then(|()| {
                 let record = self.new_record(token, shape, chain, ledger);
                 record.inspect_err(|_| self.leave(chain, ledger))
             });
@@ -194,16 +195,17 @@ impl Zspages {
     }
 
     /// Takes pages for `chain`, the one behind the last whenever it is free.
-    fn take_chain(&self, chain: &mut [u32], ledger: &Ledger) -> Result<(), SourceError> {
+    fn take_chain(&self, chain: &mut [u32], ledger: &Ledger) -> Result<(), AllocError> {
         for nth in 0..chain.len() {
             let last = nth.checked_sub(1).map(|before| chain[before]);
-            let taken = self.source.take(last, chain.len() - nth - 1, ledger).and_then(|page| {
+            let taken = self.source.take(last, chain.len() - nth - 1, ledger);
+            let taken = taken.map_err(AllocError::from).and_then(|page| {
                 if (u64::from(page) + 1) * (self.page_size / GRAIN) as u64 <= NOWHERE {
                     return Ok(page);
                 }
                 // No location can name its bytes.
                 self.source.give(&[page], ledger);
-                Err(SourceError::Full)
+                Err(AllocError::OutOfPages)
             });
             match taken {
                 Ok(page) => chain[nth] = page,
@@ -223,14 +225,14 @@ impl Zspages {
         shape: Shape,
         chain: &[u32],
         ledger: &Ledger,
-    ) -> Result<*mut AtomicU32, SourceError> {
+    ) -> Result<*mut AtomicU32, AllocError> {
         let cost = heap_cost(record::words(shape, record::is_run(chain)) * size_of::<AtomicU32>());
-        ledger.reserve(cost).map_err(|_| SourceError::Refused)?;
+        ledger.reserve(cost)?;
         match record::new(shape, token.class, chain) {
             Some(words) => Ok(Box::into_raw(words).cast()),
             None => {
                 ledger.release(cost);
-                Err(SourceError::Refused)
+                Err(AllocError::NoMemory)
             }
         }
     }
@@ -243,17 +245,17 @@ impl Zspages {
         sheets.filter(move |sheet| last.replace(*sheet) != Some(*sheet))
     }
 
-    /// Sees to it that the pages of a chain have entries. `None`: no room, and nothing has changed.
-    fn enter(&self, chain: &[u32], ledger: &Ledger) -> Option<()> {
+    /// Sees to it that the pages of a chain have entries. An error has changed nothing.
+    fn enter(&self, chain: &[u32], ledger: &Ledger) -> Result<(), AllocError> {
         let end = chain.iter().max().map_or(0, |page| *page as usize + 1);
         for (nth, sheet) in self.sheets(chain).enumerate() {
-            if self.pages.open(sheet..sheet + 1, end, ledger).is_none() {
+            if let Err(error) = self.pages.open(sheet..sheet + 1, end, ledger) {
                 let entered = self.sheets(chain).take(nth);
                 entered.for_each(|sheet| self.pages.close(sheet..sheet + 1, ledger));
-                return None;
+                return Err(error);
             }
         }
-        Some(())
+        Ok(())
     }
 
     /// The chain needs its entries no more.
@@ -262,7 +264,7 @@ impl Zspages {
     }
 
     /// The lowest number that no zspage has.
-    fn take_id(&self, ledger: &Ledger) -> Option<u32> {
+    fn take_id(&self, ledger: &Ledger) -> Result<u32, AllocError> {
         let taken = self.ids.lock().take(ledger, |from| {
             let end = self.records.next_end(from);
             let pages = self.records.pages_below(from)..self.records.pages_below(end);
