@@ -1,6 +1,6 @@
 //! std's and parking_lot's primitives.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 pub(crate) use parking_lot::Mutex;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
@@ -37,10 +37,11 @@ pub(crate) fn pause() {
     std::thread::yield_now();
 }
 
-pub(crate) type ThreadId = std::thread::ThreadId;
+pub(crate) type ThreadId = usize;
 
+/// Not std's, which a thread that ends has no more while its last thread-locals are dropped.
 pub(crate) fn thread_id() -> ThreadId {
-    std::thread::current().id()
+    thread_number()
 }
 
 /// A small number of this thread's; threads get 0, 1, 2, ... as they come.
@@ -50,7 +51,7 @@ pub(crate) fn thread_number() -> usize {
     thread_local! {
         static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
     }
-    // A thread whose locals are gone already works with the first one's share.
+    // What has no drop is there to the thread's end.
     let number = NUMBER.try_with(|number| {
         if number.get() == usize::MAX {
             number.set(NEXT.fetch_add(1, super::Ordering::Relaxed));
@@ -60,29 +61,69 @@ pub(crate) fn thread_number() -> usize {
     number.unwrap_or(0)
 }
 
+/// Caches whose user code may be nested in one thread before they are not told apart any more.
+const NESTED: usize = 8;
+
+/// The caches whose user code this thread runs, each once, the innermost last. A thread that is in
+/// more of them than fit counts as inside every cache, which evicts nothing then.
+///
+/// It takes no heap memory, which could be refused while an entry ends. It has no drop, so a thread
+/// has it to its very end: what another thread-local's drop inserts evicts like any insert.
+struct Nest {
+    caches: [Cell<u64>; NESTED],
+    depth: Cell<usize>,
+}
+
 thread_local! {
-    static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
+    static NEST: Nest = const {
+        assert!(!std::mem::needs_drop::<Nest>(), "there to the thread's end");
+        Nest { caches: [const { Cell::new(0) }; NESTED], depth: Cell::new(0) }
+    };
+}
+
+impl Nest {
+    fn holds(&self, number: u64) -> bool {
+        let depth = self.depth.get();
+        self.caches.get(..depth).is_none_or(|caches| caches.iter().any(|of| of.get() == number))
+    }
+
+    /// Whether it was not there before.
+    fn enter(&self, number: u64) -> bool {
+        let enters = !self.holds(number);
+        if enters {
+            let depth = self.depth.get();
+            if let Some(place) = self.caches.get(depth) {
+                place.set(number);
+            }
+            self.depth.set(depth + 1);
+        }
+        enters
+    }
 }
 
 /// That this thread runs user code which the end of an entry of cache `number` calls.
 #[derive(Debug)]
-pub(crate) struct Inside(());
+pub(crate) struct Inside {
+    /// Whether this is the outermost one of its cache.
+    outermost: bool,
+}
 
 impl Inside {
     pub(crate) fn enter(number: u64) -> Self {
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(number));
-        Self(())
+        Self { outermost: NEST.try_with(|nest| nest.enter(number)).unwrap_or(false) }
     }
 
     /// Whether it does so just now.
     pub(crate) fn is(number: u64) -> bool {
-        INSIDE.try_with(|inside| inside.borrow().contains(&number)).unwrap_or(true)
+        NEST.try_with(|nest| nest.holds(number)).unwrap_or(false)
     }
 }
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().pop());
+        if self.outermost {
+            let _ = NEST.try_with(|nest| nest.depth.set(nest.depth.get() - 1));
+        }
     }
 }
 
@@ -111,5 +152,35 @@ impl<T: Clone> Gate<T> {
             }
             self.opened.wait(&mut value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_inside_each_cache_until_its_outermost_call_is_over() {
+        let first = Inside::enter(7);
+        let again = Inside::enter(7);
+        let other = Inside::enter(0);
+        assert!(Inside::is(7) && Inside::is(0) && !Inside::is(1));
+        drop((other, again));
+        assert!(Inside::is(7) && !Inside::is(0));
+        drop(first);
+        assert!(!Inside::is(7));
+    }
+
+    #[test]
+    fn a_thread_that_is_in_more_caches_than_are_told_apart_is_inside_all() {
+        let mut nested: Vec<Inside> = (0..NESTED as u64).map(Inside::enter).collect();
+        assert!(Inside::is(0) && !Inside::is(99));
+        nested.push(Inside::enter(50));
+        nested.push(Inside::enter(51));
+        assert!(Inside::is(0) && Inside::is(99));
+        nested.truncate(NESTED);
+        assert!(Inside::is(0) && !Inside::is(99) && !Inside::is(50));
+        while nested.pop().is_some() {}
+        assert!(!Inside::is(0));
     }
 }
