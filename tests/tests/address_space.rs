@@ -264,7 +264,7 @@ fn cache_meets(limit: Limit, source: SourceKind) {
         match insert(key) {
             Ok(()) => {}
             Err(error) => {
-                assert!(matches!(error, InsertError::NoRoom { .. }), "{error}");
+                assert!(matches!(error, InsertError::NoMemory { .. }), "{error}");
                 refused += 1;
             }
         }
@@ -283,8 +283,11 @@ fn cache_meets(limit: Limit, source: SourceKind) {
     verify(&mut read, &mut to);
     limits::set(limit, None);
     let stats = cache.stats();
-    assert_eq!(stats.rejected.no_room, refused, "{stats}");
-    assert!(refused + stats.gone.evicted > 0, "the limit was met: {stats}");
+    assert_eq!((stats.rejected.no_memory, stats.rejected.no_room), (refused, 0), "{stats}");
+    assert!(
+        refused > 0 && stats.gone.evicted == 0,
+        "the limit was met, and evicts nobody: {stats}"
+    );
     assert!(cache.stats().bytes.payload > ROOM as usize / 4, "{}", cache.stats());
     cache.check();
     (0..KEYS).for_each(|key| insert(key).unwrap());

@@ -16,7 +16,7 @@ use tests::pattern::Random;
 use tests::ram::Ram;
 use zcache::codec::{self, Zstd};
 use zcache::policy::{Lru, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share};
+use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share, Stats};
 use zpool::source::Heap;
 
 const KEYS: usize = 16;
@@ -109,14 +109,18 @@ impl World {
     }
 
     fn insert(&mut self, key: u64, page: Vec<u8>, how: Insert) {
+        let failed = self.switch.failed();
         let done = self.cache.insert_with(key, &page, how);
+        let evicts = self.told.lock().unwrap().iter().any(|(_, cause)| *cause == Cause::Evicted);
+        assert!(!evicts || self.switch.failed() == failed, "a fault evicts nobody");
         // Whatever it evicted went before, and what it was to replace is gone either way.
         self.note();
         self.pages.remove(&key);
         match done {
             Ok(()) => drop(self.pages.insert(key, page)),
             Err(error) => {
-                assert!(matches!(error, InsertError::NoRoom { .. }), "{error}");
+                let room = matches!(error, InsertError::NoRoom { .. });
+                assert!(room || matches!(error, InsertError::NoMemory { .. }), "{error}");
                 self.refused += 1;
             }
         }
@@ -251,7 +255,8 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     world.switch.disarm();
     // The counters tell what came of it.
     let stats = world.cache.stats();
-    assert!(stats.rejected.no_room >= world.refused, "{stats}");
+    let rejected = |stats: &Stats| stats.rejected.no_room + stats.rejected.no_memory;
+    assert!(rejected(&stats) >= world.refused, "{stats}");
     assert_eq!(stats.gone.corrupt, world.lost, "{stats}");
     if failed == 0 {
         assert!(stats.promotions > 0 || !matches!(kind, Kind::HeapHot), "{stats}");
@@ -268,7 +273,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     for _ in 0..30 {
         world.step(&mut random);
     }
-    assert_eq!(world.cache.stats().rejected.no_room, stats.rejected.no_room, "it works again");
+    assert_eq!(rejected(&world.cache.stats()), rejected(&stats), "it works again");
     assert_eq!(world.cache.stats().gone.corrupt, stats.gone.corrupt);
     world.cache.check();
     world.cache.clear();

@@ -1,19 +1,16 @@
 //! The heap fails: wherever the pool asks for memory while it works, it takes no for an answer, and so does
 //! a cache in `insert`, `get_into` and `remove`.
 //!
-//! Not so `Pool::new`, the first object of a size class (a box of a few hundred bytes), the first use of a
-//! codec by a thread, pages that are returned in memory of the caller's, `stats` and `check`: what fails
-//! there aborts, as everywhere in Rust.
+//! Not so `Pool::new`, `stats` and `check`: what fails there ends the process, as everywhere in
+//! Rust.
 #![cfg(not(zcache_loom))]
 #![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
-
-use std::sync::{Arc, Mutex};
 
 use tests::alloc::{Watched, failing, failing_from};
 use tests::pattern;
 use tests::setups::{Pages, Setup};
 use zcache::policy::{Lru, Policy, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, InsertError};
+use zcache::{Cache, Config, InsertError};
 use zpool::{AllocError, Frames, Handle, Pool, SourceKind};
 
 #[global_allocator]
@@ -94,8 +91,8 @@ fn an_allocation_that_fails_says_whether_the_caps_or_the_system_refused() {
     }
 }
 
-/// Fills frames and puts them into slots while the `nth` allocation fails, and all after it if that goes on
-/// `forever`; says how many there were.
+/// Fills frames and puts them into slots while the `nth` allocation fails, and all after it if that
+/// goes on `forever`; says how many there were.
 fn frame(pages: Pages, nth: usize, forever: bool) -> usize {
     let pool: Pool = Setup::new(pages).pool();
     let frames: Frames<u8> = pool.frames(4, 1).unwrap();
@@ -148,13 +145,7 @@ fn a_frame_takes_no_for_an_answer() {
 fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize, usize) {
     const KEYS: u64 = 3000;
     let config = Config::new(8 << 20).max_page(4096).shards(4).policy(policy).source(source);
-    let gone = Arc::new(Mutex::new(Vec::with_capacity(KEYS as usize)));
-    let told = Arc::clone(&gone);
-    let cache: Cache<u64> = Cache::new(config).unwrap().on_removal(move |removal| {
-        if removal.cause() == Cause::Evicted {
-            told.lock().unwrap().push(*removal.key());
-        }
-    });
+    let cache: Cache<u64> = Cache::new(config).unwrap();
     let page = |key: u64| {
         let mut page = pattern::bytes(key, LENS[key as usize % 4]);
         page[30..].fill(7);
@@ -177,13 +168,9 @@ fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize
             match cache.insert(key, page) {
                 Ok(()) => kept[key as usize] = true,
                 Err(error) => {
-                    assert!(matches!(error, InsertError::NoRoom { .. }), "{error}");
+                    assert!(matches!(error, InsertError::NoMemory { .. }), "{error}");
                     refused += 1;
                 }
-            }
-            // Room was made where the heap gave none: some entries may have gone.
-            for key in gone.lock().unwrap().drain(..).filter(|key: &u64| *key < KEYS) {
-                kept[key as usize] = false;
             }
             let got = cache.get_into(&key, &mut read).unwrap();
             assert_eq!(got.is_some(), kept[key as usize]);
@@ -196,11 +183,8 @@ fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize
     });
     assert!(refused <= 1, "one failure of the heap costs one page at most");
     let stats = cache.stats();
-    assert_eq!(stats.rejected.no_room, refused as u64, "{stats}");
-    // As many small entries as take what the heap refused: the chunk of a table, 32 KiB at the most.
-    let most = if nth == 0 { 0 } else { (32 << 10) / 128 };
-    assert!(stats.gone.evicted <= most, "{stats}");
-    assert_eq!((stats.gone.corrupt, stats.unreadable), (0, 0), "{stats}");
+    assert_eq!((stats.rejected.no_memory, stats.rejected.no_room), (refused as u64, 0), "{stats}");
+    assert_eq!((stats.gone.evicted, stats.gone.corrupt, stats.unreadable), (0, 0, 0), "{stats}");
     cache.check();
     for (key, page) in (0..).zip(&pages) {
         let got = cache.get(&key);
@@ -209,11 +193,11 @@ fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize
     }
     assert!(cache.len() as u64 >= KEYS);
     cache.check();
-    (calls, refused + stats.gone.evicted as usize)
+    (calls, refused)
 }
 
 #[test]
-fn an_allocation_that_fails_costs_a_cache_a_few_pages_at_most() {
+fn an_allocation_that_fails_costs_a_cache_one_page_at_most() {
     fn each<P: Policy + 'static>(policy: fn() -> P) -> (usize, usize) {
         let (mut failures, mut cost) = (0, 0);
         for source in [|| SourceKind::Heap, || SourceKind::Memfd] as [fn() -> SourceKind; 2] {
@@ -229,6 +213,7 @@ fn an_allocation_that_fails_costs_a_cache_a_few_pages_at_most() {
     let all = [each(S3Fifo::new), each(Sieve::new), each(Lru::new)];
     let sum = |of: fn(&(usize, usize)) -> usize| all.iter().map(of).sum::<usize>();
     let (failures, cost) = (sum(|done| done.0), sum(|done| done.1));
-    println!("a heap that fails once: {failures} failures, {cost} pages refused or evicted");
-    assert!(failures > 20 && cost > 0);
+    println!("a heap that fails once: {failures} failures, {cost} pages refused");
+    // Most are made good by the attempt that the pool makes by all means.
+    assert!(failures > 20 && cost <= failures / 2, "{cost} pages by {failures} failures");
 }

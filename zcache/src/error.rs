@@ -49,6 +49,13 @@ pub enum InsertError {
         /// Whether the key had a page, which is gone now.
         dropped: bool,
     },
+    /// The capacity allows the page, but the operating system or the general-purpose allocator gave
+    /// no memory. No entry was evicted for it: that would empty the cache where memory is short for
+    /// other reasons.
+    NoMemory {
+        /// Whether the key had a page, which is gone now.
+        dropped: bool,
+    },
     /// The key was inserted, removed or cleared since the lease was given: the page may be stale. What
     /// the key has now stays.
     Outdated,
@@ -129,6 +136,7 @@ impl fmt::Display for InsertError {
                 write!(f, "a page of {len} bytes is longer than max_page, {max_page}")
             }
             Self::NoRoom { .. } => f.write_str("no room could be made for the page"),
+            Self::NoMemory { .. } => f.write_str("the system gave no memory for the page"),
             Self::Outdated => f.write_str("the key was changed since the lease was given"),
         }
     }

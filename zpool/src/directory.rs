@@ -59,8 +59,8 @@ impl<V> Directory<V> {
     /// Callers hold the lock that orders growth.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does. No
-    /// value was set; a new block stays, charged, for the next try.
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap
+    /// does. No value was set; a new block stays, charged, for the next try.
     pub(crate) fn grow(
         &self,
         index: usize,

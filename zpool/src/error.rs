@@ -9,10 +9,11 @@ pub enum AllocError {
     /// An object of this many bytes is larger than `max_object`.
     TooLarge(usize),
     /// No page, no free slot large enough, and nothing that compaction could still free: the pool
-    /// is at `max_pages` or `max_bytes`, or all pages of its source are in use. Free objects, then retry.
+    /// is at `max_pages` or `max_bytes`, or all pages of its source are in use. Free objects, then
+    /// retry.
     OutOfPages,
-    /// The caps allow more, but the operating system or the general-purpose allocator gave no memory.
-    /// Freeing objects helps only where an object of the same size comes next.
+    /// The caps allow more, but the operating system or the general-purpose allocator gave no
+    /// memory. Freeing objects helps only where an object of the same size comes next.
     NoMemory,
     /// The page source could not store the bytes.
     Source,
@@ -31,9 +32,9 @@ pub enum MapError {
     Busy,
     /// The object has as many shared maps as fit in its word: 1022.
     TooManyMaps,
-    /// The object crosses a seam or has no address, and there is no memory for a copy of it: the cap
-    /// leaves no room, or the system gave none.
-    /// [`Pool::read_into`](crate::Pool::read_into) needs none.
+    /// The object crosses a seam or has no address, and there is no memory for a copy of it: the
+    /// cap leaves no room, or the system gave none. [`Pool::read_into`](crate::Pool::read_into)
+    /// needs none.
     OutOfMemory,
     /// The page source could not read the bytes.
     Source,

@@ -31,7 +31,8 @@ impl Scratch {
     /// A buffer of at least `len` bytes, of any content.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does.
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap
+    /// does.
     pub(crate) fn take(&self, len: usize, ledger: &Ledger) -> Result<Buffer, AllocError> {
         if let Some(mut spare) = self.spare.try_lock() {
             let fits = |slot: &&mut Option<Buffer>| {

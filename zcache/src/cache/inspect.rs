@@ -113,7 +113,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             assert_eq!(Some(head.expiry), tier.store.expiry(&entry).or(Some(head.expiry)));
             let mut decoded = vec![0; entry.record().state().len()];
             match tier.store.read(&entry, 0, &mut decoded) {
-                Ok(()) => assert!(page.start(page.len()) == decoded, "it is the entry's page"),
+                Ok(()) => {
+                    assert!(page.start(page.len()) == Some(decoded), "it is the entry's page")
+                }
                 Err(Trouble::Full(_)) => assert_eq!(page.len(), decoded.len()),
                 Err(trouble) => panic!("a frame's entry is readable: {trouble:?}"),
             }

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{Cache, Insert};
 use crate::error::{InsertError, LoadError};
 use crate::index::{Boarding, Tag, Version, failed};
-use crate::stats::{Cause, Counters};
-use crate::store::Trouble;
+use crate::stats::Counters;
+use crate::store::{Trouble, blank_page};
 use crate::sync::add;
 
 /// The right to store a page under a key that was missed, as long as nobody else has changed the key:
@@ -122,7 +122,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     fn hit_or_version(&self, tag: Tag, key: &K) -> Result<Bytes, Version> {
         loop {
             let entry = self.tier.find_or_version(tag, key)?;
-            let mut page = vec![0; entry.record().state().len()];
+            let Some(mut page) = blank_page(entry.record().state().len()) else {
+                add(&self.tier.counters.unreadable, 1);
+                return Err(self.tier.version(tag));
+            };
             let decoding = self.tier.counters.decoding();
             match self.decode(&entry, &mut page) {
                 Ok(()) => {
@@ -132,8 +135,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                     drop(entry);
                     return Ok(page.into());
                 }
-                // There is no memory to read it with: it goes, like one that cannot be read.
-                Err(Trouble::Full(_)) => self.tier.withdraw_again(&entry, Cause::Evicted),
+                // There is no memory to read it with. It stays: what is loaded takes its place.
+                Err(Trouble::Full(_)) => return Err(self.tier.version(tag)),
                 // It is off the index already.
                 Err(Trouble::Expired | Trouble::Corrupt) => {}
             }

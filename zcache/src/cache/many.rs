@@ -10,7 +10,6 @@ use crate::error::InsertError;
 use crate::index::Tag;
 use crate::stats::Cause;
 use crate::store::{Entry, Trouble};
-use crate::tier::Lack;
 
 /// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
 const AT_ONCE: usize = 16;
@@ -67,7 +66,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Found::Page(page) => return Some(page),
                 Found::Nothing => return None,
             };
-            let mut page = vec![0; entry.record().state().len()];
+            let mut page = self.blank_page(entry.record().state().len())?;
             let hit = self.hit(&entry, &mut page);
             drop(entry);
             hit.then(|| page.into())
@@ -119,10 +118,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             let entry = tier.entry(id)?;
             // An object over a seam takes memory to look at.
             let expired = tier.with_room(|| match tier.store.expired(&entry, now) {
-                Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                Err(Trouble::Full(full)) => Err(Some(full.into())),
                 known => Ok(known == Ok(true)),
             });
-            let key = (expired != Some(true)).then(|| entry.record().key.clone());
+            let key = (expired != Ok(true)).then(|| entry.record().key.clone());
             drop(entry);
             key
         };

@@ -6,16 +6,16 @@ use std::hash::{BuildHasher, Hash};
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use equivalent::Equivalent;
 
 use crate::error::{BufferTooSmall, InsertError};
 use crate::index::{Tag, tag};
 use crate::policy::Priority;
 use crate::stats::Cause;
-use crate::store::{Entry, Millis, Trouble};
+use crate::store::{Entry, Millis, Trouble, blank_page};
 use crate::sync::add;
-use crate::tier::{Lack, Terms, Tier};
+use crate::tier::{Terms, Tier};
 
 mod build;
 mod inspect;
@@ -172,9 +172,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     #[inline]
     pub(crate) fn hot_page<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q) -> Option<Bytes> {
         self.tier.hot_page(tag, key, |page| {
+            let kept = page.keep()?;
             self.tier.counters.hot_hit();
-            Some(page.keep())
+            Some(kept)
         })
+    }
+
+    /// Memory for a page of `len` bytes that the caller keeps. `None`, and a miss: the heap has
+    /// none.
+    pub(crate) fn blank_page(&self, len: usize) -> Option<Vec<u8>> {
+        let page = blank_page(len);
+        if page.is_none() {
+            add(&self.tier.counters.unreadable, 1);
+            self.tier.counters.miss();
+        }
+        page
     }
 
     /// The entry of `key`; a miss is counted.
@@ -224,10 +236,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             let read = tier.with_room(|| {
                 tier.store.read(entry, tier.now(), to).map_err(|trouble| {
                     last = trouble;
-                    if let Trouble::Full(bytes) = trouble { Some(Lack::Bytes(bytes)) } else { None }
+                    if let Trouble::Full(full) = trouble { Some(full.into()) } else { None }
                 })
             });
-            if read.is_some() {
+            if read.is_ok() {
                 return Ok(());
             }
         }
@@ -239,14 +251,16 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Err(last)
     }
 
-    /// The page of `key`, in memory of the caller's.
+    /// The page of `key`, in memory of the caller's. Where the heap has none for it, that is a
+    /// miss; a [hot](crate::Config::hot) page takes a block of some 80 bytes, and the process ends
+    /// without it as for any `Box`.
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
         if let Some(page) = self.hot_page(tag, key) {
             return Some(page);
         }
         let entry = self.look_up(tag, key)?;
-        let mut page = vec![0; entry.record().state().len()];
+        let mut page = self.blank_page(entry.record().state().len())?;
         let hit = self.hit(&entry, &mut page);
         // The last one to hold an entry drops its key, which may panic: what a function has made to be
         // returned would be leaked then, so that comes after. Here and wherever keys are dropped.
@@ -317,7 +331,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let len = entry.record().state().len();
         let mut buffer = self.tier.store.buffer();
         let room = || buffer.stretch(len).map(|_| ()).map_err(|full| Some(full.into()));
-        let (Some(()), Ok(page)) = (self.tier.with_room(room), buffer.stretch(len)) else {
+        let (Ok(()), Ok(page)) = (self.tier.with_room(room), buffer.stretch(len)) else {
             add(&self.tier.counters.unreadable, 1);
             self.tier.counters.miss();
             return None;
@@ -337,18 +351,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let tag = self.tag(key);
         let cut = |start: Vec<u8>| {
             let from = range.start.min(start.len());
-            Bytes::from(start).slice(from..)
+            let mut bytes = Bytes::from(start);
+            bytes.advance(from); // a slice would take memory
+            bytes
         };
         let hot = self.tier.hot_page(tag, key, |page| {
+            let start = page.start(range.end.min(page.len()))?;
             self.tier.counters.hot_hit();
-            Some(cut(page.start(range.end.min(page.len()))))
+            Some(cut(start))
         });
         if hot.is_some() {
             return hot;
         }
         let entry = self.look_up(tag, key)?;
         let end = range.end.min(entry.record().state().len());
-        let mut start = vec![0; end];
+        let mut start = self.blank_page(end)?;
         let hit = self.hit(&entry, &mut start);
         drop(entry);
         hit.then(|| cut(start))
@@ -357,7 +374,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let entry = self.tier.find(self.tag(key), key)?;
-        let mut page = vec![0; entry.record().state().len()];
+        let mut page = blank_page(entry.record().state().len())?;
         let read = self.decode(&entry, &mut page);
         drop(entry);
         read.ok().map(|()| page.into())
@@ -380,14 +397,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
         let gone = self.tier.unlink(tag, key, Cause::Removed)?;
-        let mut page = vec![0; gone.entry().record().state().len()];
-        let read = self.decode(gone.entry(), &mut page);
+        let mut page = blank_page(gone.entry().record().state().len());
+        let read = page.as_mut().map(|page| self.decode(gone.entry(), page));
         gone.bury(match read {
-            Err(Trouble::Expired) => Cause::Expired,
-            Err(Trouble::Corrupt) => Cause::Corrupt,
+            Some(Err(Trouble::Expired)) => Cause::Expired,
+            Some(Err(Trouble::Corrupt)) => Cause::Corrupt,
             _ => Cause::Removed,
         });
-        read.ok().map(|()| page.into())
+        page.filter(|_| read == Some(Ok(()))).map(Bytes::from)
     }
 }
 

@@ -240,7 +240,12 @@ impl Codec for Zstd {
     fn context(&self, max_page: usize) -> io::Result<Box<dyn Context>> {
         let log = log(max_page).ok_or(io::ErrorKind::InvalidInput)?;
         let most = self.most(log).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Box::new(self.make(most.len)?))
+        // A box of one, which may be refused.
+        let mut worker = Vec::new();
+        worker.try_reserve_exact(1)?;
+        worker.push(self.make(most.len)?);
+        let worker: Result<Box<[Worker; 1]>, _> = worker.into_boxed_slice().try_into();
+        Ok(worker.unwrap_or_else(|_| unreachable!("one was pushed")))
     }
 
     fn shared_bytes(&self) -> usize {
@@ -303,6 +308,16 @@ impl Worker {
         // There is no room for what comes of it, as is found out when the tables are there.
         let _ = self.encode(&BLANK[..self.stretch], &mut []);
         self.last = self.stretch;
+    }
+}
+
+impl Context for [Worker; 1] {
+    fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
+        self[0].compress(page, to)
+    }
+
+    fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
+        self[0].decompress(payload, page)
     }
 }
 

@@ -13,7 +13,7 @@
 use crate::codec::Form;
 use crate::policy::Priority;
 use crate::stats::{Cause, Recompression};
-use crate::store::{Draft, Entry, Full, Record, Rest, Trouble};
+use crate::store::{Draft, Entry, Record, Rest, Trouble};
 use crate::sync::{Inside, add, get};
 use crate::tier::{Hand, Lack, Newcomer, Reach, STEP, Tier};
 
@@ -146,21 +146,20 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let (store, record, seen) = (&self.store, entry.record(), entry.record().state());
         let mut buffer = store.buffer();
         let read = self.with_room(|| {
-            let page =
-                buffer.stretch(seen.len()).map_err(|Full(bytes)| Some(Lack::Bytes(bytes)))?;
+            let page = buffer.stretch(seen.len()).map_err(|full| Some(Lack::from(full)))?;
             match store.read_whole(&entry, self.now(), page) {
-                Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                Err(Trouble::Full(full)) => Err(Some(full.into())),
                 read => Ok(read),
             }
         });
         let expiry = match read {
-            Some(Ok(expiry)) => expiry,
-            Some(Err(trouble)) => {
+            Ok(Ok(expiry)) => expiry,
+            Ok(Err(trouble)) => {
                 let expired = trouble == Trouble::Expired;
                 self.withdraw_again(&entry, if expired { Cause::Expired } else { Cause::Corrupt });
                 return Outcome::Over;
             }
-            None => return Outcome::Full,
+            Err(_) => return Outcome::Full,
         };
         let slot = store.pool.slot_bytes(entry.len());
         // A dictionary that has a successor is worth more than a slot: what has it need only not grow.
@@ -172,12 +171,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
             store.redraft(record.tag, page, expiry, bound).map_err(|full| Some(full.into()))
         });
         match draft {
-            Some(Some(draft)) => self.exchange(entry, &draft, clone, room),
-            Some(None) => {
+            Ok(Some(draft)) => self.exchange(entry, &draft, clone, room),
+            Ok(None) => {
                 record.set_rest(seen, Rest::Tried);
                 Outcome::NoGain
             }
-            None => Outcome::Full,
+            Err(_) => Outcome::Full,
         }
     }
 
@@ -194,17 +193,23 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let mark = old.record().state().mark();
         let mut record = Some(Record::new(key, tag, draft.len, draft.form, draft.expires, mark));
         let mut place = || {
-            let made = Newcomer::make(self, Reach::AtHand, record.take()?, draft.parts(), true);
-            made.map_err(|(_, back)| record = Some(back)).ok()
+            let given = record.take().expect("a failed attempt gives the record back");
+            let made = Newcomer::make(self, Reach::AtHand, given, draft.parts(), true);
+            made.map_err(|(lack, back)| {
+                record = Some(back);
+                lack
+            })
         };
         let mut placed = place();
         for _ in 0..ROUNDS {
-            if placed.is_some() || !room() {
+            // As for an insert: only where the cap refuses does anybody make way.
+            let helps = matches!(placed, Err(Some(Lack::Place(_) | Lack::Bytes(_))));
+            if !helps || !room() {
                 break;
             }
             placed = place();
         }
-        let Some(mut newcomer) = placed else {
+        let Ok(mut newcomer) = placed else {
             // The drop of a key is the user's.
             let _inside = Inside::enter(self.number);
             drop(record);

@@ -78,7 +78,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         while charged.bytes() < bytes {
             let step = STEP.min(bytes - charged.bytes());
             let more = || charged.more(step).map_err(|full| Some(Lack::from(full)));
-            if self.with_room(more).is_none() {
+            if self.with_room(more).is_err() {
                 break;
             }
         }
@@ -169,21 +169,24 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let longest = pages.iter().map(|page| page.len()).max()?;
         let in_use = store.coders.target();
         let mut buffer = store.buffer();
-        self.with_room(|| buffer.stretch(longest).map(|_| ()).map_err(|full| Some(full.into())))?;
+        let room = || buffer.stretch(longest).map(|_| ()).map_err(|full| Some(full.into()));
+        self.with_room(room).ok()?;
         let to = buffer.stretch(longest).ok()?;
         let mut before = 0;
         for page in pages {
             let room = page.len().saturating_sub(1);
             let len = self.with_room(|| match store.context(page.len(), in_use) {
                 Ok(mut context) => Ok(context.get().compress(page, &mut to[..room])),
-                Err(Trouble::Full(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                Err(Trouble::Full(full)) => Err(Some(full.into())),
                 Err(_) => Err(None),
-            })?;
+            });
+            let len = len.ok()?;
             before += len.unwrap_or(page.len()) as u64;
         }
         // It never goes back to where others find it: the number is nobody's yet.
         let make = || store.benches.make(longest, number, codec, pool);
-        let mut context = self.with_room(|| make().map_err(|full| Some(Lack::from(full))))?;
+        let context = self.with_room(|| make().map_err(|full| Some(Lack::from(full))));
+        let mut context = context.ok()?;
         let mut after = 0;
         for page in pages {
             let room = page.len().saturating_sub(1);

@@ -24,7 +24,7 @@ use zpool::{Filled, Frame, Frames};
 use crate::codec::Form;
 use crate::config::Share;
 use crate::index::Tag;
-use crate::store::Millis;
+use crate::store::{Millis, blank_page};
 use crate::sync::{
     Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, Plant, WAYS, add, get, most_sets,
     planted, readers, thread_number,
@@ -462,17 +462,19 @@ impl<K: Send + Sync> Page<'_, K> {
     }
 
     /// The whole page for its reader to keep: the frame's own bytes, unless so many are kept already that frames could not
-    /// make way.
-    pub(crate) fn keep(&self) -> Bytes {
+    /// make way. `None`: there is no memory for a copy.
+    pub(crate) fn keep(&self) -> Option<Bytes> {
         let len = self.len() as u64;
         let hot = self.hot;
         let most = hot.limit().max(hot.frames.bytes()) / LENT;
         if get(&hot.lent) + len <= most as u64 {
             if let Some(page) = self.frame.share() {
-                return Bytes::from_owner(Lent::new(page, &hot.lent));
+                // Its block of some 80 bytes is the one that cannot be asked for: std ends the
+                // process without it.
+                return Some(Bytes::from_owner(Lent::new(page, &hot.lent)));
             }
         }
-        self.start(self.len()).into()
+        self.start(self.len()).map(Bytes::from)
     }
 
     /// Fills `to`, which is no longer, with the start of the page.
@@ -481,16 +483,17 @@ impl<K: Send + Sync> Page<'_, K> {
         self.frame.copy(to);
     }
 
-    /// The first `len` bytes of it, in memory of the caller's.
-    pub(crate) fn start(&self, len: usize) -> Vec<u8> {
-        match self.bytes() {
-            Some(bytes) => bytes[..len].to_vec(),
-            None => {
-                let mut start = vec![0; len];
-                self.copy(&mut start);
-                start
-            }
-        }
+    /// The first `len` bytes of it, in memory of the caller's. `None`: there is none.
+    pub(crate) fn start(&self, len: usize) -> Option<Vec<u8>> {
+        let Some(bytes) = self.bytes() else {
+            let mut start = blank_page(len)?;
+            self.copy(&mut start);
+            return Some(start);
+        };
+        let mut start = Vec::new();
+        start.try_reserve_exact(len).ok()?;
+        start.extend_from_slice(&bytes[..len]);
+        Some(start)
     }
 }
 

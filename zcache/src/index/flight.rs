@@ -30,6 +30,8 @@ struct Booked<K> {
     tag: Tag,
     key: K,
     flight: Arc<Flight>,
+    /// The key was changed since, or the load is over.
+    told: bool,
 }
 
 /// All loads that are under way.
@@ -81,7 +83,8 @@ impl<K> Flights<K> {
     {
         let mut list = self.list(tag).lock();
         let me = thread_id();
-        if let Some(booked) = list.iter().find(|booked| booked.tag == tag && booked.key == key) {
+        let same = |booked: &&Booked<K>| !booked.told && booked.tag == tag && booked.key == key;
+        if let Some(booked) = list.iter().find(same) {
             if booked.flight.loader == me {
                 return Boarding::Recursive;
             }
@@ -92,7 +95,7 @@ impl<K> Flights<K> {
             return Boarding::Wait(flight);
         }
         let flight = Arc::new(Flight { loader: me, landed: Gate::new() });
-        list.push(Booked { tag, key, flight: Arc::clone(&flight) });
+        list.push(Booked { tag, key, flight: Arc::clone(&flight), told: false });
         // Relaxed: the locks of the index's shard order it; see the head.
         self.flying.fetch_add(1, Ordering::Relaxed);
         Boarding::Load(Pilot { flights: self, tag, flight, landing: None })
@@ -117,20 +120,28 @@ impl<K> Flights<K> {
         }
     }
 
-    /// Takes bookings off their list. Keys are dropped outside the lock.
-    fn cancel(&self, tag: Tag, mut which: impl FnMut(&Booked<K>) -> bool) {
+    /// Takes bookings off their list. Keys are dropped outside the lock, one by one: a list of them
+    /// would take memory, which may be refused. Where a drop panics, nobody boards those that are
+    /// left, and each goes with its pilot.
+    fn cancel(&self, tag: Tag, which: impl Fn(&Booked<K>) -> bool) {
         let mut list = self.list(tag).lock();
-        let mut cancelled = Vec::new();
-        let mut at = 0;
-        while at < list.len() {
-            if which(&list[at]) {
-                cancelled.push(list.swap_remove(at));
-            } else {
-                at += 1;
-            }
+        let mut left = 0;
+        for booked in list.iter_mut() {
+            booked.told |= which(booked);
+            left += usize::from(booked.told);
         }
-        drop(list);
-        self.flying.fetch_sub(cancelled.len(), Ordering::Relaxed);
+        while left > 0 {
+            let told = list.iter().position(|booked| booked.told);
+            let booked = told.map(|at| list.swap_remove(at));
+            drop(list);
+            self.flying.fetch_sub(usize::from(booked.is_some()), Ordering::Relaxed);
+            drop(booked);
+            left -= 1;
+            if left == 0 {
+                return;
+            }
+            list = self.list(tag).lock();
+        }
     }
 
     /// Loads that are under way.

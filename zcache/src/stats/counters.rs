@@ -87,6 +87,7 @@ pub(crate) struct Rest {
     pub(crate) inserts: Counter,
     pub(crate) too_large: Counter,
     pub(crate) no_room: Counter,
+    pub(crate) no_memory: Counter,
     pub(crate) outdated: Counter,
     pub(crate) dropped: Counter,
     pub(crate) unreadable: Counter,
@@ -209,6 +210,7 @@ impl Stats {
             rejected: Rejected {
                 too_large: get(&counters.too_large),
                 no_room: get(&counters.no_room),
+                no_memory: get(&counters.no_memory),
                 outdated: get(&counters.outdated),
                 dropped: get(&counters.dropped),
             },

@@ -105,6 +105,8 @@ pub struct Rejected {
     pub too_large: u64,
     /// No room could be made.
     pub no_room: u64,
+    /// The system gave no memory, though the capacity had room.
+    pub no_memory: u64,
     /// The lease was outdated.
     pub outdated: u64,
     /// Of those too large or without room, inserts whose key had a page, which is gone now.

@@ -14,6 +14,7 @@ impl Stats {
             ("zcache_inserts", self.inserts),
             ("zcache_rejected_too_large", self.rejected.too_large),
             ("zcache_rejected_no_room", self.rejected.no_room),
+            ("zcache_rejected_no_memory", self.rejected.no_memory),
             ("zcache_rejected_outdated", self.rejected.outdated),
             ("zcache_rejected_dropped", self.rejected.dropped),
             ("zcache_evicted", gone.evicted),

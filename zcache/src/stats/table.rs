@@ -58,8 +58,12 @@ impl fmt::Display for Stats {
             (
                 "inserts",
                 format!(
-                    "{}; rejected {} too large, {} no room, {} outdated",
-                    self.inserts, rejected.too_large, rejected.no_room, rejected.outdated
+                    "{}; rejected {} too large, {} no room, {} no memory, {} outdated",
+                    self.inserts,
+                    rejected.too_large,
+                    rejected.no_room,
+                    rejected.no_memory,
+                    rejected.outdated
                 ),
             ),
             (

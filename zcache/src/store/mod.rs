@@ -40,6 +40,14 @@ pub(crate) const TRAILER: usize = EXPIRY + CHECKSUM;
 /// No entry expires later than this: about 8900 years.
 const LATEST: Millis = (1 << (8 * EXPIRY)) - 1;
 
+/// Zeros for a page of `len` bytes that is the caller's to keep. `None`: the heap has no memory.
+pub(crate) fn blank_page(len: usize) -> Option<Vec<u8>> {
+    let mut page = Vec::new();
+    page.try_reserve_exact(len).ok()?;
+    page.resize(len, 0);
+    Some(page)
+}
+
 /// The pool that holds everything: objects and their records, and what else the cache charges.
 pub(crate) type Memory<K> = Pool<Record<K>>;
 
@@ -95,12 +103,12 @@ pub(crate) enum Trouble {
     /// The payload is not what was stored.
     Corrupt,
     /// Reading it takes memory that is not to be had.
-    Full(usize),
+    Full(Full),
 }
 
 impl From<Full> for Trouble {
-    fn from(Full(bytes): Full) -> Self {
-        Self::Full(bytes)
+    fn from(full: Full) -> Self {
+        Self::Full(full)
     }
 }
 
@@ -287,7 +295,7 @@ impl<K: Send + Sync> Store<K> {
         // The context goes back at once: room is made for the page next, and that may call user code.
         let coded = match self.context(page.len(), coder) {
             Ok(mut context) => context.get().compress(page, &mut bytes[..room]),
-            Err(Trouble::Full(bytes)) => return Err(Full(bytes)),
+            Err(Trouble::Full(full)) => return Err(full),
             Err(_) => None,
         };
         let coded = coded.filter(|len| *len <= room);

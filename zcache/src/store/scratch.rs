@@ -16,9 +16,14 @@ use zpool::source::heap_cost;
 use crate::codec::{Codec, Context};
 use crate::sync::{AtomicUsize, Charge, Mutex, Ordering, thread_number};
 
-/// No room under the cap; so many bytes were asked for.
+/// Why there is no memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Full(pub(crate) usize);
+pub(crate) enum Full {
+    /// No room under the cap; so many bytes were asked for.
+    Cap(usize),
+    /// The heap gave none, or the codec.
+    NoMemory,
+}
 
 /// Buffers grow in these steps.
 const STEP: usize = 4096;
@@ -78,7 +83,7 @@ pub(crate) fn context_bytes(max_page: usize, codec: &dyn Codec) -> usize {
 
 impl<'m, M: Charge> Charged<'m, M> {
     pub(crate) fn new(memory: &'m M, bytes: usize) -> Result<Self, Full> {
-        if memory.charge(bytes) { Ok(Self(memory, bytes)) } else { Err(Full(bytes)) }
+        if memory.charge(bytes) { Ok(Self(memory, bytes)) } else { Err(Full::Cap(bytes)) }
     }
 
     /// Bytes that somebody has charged already.
@@ -96,7 +101,7 @@ impl<'m, M: Charge> Charged<'m, M> {
     /// They are not to be had; what there was stays.
     pub(crate) fn more(&mut self, bytes: usize) -> Result<(), Full> {
         if !self.0.charge(bytes) {
-            return Err(Full(bytes));
+            return Err(Full::Cap(bytes));
         }
         self.1 += bytes;
         Ok(())
@@ -184,7 +189,7 @@ impl Benches {
         if let Some(small) = self.take(len, coder, false) {
             small.discard(memory);
         }
-        let context = codec.context(size).map_err(|_| Full(charged.1))?;
+        let context = codec.context(size).map_err(|_| Full::NoMemory)?;
         let made = Made { coder, size, charged: charged.keep(), context };
         Ok(LentContext { benches: self, memory, made: Some(made) })
     }
@@ -268,7 +273,7 @@ impl<M: Charge> LentBuffer<'_, M> {
             let wanted = len.next_multiple_of(STEP);
             let charged = Charged::new(self.memory, heap_cost(wanted))?;
             let mut bytes = Vec::new();
-            bytes.try_reserve_exact(wanted).map_err(|_| Full(charged.1))?;
+            bytes.try_reserve_exact(wanted).map_err(|_| Full::NoMemory)?;
             bytes.resize(wanted, 0);
             debug_assert_eq!(bytes.capacity(), wanted, "an exact reservation is exact");
             charged.keep();

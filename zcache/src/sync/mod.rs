@@ -101,6 +101,9 @@ pub(crate) enum PutError {
     /// The shard is full, and its growth by this many bytes was refused.
     #[cfg_attr(zcache_loom, allow(dead_code, reason = "the stand-in grows without asking"))]
     NoRoom(usize),
+    /// The shard is full, and the heap gave no memory for its growth.
+    #[cfg_attr(zcache_loom, allow(dead_code, reason = "the stand-in grows without asking"))]
+    NoMemory,
 }
 
 /// Something that shares no cache line with its neighbours.

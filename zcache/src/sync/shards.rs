@@ -128,7 +128,7 @@ impl Shards {
             let spare = charged.saturating_sub(heap_cost(after));
             memory.release(if after == before { charged } else { heap_cost(before) + spare });
             if !grew {
-                return Err(PutError::NoRoom(charged));
+                return Err(PutError::NoMemory);
             }
         }
         if !admit() {
@@ -185,8 +185,8 @@ impl Shards {
         found
     }
 
-    /// Makes a table as short as `times` its ids need, if that is shorter, charged first; where that is
-    /// refused it stays as it is.
+    /// Makes a table as short as `times` its ids need, if that is shorter, charged first; where that or
+    /// the memory is refused it stays as it is.
     pub(crate) fn shrink(
         &self,
         at: usize,
@@ -205,7 +205,16 @@ impl Shards {
         if room >= before || !memory.charge(room) {
             return;
         }
-        shard.shrink_to(wanted, |(id, _)| hash_of(*id));
+        // Not `shrink_to`, which ends the process where the heap refuses.
+        let long = std::mem::take(&mut *shard);
+        if wanted > 0 && shard.try_reserve(wanted, |(id, _)| hash_of(*id)).is_err() {
+            *shard = long;
+            memory.release(room);
+            return;
+        }
+        for (id, value) in long {
+            shard.insert_entry(hash_of(id), (id, value), |(id, _)| hash_of(*id));
+        }
         let after = shard.allocation_info().1.size();
         let after = if shard.buckets() > 1 { heap_cost(after) } else { 0 };
         memory.release(before + room - after);

@@ -20,7 +20,7 @@ use zpool::AllocError;
 use super::{Tier, View, aside};
 use crate::hot::{Hot, Standing};
 use crate::stats::Cause;
-use crate::store::Entry;
+use crate::store::{Entry, Full};
 use crate::sync::{Inside, Ordering, pause};
 
 /// Rounds before an attempt is given up.
@@ -58,6 +58,8 @@ pub(crate) enum Lack {
     Place(usize),
     /// So many bytes under the cap.
     Bytes(usize),
+    /// Memory that the heap or the system refused: no room in the cache would help.
+    NoMemory,
 }
 
 /// What was evicted.
@@ -81,42 +83,61 @@ pub(crate) enum Reach {
 #[derive(Debug, Default)]
 pub(crate) struct Spent(usize);
 
-impl From<crate::store::Full> for Lack {
-    fn from(crate::store::Full(bytes): crate::store::Full) -> Self {
-        Self::Bytes(bytes)
+impl From<Full> for Lack {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Cap(bytes) => Self::Bytes(bytes),
+            Full::NoMemory => Self::NoMemory,
+        }
     }
 }
 
 impl<K: Send + Sync> Tier<K> {
     /// As [`with_room_within`](Self::with_room_within), for an operation of one attempt.
+    ///
+    /// # Errors
+    /// What the last attempt lacked.
     pub(crate) fn with_room<R>(
         &self,
         attempt: impl FnMut() -> Result<R, Option<Lack>>,
-    ) -> Option<R> {
+    ) -> Result<R, Option<Lack>> {
         self.with_room_within(&mut Spent::default(), attempt)
     }
 
     /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be, `attempt` is
     /// made by all means, and another batch is evicted as long as that gives nothing.
+    ///
+    /// # Errors
+    /// What the last attempt lacked.
     pub(crate) fn insist<R>(
         &self,
         spent: &mut Spent,
         mut attempt: impl FnMut(Reach) -> Result<R, Option<Lack>>,
-    ) -> Option<R> {
+    ) -> Result<R, Option<Lack>> {
+        let mut last = None;
         for _ in 0..ROUNDS {
-            let done = self.with_room_within(spent, || attempt(Reach::AtHand));
-            if done.is_some() {
-                return done;
+            if let Ok(done) = self.with_room_within(spent, || attempt(Reach::AtHand)) {
+                return Ok(done);
             }
             // What no room could be made for may still fit a larger class or a shorter chain.
             match attempt(Reach::Top) {
-                Ok(done) => return Some(done),
-                Err(Some(Lack::Bytes(bytes))) if bytes > self.capacity() => return None,
-                Err(Some(lack)) if self.make_more_room(lack) => {}
-                Err(_) => return None,
+                Err(Some(lack)) if self.is_curable(lack) && self.make_more_room(lack) => {
+                    last = Some(lack);
+                }
+                done => return done,
             }
         }
-        None
+        Err(last)
+    }
+
+    /// Whether room in the cache would help.
+    fn is_curable(&self, lack: Lack) -> bool {
+        match lack {
+            Lack::Place(_) => true,
+            // What an empty cache would not have evicts nobody.
+            Lack::Bytes(bytes) => bytes <= self.capacity(),
+            Lack::NoMemory => false,
+        }
     }
 
     /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
@@ -125,17 +146,18 @@ impl<K: Send + Sync> Tier<K> {
         &self,
         spent: &mut Spent,
         mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
-    ) -> Option<R> {
+    ) -> Result<R, Option<Lack>> {
         for _ in 0..ROUNDS {
             match attempt() {
-                Ok(done) => return Some(done),
-                // What an empty cache would not have evicts nobody.
-                Err(Some(Lack::Bytes(bytes))) if bytes > self.capacity() => return None,
-                Err(Some(lack)) if self.make_room(lack, spent) => {}
-                Err(_) => break,
+                Err(Some(lack)) if self.is_curable(lack) => {
+                    if !self.make_room(lack, spent) {
+                        break;
+                    }
+                }
+                done => return done,
             }
         }
-        attempt().ok()
+        attempt()
     }
 
     /// One round. `false`: there was nothing to do, or nothing more may be spent.
@@ -203,15 +225,13 @@ impl<K: Send + Sync> Tier<K> {
     /// One round without the demotion of all decoded pages. `false` as for `make_room`.
     pub(crate) fn make_room_of_entries(&self, lack: Lack, spent: &mut Spent) -> bool {
         let pool = &self.store.pool;
-        let did = pool.compact(STEP);
-        let wanted = match lack {
-            Lack::Place(bytes) | Lack::Bytes(bytes) => bytes,
-        };
         // Memory comes in pages, and a slot with its zspage.
-        let needed = match lack {
-            Lack::Place(bytes) => pool.zspage_bytes(bytes).max(PAGE),
-            Lack::Bytes(bytes) => bytes.max(PAGE),
+        let (wanted, needed) = match lack {
+            Lack::Place(bytes) => (bytes, pool.zspage_bytes(bytes).max(PAGE)),
+            Lack::Bytes(bytes) => (bytes, bytes.max(PAGE)),
+            Lack::NoMemory => return false,
         };
+        let did = pool.compact(STEP);
         let mut moved = did.pages_freed > 0;
         // What a hook inserts takes the room there is: evicting would call the hook again.
         let inside = Inside::is(self.number);
@@ -362,8 +382,12 @@ impl<K: Send + Sync> Tier<K> {
 }
 
 impl Lack {
-    /// What a failed allocation of `bytes` lacks, if room would help.
+    /// What a failed allocation of `bytes` lacks, if it is memory.
     pub(crate) fn of(error: AllocError, bytes: usize) -> Option<Self> {
-        (error == AllocError::OutOfPages).then_some(Self::Place(bytes))
+        match error {
+            AllocError::OutOfPages => Some(Self::Place(bytes)),
+            AllocError::NoMemory => Some(Self::NoMemory),
+            _ => None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::stats::Cause;
-use crate::store::{Entry, Millis, Store};
+use crate::store::{Entry, Millis, Store, blank_page};
 
 /// An entry that has just gone, as the hook given to [`Cache::on_removal`](crate::Cache::on_removal)
 /// sees it: it is off the cache already, and its page can still be read.
@@ -56,10 +56,11 @@ impl<'e, K: Send + Sync> Removal<'e, K> {
         self.store.read(self.entry, start, to.get_mut(..len)?).ok().map(|()| len)
     }
 
-    /// The page in memory of the caller's. `None` as for [`read_into`](Self::read_into).
+    /// The page in memory of the caller's. `None` as for [`read_into`](Self::read_into), or the
+    /// heap has none.
     #[must_use]
     pub fn page(&self) -> Option<bytes::Bytes> {
-        let mut page = vec![0; self.len()];
+        let mut page = blank_page(self.len())?;
         self.read_into(&mut page).map(|_| page.into())
     }
 }

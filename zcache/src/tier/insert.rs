@@ -51,7 +51,8 @@ impl<K: Eq + Send + Sync> Drop for Way<'_, K> {
 
 /// Why a newcomer did not enter.
 enum Stopped<'t, K: Eq + Send + Sync> {
-    NoRoom(Newcomer<'t, K>),
+    /// It lacked something that was not to be had.
+    Refused(Newcomer<'t, K>, Option<Lack>),
     Outdated,
 }
 
@@ -81,16 +82,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
             self.ageing.store(1, Ordering::Relaxed);
         }
         self.sweep_in_passing();
-        let no_room = |dropped| {
-            add(&self.counters.no_room, 1);
-            Err(InsertError::NoRoom { dropped: self.note_dropped(dropped) })
-        };
         let mut spent = Spent::default();
         let start = self.counters.encoding();
         let draft = self.insist(&mut spent, |_| {
             self.store.draft(tag, page, terms.expiry).map_err(|full| Some(full.into()))
         });
-        let Some(draft) = draft else { return no_room(way.end()) };
+        let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;
         if draft.bytes() > self.store.pool.max_object() {
             return too_large(&mut way, self.store.longest(terms.expiry.is_some()));
         }
@@ -103,13 +100,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        let Some(newcomer) = self.place(&mut way, &draft, terms.priority, &mut spent) else {
-            return no_room(way.end());
-        };
+        let newcomer = self.place(&mut way, &draft, terms.priority, &mut spent);
+        let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);
         match self.enter(newcomer, terms, &mut spent) {
             Ok(()) => {}
-            Err(Stopped::NoRoom(newcomer)) => return no_room(newcomer.give_up()),
+            Err(Stopped::Refused(newcomer, lack)) => {
+                return Err(self.refused(lack, newcomer.give_up()));
+            }
             Err(Stopped::Outdated) => {
                 add(&self.counters.outdated, 1);
                 return Err(InsertError::Outdated);
@@ -127,14 +125,25 @@ impl<K: Eq + Send + Sync> Tier<K> {
         dropped
     }
 
-    /// An object for a draft; the key goes into its record.
+    /// What an insert that lacks this is told; counted.
+    fn refused(&self, lack: Option<Lack>, dropped: bool) -> InsertError {
+        let dropped = self.note_dropped(dropped);
+        let (counter, error) = match lack {
+            Some(Lack::NoMemory) => (&self.counters.no_memory, InsertError::NoMemory { dropped }),
+            _ => (&self.counters.no_room, InsertError::NoRoom { dropped }),
+        };
+        add(counter, 1);
+        error
+    }
+
+    /// An object for a draft; the key goes into its record. An error is what it lacks.
     fn place<'t>(
         &'t self,
         way: &mut Way<'t, K>,
         draft: &Draft<'_, K>,
         priority: Priority,
         spent: &mut Spent,
-    ) -> Option<Newcomer<'t, K>> {
+    ) -> Result<Newcomer<'t, K>, Option<Lack>> {
         let (bytes, tag, conditional) = (draft.bytes(), way.tag, way.conditional);
         let mark = if priority == Priority::High { self.most } else { self.credit(bytes) };
         self.insist(spent, |reach| {
@@ -174,14 +183,15 @@ impl<K: Eq + Send + Sync> Tier<K> {
             Ok(()) => Ok(true),
             Err(PutError::NotAdmitted) => Ok(false),
             Err(PutError::NoRoom(bytes)) => Err(Some(Lack::Bytes(bytes))),
+            Err(PutError::NoMemory) => Err(Some(Lack::NoMemory)),
         });
         if planted(Plant::PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
         match published {
-            Some(true) => Ok(()),
-            Some(false) => Err(Stopped::Outdated),
-            None => Err(Stopped::NoRoom(newcomer)),
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Stopped::Outdated),
+            Err(lack) => Err(Stopped::Refused(newcomer, lack)),
         }
     }
 }

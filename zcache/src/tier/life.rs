@@ -219,7 +219,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let bytes = parts.iter().map(|part| part.len()).sum();
         let lack = match asked {
             Some((_, Err(Unready::NoRoom(bytes)))) => Some(Lack::Bytes(bytes)),
-            Some((_, Err(Unready::NoMemory))) => None,
+            Some((_, Err(Unready::NoMemory))) => Some(Lack::NoMemory),
             Some((id, Ok(()))) => {
                 tier.policy.lock().expect_no_more(id);
                 Lack::of(error.0, bytes)

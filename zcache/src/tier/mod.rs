@@ -24,6 +24,7 @@
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
 //! The key's `Eq` runs under a shard's lock; all other user code under none.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use equivalent::Equivalent;
@@ -278,6 +279,12 @@ impl<K: Send + Sync> Tier<K> {
         key: &Q,
     ) -> Result<Entry<'_, K>, Version> {
         self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
+    /// How a key of that tag stands, whether it has an entry or not.
+    pub(crate) fn version(&self, tag: Tag) -> Version {
+        let Err(version) = self.index.find_or_version(tag, |_| None::<Infallible>);
+        version
     }
 
     /// Makes room for `id` in the policy's tables.

@@ -4,6 +4,7 @@
 //! an insert does, while frames have less than they are left then; otherwise one frame goes for another.
 
 use equivalent::Equivalent;
+use zpool::AllocError;
 
 use super::Tier;
 use super::evict::{Lack, Spent};
@@ -76,7 +77,8 @@ impl<K: Send + Sync> Tier<K> {
         }
         let mut filled = hot.frames().fill(page);
         for _ in 0..ROUNDS {
-            if filled.is_ok() {
+            // Where the system has no memory nobody makes way: the hit was one without this.
+            if !matches!(filled, Err(AllocError::OutOfPages)) {
                 break;
             }
             self.weigh();

@@ -1,9 +1,10 @@
-//! Heap blocks that may be refused: one for a value to come, and one that counts who holds its value.
+//! Heap blocks that may be refused: one for a value to come, and one that counts who holds its
+//! value.
 //! ```text
 //! Blank -> value -> pointer       Blank -> Held, Held, ... -> the last one ends the value
 //! ```
-//! A `Box` or an `Arc` ends the process where the heap gives no memory. A block here is an error then, which
-//! comes before anything else is done.
+//! A `Box` or an `Arc` ends the process where the heap gives no memory. A block here is an error
+//! then, which comes before anything else is done.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -28,8 +29,8 @@ struct Block<T> {
 /// A holder of a value, which ends with the last of its holders.
 pub(super) struct Held<T>(NonNull<Block<T>>);
 
-// SAFETY: holders in several threads share the value (`T: Sync`), and the last one drops it in its own
-// (`T: Send`).
+// SAFETY: holders in several threads share the value (`T: Sync`), and the last one drops it in its
+// own (`T: Send`).
 unsafe impl<T: Send + Sync> Send for Held<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Held<T> {}
@@ -44,7 +45,8 @@ impl<T> Blank<T> {
         block.map(Self).ok_or(AllocError::NoMemory)
     }
 
-    /// Puts the value into the block, which is a `Box<T>` from here on: whoever gets this ends it as one.
+    /// Puts the value into the block, which is a `Box<T>` from here on: whoever gets this ends it
+    /// as one.
     pub(super) fn fill(self, value: T) -> NonNull<T> {
         let Self(mut block) = self;
         block[0].write(value);
@@ -97,11 +99,12 @@ impl<T> Deref for Held<T> {
 impl<T> Drop for Held<T> {
     #[inline]
     fn drop(&mut self) {
-        // Release pairs with the Acquire of the last holder to go: it ends the value after all others read it.
+        // Release pairs with the Acquire of the last holder to go: it ends the value after all
+        // others read it.
         let order = unless(Plant::HolderLeaveRelaxed, Ordering::AcqRel);
         if self.block().holders.fetch_sub(1, order) == 1 {
-            // SAFETY: `Blank::fill` made the block a box, and the count came to zero once: no other holder is
-            // left, and none can be cloned.
+            // SAFETY: `Blank::fill` made the block a box, and the count came to zero once: no other
+            // holder is left, and none can be cloned.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
     }

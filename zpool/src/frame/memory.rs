@@ -58,7 +58,8 @@ impl Supply {
     /// Copies `bytes` to pages that are taken for it.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap or the system does.
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap
+    /// or the system does.
     pub(super) fn fill(&self, bytes: &[u8]) -> Result<Memory, AllocError> {
         let page_size = self.source.page_size();
         let pages = self.take(bytes.len().div_ceil(page_size).max(1))?;

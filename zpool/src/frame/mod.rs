@@ -20,7 +20,8 @@
 //! keeps what went after it came, in this set of frames alone; [`Frames::waiting_bytes`] says how much.
 //!
 //! Memory is the source's pages, not the general-purpose allocator's, which would keep what is freed:
-//! frames go all at once where room is needed. Only heads and what counts holders are heap blocks. All of it is
+//! frames go all at once where room is needed. Only heads and what counts holders are heap blocks
+//! (`held`), which the heap may refuse: `fill` takes both, so that `put` cannot fail. All of it is
 //! charged before it is taken, and released after it is gone.
 
 use std::fmt;
@@ -247,8 +248,8 @@ impl<H: Send + Sync> Frames<H> {
     /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after `Ok` there are more slots than before.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. [`AllocError::NoMemory`]: no
-    /// memory. Nothing has changed.
+    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling.
+    /// [`AllocError::NoMemory`]: no memory. Nothing has changed.
     pub fn grow(&self) -> Result<(), AllocError> {
         self.slots.grow(&self.account.supply.ledger)
     }
@@ -427,8 +428,8 @@ impl<H> Frames<H> {
     /// drop of a head is nobody's here, and neither is one in the drop of what it panics with.
     fn end(&self, mut first: *mut Frame<H>) {
         while !first.is_null() {
-            // SAFETY: it was made a box by `Blank::fill` in `put`, came off its slot once, off the list of those that
-            // wait once, and no reader has it: see the head.
+            // SAFETY: it was made a box by `Blank::fill` in `put`, came off its slot once, off the
+            // list of those that wait once, and no reader has it: see the head.
             let Frame { head, owned, life, next, .. } = *unsafe { Box::from_raw(first) };
             first = next.load(Ordering::Relaxed);
             let _ = life.to_write();

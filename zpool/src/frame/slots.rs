@@ -95,8 +95,8 @@ impl<T> Slots<T> {
     /// Doubles the slots; where another thread is at it, waits for that, which will do.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling. [`AllocError::NoMemory`]: the
-    /// heap gave no memory. Nothing has changed.
+    /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling.
+    /// [`AllocError::NoMemory`]: the heap gave no memory. Nothing has changed.
     pub(super) fn grow(&self, ledger: &Ledger) -> Result<(), AllocError> {
         let before = self.count();
         let _growing = self.growing.lock();

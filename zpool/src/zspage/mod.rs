@@ -154,8 +154,8 @@ impl Zspages {
     /// Makes a zspage of `shape` in the token's class, all slots free, on no list.
     ///
     /// # Errors
-    /// No page, or no memory for its bookkeeping: which of the two said no, the ledger or the system.
-    /// Nothing has changed.
+    /// No page, or no memory for its bookkeeping: which of the two said no, the ledger or the
+    /// system. Nothing has changed.
     pub(crate) fn build(
         &self,
         token: &mut Token,
