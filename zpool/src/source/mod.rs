@@ -17,6 +17,7 @@ use std::fmt::Debug;
 use std::io;
 use std::ptr::NonNull;
 
+mod buffer;
 mod file;
 mod free_pages;
 mod heap;
@@ -26,6 +27,7 @@ mod mmap;
 
 use crate::error::AllocError;
 pub use crate::ledger::{Ledger, Refused, heap_cost};
+pub use buffer::PageBuffer;
 pub use file::File;
 pub use heap::Heap;
 #[cfg(unix)]
