@@ -39,28 +39,45 @@ fn a_loader_that_asks_for_its_own_key_is_told_so() {
 /// What one of a crowd got; `None`: it panicked.
 type Got = Option<Result<Vec<u8>, LoadError>>;
 
-/// Lets `threads` threads ask for one missing key at once; the loader waits until the others wait.
+/// Counts when it is dropped.
+struct Dropped<'c>(&'c AtomicUsize);
+
+impl Drop for Dropped<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets `threads` threads ask for one missing key at once. The loader goes on when the others wait
+/// for it: a caller drops its own loader when it is aboard, and waits then.
 fn crowd<E: Into<Box<dyn Error + Send + Sync>>>(
     cache: &Cache<u64>,
     threads: usize,
     load: impl Fn(&mut Vec<u8>) -> Result<(), E> + Sync,
 ) -> (usize, Vec<Got>) {
-    let (runs, start) = (AtomicUsize::new(0), Barrier::new(threads));
-    let results = thread::scope(|scope| {
+    let (runs, aboard, start) = (AtomicUsize::new(0), AtomicUsize::new(0), Barrier::new(threads));
+    let results = {
+        let (runs, aboard, load) = (&runs, &aboard, &load);
         let ask = || {
             start.wait();
             let got = catch_unwind(AssertUnwindSafe(|| {
-                cache.get_or_insert_with(1, |to| {
+                let own = Dropped(aboard);
+                cache.get_or_insert_with(1, move |to| {
+                    let _own = own;
                     runs.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(Duration::from_millis(150));
+                    while aboard.load(Ordering::Relaxed) < threads - 1 {
+                        thread::yield_now();
+                    }
                     load(to)
                 })
             }));
             got.ok().map(|got| got.map(|page| page.to_vec()))
         };
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(ask)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
+        thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(ask)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    };
     (runs.into_inner(), results)
 }
 

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
+use tests::callbacks::DEADLINE;
 use tests::corpus::{self, PageFile};
 use tests::pattern::Random;
 use zcache::policy::{S3Fifo, Sieve};
@@ -69,6 +70,9 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
+/// Times that the parent looks at a child that replaces pages, beside the times that it looks by
+/// itself.
+const LOOKS: u64 = 32;
 /// How often all pages are replaced.
 const ROUNDS: u64 = if cfg!(debug_assertions) { 1 } else { 4 };
 
@@ -102,6 +106,11 @@ fn fill(spec: &str) {
     }
     let full = cache.len() as u64;
     for at in 0..ROUNDS * full {
+        if at % (ROUNDS * full / LOOKS) == 0 {
+            // However fast this is, somebody looks at it that often.
+            say("look");
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+        }
         let key = random.bits() % (3 * full);
         salt(&sample, &mut random, &mut page);
         cache.insert(key, &page).unwrap();
@@ -148,15 +157,17 @@ fn watch(name: &str, kind: &str, capacity: usize) {
             let _ = line.split_once("child: ").map(|(_, said)| send.send(said.to_owned()));
         }
     });
-    assert_eq!(lines.recv_timeout(Duration::from_secs(60)).unwrap(), "ready");
+    assert_eq!(lines.recv_timeout(DEADLINE).unwrap(), "ready");
     let before = resident_exactly(&pid).unwrap();
     let before_status = resident(&pid).unwrap();
     to.write_all(b"go\n").unwrap();
     let start = Instant::now();
     let (mut peak, mut samples, mut held, mut ratio) = (0, 0, 0, String::new());
     loop {
+        let mut waits = false;
         match lines.try_recv() {
             Ok(line) if line == "done" => break,
+            Ok(line) if line == "look" => waits = true,
             Ok(line) => match line.split_once(' ').unwrap() {
                 ("held", bytes) => held = bytes.parse().unwrap(),
                 (_, figure) => ratio = figure.to_owned(),
@@ -164,7 +175,7 @@ fn watch(name: &str, kind: &str, capacity: usize) {
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => panic!("the child ended before it was done"),
         }
-        assert!(start.elapsed() < Duration::from_secs(300), "the child is done in time");
+        assert!(start.elapsed() < DEADLINE, "the child is done in time");
         let growth = resident_exactly(&pid).unwrap().saturating_sub(before);
         peak = peak.max(growth);
         samples += 1;
@@ -173,7 +184,11 @@ fn watch(name: &str, kind: &str, capacity: usize) {
             "{kind}: {growth} bytes more than before, {} above the capacity",
             growth - capacity
         );
-        std::thread::sleep(Duration::from_millis(10));
+        if waits {
+            to.write_all(b"go\n").unwrap();
+        } else {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     let end = resident_exactly(&pid).unwrap() - before;
     let end_status = resident(&pid).unwrap() - before_status;
@@ -195,11 +210,11 @@ fn watch(name: &str, kind: &str, capacity: usize) {
     .unwrap();
     drop(out);
     assert!(peak.max(end) <= capacity + SLACK);
-    // Of a program that was built just now some 1.8 MiB of its own are resident in its first moments that
-    // the system takes back later; the baseline by status is without them.
+    // Of a program that was built just now some 1.8 MiB of its own are resident in its first
+    // moments that the system takes back later; the baseline by status is without them.
     let used = end.max(end_status);
     assert!(used * 100 >= capacity * 97, "{kind}: {used} of {capacity} bytes used at the end");
-    assert!(samples >= 20, "{samples} samples are too few");
+    assert!(samples >= LOOKS, "{samples} samples are too few");
     to.write_all(b"go\n").unwrap();
     assert!(process.0.wait().unwrap().success());
     reader.join().unwrap();

@@ -1,5 +1,6 @@
-//! What a codec's contexts hold, asked of the C library that holds it. One test: the figures are those of
-//! the whole process.
+//! What a codec's contexts hold, asked of the C library that holds it. The figures are those of a
+//! whole process, so the test runs in one of its own: where tests run one at a time, no other
+//! thread allocates.
 #![cfg(all(not(zcache_loom), target_os = "linux", target_env = "gnu"))]
 
 use tests::corpus;
@@ -35,8 +36,8 @@ fn codecs() -> Vec<Box<dyn Codec>> {
     codecs
 }
 
-/// Whatever pages there are to work on, a context takes nothing and gives nothing back: holes in the
-/// C library's heaps would be memory that nobody counts.
+/// Whatever pages there are to work on, a context takes nothing and gives nothing back: holes in
+/// the C library's heaps would be memory that nobody counts.
 fn hold_still(context: &mut dyn Context, max_page: usize, bytes: &[u8], name: &str) {
     let (mut random, mut to) = (Random::new(max_page as u64), vec![0; max_page + 512]);
     let before = held();
@@ -52,6 +53,11 @@ fn hold_still(context: &mut dyn Context, max_page: usize, bytes: &[u8], name: &s
 
 #[test]
 fn contexts_hold_what_they_say_and_hardly_less() {
+    let name = "contexts_hold_what_they_say_and_hardly_less";
+    tests::limits::in_child(name, hold_what_they_say);
+}
+
+fn hold_what_they_say() {
     keep_blocks_on_the_heap();
     let mut bytes = pattern::bytes(1, 64 << 10);
     let sample = corpus::sample();

@@ -308,7 +308,7 @@ fn nobody_waits_for_a_guard() {
                 pool.trim();
                 send.send((busy, pool.stats().objects)).unwrap();
             });
-            let answer = receive.recv_timeout(std::time::Duration::from_secs(20));
+            let answer = receive.recv_timeout(tests::callbacks::DEADLINE);
             assert_eq!(answer, Ok((Some(MapError::Busy), 0)));
             drop(held);
         });

@@ -72,17 +72,27 @@ fn both(capacity: usize, pages: u64) -> [Cache<u64>; 2] {
 }
 
 #[test]
-fn data_that_fits_plain_ends_all_plain_and_is_hit_as_fast_as_without_compression() {
+fn data_that_fits_plain_ends_all_plain() {
+    let [auto, _] = both(16 << 20, 1000);
+    let before = auto.stats().hot_hits;
+    let mut buffer = vec![0; 4096];
+    for _ in 0..20 {
+        (0..1000).for_each(|key| _ = auto.get_into(&key, &mut buffer).unwrap());
+    }
+    let hits = auto.stats().hot_hits - before;
+    assert!(hits >= 20 * 1000 * 98 / 100, "{hits} hits on frames");
+    auto.check();
+}
+
+#[test]
+#[ignore = "a comparison of times, for a machine that does nothing else"]
+fn data_that_fits_plain_is_hit_as_fast_as_without_compression() {
     let [auto, plain] = both(16 << 20, 1000);
     // So few that the processor's caches have them: the time is the cache's and not the memory's.
     let mut keys: Vec<u64> = (0..1000).collect();
     Random::new(3).shuffle(&mut keys);
-    let before = auto.stats().hot_hits;
     let [hot, bare] = fastest([&auto, &plain], &keys[..200]);
-    let hits = auto.stats().hot_hits - before;
-    assert!(hits >= 200 * 200 * 98 / 100, "{hits} hits on frames");
     assert!(hot.as_nanos() * 100 <= bare.as_nanos() * 103, "{hot:?} and {bare:?}");
-    auto.check();
 }
 
 #[test]
@@ -132,14 +142,19 @@ fn where_misses_cost_nothing_frames_are_worth_more() {
 fn a_miss_is_taken_to_last_until_its_key_is_inserted() {
     let cache = Cache::<u64>::new(config(4 << 20)).unwrap();
     assert_eq!(cache.stats().balance.unwrap().miss, Duration::from_micros(100), "nothing is known");
-    let start = Instant::now();
+    let mut slowest = Duration::ZERO;
     for number in 0..200 {
+        let start = Instant::now();
         assert!(cache.get(&number).is_none());
         std::thread::sleep(Duration::from_micros(300));
         cache.insert(number, &page(number)).unwrap();
+        slowest = slowest.max(start.elapsed());
     }
-    let (took, miss) = (start.elapsed(), cache.stats().balance.unwrap().miss);
-    assert!(miss >= Duration::from_micros(300) && miss <= took / 20, "{miss:?} of {took:?}");
+    let miss = cache.stats().balance.unwrap().miss;
+    // It is counted in ticks of 128 ns.
+    let tick = Duration::from_nanos(128);
+    let bounds = Duration::from_micros(300) - tick..=slowest + tick;
+    assert!(bounds.contains(&miss), "{miss:?} of {slowest:?}");
     let fixed = Cache::<u64>::new(config(4 << 20).hot(Share::Of(16))).unwrap();
     assert_eq!(fixed.stats().balance, None, "a fixed share weighs nothing");
 }
