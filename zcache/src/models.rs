@@ -21,6 +21,7 @@ use crate::sync::{AtomicU32, Ordering, Plant};
 mod cold;
 mod hot;
 mod ids;
+mod scratch;
 
 /// Hashes a small key to itself, spread.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use crate::error::{ConfigError, MAX_PAGE};
 use crate::hot::{Hot, Scales};
 use crate::index::Index;
 use crate::stats::Counters;
-use crate::store::{Benches, Coders, Memory, Store, TRAILER, context_bytes, context_size};
+use crate::store::{Coders, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
 use crate::sync::Charge;
 use crate::tier::{ASIDE, Removal, Tier, aside};
 
@@ -24,15 +24,9 @@ const HEAP_REGION: usize = 256 << 10;
 /// A cap in bytes under which a pool can be made, whatever its largest object is.
 const LEAST_CAP: usize = 1 << 20;
 
-/// Benches that are kept for each thread that can run at once. Threads that are stopped in the middle
-/// have one out each, and contexts that come and go leave memory in the general-purpose allocator that
-/// nobody counts: with 2 benches, 8 threads had 3 to 5 MiB of it, with these 1 to 2.
-const BENCHES: usize = 8;
-
-/// Threads that can run at once, as a power of two.
-fn threads() -> usize {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    threads.next_power_of_two().clamp(2, 64)
+/// Threads that can run at once: processors, of which 64 are counted at most.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 64)
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync> Cache<K> {
@@ -90,12 +84,13 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Source::Own(source) => Pool::with_boxed_source(settings, source),
         };
         let pool = pool.map_err(ConfigError::Pool)?;
-        let threads = threads();
+        // Tables that threads share are made for a power of two of them.
+        let (cores, threads) = (cores(), cores().next_power_of_two().max(2));
         let own = size_of::<Self>()
             + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
             + Index::fixed_bytes(shards)
-            + Benches::fixed_bytes(BENCHES * threads)
+            + Scratch::fixed_bytes(cores)
             + Counters::fixed_bytes(threads);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.
         let cold_shared = cold.as_ref().map_or(0, |codec| codec.shared_bytes());
@@ -117,8 +112,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
         let coders = Coders::new(cold, training.map(|(training, _)| training));
-        let benches = BENCHES * threads;
-        let store = Store::new(pool, codec, coders, benches, checksum, always_compress, max_page);
+        let scratch = Scratch::new(cores, capacity);
+        let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
         let (index, counters) = (Index::new(shards), Counters::new(threads));
         let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
@@ -188,12 +183,12 @@ pub(super) fn with_aside(bytes: usize) -> usize {
     bytes.saturating_add(bytes / (ASIDE - 1) + 1)
 }
 
-/// What the smallest cache needs beside its fixed parts to work at all: benches, a table's first
-/// chunks, and room for two of the largest pages.
+/// What the smallest cache needs beside its fixed parts to work at all: buffers, a context, a
+/// table's first chunks, and room for two of the largest pages.
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
     let object = (max_page + TRAILER).next_multiple_of(4096);
     // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
-    let buffers = 3 * heap_cost(object);
+    let buffers = 3 * zpool::source::PageBuffer::cost(object);
     let pages = 2 * object + 16 * 4096;
     let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
     context_bytes(max_page, codec).saturating_add(rest)

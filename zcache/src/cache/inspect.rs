@@ -43,7 +43,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.held = tier.held();
         bytes.index = tier.index.bytes();
         bytes.policy = policy;
-        bytes.codec = tier.store.benches.bytes() + dictionary_bytes;
+        bytes.codec = tier.store.scratch.bytes() + dictionary_bytes;
         bytes.sample = tier.sampler.bytes();
         bytes.fixed = self.charged + grown + aside(tier.capacity());
         stats
@@ -57,6 +57,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn check(&self) {
         let tier = &self.tier;
         tier.store.pool.check();
+        tier.store.scratch.check();
         let policy = tier.policy.lock();
         policy.check();
         assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
@@ -93,7 +94,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// What the cache should have charged to the pool, nothing being in use.
     fn reserved(&self, policy: usize) -> usize {
         let tier = &self.tier;
-        let codec = tier.store.benches.bytes();
+        let codec = tier.store.scratch.bytes();
         let heads = |hot: &Hot<K>| hot.frames().heap_bytes() + hot.grown_bytes();
         let heads = tier.hot.as_deref().map_or(0, heads);
         let trained = tier.store.coders.trained().1 + tier.sampler.bytes();

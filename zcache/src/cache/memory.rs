@@ -66,11 +66,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.store.pool.compact(budget)
     }
 
-    /// Gives back what is held without need: pages kept for the next insert, and buffers. A codec's contexts stay: the
-    /// next insert would make them again, and an allocator that keeps what is freed would keep what they took.
+    /// Gives back what is held without need: pages kept for the next insert, and buffers and
+    /// contexts of codecs that nobody uses at this moment. The next insert makes them again.
     pub fn trim(&self) {
         let store = &self.tier.store;
-        store.benches.trim(&store.pool);
+        store.scratch.trim(&store.pool);
         self.tier.collect_frames();
         store.pool.trim();
     }

@@ -209,6 +209,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.tier.mark(entry);
             decoding.hit();
             self.tier.warmed(entry, to);
+            self.tier.grant_wish();
             return true;
         }
         decoding.miss();

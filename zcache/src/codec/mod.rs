@@ -41,8 +41,10 @@ impl std::error::Error for Corrupt {}
 
 /// What compresses and decodes pages, for all threads of a cache; and for several caches, as an `Arc`.
 ///
-/// The work is done by [`Context`]s, of which the cache keeps about one for each thread that can run.
-/// A codec must not call the cache that it works for.
+/// The work is done by [`Context`]s. A cache has at most about one for each processor, and fewer
+/// where they would take more than an eighth of the capacity; threads wait for each other's. What
+/// no page needed for some hundreds of operations is dropped. A codec must not call the cache that
+/// it works for: it could wait for itself.
 ///
 /// ```
 /// use std::{borrow::Cow, io};
@@ -97,7 +99,8 @@ pub trait Codec: fmt::Debug + Send + Sync {
     /// [`zpool::source::heap_cost`]. The cache charges them before it makes one.
     fn context_bytes(&self, max_page: usize) -> usize;
 
-    /// A context for pages of up to `max_page` bytes. It is used by one thread at a time, and for ever.
+    /// A context for pages of up to `max_page` bytes. It is used by one thread at a time, for any
+    /// number of pages.
     ///
     /// # Errors
     /// What the library reports; memory, in most cases.

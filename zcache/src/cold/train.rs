@@ -130,7 +130,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
     fn compare(&self, training: &TrainingPlan, sample: &Sample) -> Trained {
         let store = &self.store;
         let (pages, held_out) = sample.parts();
-        let Some(number) = store.coders.next() else { return Trained::Nothing };
+        if store.coders.next().is_none() {
+            return Trained::Nothing;
+        }
         if held_out.len() < HELD_OUT {
             return Trained::Failed;
         }
@@ -148,7 +150,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if missing > 0 && charged.more(missing).is_err() {
             return Trained::Nothing;
         }
-        match self.compressed(&held_out, number, &codec) {
+        match self.compressed(&held_out, &codec) {
             None => Trained::Nothing,
             Some((before, after)) if after * 100 <= before * (100 - GAIN) => {
                 store.coders.adopt(codec, charged.keep());
@@ -159,13 +161,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
     }
 
     /// Bytes that pages take by the coder in use, and by `codec`. `None`: no memory for that.
-    fn compressed(
-        &self,
-        pages: &[&[u8]],
-        number: u8,
-        codec: &Arc<dyn Codec>,
-    ) -> Option<(u64, u64)> {
-        let (store, pool) = (&self.store, &self.store.pool);
+    fn compressed(&self, pages: &[&[u8]], codec: &Arc<dyn Codec>) -> Option<(u64, u64)> {
+        let store = &self.store;
         let longest = pages.iter().map(|page| page.len()).max()?;
         let in_use = store.coders.target();
         let mut buffer = store.buffer();
@@ -183,8 +180,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
             let len = len.ok()?;
             before += len.unwrap_or(page.len()) as u64;
         }
-        // It never goes back to where others find it: the number is nobody's yet.
-        let make = || store.benches.make(longest, number, codec, pool);
+        // In no place where others would find it: the codec is no coder yet.
+        let make = || store.loose_context(longest, codec);
         let context = self.with_room(|| make().map_err(|full| Some(Lack::from(full))));
         let mut context = context.ok()?;
         let mut after = 0;
@@ -193,7 +190,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
             let len = context.get().compress(page, &mut to[..room]);
             after += len.unwrap_or(page.len()) as u64;
         }
-        context.discard();
+        drop(context);
         Some((before, after))
     }
 
@@ -204,7 +201,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         while let Some(trained) = store.coders.expel(|| pool.stats().pinned_after_free) {
             add(&self.counters.maintenance.dropped, 1);
             gone += 1;
-            store.benches.purge(trained.number(), pool);
+            store.scratch.purge(trained.number(), pool);
             trained.discard(pool);
         }
         gone

@@ -200,7 +200,7 @@ impl Trained {
     pub(crate) fn discard(self, memory: &impl Charge) {
         let Self { codec, charged, .. } = self;
         // Also where the codec's drop panics.
-        let _charged = super::scratch::Charged::of(memory, charged);
+        let _charged = super::charged::Charged::of(memory, charged);
         drop(codec);
     }
 }

@@ -14,20 +14,27 @@ use crate::codec::{Codec, Form, INLINE, fill, same_filled};
 use crate::index::Tag;
 use crate::sync::{Arc, Charge};
 
+mod buffers;
+mod charged;
+mod clock;
 mod coders;
+mod contexts;
 mod record;
 mod same_filled;
 mod sample;
 mod scratch;
 mod trials;
 
+use buffers::LentBuffer;
+pub(crate) use charged::{Charged, Full};
 use coders::{COLD, Use};
 pub(crate) use coders::{Coders, TrainingPlan};
+use contexts::{Contexts, LentContext, Loose};
+pub(crate) use contexts::{Wanted, context_bytes, context_size};
 pub(crate) use record::{Entry, MAX_MARK, Record, Rest};
 use same_filled::Words;
 pub(crate) use sample::{Sample, Sampler};
-pub(crate) use scratch::{Benches, Charged, Full, context_bytes, context_size};
-use scratch::{LentBuffer, LentContext};
+pub(crate) use scratch::Scratch;
 use trials::{Trials, Verdict};
 
 /// Milliseconds since the cache was made.
@@ -67,7 +74,7 @@ pub(crate) struct Store<K> {
     /// Coder 0.
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) coders: Coders,
-    pub(crate) benches: Benches,
+    pub(crate) scratch: Scratch,
     words: Words,
     trials: Trials,
     checksum: bool,
@@ -139,14 +146,13 @@ impl<K: Send + Sync> Store<K> {
         pool: Memory<K>,
         codec: Arc<dyn Codec>,
         coders: Coders,
-        benches: usize,
+        scratch: Scratch,
         checksum: bool,
         always_compress: bool,
         max_page: usize,
     ) -> Self {
-        let (benches, words) = (Benches::new(benches), Words::new());
-        let trials = Trials::new(always_compress);
-        Self { pool, codec, coders, benches, words, trials, checksum, max_page }
+        let (words, trials) = (Words::new(), Trials::new(always_compress));
+        Self { pool, codec, coders, scratch, words, trials, checksum, max_page }
     }
 
     pub(crate) fn max_page(&self) -> usize {
@@ -160,7 +166,7 @@ impl<K: Send + Sync> Store<K> {
     }
 
     pub(crate) fn buffer(&self) -> LentBuffer<'_, Memory<K>> {
-        self.benches.buffer(&self.pool)
+        self.scratch.buffer(&self.pool)
     }
 
     /// A context of a coder for pages of up to `len` bytes.
@@ -172,14 +178,27 @@ impl<K: Send + Sync> Store<K> {
         len: usize,
         coder: u8,
     ) -> Result<LentContext<'_, Memory<K>>, Trouble> {
-        if let Some(context) = self.benches.context(len, coder, &self.pool) {
+        if let Some(context) = self.scratch.context(len, coder, &self.pool) {
             return Ok(context);
         }
+        let made = |codec| self.scratch.context_of(Wanted { len, coder, codec }, &self.pool);
         if coder == 0 {
-            return Ok(self.benches.make(len, coder, &*self.codec, &self.pool)?);
+            return Ok(made(&*self.codec)?);
         }
         let codec = self.coders.codec(coder).ok_or(Trouble::Corrupt)?;
-        Ok(self.benches.make(len, coder, &*codec, &self.pool)?)
+        Ok(made(&*codec)?)
+    }
+
+    /// A context of a codec that is no coder yet, for pages of up to `len` bytes.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub(crate) fn loose_context(
+        &self,
+        len: usize,
+        codec: &dyn Codec,
+    ) -> Result<Loose<'_, Memory<K>>, Full> {
+        Contexts::make_loose(len, codec, &self.pool)
     }
 
     /// Coders that decode without a context, if they do: a trained one never does.
@@ -284,20 +303,23 @@ impl<K: Send + Sync> Store<K> {
         if verdict == Verdict::Skip {
             return Ok(None);
         }
-        let mut buffer = self.buffer();
-        let bytes = buffer.stretch(page.len())?;
         let form = Form::Coded(coder);
         let behind = self.trailer_len(form, expires);
         // Raw it may not fit at all: see `longest`.
         let (most, raw) = (self.pool.max_object(), page.len() + behind);
         let raw = if raw > most { usize::MAX } else { self.pool.slot_bytes(raw) };
         let room = (page.len() - 1).min(most - behind);
-        // The context goes back at once: room is made for the page next, and that may call user code.
-        let coded = match self.context(page.len(), coder) {
-            Ok(mut context) => context.get().compress(page, &mut bytes[..room]),
+        // The context comes first: threads that wait for one have no buffer. It goes back at once:
+        // room is made for the page next, and that may call user code.
+        let mut context = match self.context(page.len(), coder) {
+            Ok(context) => context,
             Err(Trouble::Full(full)) => return Err(full),
-            Err(_) => None,
+            Err(_) => return Ok(None),
         };
+        let mut buffer = self.buffer();
+        let bytes = buffer.stretch(page.len())?;
+        let coded = context.get().compress(page, &mut bytes[..room]);
+        drop(context);
         let coded = coded.filter(|len| *len <= room);
         let slot = coded.map_or(usize::MAX, |len| self.pool.slot_bytes(len + behind));
         if verdict == Verdict::Try {

@@ -74,6 +74,8 @@ pub(crate) enum Plant {
     PutWhereItWas,
     /// The policy does not hear of hits on frames.
     FrameHitUnheard,
+    /// A thread that finds all contexts at work goes without one.
+    NotAwaited,
     /// A recompressed entry takes its key's place whatever the index leads to by then.
     SwapUnasked,
     /// A recompressed entry takes its place while somebody goes through all entries.

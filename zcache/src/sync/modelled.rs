@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
 
 use super::{Charge, PutError};

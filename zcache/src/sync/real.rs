@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-pub(crate) use parking_lot::Mutex;
+pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 
 /// Leases that share a shard are told of changes by this many groups of keys.

@@ -3,11 +3,12 @@
 //! Evicting frees slots, not pages: a new entry may need a chain of pages in another class. So an
 //! operation that does not fit makes room in rounds, each bounded:
 //! ```text
-//! 1  compact: free slots that add up to a zspage become pages
+//! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are dropped
 //! 2  if nothing came of that: decoded pages beyond their limit are demoted
 //! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
 //! 4  if nothing came of that: entries are evicted by policy, a batch of slots' bytes at once
-//! 5  if nothing came of that either: all decoded pages are demoted
+//! 5  if nothing came of that either: all decoded pages are demoted, or else all buffers and contexts
+//!    that are not in use are dropped
 //! 6  try again
 //! ```
 //! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
@@ -20,7 +21,7 @@ use zpool::AllocError;
 use super::{Tier, View, aside};
 use crate::hot::{Hot, Standing};
 use crate::stats::Cause;
-use crate::store::{Entry, Full};
+use crate::store::{Charged, Entry, Full};
 use crate::sync::{Inside, Ordering, pause};
 
 /// Rounds before an attempt is given up.
@@ -41,6 +42,8 @@ const VICTIMS: usize = 1024;
 const LOOKS: usize = 512;
 /// Times that readers of decoded pages are waited for, where nothing else is left to go.
 const PATIENCE: usize = 4;
+/// Times that other threads get the processor to give buffers back, where nothing is left to go.
+const PATIENCE_BUFFERS: usize = 64;
 /// Bytes that compaction moves in a round.
 pub(crate) const STEP: usize = 128 << 10;
 /// A batch is the capacity by this, within bounds.
@@ -147,12 +150,20 @@ impl<K: Send + Sync> Tier<K> {
         spent: &mut Spent,
         mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
     ) -> Result<R, Option<Lack>> {
+        let mut patience = PATIENCE_BUFFERS;
         for _ in 0..ROUNDS {
             match attempt() {
                 Err(Some(lack)) if self.is_curable(lack) => {
-                    if !self.make_room(lack, spent) {
+                    if self.make_room(lack, spent) {
+                        continue;
+                    }
+                    // Other threads' buffers may be all there is, and come back.
+                    let bytes = matches!(lack, Lack::Bytes(_)) && spent.0 == 0;
+                    if !bytes || patience == 0 || self.store.scratch.bytes() == 0 {
                         break;
                     }
+                    patience -= 1;
+                    pause();
                 }
                 done => return done,
             }
@@ -165,12 +176,24 @@ impl<K: Send + Sync> Tier<K> {
         // A hook may not evict, so that it lacks room says nothing about the entries.
         self.make_room_of_entries(lack, spent)
             || !Inside::is(self.number) && self.make_room_of_frames()
+            || self.store.scratch.trim(&self.store.pool)
     }
 
     /// Evicts another batch for an operation that has spent what it may and found no room by any other
     /// means. `false`: there is nothing to evict.
     fn make_more_room(&self, lack: Lack) -> bool {
         !Inside::is(self.number) && self.make_room_of_entries(lack, &mut Spent::default())
+    }
+
+    /// Makes the room that was lacking for one more context of a codec, where it is this thread's
+    /// turn. Whoever needs the context next takes it.
+    #[inline]
+    pub(crate) fn grant_wish(&self) {
+        if let Some(bytes) = self.store.scratch.take_wish() {
+            let pool = &self.store.pool;
+            // It is free again at once: a context is taken from it, or a page.
+            let _ = self.with_room(|| Charged::new(pool, bytes).map_err(|full| Some(full.into())));
+        }
     }
 
     /// The decoded pages go, whose entries stay; whether that gave anything.
@@ -233,6 +256,13 @@ impl<K: Send + Sync> Tier<K> {
         };
         let did = pool.compact(STEP);
         let mut moved = did.pages_freed > 0;
+        // Whatever is lacking, buffers and contexts that nobody needs go before any entry does.
+        moved |= self.store.scratch.make_room(pool);
+        if let (Lack::Bytes(_), held) = (lack, self.held()) {
+            // So do pages that the source keeps for the next chain: they are bytes under the cap.
+            pool.trim();
+            moved |= self.held() < held;
+        }
         // What a hook inserts takes the room there is: evicting would call the hook again.
         let inside = Inside::is(self.number);
         if !moved && !inside {
@@ -351,8 +381,7 @@ impl<K: Send + Sync> Tier<K> {
                 continue;
             }
             if !self.make_room_of_frames() {
-                self.store.benches.trim(&self.store.pool);
-                self.store.benches.trim_contexts(&self.store.pool);
+                self.store.scratch.trim(&self.store.pool);
                 self.give_sample_up();
                 self.settle();
                 return self.held();

@@ -1,6 +1,6 @@
 //! The life of a page, first half: from the caller's bytes to an entry that the index leads to.
 //! ```text
-//! draft (compress into a bench's buffer) -> place (an object; room is made) -> queue -> publish
+//! draft (compress into a buffer) -> place (an object; room is made) -> queue -> publish
 //! ```
 //! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not end in
 //! its page takes the key's old page with it: never stale.
@@ -116,6 +116,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if let Some(scales) = self.scales() {
             scales.came(tag);
         }
+        self.grant_wish();
         Ok(())
     }
 

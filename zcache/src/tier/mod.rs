@@ -17,7 +17,9 @@
 //! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
 //!    index's is comparing entries.
 //!
-//! Locks: a shard of the index, the policy, a bench's slot, the table of coders, the pool's own; no two at once, but that a
+//! Locks: a shard of the index, the policy, a place of contexts or of a buffer, the table of
+//! coders, the pool's own; no two at once, but that a place of contexts may be held over other
+//! places, which are only tried for; a
 //! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
 //! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
 //! the pool's own.
@@ -216,6 +218,7 @@ impl<K: Send + Sync> Tier<K> {
         let _both = self.resizing.lock();
         self.capacity.store(capacity, Ordering::Relaxed);
         self.store.pool.set_max_bytes(capacity - aside(capacity));
+        self.store.scratch.set_capacity(capacity, &self.store.pool);
         if let Some(hot) = &self.hot {
             hot.set_limit(capacity, least);
             hot.fit();
