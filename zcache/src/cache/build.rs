@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Duration;
 
 use zpool::source::heap_cost;
-use zpool::{Pool, SourceKind};
+use zpool::{Pool, SourceKind, Words};
 
 use super::Cache;
 use super::maintain::strength;
@@ -189,7 +189,8 @@ fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
     let object = (max_page + TRAILER).next_multiple_of(4096);
     // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
     let buffers = 3 * zpool::source::PageBuffer::cost(object);
-    let pages = 2 * object + 16 * 4096;
+    // Tables by id are pages: the pool's slots and lengths, the policy's nodes and ghosts.
+    let pages = 2 * object + 16 * 4096 + 4 * Words::page_bytes();
     let rest = buffers + pages + 1024 * (size_of::<K>() + 64);
     context_bytes(max_page, codec).saturating_add(rest)
 }
