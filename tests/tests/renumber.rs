@@ -51,6 +51,28 @@ fn an_object_keeps_its_bytes_and_its_record_under_its_lower_id() {
     }
 }
 
+/// However many objects there are, and whether the next id has memory already or opens a chunk.
+#[test]
+fn where_an_id_stays_no_memory_is_taken_for_another() {
+    for count in [64, 128, 512, 1000, 1024, 4096] {
+        let pool: Pool = Pool::new(Config::new()).unwrap();
+        let handles: Vec<_> = (0..count).map(|_| pool.alloc(b"").unwrap()).collect();
+        let state = || (pool.held_bytes(), pool.ids(), pool.stats().handle_slots);
+        let before = state();
+        let asked = |id: u32| panic!("{id} is offered");
+        assert_eq!(pool.renumber(3, asked), None, "no lower id is free");
+        assert_eq!(pool.renumber(count, asked), None, "it has no object");
+        assert_eq!(pool.renumber(count + 10_000, asked), None, "it never had memory");
+        assert_eq!(state(), before, "{count} objects");
+        pool.free(handles[0]).unwrap();
+        let map = pool.map(handles[9]).unwrap();
+        assert_eq!(pool.renumber(9, asked), None, "somebody maps the object");
+        drop(map);
+        assert!(pool.renumber(9, |id| id == 0).is_some());
+        pool.check();
+    }
+}
+
 #[test]
 fn an_object_that_is_mapped_keeps_its_id() {
     let pool: Pool = Pool::new(Config::new()).unwrap();

@@ -267,7 +267,10 @@ impl<T> Arena<T> {
     /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for it, and
     /// nobody holds the object.
     pub(crate) fn renumber(&self, index: u32, ready: impl FnOnce(u32) -> bool) -> Option<Handle> {
-        let to = self.table.vacant(&self.ledger).ok()?;
+        if !self.table.is_alone(index) {
+            return None;
+        }
+        let to = self.table.vacant_below(index, &self.ledger)?;
         if to.index() >= index || !ready(to.index()) {
             return None;
         }

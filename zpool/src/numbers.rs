@@ -337,6 +337,20 @@ impl Numbers {
         first..first + made
     }
 
+    /// The number that is handed out next, if there is room for the memory that it may need.
+    pub(crate) fn lowest(&self) -> usize {
+        let (ready, dry) = self.first;
+        if ready > dry {
+            let made = self.chunks.get(dry).map_or(0, |chunk| usize::from(chunk.made));
+            return (dry << self.shift) + made;
+        }
+        let chunk = &self.chunks[ready];
+        let low = usize::from(chunk.low);
+        let word = chunk.free[low..].iter().position(|word| *word != 0);
+        let word = low + word.expect("a chunk that is ready has a free number");
+        (ready << self.shift) + word * WORD + chunk.free[word].trailing_zeros() as usize
+    }
+
     /// No free number is below this.
     pub(crate) fn floor(&self) -> u32 {
         let at = self.first.0.min(self.first.1);

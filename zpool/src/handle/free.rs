@@ -18,7 +18,7 @@ use super::token::{Spent, Vacant};
 use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::numbers::{Numbers, Taken};
-use crate::sync::{GATHERED, Ordering, Plant, look, unless};
+use crate::sync::{GATHERED, MutexGuard, Ordering, Plant, look, unless};
 use crate::word::{NOWHERE, Word};
 
 /// In the link of a slot that came back: its generations are used up.
@@ -37,6 +37,25 @@ impl<T> Table<T> {
             return Ok(Vacant::new(self, slot, index));
         }
         self.take_in(&mut numbers, ledger);
+        self.hand_out(numbers, ledger)
+    }
+
+    /// The lowest free slot, if it is below `end`. `None`: there is no such slot, and no memory was
+    /// taken for another one; or there is no room under the ledger's cap.
+    pub(crate) fn vacant_below(&self, end: u32, ledger: &Ledger) -> Option<Vacant<'_, T>> {
+        let mut numbers = self.numbers.lock();
+        self.take_in(&mut numbers, ledger);
+        if numbers.lowest() >= end as usize {
+            return None;
+        }
+        self.hand_out(numbers, ledger).ok()
+    }
+
+    fn hand_out(
+        &self,
+        mut numbers: MutexGuard<'_, Numbers>,
+        ledger: &Ledger,
+    ) -> Result<Vacant<'_, T>, AllocError> {
         let end = numbers.end();
         let taken = numbers.take(ledger, |from| self.slots.open(from, ledger));
         if numbers.end() != end {

@@ -24,6 +24,14 @@ pub(crate) enum Renumbered<T> {
 }
 
 impl<T> Table<T> {
+    /// Whether slot `index` holds an object that is live and that nobody holds just now.
+    pub(crate) fn is_alone(&self, index: u32) -> bool {
+        self.slots.get(index).is_some_and(|slot| {
+            let (generation, pins, _) = slot.word.glance();
+            generation & 1 == 1 && pins == 0
+        })
+    }
+
     /// Gives the object in slot `index` the slot `to`. `owner` is told its place, before the object is
     /// found by its new slot, to note the new owner.
     pub(crate) fn renumber(

@@ -30,9 +30,10 @@ impl World {
             assert_eq!(open.insert(from / EACH, end).unwrap_or(from / EACH * EACH), from);
             Ok(end)
         };
-        let floor = self.numbers.floor();
+        let (floor, told) = (self.numbers.floor(), self.numbers.lowest());
         let Taken { number, start } = self.numbers.take(&self.ledger, make).unwrap();
         assert!(floor <= number, "no free number is below {floor}");
+        assert_eq!(told, number as usize, "the number that comes next is known");
         let lowest = (0..).find(|number| !self.used.contains_key(number));
         assert_eq!(Some(number), lowest, "the lowest number is handed out");
         let before = self.last.get(&number).copied();
