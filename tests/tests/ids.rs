@@ -307,4 +307,33 @@ mod system {
             }
         });
     }
+
+    #[test]
+    fn memory_that_is_locked_no_more_goes_back() {
+        in_child("system::memory_that_is_locked_no_more_goes_back", || {
+            // SAFETY: locks pages of this process, which is the test's own.
+            if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
+                println!("not tested: this system locks no memory for this user");
+                return;
+            }
+            let source = zpool::source::MmapOptions::new().max_pages(4096);
+            let config = Config::new().max_bytes(CAP).source(zpool::SourceKind::Mmap(source));
+            let pool: Pool = Pool::new(config).unwrap();
+            let pages: Vec<Handle> = (0..2500).map(|_| pool.alloc(&[7; 4096]).unwrap()).collect();
+            let ids = nothings(&pool, MANY / 4);
+            pages.iter().chain(&ids).for_each(|handle| pool.free(*handle).unwrap());
+            pool.trim();
+            let kept = pool.stats().mapped_bytes;
+            assert!(kept > MANY / 4 * 8, "what is locked stays charged: {kept} bytes");
+            // SAFETY: unlocking changes no byte.
+            assert_eq!(unsafe { libc::munlockall() }, 0);
+            pool.trim();
+            assert_eq!(pool.stats().mapped_bytes, 0, "nothing uses it");
+            pool.check();
+            pages.iter().chain(&ids).step_by(99).for_each(|handle| assert_stale(&pool, *handle));
+            nothings(&pool, MANY / 4);
+            assert!(ids.iter().all(|handle| !pool.contains(*handle)), "handles stay stale");
+            pool.check();
+        });
+    }
 }

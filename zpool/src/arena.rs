@@ -346,9 +346,10 @@ impl<T> Arena<T> {
         self.table.mapped() + self.zspages.mapped()
     }
 
-    /// Gives back what is held without need: scratch buffers, slots and the source's kept pages.
+    /// Gives back what is held without need: scratch buffers, tables and the source's kept pages.
     pub(crate) fn trim(&self) {
         self.table.trim(&self.ledger);
+        self.zspages.trim(&self.ledger);
         self.scratch.trim(&self.ledger);
         self.zspages.source().trim(&self.ledger);
     }

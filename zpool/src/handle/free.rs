@@ -153,13 +153,16 @@ impl<T> Table<T> {
         self.take_in(&mut self.numbers.lock(), ledger);
     }
 
-    /// The same, and the empty chunk that is kept for the next slots.
+    /// The same, the empty chunk that is kept for the next slots, and memory that the system did not
+    /// take so far.
     pub(crate) fn trim(&self, ledger: &Ledger) {
         let mut numbers = self.numbers.lock();
         self.take_in(&mut numbers, ledger);
         let closed = numbers.close_idle(ledger);
         self.close(closed, ledger);
         self.end.store(numbers.end(), Ordering::Relaxed);
+        drop(numbers);
+        self.slots.trim(ledger);
     }
 
     /// The slots of the highest chunk in use, if its objects should move to lower ones.

@@ -118,6 +118,12 @@ impl<T> Slots<T> {
         self.halves().for_each(|half| half.close(self.length_pages(made.start), ledger));
     }
 
+    /// Gives back what the system did not take when chunks were closed.
+    pub(super) fn trim(&self, ledger: &Ledger) {
+        self.slots.trim(ledger);
+        self.halves().for_each(|half| half.trim(ledger));
+    }
+
     /// Bytes of pages that are charged.
     pub(super) fn mapped(&self) -> usize {
         self.slots.mapped() + self.halves().map(Sparse::mapped).sum::<usize>()

@@ -343,6 +343,22 @@ impl<V: Blank> Sparse<V> {
         }
     }
 
+    /// Gives back what the system did not take when it was asked first, as far as it takes it now.
+    pub(crate) fn trim(&self, ledger: &Ledger) {
+        let (mut state, mut end) = (self.state.lock(), 0);
+        loop {
+            let kept = |holds: &u16| *holds == KEPT;
+            let Some(start) = state.holds[end..].iter().position(kept) else { return };
+            let start = end + start;
+            end = start + state.holds[start..].iter().take_while(|holds| kept(holds)).count();
+            let before = self.heap_pages();
+            self.discard(&mut state, before + start..before + end, ledger);
+            if kept(&state.holds[end - 1]) {
+                return; // memory is locked as a whole, in most cases
+            }
+        }
+    }
+
     /// Gives the memory of pages that nobody holds back.
     fn discard(&self, state: &mut Pages, pages: Range<usize>, ledger: &Ledger) {
         // Pages of one call are those of a few elements, and blocks are whole pages: split where
@@ -354,13 +370,15 @@ impl<V: Blank> Sparse<V> {
             let end = rest.end.min(self.pages_below(first + count));
             let part = rest.start..end;
             rest.start = end;
+            let before = self.heap_pages();
+            let held = part.start - before..part.end - before;
             if self.taken_back(block, part.clone()) {
                 let bytes = part.len() * self.page();
                 self.mapped.fetch_sub(bytes, Ordering::Relaxed);
                 ledger.release(bytes);
+                state.holds[held].fill(0);
             } else {
-                let before = self.heap_pages();
-                state.holds[part.start - before..part.end - before].fill(KEPT);
+                state.holds[held].fill(KEPT);
             }
         }
     }

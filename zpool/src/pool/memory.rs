@@ -92,7 +92,7 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
-    /// readers left behind. Moves nothing.
+    /// readers left behind, memory of tables that was locked and is so no more. Moves nothing.
     pub fn trim(&self) {
         let arena = &self.arena;
         arena.tidy();

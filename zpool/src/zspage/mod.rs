@@ -287,6 +287,12 @@ impl Zspages {
         !self.slot(id).load(Ordering::Relaxed).is_null()
     }
 
+    /// Gives back what the system did not take of entries and records when they went.
+    pub(crate) fn trim(&self, ledger: &Ledger) {
+        self.pages.trim(ledger);
+        self.records.trim(ledger);
+    }
+
     /// Bytes of pages that entries and records hold.
     pub(crate) fn mapped(&self) -> usize {
         self.pages.mapped() + self.records.mapped()
