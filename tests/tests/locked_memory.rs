@@ -10,7 +10,7 @@ use tests::limits::{self, Limit};
 use tests::pattern;
 use zcache::{Cache, Config as CacheConfig};
 use zpool::source::{Access, Ledger, Mmap, MmapOptions, PageSource, SourceError};
-use zpool::{AllocError, Config, Handle, MapError, Pool};
+use zpool::{AllocError, Config, Handle, MapError, Pool, Words};
 
 /// Bytes of this process that are locked.
 fn locked() -> u64 {
@@ -279,4 +279,26 @@ fn a_cache_over_a_system_that_takes_nothing_back_refuses_nothing() {
         assert!(cache.get(&key).unwrap() == page(key));
     }
     cache.check();
+}
+
+/// The first page of each block is used, and a lock does not fill the rest.
+#[test]
+fn words_that_were_never_opened_are_not_filled_by_a_lock() {
+    limits::in_child("words_that_were_never_opened_are_not_filled_by_a_lock", || {
+        // What the process has besides is filled once before.
+        if !limits::lock_memory(true) {
+            return println!("not tried: this system does not let us lock memory");
+        }
+        // SAFETY: unlocking changes no byte.
+        assert_eq!(unsafe { libc::munlockall() }, 0);
+        let (before, mut words) = (resident(), Words::new());
+        for page in (0..10).map(|block| 16 * ((1 << block) - 1)) {
+            words.open(page).unwrap();
+            words.set(page * Words::page_words(), 7);
+        }
+        assert!(limits::lock_memory(true));
+        let filled = resident() - before;
+        assert!(filled < 1 << 20, "{filled} bytes for ten pages");
+        assert_eq!(words.get(16 * Words::page_words()), 7);
+    });
 }

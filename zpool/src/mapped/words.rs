@@ -51,10 +51,13 @@ pub struct Words {
     page: usize,
 }
 
-/// A piece of address space whose pages can all be read and written.
+/// A piece of address space. It has no access behind the pages that were opened: a program that
+/// locks its memory (`mlockall`) would fill it.
 struct Block {
     start: NonNull<u64>,
     pages: usize,
+    /// Pages from the first one on that can be read and written.
+    open: usize,
     /// Whether pages can be given back one by one: the block is a mapping, not memory of the heap.
     mapped: bool,
 }
@@ -100,12 +103,13 @@ impl Words {
     /// # Panics
     /// `number` is 2^24 - 16 or more.
     pub fn open(&mut self, number: usize) -> Result<(), NoMemory> {
-        let (block, _) = locate(number);
+        let (block, at) = locate(number);
         assert!(block < BLOCKS, "page {number} of a table");
         if self.blocks[block].is_none() {
             self.blocks[block] = Some(Block::new(FIRST << block, self.page).ok_or(NoMemory)?);
         }
-        Ok(())
+        let opened = self.blocks[block].as_mut().and_then(|block| block.open(at + 1, self.page));
+        opened.ok_or(NoMemory)
     }
 
     /// Gives the memory of page `number` back, whose words are 0 from here on. `false`: the system did
@@ -113,6 +117,9 @@ impl Words {
     pub fn close(&mut self, number: usize) -> bool {
         let (block, at) = locate(number);
         let Some(block) = self.blocks.get(block).and_then(Option::as_ref) else { return true };
+        if at >= block.open {
+            return true;
+        }
         if !block.mapped {
             return false;
         }
@@ -126,18 +133,18 @@ impl Words {
     #[must_use]
     pub fn get(&self, index: usize) -> u64 {
         let Some(word) = self.word(index) else { return 0 };
-        // SAFETY: inside a block of ours, readable and initialised from the start, as `word` checked.
+        // SAFETY: on an opened page of ours, readable and initialised, as `word` checked.
         unsafe { word.read() }
     }
 
     /// Sets word `index`.
     ///
     /// # Panics
-    /// Its page was never opened.
+    /// Its page was never opened, and no later page of its block was.
     #[inline]
     pub fn set(&mut self, index: usize, value: u64) {
         let word = self.word(index).expect("a page is opened before its words are set");
-        // SAFETY: inside a block of ours, as `word` checked; `&mut self`: nobody else looks.
+        // SAFETY: on an opened page of ours, as `word` checked; `&mut self`: nobody else looks.
         unsafe { word.write(value) };
     }
 
@@ -145,30 +152,36 @@ impl Words {
     fn word(&self, index: usize) -> Option<NonNull<u64>> {
         let each = self.page / WORD;
         let (block, at) = locate(index / each);
-        let block = self.blocks.get(block)?.as_ref()?;
-        debug_assert!(at < block.pages);
-        // SAFETY: page `at` is one of the block's, as `locate` says, and `index % each` is on the page.
+        let block = self.blocks.get(block)?.as_ref().filter(|block| at < block.open)?;
+        // SAFETY: page `at < open` is one of the block's, and `index % each` is on the page.
         Some(unsafe { block.start.add(at * each + index % each) })
     }
 }
 
 impl Block {
     fn new(pages: usize, page: usize) -> Option<Self> {
-        let bytes = pages * page;
+        let bytes = pages.checked_mul(page)?;
         if !block::MAPS {
             let start = block::on_heap(Self::layout(bytes)?)?;
-            return Some(Self { start: start.cast(), pages, mapped: false });
+            return Some(Self { start: start.cast(), pages, open: pages, mapped: false });
         }
         let start = block::reserve(bytes)?;
         // SAFETY: the mapping is ours and new. What it would lock is memory that is not there yet.
         unsafe { block::unlock(start, bytes) };
-        // SAFETY: the whole of a mapping of ours.
-        if unsafe { block::commit(start.as_ptr(), bytes) } {
-            return Some(Self { start: start.cast(), pages, mapped: true });
+        Some(Self { start: start.cast(), pages, open: 0, mapped: true })
+    }
+
+    /// Makes the pages below `end`, which is in the block, readable and writable.
+    fn open(&mut self, end: usize, page: usize) -> Option<()> {
+        if end > self.open {
+            let start = self.start.as_ptr().cast::<u8>().wrapping_add(self.open * page);
+            // SAFETY: whole pages of a mapping that `new` reserved; blocks of the heap are open.
+            if !unsafe { block::commit(start, (end - self.open) * page) } {
+                return None;
+            }
+            self.open = end;
         }
-        // SAFETY: the mapping made above, which nobody knows of.
-        unsafe { block::unmap(start, bytes) };
-        None
+        Some(())
     }
 
     fn layout(bytes: usize) -> Option<std::alloc::Layout> {
