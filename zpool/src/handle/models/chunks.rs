@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::slots::{EACH, World};
-use crate::handle::Handle;
+use crate::handle::{Handle, Renumbered};
 use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
 use crate::word::Refusal;
@@ -161,4 +161,49 @@ fn a_chunk_stays_while_a_reader_holds_an_object_of_it() {
 #[should_panic(expected = "Causality violation: Concurrent")]
 fn closing_a_chunk_under_a_reader_is_noticed() {
     twin(Some(3), Plant::ClosedInUse, hold_and_close);
+}
+
+/// The only object of a chunk gets a lower slot, and the chunk goes, beside a reader.
+fn renumber_out_of_a_chunk(by_id: bool) -> (bool, bool, bool) {
+    let (world, [low, .., old]) = World::of::<{ EACH + 1 }>();
+    world.free(low);
+    let reader = beside(&world, move |world| {
+        if by_id { world.read_index(SLOT).map(|(record, _)| record) } else { world.read(old) }
+    });
+    let to = world.table.vacant_below(SLOT, &world.ledger).expect("slot 0 is free");
+    let moved = match world.table.renumber(SLOT, to, |_, _| ()) {
+        Renumbered::Moved(handle, spent) => {
+            world.table.recycle(spent, &world.ledger);
+            Some(handle)
+        }
+        Renumbered::Held => None,
+        Renumbered::Ended(..) => panic!("nobody frees it"),
+    };
+    world.table.trim(&world.ledger);
+    let gone = world.table.mapped() == 0;
+    let read = reader.join().unwrap();
+    assert!(matches!(read, Ok(SLOT) | Err(Refusal::Stale | Refusal::Busy)), "{read:?}");
+    world.table.trim(&world.ledger);
+    assert_eq!(world.table.mapped() == 0, moved.is_some(), "an empty chunk goes");
+    let now = moved.unwrap_or(old);
+    assert_eq!(world.read(now), Ok(SLOT));
+    assert!(moved.is_none() || world.read(old) == Err(Refusal::Stale));
+    assert_eq!(world.table.check(&world.ledger), EACH);
+    (moved.is_some(), gone, read.is_ok())
+}
+
+#[test]
+fn an_object_that_leaves_its_chunk_is_read_whole_or_not_found() {
+    for by_id in [false, true] {
+        let seen = model(None, move || renumber_out_of_a_chunk(by_id));
+        assert!(seen.contains_key(&(true, true, true)), "{seen:?}");
+        assert!(seen.contains_key(&(true, true, false)), "{seen:?}");
+        assert!(seen.contains_key(&(false, false, true)), "{seen:?}");
+    }
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn renumbering_out_of_a_chunk_that_is_read_is_noticed() {
+    twin(None, Plant::LockIgnoresPins, || renumber_out_of_a_chunk(false));
 }
