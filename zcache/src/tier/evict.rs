@@ -82,9 +82,14 @@ pub(crate) enum Reach {
     Top,
 }
 
-/// Bytes of entries that an operation has evicted so far.
+/// What an operation has done for room so far.
 #[derive(Debug, Default)]
-pub(crate) struct Spent(usize);
+pub(crate) struct Spent {
+    /// Bytes of entries that it has evicted.
+    bytes: usize,
+    /// Whether it has given kept pages back: what its own attempts leave comes back again and again.
+    trimmed: bool,
+}
 
 impl From<Full> for Lack {
     fn from(full: Full) -> Self {
@@ -158,7 +163,7 @@ impl<K: Send + Sync> Tier<K> {
                         continue;
                     }
                     // Other threads' buffers may be all there is, and come back.
-                    let bytes = matches!(lack, Lack::Bytes(_)) && spent.0 == 0;
+                    let bytes = matches!(lack, Lack::Bytes(_)) && spent.bytes == 0;
                     if !bytes || patience == 0 || self.store.scratch.bytes() == 0 {
                         break;
                     }
@@ -182,7 +187,8 @@ impl<K: Send + Sync> Tier<K> {
     /// Evicts another batch for an operation that has spent what it may and found no room by any other
     /// means. `false`: there is nothing to evict.
     fn make_more_room(&self, lack: Lack) -> bool {
-        !Inside::is(self.number) && self.make_room_of_entries(lack, &mut Spent::default())
+        let mut spent = Spent { bytes: 0, trimmed: true };
+        !Inside::is(self.number) && self.make_room_of_entries(lack, &mut spent)
     }
 
     /// Makes the room that was lacking for one more context of a codec, where it is this thread's
@@ -258,10 +264,12 @@ impl<K: Send + Sync> Tier<K> {
         let mut moved = did.pages_freed > 0;
         // Whatever is lacking, buffers and contexts that nobody needs go before any entry does.
         moved |= self.store.scratch.make_room(pool);
-        if let (Lack::Bytes(_), held) = (lack, self.held()) {
+        if matches!(lack, Lack::Bytes(_)) && !spent.trimmed {
             // So do pages that the source keeps for the next chain: they are bytes under the cap.
+            let held = self.held();
             pool.trim();
             moved |= self.held() < held;
+            spent.trimmed = true;
         }
         // What a hook inserts takes the room there is: evicting would call the hook again.
         let inside = Inside::is(self.number);
@@ -278,10 +286,10 @@ impl<K: Send + Sync> Tier<K> {
         }
         if !moved && !inside {
             let most = needed.saturating_mul(GENEROSITY).max(self.batch());
-            let left = most.saturating_sub(spent.0);
+            let left = most.saturating_sub(spent.bytes);
             moved = self.sweep(SWEEP_ROUND) > 0;
             let evicted = self.evict(wanted.max(self.batch()).min(left));
-            spent.0 += evicted.bytes;
+            spent.bytes += evicted.bytes;
             moved |= evicted.entries > 0;
         }
         if matches!(lack, Lack::Bytes(_)) {

@@ -99,11 +99,15 @@ pub enum SourceError {
     System(io::Error),
 }
 
-/// Where all page numbers are in use, one is free again when an object goes: as at a cap.
+/// Where all page numbers are in use, or the file may grow no further, a page is free again when an
+/// object goes: as at a cap.
 impl From<SourceError> for AllocError {
     fn from(error: SourceError) -> Self {
         match error {
             SourceError::Refused | SourceError::Full => Self::OutOfPages,
+            SourceError::System(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Self::OutOfPages
+            }
             SourceError::System(_) => Self::NoMemory,
         }
     }
