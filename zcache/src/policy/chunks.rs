@@ -59,8 +59,7 @@ const fn locate(number: usize) -> (usize, usize) {
     (block, number - FIRST * ((1 << block) - 1))
 }
 
-/// Words of a chunk.
-#[inline]
+/// Words of a chunk. Asks the system: not for what is done at each insert.
 pub(super) fn per_chunk() -> usize {
     Words::page_words()
 }
@@ -85,6 +84,18 @@ impl Chunks {
     #[inline]
     pub(super) fn get(&self, index: usize) -> u64 {
         self.words.get(index)
+    }
+
+    /// The `W` words from `index` on, of one chunk that is open.
+    #[inline]
+    pub(super) fn row<const W: usize>(&self, index: usize) -> &[u64; W] {
+        self.words.row(index)
+    }
+
+    /// The same, to be changed.
+    #[inline]
+    pub(super) fn row_mut<const W: usize>(&mut self, index: usize) -> &mut [u64; W] {
+        self.words.row_mut(index)
     }
 
     /// Sets word `index`, whose chunk is open.
@@ -164,9 +175,16 @@ impl Chunks {
         self.enlist(number);
     }
 
-    /// A value on chunk `number`, which is open, is in use from now on.
+    /// The chunk that word `index` is on.
     #[inline]
-    pub(super) fn hold(&mut self, number: usize) {
+    pub(super) fn chunk_of(&self, index: usize) -> usize {
+        self.words.page_of(index)
+    }
+
+    /// A value at word `index`, whose chunk is open, is in use from now on.
+    #[inline]
+    pub(super) fn hold(&mut self, index: usize) {
+        let number = self.chunk_of(index);
         let beside = self.beside_mut(number);
         beside.used += 1;
         if beside.used == 1 {
@@ -174,9 +192,10 @@ impl Chunks {
         }
     }
 
-    /// A value on chunk `number` is in use no more.
+    /// A value at word `index` is in use no more.
     #[inline]
-    pub(super) fn let_go(&mut self, number: usize) {
+    pub(super) fn let_go(&mut self, index: usize) {
+        let number = self.chunk_of(index);
         let beside = self.beside_mut(number);
         beside.used -= 1;
         if beside.used == 0 {
@@ -304,9 +323,9 @@ mod tests {
         let (mut table, each) = (Chunks::new(), per_chunk());
         let put = |table: &mut Chunks, index: usize, value: u64| {
             if value == 0 {
-                table.let_go(index / each);
+                table.let_go(index);
             } else {
-                table.hold(index / each);
+                table.hold(index);
             }
             table.set(index, value);
         };

@@ -54,7 +54,8 @@ fn buckets_of_chunk() -> usize {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot(u32);
 
-pub(super) type Bucket = [Slot; WAYS];
+/// Two slots in a word.
+type Bucket = [u64; WORDS];
 
 pub(super) struct Ghosts {
     room: Chunks,
@@ -88,6 +89,36 @@ impl Slot {
 
 fn fingerprint(tag: u32) -> u32 {
     (tag & (u32::MAX >> BORN_BITS)).max(1)
+}
+
+/// The slots in a word, the one in its low half first.
+#[inline]
+const fn halves(word: u64) -> [Slot; 2] {
+    [Slot(word as u32), Slot((word >> 32) as u32)]
+}
+
+/// The slots of a bucket.
+#[inline]
+fn slots(bucket: &Bucket) -> impl Iterator<Item = Slot> {
+    bucket.iter().flat_map(|word| halves(*word))
+}
+
+#[inline]
+fn slot(bucket: &Bucket, at: usize) -> Slot {
+    halves(bucket[at / 2])[at % 2]
+}
+
+#[inline]
+fn set_slot(bucket: &mut Bucket, at: usize, slot: Slot) {
+    let shift = at % 2 * 32;
+    let others = bucket[at / 2] & !(u64::from(u32::MAX) << shift);
+    bucket[at / 2] = others | u64::from(slot.0) << shift;
+}
+
+/// Whether a slot has a ghost of a generation from `oldest` to `now`.
+#[inline]
+fn lives(slot: Slot, oldest: u32, now: u32) -> bool {
+    slot.fingerprint() != 0 && generations(slot.born(), now) <= generations(oldest, now)
 }
 
 /// `to` less `from`, as generations are numbered.
@@ -179,8 +210,8 @@ impl Ghosts {
     pub(super) fn take(&mut self, tag: u32) -> bool {
         let Some(number) = self.number(tag) else { return false };
         let wanted = fingerprint(tag);
-        let is_it = |slot: &Slot| slot.fingerprint() == wanted && self.lives(*slot);
-        let found = self.bucket(number).iter().position(is_it);
+        let is_it = |slot: Slot| slot.fingerprint() == wanted && self.lives(slot);
+        let found = slots(self.bucket(number)).position(is_it);
         if let Some(at) = found {
             self.forget(number, at);
         }
@@ -191,13 +222,14 @@ impl Ghosts {
     fn place(&mut self, tag: u32) {
         let number = self.number(tag).expect("there are buckets");
         let bucket = self.bucket(number);
-        let age = |at: &usize| generations(bucket[*at].born(), self.now);
-        let free = bucket.iter().position(|slot| !self.lives(*slot));
+        let age = |at: &usize| generations(slot(bucket, *at).born(), self.now);
+        let free = slots(bucket).position(|slot| !self.lives(slot));
         let at = free.or_else(|| (0..WAYS).max_by_key(age)).expect("a bucket has slots");
         if free.is_none() {
             self.forget(number, at);
         }
-        self.set_slot(number, at, Slot::new(tag, self.now));
+        let ghost = Slot::new(tag, self.now);
+        set_slot(self.bucket_mut(number), at, ghost);
         self.counts[self.now as usize] += 1;
         self.live += 1;
         self.born += 1;
@@ -205,9 +237,10 @@ impl Ghosts {
 
     /// A live ghost is one no longer.
     fn forget(&mut self, number: usize, at: usize) {
-        let slot = self.bucket(number)[at];
-        self.set_slot(number, at, Slot::default());
-        self.counts[slot.born() as usize] -= 1;
+        let bucket = self.bucket_mut(number);
+        let born = slot(bucket, at).born();
+        set_slot(bucket, at, Slot::default());
+        self.counts[born as usize] -= 1;
         self.live -= 1;
     }
 
@@ -219,14 +252,13 @@ impl Ghosts {
 
     /// Empties the slots of the dead in the next bucket.
     fn sweep_one(&mut self) {
-        let mut bucket = self.bucket(self.sweep);
-        let mut swept = false;
-        for slot in bucket.iter_mut().filter(|slot| slot.0 != 0 && !self.lives(**slot)) {
-            *slot = Slot::default();
-            swept = true;
-        }
-        if swept {
-            self.set_bucket(self.sweep, &bucket);
+        let (oldest, now) = (self.oldest, self.now);
+        for word in self.bucket_mut(self.sweep) {
+            let [low, high] = halves(*word).map(|slot| match lives(slot, oldest, now) {
+                true => slot.0,
+                false => 0,
+            });
+            *word = u64::from(low) | u64::from(high) << 32;
         }
         self.sweep = (self.sweep + 1) % self.buckets;
     }
@@ -235,7 +267,7 @@ impl Ghosts {
         let room = std::mem::replace(&mut self.room, Chunks::new());
         let used = self.buckets;
         *self = Self { room, buckets, ..Self::new() };
-        (0..used).for_each(|number| self.set_bucket(number, &Bucket::default()));
+        (0..used).for_each(|number| *self.bucket_mut(number) = [0; WORDS]);
     }
 
     /// Ghosts born in a generation.
@@ -244,9 +276,7 @@ impl Ghosts {
     }
 
     fn lives(&self, slot: Slot) -> bool {
-        let (age, oldest) =
-            (generations(slot.born(), self.now), generations(self.oldest, self.now));
-        slot.fingerprint() != 0 && age <= oldest
+        lives(slot, self.oldest, self.now)
     }
 
     fn number(&self, tag: u32) -> Option<usize> {
@@ -254,26 +284,14 @@ impl Ghosts {
         (self.buckets > 0).then_some(number as usize)
     }
 
-    fn bucket(&self, number: usize) -> Bucket {
-        let mut bucket = Bucket::default();
-        for (nth, pair) in bucket.chunks_exact_mut(2).enumerate() {
-            let word = self.room.get(number * WORDS + nth);
-            (pair[0], pair[1]) = (Slot(word as u32), Slot((word >> 32) as u32));
-        }
-        bucket
+    #[inline]
+    fn bucket(&self, number: usize) -> &Bucket {
+        self.room.row(number * WORDS)
     }
 
-    fn set_bucket(&mut self, number: usize, bucket: &Bucket) {
-        for (nth, pair) in bucket.chunks_exact(2).enumerate() {
-            let word = u64::from(pair[0].0) | u64::from(pair[1].0) << 32;
-            self.room.set(number * WORDS + nth, word);
-        }
-    }
-
-    fn set_slot(&mut self, number: usize, at: usize, slot: Slot) {
-        let (index, shift) = (number * WORDS + at / 2, at % 2 * 32);
-        let others = self.room.get(index) & !(u64::from(u32::MAX) << shift);
-        self.room.set(index, others | u64::from(slot.0) << shift);
+    #[inline]
+    fn bucket_mut(&mut self, number: usize) -> &mut Bucket {
+        self.room.row_mut(number * WORDS)
     }
 
     /// Asserts what the header says.
@@ -282,7 +300,7 @@ impl Ghosts {
         let all = self.room.chunks() * buckets_of_chunk();
         assert!(self.buckets <= all, "buckets in use have room");
         for number in 0..all {
-            for slot in self.bucket(number) {
+            for slot in slots(self.bucket(number)) {
                 assert!(slot.0 == 0 || number < self.buckets, "bucket {number} is not in use");
                 counts[slot.born() as usize] += u32::from(self.lives(slot));
             }

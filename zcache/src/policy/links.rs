@@ -21,12 +21,6 @@ const LIST_AT: u32 = 30;
 const ID: u32 = MAX_ENTRIES - 1;
 const FLAG: u32 = 1 << 31;
 
-/// The chunk that the node of `id` is on.
-#[inline]
-fn chunk(id: u32) -> usize {
-    id as usize / per_chunk()
-}
-
 /// The links of an id.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Node {
@@ -69,7 +63,7 @@ impl<const LISTS: usize> Links<LISTS> {
 
     /// Bytes that a node for `id` will cost; 0 if it is there.
     pub(super) fn growth(&self, id: u32) -> usize {
-        self.nodes.growth(chunk(id))
+        self.nodes.growth(self.nodes.chunk_of(id as usize))
     }
 
     /// Makes a node for `id`, unless it is there.
@@ -86,7 +80,7 @@ impl<const LISTS: usize> Links<LISTS> {
 
     /// The first half of growing for `id`, which has no node, for those that have more to grow.
     pub(super) fn make(&mut self, id: u32) -> Result<Made, NoMemory> {
-        self.nodes.make(chunk(id))
+        self.nodes.make(self.nodes.chunk_of(id as usize))
     }
 
     pub(super) fn install(&mut self, made: Made) {
@@ -186,7 +180,7 @@ impl<const LISTS: usize> Links<LISTS> {
         self.join(list, newer, older);
         self.lists[list].len -= 1;
         self.change(id, |node| *node = Node::default());
-        self.nodes.let_go(chunk(id));
+        self.nodes.let_go(id as usize);
         true
     }
 
@@ -214,7 +208,7 @@ impl<const LISTS: usize> Links<LISTS> {
         self.join(list, newer, Some(id));
         self.join(list, Some(id), older);
         self.change(id, |node| node.list_and_newer |= (list as u32 + 1) << LIST_AT);
-        self.nodes.hold(chunk(id));
+        self.nodes.hold(id as usize);
         self.lists[list].len += 1;
     }
 

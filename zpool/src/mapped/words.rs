@@ -47,8 +47,21 @@ impl std::error::Error for NoMemory {}
 /// ```
 pub struct Words {
     blocks: [Option<Block>; BLOCKS],
+    /// Where to find words, for each block.
+    roots: [Root; BLOCKS],
     /// Bytes in a page.
     page: usize,
+    /// `log2` of the words in a page.
+    shift: u32,
+}
+
+/// What a look at a word needs to know of its block.
+#[derive(Clone, Copy)]
+struct Root {
+    /// Where word 0 would be, if the words of the block were followed downwards.
+    base: *mut u64,
+    /// The words of the block below this one can be read and written.
+    end: usize,
 }
 
 /// A piece of address space. It has no access behind the pages that were opened: a program that
@@ -79,7 +92,9 @@ impl Words {
     /// An array without a page, which holds no memory.
     #[must_use]
     pub fn new() -> Self {
-        Self { blocks: [const { None }; BLOCKS], page: Self::page_bytes() }
+        let root = Root { base: std::ptr::null_mut(), end: 0 };
+        let (page, shift) = (Self::page_bytes(), Self::page_words().ilog2());
+        Self { blocks: [const { None }; BLOCKS], roots: [root; BLOCKS], page, shift }
     }
 
     /// Bytes in a page: those of the system.
@@ -92,6 +107,13 @@ impl Words {
     #[must_use]
     pub fn page_words() -> usize {
         Self::page_bytes() / WORD
+    }
+
+    /// The page that word `index` is on.
+    #[inline]
+    #[must_use]
+    pub fn page_of(&self, index: usize) -> usize {
+        index >> self.shift
     }
 
     /// Makes page `number` one that can be written. Its words are 0, unless it was open before and the
@@ -108,8 +130,14 @@ impl Words {
         if self.blocks[block].is_none() {
             self.blocks[block] = Some(Block::new(FIRST << block, self.page).ok_or(NoMemory)?);
         }
-        let opened = self.blocks[block].as_mut().and_then(|block| block.open(at + 1, self.page));
-        opened.ok_or(NoMemory)
+        // The first block is opened whole: small tables then are mappings that the system can join.
+        let end = if block == 0 { FIRST } else { at + 1 };
+        let made = self.blocks[block].as_mut().expect("made above");
+        made.open(end, self.page).ok_or(NoMemory)?;
+        let first = (FIRST * ((1 << block) - 1)) << self.shift;
+        let base = made.start.as_ptr().wrapping_sub(first);
+        self.roots[block] = Root { base, end: first + (made.open << self.shift) };
+        Ok(())
     }
 
     /// Gives the memory of page `number` back, whose words are 0 from here on. `false`: the system did
@@ -148,13 +176,42 @@ impl Words {
         unsafe { word.write(value) };
     }
 
+    /// The `N` words from `index` on, all on one page.
+    ///
+    /// # Panics
+    /// They are not on one page, or the page was never opened, and no later page of its block was.
     #[inline]
-    fn word(&self, index: usize) -> Option<NonNull<u64>> {
-        let each = self.page / WORD;
-        let (block, at) = locate(index / each);
-        let block = self.blocks.get(block)?.as_ref().filter(|block| at < block.open)?;
-        // SAFETY: page `at < open` is one of the block's, and `index % each` is on the page.
-        Some(unsafe { block.start.add(at * each + index % each) })
+    #[must_use]
+    pub fn row<const N: usize>(&self, index: usize) -> &[u64; N] {
+        let start = self.row_start(index, N);
+        // SAFETY: `N` words of an opened page of ours, as `row_start` checked; `&self`: nobody writes.
+        unsafe { &*start.cast() }
+    }
+
+    /// The same, to be changed.
+    ///
+    /// # Panics
+    /// As for [`row`](Self::row).
+    #[inline]
+    pub fn row_mut<const N: usize>(&mut self, index: usize) -> &mut [u64; N] {
+        let start = self.row_start(index, N);
+        // SAFETY: as in `row`; `&mut self`: nobody else looks.
+        unsafe { &mut *start.cast() }
+    }
+
+    #[inline]
+    fn row_start(&self, index: usize, words: usize) -> *mut u64 {
+        let on_page = index & ((1 << self.shift) - 1);
+        assert!(on_page + words <= 1 << self.shift, "a row is on one page");
+        self.word(index).expect("a page is opened before its words are used")
+    }
+
+    #[inline]
+    fn word(&self, index: usize) -> Option<*mut u64> {
+        // As `locate`, by words.
+        let block = ((index >> self.shift) / FIRST + 1).ilog2() as usize;
+        let root = self.roots.get(block).filter(|root| index < root.end)?;
+        Some(root.base.wrapping_add(index))
     }
 }
 
@@ -263,7 +320,7 @@ mod tests {
     fn the_memory_of_a_closed_page_is_gone() {
         let (mut words, each) = (Words::new(), Words::page_words());
         let resident = |words: &Words, page: usize| {
-            let start = words.word(page * each).unwrap().as_ptr().cast();
+            let start = words.word(page * each).unwrap().cast();
             let mut answer = 0_u8;
             // SAFETY: asks about one page of the array's and writes one byte of ours.
             let asked = unsafe { libc::mincore(start, 1, (&raw mut answer).cast()) };
