@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders that hold the files of one crate each.
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
+    "zpool/src",
     "zcache/src",
     "zcache/examples/explore",
     "benches/src",
@@ -118,6 +119,13 @@ fn is_used(code: &str, name: &str) -> bool {
     words(&code.replace("Option::None", "")).any(|word| word == name)
 }
 
+/// Whether the place `at` is in a module that the file itself holds.
+fn is_inline(code: &str, at: usize) -> bool {
+    code[..at].rfind("\nmod ").is_some_and(|start| {
+        code[start..].lines().nth(1).unwrap().ends_with('{') && !code[start..at].contains("\n}")
+    })
+}
+
 /// The modules that `module` needs.
 fn needs(files: &BTreeMap<Module, File>, module: &Module) -> BTreeSet<Module> {
     let File { code, passed_on } = &files[module];
@@ -127,11 +135,14 @@ fn needs(files: &BTreeMap<Module, File>, module: &Module) -> BTreeSet<Module> {
     {
         for (at, _) in code.match_indices(prefix) {
             let before = code[..at].chars().next_back().unwrap_or(' ');
-            let inner_scope = code[..at].ends_with("super::");
-            if before == '_' || before.is_alphanumeric() || inner_scope {
+            // The rest of a longer path, or the `pub(in ..)` of something that others need.
+            let no_start = code[..at].ends_with("super::") || code[..at].ends_with("(in ");
+            if before == '_' || before.is_alphanumeric() || no_start {
                 continue;
             }
-            found.extend(resolve(files, from.clone(), &code[at + prefix.len()..]));
+            let own = prefix == "super::" && is_inline(code, at);
+            let from = if own { module.clone() } else { from.clone() };
+            found.extend(resolve(files, from, &code[at + prefix.len()..]));
         }
     }
     // A root file of a folder names its children without a prefix, and uses what it passes on.

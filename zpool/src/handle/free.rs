@@ -12,9 +12,10 @@
 
 use std::ops::Range;
 
+use super::ended::Spent;
 use super::slots::Slot;
 use super::table::Table;
-use super::token::{Spent, Vacant};
+use super::token::Vacant;
 use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::numbers::{Numbers, Taken};

@@ -20,6 +20,7 @@
 use std::fmt;
 use std::num::NonZeroU64;
 
+mod ended;
 mod free;
 #[cfg(all(test, zcache_loom))]
 mod models;
@@ -30,9 +31,10 @@ mod token;
 
 use crate::geometry::MAX_OBJECT;
 use crate::word::{LOCATION_BITS, NOWHERE};
+pub(crate) use ended::{Ended, Spent};
 pub(crate) use renumber::Renumbered;
 pub(crate) use table::Table;
-pub(crate) use token::{Ended, Lock, Pin, Spent, Unlocked, Vacant};
+pub(crate) use token::{Lock, Pin, Unlocked, Vacant};
 
 /// Names an object of a pool. It is no pointer: it has to be mapped to be used.
 ///

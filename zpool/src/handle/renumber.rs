@@ -6,8 +6,9 @@
 //! nobody reads its record while that moves, and neither a reader nor a migration meets a slot that
 //! names a place which another one names as well.
 
+use super::ended::{Ended, Spent};
 use super::table::Table;
-use super::token::{Ended, Spent, Vacant};
+use super::token::Vacant;
 use super::{Handle, Place};
 use crate::sync::{Plant, planted};
 use crate::word::{NOWHERE, Outcome};

@@ -1,12 +1,10 @@
 //! The handle table: finds the slot of a handle without a lock, and hands out slots.
 
+use super::ended::{Ended, Spent};
 use super::slots::{Slot, Slots, slots_of_chunk};
-use super::token::{Ended, Lock, Pin, Spent};
 use super::{Handle, Place, prefetch};
 use crate::numbers::Numbers;
-use crate::sync::{
-    AtomicU32, AtomicU64, AtomicUsize, LOCK_TRIES, Mutex, Ordering, random_key, spin,
-};
+use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Mutex, Ordering, random_key};
 use crate::word::{EXCLUSIVE, GENERATION_BITS, NOWHERE, Outcome, Refusal, Word};
 
 /// What the table counts.
@@ -99,7 +97,7 @@ impl<T> Table<T> {
     }
 
     #[inline]
-    fn find(&self, handle: Handle) -> Option<(&Slot<T>, u32, u64)> {
+    pub(super) fn find(&self, handle: Handle) -> Option<(&Slot<T>, u32, u64)> {
         let index = self.index(handle)?;
         let slot = self.slots.get(index)?;
         Some((slot, index, (handle.to_bits() ^ self.key) & ((1 << GENERATION_BITS) - 1)))
@@ -109,67 +107,6 @@ impl<T> Table<T> {
     pub(super) fn handle(&self, index: u32, generation: u64) -> Handle {
         let bits = (u64::from(index) << GENERATION_BITS | generation) ^ self.key;
         Handle::from_bits(bits).expect("a live generation is odd and the key's bit 0 is clear")
-    }
-
-    #[inline]
-    fn pinned<'t>(
-        &'t self,
-        slot: &'t Slot<T>,
-        (index, generation): (u32, u64),
-        location: u64,
-    ) -> Pin<'t, T> {
-        let len = self.slots.len(index);
-        // SAFETY: lent only: a `Pin` shows it as `&Place`, and a `Lock` owns the object, which has
-        // `len` bytes there: `publish` and `unlock_at` checked.
-        let place = (location != NOWHERE).then(|| unsafe { Place::new(location, len) });
-        Pin::new(self, slot, (index, generation), place)
-    }
-
-    /// A share of the object, for reading.
-    #[inline]
-    pub(crate) fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, Refusal> {
-        let (slot, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
-        let location = slot.word.pin(generation)?;
-        Ok(self.pinned(slot, (index, generation), location))
-    }
-
-    /// The same of whatever object is live in slot `index`. `hint` is told the object's location before
-    /// its length is read.
-    #[inline(always)]
-    pub(crate) fn pin_index(
-        &self,
-        index: u32,
-        hint: impl FnOnce(u64),
-    ) -> Result<Pin<'_, T>, Refusal> {
-        let slot = self.slots.get(index).ok_or(Refusal::Stale)?;
-        // No load passes the compare-exchange: its cache miss and the length's would add up.
-        self.slots.prefetch_len(index);
-        let (generation, location) = slot.word.pin_live()?;
-        hint(location);
-        Ok(self.pinned(slot, (index, generation), location))
-    }
-
-    /// The object alone, for writing. A migration holds a pin for as long as one copy takes, so
-    /// [`Refusal::Busy`] is retried a bounded number of times.
-    pub(crate) fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, Refusal> {
-        let (slot, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
-        let mut tries = 1;
-        let location = loop {
-            match slot.word.lock(generation) {
-                Err(Refusal::Busy) if tries < LOCK_TRIES => spin(),
-                verdict => break verdict?,
-            }
-            tries += 1;
-        };
-        Ok(Lock::new(self.pinned(slot, (index, generation), location)))
-    }
-
-    /// A migration's share of the object that slot `index` holds, if that is live, unshared and
-    /// exactly at `location`.
-    pub(crate) fn pin_at(&self, index: u32, location: u64) -> Option<Pin<'_, T>> {
-        let slot = self.slots.get(index)?;
-        let generation = slot.word.pin_at(location)?;
-        Some(self.pinned(slot, (index, generation), location))
     }
 
     /// Ends the handle. What comes back is the object, where nobody held it.
@@ -236,6 +173,17 @@ impl<T> Table<T> {
         let place = (location != NOWHERE).then(|| unsafe { Place::new(location, 0) });
         let len = if place.is_some() { self.slots.len(index) } else { 0 };
         Some((Ended::new(place, Spent::new(index), len), record))
+    }
+
+    /// The ended object that [`Ended::suspend`] named so.
+    ///
+    /// # Safety
+    /// `index` came from `suspend`, and is resumed once.
+    pub(crate) unsafe fn resume(&self, index: u32) -> Ended {
+        let location = self.word(index).map_or(NOWHERE, Word::last_location);
+        // SAFETY: the suspended object's own place, given up by `suspend` and taken up once.
+        let place = (location != NOWHERE).then(|| unsafe { Place::new(location, 0) });
+        Ended::new(place, Spent::new(index), 0)
     }
 
     /// Calls `f` with each slot's index, location, whether it is live, and whether it is held

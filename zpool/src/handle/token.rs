@@ -2,11 +2,12 @@
 
 use std::mem::MaybeUninit;
 
+use super::ended::Ended;
 use super::slots::Slot;
 use super::table::Table;
 use super::{Handle, Place};
-use crate::sync::Ordering;
-use crate::word::{NOWHERE, Word};
+use crate::sync::{LOCK_TRIES, Ordering, spin};
+use crate::word::{NOWHERE, Refusal};
 
 /// A FREE slot, held alone. Dropping it gives the slot back.
 #[derive(Debug)]
@@ -33,30 +34,6 @@ pub(crate) struct Pin<'t, T> {
 #[must_use]
 pub(crate) struct Lock<'t, T> {
     pin: Pin<'t, T>,
-}
-
-/// What is left of an object: its place, if it had one, and its slot.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Ended {
-    place: Option<Place>,
-    slot: Spent,
-    len: usize,
-}
-
-/// A slot whose object is gone.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct Spent(u32);
-
-impl Spent {
-    pub(super) const fn new(index: u32) -> Self {
-        Self(index)
-    }
-
-    pub(super) const fn index(&self) -> u32 {
-        self.0
-    }
 }
 
 impl<'t, T> Vacant<'t, T> {
@@ -204,7 +181,7 @@ impl<'t, T> Lock<'t, T> {
         let outcome = slot.word.unlock(to.as_ref().map_or(NOWHERE, Place::location));
         let mut ended = table.let_go(slot, index, outcome);
         if let Some((ended, _)) = &mut ended {
-            ended.len = place.as_ref().map_or(0, Place::room);
+            ended.set_len(place.as_ref().map_or(0, Place::room));
         }
         Unlocked { left: if ended.is_some() { to } else { place }, ended }
     }
@@ -221,44 +198,65 @@ impl<'t, T> Lock<'t, T> {
     }
 }
 
-impl Ended {
-    pub(super) const fn new(place: Option<Place>, slot: Spent, len: usize) -> Self {
-        Self { place, slot, len }
+impl<T> Table<T> {
+    #[inline]
+    fn pinned<'t>(
+        &'t self,
+        slot: &'t Slot<T>,
+        (index, generation): (u32, u64),
+        location: u64,
+    ) -> Pin<'t, T> {
+        let len = self.slots.len(index);
+        // SAFETY: lent only: a `Pin` shows it as `&Place`, and a `Lock` owns the object, which has
+        // `len` bytes there: `publish` and `unlock_at` checked.
+        let place = (location != NOWHERE).then(|| unsafe { Place::new(location, len) });
+        Pin::new(self, slot, (index, generation), place)
     }
 
-    /// The object's length.
-    pub(crate) fn len(&self) -> usize {
-        self.len
+    /// A share of the object, for reading.
+    #[inline]
+    pub(crate) fn pin(&self, handle: Handle) -> Result<Pin<'_, T>, Refusal> {
+        let (slot, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
+        let location = slot.word.pin(generation)?;
+        Ok(self.pinned(slot, (index, generation), location))
     }
 
-    pub(crate) fn place(&self) -> Option<&Place> {
-        self.place.as_ref()
+    /// The same of whatever object is live in slot `index`. `hint` is told the object's location before
+    /// its length is read.
+    #[inline(always)]
+    pub(crate) fn pin_index(
+        &self,
+        index: u32,
+        hint: impl FnOnce(u64),
+    ) -> Result<Pin<'_, T>, Refusal> {
+        let slot = self.slots.get(index).ok_or(Refusal::Stale)?;
+        // No load passes the compare-exchange: its cache miss and the length's would add up.
+        self.slots.prefetch_len(index);
+        let (generation, location) = slot.word.pin_live()?;
+        hint(location);
+        Ok(self.pinned(slot, (index, generation), location))
     }
 
-    /// To overwrite what the place held; the module takes care that it is not swapped for another.
-    pub(crate) fn with_place<R>(&mut self, f: impl FnOnce(&mut Place) -> R) -> Option<R> {
-        let location = self.place.as_ref().map(Place::location);
-        let result = self.place.as_mut().map(f);
-        assert_eq!(location, self.place.as_ref().map(Place::location), "a place stays");
-        result
+    /// The object alone, for writing. A migration holds a pin for as long as one copy takes, so
+    /// [`Refusal::Busy`] is retried a bounded number of times.
+    pub(crate) fn lock(&self, handle: Handle) -> Result<Lock<'_, T>, Refusal> {
+        let (slot, index, generation) = self.find(handle).ok_or(Refusal::Stale)?;
+        let mut tries = 1;
+        let location = loop {
+            match slot.word.lock(generation) {
+                Err(Refusal::Busy) if tries < LOCK_TRIES => spin(),
+                verdict => break verdict?,
+            }
+            tries += 1;
+        };
+        Ok(Lock::new(self.pinned(slot, (index, generation), location)))
     }
 
-    /// The place and the slot, each to be given back on its own.
-    pub(crate) fn split(self) -> (Option<Place>, Spent) {
-        (self.place, self.slot)
-    }
-
-    /// The slot's index, for an ended object that waits in a list; [`resume`](Self::resume) undoes it.
-    pub(crate) fn suspend(self) -> u32 {
-        self.slot.0
-    }
-
-    /// # Safety
-    /// `index` came from `suspend`, and is resumed once.
-    pub(crate) unsafe fn resume<T>(table: &Table<T>, index: u32) -> Self {
-        let location = table.word(index).map_or(NOWHERE, Word::last_location);
-        // SAFETY: the suspended object's own place, given up by `suspend` and taken up once.
-        let place = (location != NOWHERE).then(|| unsafe { Place::new(location, 0) });
-        Self { place, slot: Spent(index), len: 0 }
+    /// A migration's share of the object that slot `index` holds, if that is live, unshared and
+    /// exactly at `location`.
+    pub(crate) fn pin_at(&self, index: u32, location: u64) -> Option<Pin<'_, T>> {
+        let slot = self.slots.get(index)?;
+        let generation = slot.word.pin_at(location)?;
+        Some(self.pinned(slot, (index, generation), location))
     }
 }

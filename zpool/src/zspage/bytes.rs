@@ -8,7 +8,7 @@ use super::record::Record;
 use super::{JOINED, Zspages};
 use crate::geometry::GRAIN;
 use crate::handle::{Lock, Pin, Place, prefetch};
-use crate::source::{Access, Base, PageSource};
+use crate::source::Access;
 use crate::sync::Ordering;
 use crate::word::NOWHERE;
 
@@ -17,14 +17,6 @@ const LINE: usize = 64;
 const PREFETCHED: usize = 4;
 /// What is copied at a time between pages without an address.
 const BOUNCE: usize = 4096;
-
-/// Which locations of a source lie in a line, and where it starts: those below a number, which is no more
-/// than [`NOWHERE`].
-pub(super) fn line(source: &dyn PageSource) -> (u64, Base) {
-    let (pages, base) = source.access().line();
-    let grains = u64::from(pages) * (source.page_size() / GRAIN) as u64;
-    (grains.min(NOWHERE), base)
-}
 
 #[inline(always)]
 fn prefetch_lines(start: *const u8) {

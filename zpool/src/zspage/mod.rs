@@ -33,23 +33,10 @@ mod record;
 
 pub(crate) use bytes::{Mapped, MappedMut};
 use record::Record;
+pub(crate) use record::{Fill, NONE};
 
 /// In a page entry: the next page of the chain lies behind this one in one piece of memory.
 const JOINED: u32 = 1 << 31;
-/// No zspage, no page.
-pub(crate) const NONE: u32 = u32::MAX >> 1;
-
-/// How full a zspage is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Fill {
-    /// Slots in use.
-    pub(crate) inuse: u16,
-    /// Slots.
-    pub(crate) objects: u16,
-    /// Pages it is made of.
-    pub(crate) pages: u16,
-}
-
 /// The right to change the zspages of one class; it lives under that class's lock.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -79,6 +66,14 @@ pub(crate) struct Zspages {
     witness: Witness,
 }
 
+/// Which locations of a source lie in a line, and where it starts: those below a number, which is no more
+/// than [`NOWHERE`].
+fn line(source: &dyn PageSource) -> (u64, Base) {
+    let (pages, base) = source.access().line();
+    let grains = u64::from(pages) * (source.page_size() / GRAIN) as u64;
+    (grains.min(NOWHERE), base)
+}
+
 impl Zspages {
     /// Zspages over `source` for classes of these object sizes, with the token of each class.
     pub(crate) fn new(source: Arc<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
@@ -88,7 +83,7 @@ impl Zspages {
         let records = Sparse::new();
         let zspages = Self {
             access: source.access(),
-            line: bytes::line(&*source),
+            line: line(&*source),
             page_size: source.page_size(),
             page_bits: source.page_size().trailing_zeros(),
             source,
@@ -496,7 +491,7 @@ impl Zspages {
         std::iter::from_fn(move || {
             let index = next.checked_sub(1)?;
             // SAFETY: `suspend` pushed the index once, and this walk took the list off its head.
-            let ended = unsafe { Ended::resume(table, index) };
+            let ended = unsafe { table.resume(index) };
             let place = ended.place()?;
             let record = self.record(self.id_of(place));
             next = record.owner(self.slot_of(record, place))?.load(Ordering::Relaxed);

@@ -2,11 +2,12 @@
 
 use std::marker::PhantomData;
 
-use super::{Fill, NONE};
 use crate::directory::boxed;
 use crate::geometry::Shape;
 use crate::sync::{AtomicU32, Ordering};
 
+/// No zspage, no page.
+pub(crate) const NONE: u32 = u32::MAX >> 1;
 /// No slot.
 const NO_SLOT: u16 = u16::MAX;
 /// In a record's first word: the chain's page numbers follow each other, and none is listed.
@@ -19,6 +20,17 @@ const CLASS_BITS: u32 = 10;
 pub(super) const CLASSES: usize = 1 << CLASS_BITS;
 /// Bits of the number of pages, less one.
 const PAGES_BITS: u32 = 6;
+
+/// How full a zspage is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fill {
+    /// Slots in use.
+    pub(crate) inuse: u16,
+    /// Slots.
+    pub(crate) objects: u16,
+    /// Pages it is made of.
+    pub(crate) pages: u16,
+}
 
 /// Whether the page numbers of a chain follow each other.
 pub(super) fn is_run(chain: &[u32]) -> bool {
