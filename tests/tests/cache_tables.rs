@@ -158,3 +158,14 @@ fn a_capacity_that_is_too_small_is_refused_before_anything_goes() {
     assert_eq!(fill(&cache, run(1, 100)), 0);
     assert!(!cache.is_empty());
 }
+
+#[test]
+fn a_large_capacity_takes_no_memory_of_its_own() {
+    let capacity = 1 << 40;
+    let cache: Cache<u64> = Cache::new(Config::new(capacity)).unwrap();
+    // What is set aside of it for the allocator grows with it, and is taken by nobody yet.
+    let tables = cache.held_bytes() - capacity / 320;
+    assert!(tables < 2 << 20, "{tables} bytes");
+    assert_eq!(fill(&cache, run(0, 1000)), 0);
+    cache.check();
+}

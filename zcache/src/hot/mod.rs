@@ -44,6 +44,8 @@ use sets::{Set, Sets};
 const PAGE: usize = 4096;
 /// The table doubles when more than 3 of 8 slots have frames: then one frame in 600 finds its set full.
 const FULL: (usize, usize) = (3, 8);
+/// Sets that a table has at first, at the most: half a MiB of them, which lasts a cache of 512 MiB.
+const FIRST_SETS: usize = 1024;
 /// Frames that a share too small for them is not worth its tables.
 const LEAST_FRAMES: usize = 4;
 /// Slots that a promotion looks at for a frame to take the place of.
@@ -87,10 +89,15 @@ pub(crate) struct Page<'r, K> {
 /// Bytes under the limit for a frame that is being made, until this is dropped.
 pub(crate) struct Making<'h>(&'h AtomicUsize, usize);
 
-/// Sets for frames of `limit` bytes in all to start with.
+/// Sets for frames of `limit` bytes in all.
 fn sets(limit: usize) -> usize {
     let frames = (limit / PAGE).max(1);
     (frames * FULL.1 / FULL.0 / WAYS).clamp(1, most_sets()).next_power_of_two()
+}
+
+/// The same to start with: a large cache that is never full pays for no large table.
+fn first_sets(limit: usize) -> usize {
+    sets(limit).min(FIRST_SETS)
 }
 
 impl Share {
@@ -116,7 +123,7 @@ impl<K: Send + Sync> Hot<K> {
         threads: usize,
     ) -> Option<usize> {
         let (limit, most) = share.limits(capacity, least);
-        let sets = sets(limit);
+        let sets = first_sets(limit);
         let scales = if share == Share::Auto { Scales::fixed_bytes(capacity) } else { 0 };
         let bytes = Frames::<Head<K>>::fixed_bytes(sets * WAYS, readers(threads))
             + Sets::fixed_bytes(sets)
@@ -135,7 +142,7 @@ impl<K: Send + Sync> Hot<K> {
         threads: usize,
         clone: fn(&K) -> K,
     ) -> Option<Self> {
-        let sets = sets(limit);
+        let sets = first_sets(limit);
         Some(Self {
             frames: pool.frames(sets * WAYS, readers(threads))?,
             sets: Sets::new(sets),
