@@ -54,9 +54,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if capacity_bytes < least {
             return Err(ResizeError::TooSmall { least });
         }
-        self.tier.set_capacity(capacity_bytes, least);
+        let before = self.tier.set_capacity(capacity_bytes, least);
         self.tier.collect_frames();
-        let held = self.tier.shrink();
+        let held = self.tier.shrink(before);
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
     }
 

@@ -376,10 +376,11 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
     /// What can be had without evicting is had first: each step evicts half of what is too much, and then
-    /// compacts, since what evicting frees shows only after that.
-    pub(crate) fn shrink(&self) -> usize {
+    /// compacts, since what evicting frees shows only after that. No more than `before` is held meanwhile, the
+    /// capacity of before.
+    pub(crate) fn shrink(&self, before: usize) -> usize {
         loop {
-            self.settle();
+            self.settle(before);
             let excess = self.held().saturating_sub(self.capacity());
             if excess == 0 {
                 return self.held();
@@ -391,30 +392,35 @@ impl<K: Send + Sync> Tier<K> {
             if !self.make_room_of_frames() {
                 self.store.scratch.trim(&self.store.pool);
                 self.give_sample_up();
-                self.settle();
+                self.settle(before);
                 return self.held();
             }
         }
     }
 
     /// Gives back what is held without need and can be had without evicting.
-    fn settle(&self) {
+    fn settle(&self, before: usize) {
         let pool = &self.store.pool;
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
         // A table is made shorter by making a shorter one, for which there is no room above the cap.
-        self.cap(TABLE);
+        self.cap(before);
         self.index.shrink(|id| self.tag_of(id), pool);
         self.cap(0);
         pool.trim();
     }
 
-    /// Sets the pool's cap by the capacity, or to what is held and `more`, if that is above it and there is more.
-    fn cap(&self, more: usize) {
+    /// Sets the pool's cap by the capacity, or, where more than that is held, to that and a table, but never to more
+    /// than a capacity of `most` bytes allows.
+    fn cap(&self, most: usize) {
         let _both = self.resizing.lock();
         let (pool, capacity) = (&self.store.pool, self.capacity());
-        let cap = capacity - aside(capacity);
-        pool.set_max_bytes(if more > 0 { cap.max(pool.held_bytes() + more) } else { cap });
+        let (cap, held) = (capacity - aside(capacity), pool.held_bytes());
+        pool.set_max_bytes(if held > cap {
+            cap.max((held + TABLE).min(most - aside(most)))
+        } else {
+            cap
+        });
     }
 }
 

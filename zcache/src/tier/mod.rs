@@ -213,16 +213,18 @@ impl<K: Send + Sync> Tier<K> {
         self.hook = Some(hook);
     }
 
-    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all else.
-    pub(crate) fn set_capacity(&self, capacity: usize, least: usize) {
+    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all else; says what
+    /// the capacity was.
+    pub(crate) fn set_capacity(&self, capacity: usize, least: usize) -> usize {
         let _both = self.resizing.lock();
-        self.capacity.store(capacity, Ordering::Relaxed);
+        let before = self.capacity.swap(capacity, Ordering::Relaxed);
         self.store.pool.set_max_bytes(capacity - aside(capacity));
         self.store.scratch.set_capacity(capacity, &self.store.pool);
         if let Some(hot) = &self.hot {
             hot.set_limit(capacity, least);
             hot.fit();
         }
+        before
     }
 
     /// Somebody goes through all entries until this is dropped.
