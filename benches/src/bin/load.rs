@@ -25,9 +25,13 @@ usage: load [options]
   --policy POLICY    s3-fifo, sieve, lru (default: a mix, in phases)
   --source SOURCE    mmap, heap, memfd (default: a mix of mmap and memfd, in phases)
   --data MIB         bytes of all pages together (default 256); the capacity is a tenth
-  --threads N        threads that work, beside one that keeps house (default 8)
+  --threads N        threads that work, beside one that keeps house (default 8); a herd has 64
   --pages PATH       page files, or directories of them (default: the sample, and some of the shared ones)
   --seed N           seed of everything that is drawn (default 1)
+
+Each phase has five stages: a mix of all calls; a run of zero pages; one of tiny pages; a herd of
+threads; the mix again while the capacity goes from the greatest to the least and back. Then the
+cache is filled, as it was left and after a clear, and holds at least 97 % of what a fresh one does.
 
 The codes: 0, all is right; 1, the first thing that was not ended the run; 2, it could not be run.
 ";
@@ -44,6 +48,8 @@ const SHARED: [&str; 6] = [
 /// What a soak's resident memory and density may move by from its first quarter on, as the line through
 /// the samples goes: of the capacity, and in payload per byte of pages.
 const DRIFT: (f64, f64) = (0.01, 0.01);
+/// The least part of a fresh cache's entries that a used one holds, when both are filled alike.
+const LEAST_HELD: f64 = 0.97;
 /// A soak that replaces all entries less often than so shows nothing.
 const TURNOVERS: f64 = 200.0;
 
@@ -160,7 +166,8 @@ fn print_phase(phase: Phase, plan: &Plan, seen: &Seen) {
     println!(
         "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} of them hot, {} inserts, {} evicted; {} resizes, \
          {} compactions, {} clears, {} retains; resident at most {:.2} of {:.2} MiB, {:+.2} over what \
-         was in force, {} looks; hits p50 {:.1}, p99 {:.0}, p99.9 {:.0} us",
+         was in force, {} looks; hits p50 {:.1}, p99 {:.0}, p99.9 {:.0} us; {} inserts refused \
+         while resizing; refilled it holds {:.1} % of the {} entries of a fresh cache, {:.1} % after a clear",
         phase.to_string(),
         count("operations"),
         count("hits"),
@@ -179,7 +186,30 @@ fn print_phase(phase: Phase, plan: &Plan, seen: &Seen) {
         micros(count("p50")),
         micros(count("p99")),
         micros(count("p999")),
+        count("refused"),
+        100.0 * part(seen, "used"),
+        count("fresh"),
+        100.0 * part(seen, "cleared"),
     );
+}
+
+/// Of what a fresh cache holds, the part that a used one holds after the same fill.
+fn part(seen: &Seen, name: &str) -> f64 {
+    seen.counted[name].as_f64().unwrap_or(0.0)
+}
+
+/// What is wrong with what a used cache holds.
+fn judge_fill(seen: &Seen) -> Result<(), Ended> {
+    for (name, when) in [("used", "as it was left"), ("cleared", "after a clear")] {
+        let held = part(seen, name);
+        if held < LEAST_HELD {
+            return Err(Ended::Violation(format!(
+                "{when}, the used cache holds {:.1} % of what a fresh one does",
+                100.0 * held
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The slope of the least squares' line through `points`, times the time they span.
@@ -249,6 +279,7 @@ fn run_all(options: &Options) -> Result<(), Ended> {
     }
     let minutes = options.minutes.unwrap_or(1.0) / phases.len() as f64;
     let (mut operations, mut verified, mut over, mut slowest) = (0, 0, i64::MIN, 0);
+    let mut least_held = f64::INFINITY;
     for phase in phases {
         let plan = Plan {
             phase,
@@ -266,6 +297,11 @@ fn run_all(options: &Options) -> Result<(), Ended> {
             Ended::Failed(why) => Ended::Failed(format!("{phase}: {why}").into()),
         })?;
         print_phase(phase, &plan, &seen);
+        judge_fill(&seen).map_err(|ended| match ended {
+            Ended::Violation(what) => Ended::Violation(format!("{phase}: {what}")),
+            failed @ Ended::Failed(_) => failed,
+        })?;
+        least_held = least_held.min(part(&seen, "used")).min(part(&seen, "cleared"));
         if options.soak {
             judge(&plan, &seen.soak)?;
         }
@@ -276,10 +312,12 @@ fn run_all(options: &Options) -> Result<(), Ended> {
     }
     println!(
         "load: {operations} operations, {verified} hits verified, 0 wrong; peak resident {:+.2} MiB over the \
-         capacity, {} allowed; p99.9 of hits {:.0} us, the worst phase's",
+         capacity, {} allowed; p99.9 of hits {:.0} us, the worst \
+         phase's; a used cache holds at least {:.1} % of what a fresh one does",
         mib(over as f64),
         mib(ALLOWANCE as f64),
         micros(slowest),
+        100.0 * least_held,
     );
     Ok(())
 }

@@ -59,6 +59,8 @@ pub struct Seen {
     pub peak: usize,
     /// The most that it was above the capacity in force; below 0 when it never was.
     pub over: i64,
+    /// The same of each stage, by its name.
+    pub stages: Vec<(String, i64)>,
     /// What a soak was like.
     pub soak: Vec<Sample>,
 }
@@ -113,7 +115,7 @@ pub fn watch(plan: &Plan, board: &Board) -> Result<Seen, Ended> {
     }
     let baseline = watch::resident(pid)?;
     to.write_all(b"go\n")?;
-    let seen = match follow(plan, board, pid, baseline, &lines) {
+    let seen = match follow(plan, board, pid, baseline, &lines, &mut to) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Err(ended(&mut process)),
         Err(error) => return Err(error),
@@ -150,11 +152,14 @@ fn follow(
     pid: u32,
     baseline: usize,
     lines: &Receiver<String>,
+    to: &mut impl Write,
 ) -> Result<Option<Seen>, Ended> {
     let mut seen = Seen { over: i64::MIN, ..Seen::default() };
     let start = Instant::now();
     let mut next = start;
     let (mut sum, mut count) = (0.0, 0.0);
+    seen.stages.push((String::from("start"), i64::MIN));
+    let mut checking = false;
     loop {
         let before = board.limit()?;
         let Ok(now) = watch::resident(pid) else { return Ok(None) };
@@ -162,11 +167,18 @@ fn follow(
         let growth = now.saturating_sub(baseline);
         let over = growth as i64 - allowed as i64;
         seen.samples += 1;
-        seen.peak = seen.peak.max(growth);
-        seen.over = seen.over.max(over);
-        (sum, count) = (sum + growth as f64, count + 1.0);
-        if over > ALLOWANCE as i64 {
-            let text = format!("{growth} bytes resident, {over} above the {allowed} in force");
+        if !checking {
+            seen.peak = seen.peak.max(growth);
+            seen.over = seen.over.max(over);
+            if let Some((_, most)) = seen.stages.last_mut() {
+                *most = over.max(*most);
+            }
+            (sum, count) = (sum + growth as f64, count + 1.0);
+        }
+        if !checking && over > ALLOWANCE as i64 {
+            let (stage, _) = seen.stages.last().expect("pushed above");
+            let text =
+                format!("{stage}: {growth} bytes resident, {over} above the {allowed} in force");
             return Err(Ended::Violation(text));
         }
         if start.elapsed() > plan.time + PATIENCE {
@@ -190,6 +202,14 @@ fn follow(
                         resident: sum / count,
                     });
                     (sum, count) = (0.0, 0.0);
+                }
+                Some(("stage", name)) => {
+                    seen.stages.push((name.to_owned(), i64::MIN));
+                    checking = false;
+                }
+                Some(("check", _)) => {
+                    checking = true;
+                    to.write_all(b"go\n")?;
                 }
                 _ => return Err(Ended::Violation(format!("the child said `{line}`"))),
             },

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, OnceLock, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,16 @@ use ::tests::corpus::PageFile;
 use ::tests::pattern::Random;
 use ::tests::versions::Versions;
 use hdrhistogram::Histogram;
-use serde_json::json;
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Stats};
+use serde_json::{Value, json};
+use zcache::{Cache, Cause, Config, Stats};
 
+use super::house::House;
 use super::phase::Phase;
+use super::stage::{self, HERD, Held, Stage};
+use super::worker::{Tally, Worker, histogram};
 use crate::packing::Failure;
-use crate::watch::{self, Board, Limit};
+use crate::watch::{self, Board};
 
-/// The longest time of a hit that is told from longer ones, in nanoseconds.
-const LONGEST: u64 = 100_000_000_000;
 /// Samples of a soak.
 pub const SAMPLES: u32 = 40;
 
@@ -47,30 +48,20 @@ pub struct Plan {
     pub seed: u64,
 }
 
-struct Field {
-    plan: Plan,
+/// What the threads of a phase share.
+pub(super) struct Field {
+    pub(super) plan: Plan,
     cache: OnceLock<Cache<u64>>,
-    versions: Arc<Versions>,
+    pub(super) versions: Arc<Versions>,
+    /// Bytes of the longest page.
+    pub(super) longest: usize,
+    /// What is done just now; `None` ends the workers.
+    stage: Mutex<Option<Stage>>,
+    /// Keys that were taken in the stage of zero or tiny pages.
+    pub(super) numbers: AtomicU64,
     /// In a soak, the file whose keys are preferred just now.
     era: AtomicUsize,
-    stop: AtomicBool,
-}
-
-/// What threads count.
-#[derive(Debug, Default, Clone, Copy)]
-struct Tally {
-    operations: u64,
-    hits: u64,
-    misses: u64,
-}
-
-struct Worker<'f> {
-    field: &'f Field,
-    random: Random,
-    tally: Tally,
-    times: Histogram<u64>,
-    page: Vec<u8>,
-    to: Vec<u8>,
+    pub(super) stop: AtomicBool,
 }
 
 fn say(what: &str, more: &str) {
@@ -94,12 +85,20 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
         plan.pages.iter().map(|path| PageFile::read(path, None)).collect::<Result<_, _>>()?;
     let sizes: Vec<usize> = files.iter().map(PageFile::page_size).collect();
     let keys = plan.data / (sizes.iter().sum::<usize>() / sizes.len()).max(1);
-    let longest = sizes.into_iter().max().unwrap_or(0);
-    let config = plan.phase.apply(Config::new(plan.capacity).max_page(longest), &files)?;
+    let longest = stage::longest(plan.capacity, &files);
+    let config = || {
+        let config = Config::new(plan.capacity).max_page(longest).hot(plan.phase.share());
+        plan.phase.apply(config, &files)
+    };
+    // For the cache that is worked, and the fresh one that it is held against.
+    let (config, fresh) = (config()?, config()?);
     let field = Field {
         plan: plan.clone(),
         cache: OnceLock::new(),
         versions: Arc::new(Versions::new(keys, files)),
+        longest,
+        stage: Mutex::new(None),
+        numbers: AtomicU64::new(0),
         era: AtomicUsize::new(0),
         stop: AtomicBool::new(false),
     };
@@ -107,16 +106,24 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
     let go = listen();
     // All that is not the cache's is there before it: pages, versions, stacks, heaps of threads.
     let mut house = House::new(&field, &board);
-    let gate = Barrier::new(plan.threads + 1);
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..plan.threads)
+    let mut room = vec![0xee; longest];
+    let herd = if plan.soak { plan.threads } else { plan.threads.max(HERD) };
+    let gate = Barrier::new(herd + 1);
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..herd)
             .map(|number| {
                 let (field, gate) = (&field, &gate);
                 scope.spawn(move || {
-                    let mut worker = Worker::new(field, number, longest);
+                    let mut worker = Worker::new(field, number);
                     gate.wait();
-                    gate.wait();
-                    worker.run();
+                    loop {
+                        gate.wait();
+                        let Some(stage) = field.stage() else { break };
+                        if number < field.plan.threads || stage == Stage::Herd {
+                            worker.run(stage);
+                        }
+                        gate.wait();
+                    }
                     (worker.tally, worker.times)
                 })
             })
@@ -126,23 +133,33 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
         house.tell(plan.capacity);
         say("ready", "");
         go.recv()?;
-        let made = match Cache::new(config.hot(plan.phase.share())) {
-            Ok(cache) => {
-                field.cache.get_or_init(|| hooked(cache, &field.versions));
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
+        let made = Cache::new(config).map(|cache| {
+            field.cache.get_or_init(|| hooked(cache, &field.versions));
+        });
         // Without a cache they set out and stop.
-        field.stop.store(made.is_err(), Ordering::Relaxed);
+        let stages: &[Stage] = match (&made, plan.soak) {
+            (Err(_), _) => &[],
+            (Ok(()), true) => &[Stage::Mix],
+            (Ok(()), false) => &Stage::WORKED,
+        };
+        let mut refused = 0;
+        for stage in stages {
+            say("stage", &format!("{stage:?}"));
+            field.set_out(Some(*stage));
+            gate.wait();
+            if plan.soak {
+                field.soak();
+            } else {
+                house.keep(*stage, plan.time.mul_f64(stage.share()));
+            }
+            field.stop.store(true, Ordering::Relaxed);
+            gate.wait();
+            field.check(&go)?;
+            refused = field.quiet(*stage, refused);
+        }
+        field.set_out(None);
         gate.wait();
         made?;
-        if plan.soak {
-            field.soak()
-        } else {
-            house.keep(plan.time)
-        }
-        field.stop.store(true, Ordering::Relaxed);
         let mut tally = Tally::default();
         let mut times = histogram();
         for worker in workers {
@@ -152,10 +169,19 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
             tally.misses += part.misses;
             times.add(its_times)?;
         }
-        field.settle(tally, &times, &house);
-        go.recv()?;
-        Ok(())
-    })
+        field.settle(tally, &times, &house, &mut room, &go)
+    });
+    let (mut done, used, cleared, count) = done?;
+    let Field { cache, versions, .. } = field;
+    drop(cache);
+    say("stage", "Fill of a fresh cache");
+    let (fresh, _) = stage::fill(&Cache::new(fresh)?, versions.files(), Some(count), &mut room);
+    done["fresh"] = json!(fresh.entries);
+    done["used"] = json!(used.of_either(fresh));
+    done["cleared"] = json!(cleared.of_entries(fresh));
+    say("done", &done.to_string());
+    go.recv()?;
+    Ok(())
 }
 
 /// Waits for the parent's word beside everything else; ends this process when there is no parent.
@@ -170,10 +196,6 @@ fn listen() -> mpsc::Receiver<()> {
     receive
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 2).expect("bounds that fit")
-}
-
 /// What goes is looked at, now and then: it is a page of its key's.
 fn hooked(cache: Cache<u64>, versions: &Arc<Versions>) -> Cache<u64> {
     let (versions, told) = (Arc::clone(versions), AtomicU64::new(0));
@@ -185,20 +207,64 @@ fn hooked(cache: Cache<u64>, versions: &Arc<Versions>) -> Cache<u64> {
             removal.key()
         );
         if told.fetch_add(1, Ordering::Relaxed) % 64 == 0 {
-            if let Some(page) = removal.page() {
-                let _ = versions.version(*removal.key(), &page);
+            let key = *removal.key();
+            match Stage::of(key) {
+                Stage::Mix => {
+                    let _ = removal.page().map(|page| versions.version(key, &page));
+                }
+                Stage::Tiny => {
+                    let page = removal.page();
+                    assert!(page.is_none_or(|page| page[..8] == key.to_le_bytes()), "key {key:#x}");
+                }
+                // A page for each thread of a herd would be more than what may be resident.
+                _ => {}
             }
         }
     })
 }
 
 impl Field {
-    fn cache(&self) -> &Cache<u64> {
+    pub(super) fn cache(&self) -> &Cache<u64> {
         self.cache.get().expect("made before the threads set out")
     }
 
+    fn stage(&self) -> Option<Stage> {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says what the workers do once they have passed the gate.
+    fn set_out(&self, stage: Option<Stage>) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+        self.numbers.store(0, Ordering::Relaxed);
+        self.stop.store(false, Ordering::Relaxed);
+    }
+
+    /// Checks the whole cache. The check works in memory of its own, in proportion to the entries, so
+    /// the parent looks away until the next stage.
+    fn check(&self, go: &mpsc::Receiver<()>) -> Result<(), Failure> {
+        say("check", "");
+        go.recv()?;
+        self.cache().check();
+        watch::trim_heap();
+        Ok(())
+    }
+
+    /// A stage has ended: no insert was refused in it, `before` of those before it. Where the owner
+    /// resizes an insert may be: a cache that gets smaller takes nothing while readers hold too much.
+    fn quiet(&self, stage: Stage, before: u64) -> u64 {
+        let cache = self.cache();
+        let refused = cache.stats().rejected.no_room;
+        assert!(
+            stage.is_mixed() || refused == before,
+            "{stage:?}: {} inserts were refused in a cache with entries: {}",
+            refused - before,
+            cache.stats()
+        );
+        refused
+    }
+
     /// Small keys are asked for most: a quarter of the keys by 71 % of the calls.
-    fn key(&self, random: &mut Random) -> u64 {
+    pub(super) fn key(&self, random: &mut Random) -> u64 {
         let part = (random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
         let keys = self.versions.keys();
         let key = ((keys as f64 * part.powi(4)) as usize).min(keys - 1);
@@ -241,10 +307,18 @@ impl Field {
         }
     }
 
-    /// All is quiet: what is left is whole, nothing has drifted, and everything goes.
-    fn settle(&self, tally: Tally, times: &Histogram<u64>, house: &House<'_>) {
-        let cache = self.cache();
-        cache.check();
+    /// All is quiet: what is left is whole, nothing has drifted, and everything goes. Gives what was
+    /// counted, what the cache holds after a fill, as it was left and
+    /// after a clear, and the pages of a fill.
+    fn settle(
+        &self,
+        tally: Tally,
+        times: &Histogram<u64>,
+        house: &House<'_>,
+        room: &mut Vec<u8>,
+        go: &mpsc::Receiver<()>,
+    ) -> Result<(Value, Held, Held, u64), Failure> {
+        let (cache, files) = (self.cache(), self.versions.files());
         let stats = cache.stats();
         let Stats { gone, inserts, .. } = &stats;
         let went = gone.evicted + gone.expired + gone.replaced + gone.removed + gone.cleared;
@@ -255,7 +329,12 @@ impl Field {
         for key in 0..self.versions.keys() as u64 {
             left += u64::from(self.versions.look(key, || cache.get(&key)));
         }
-        assert!(left >= cache.len() as u64, "{left} pages found");
+        say("stage", "Fill, as it was left");
+        let (used, count) = stage::fill(cache, files, None, room);
+        self.check(go)?;
+        cache.clear();
+        say("stage", "Fill, after a clear");
+        let (cleared, _) = stage::fill(cache, files, Some(count), room);
         cache.clear();
         cache.trim();
         cache.check();
@@ -265,263 +344,11 @@ impl Field {
         let done = json!({
             "operations": tally.operations, "hits": tally.hits + left, "misses": tally.misses,
             "hot": stats.hot_hits, "evicted": gone.evicted, "inserts": inserts,
+            "refused": stats.rejected.no_room,
             "resizes": house.resizes, "compactions": house.compactions, "clears": house.clears,
             "retains": house.retains,
             "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": times.max(),
         });
-        say("done", &done.to_string());
-    }
-}
-
-/// What the system's allocator will keep for this thread, of the pages that the thread gets and drops,
-/// it has from now on; and the stack is as deep as it will be. All of this is the thread's, not the
-/// cache's.
-fn warm() {
-    // glibc keeps seven blocks of each size up to 1 KiB, in steps of 16 bytes, and some 128 KiB at the end.
-    let small = (16..=1056).step_by(16).flat_map(|bytes| [(); 7].map(|()| vec![1_u8; bytes]));
-    drop(std::hint::black_box(small.collect::<Vec<_>>()));
-    drop(std::hint::black_box(vec![1_u8; 100 << 10]));
-    std::hint::black_box([1_u8; 48 << 10]);
-}
-
-impl<'f> Worker<'f> {
-    fn new(field: &'f Field, number: usize, longest: usize) -> Self {
-        let mut times = histogram();
-        times.reset(); // touches all of it
-        warm();
-        let random = Random::new(field.plan.seed ^ (number as u64 + 1) << 32);
-        let (page, to) = (Vec::with_capacity(longest), vec![0xee; longest]);
-        Self { field, random, tally: Tally::default(), times, page, to }
-    }
-
-    fn run(&mut self) {
-        while !self.field.stop.load(Ordering::Relaxed) {
-            let key = self.field.key(&mut self.random);
-            let way = self.random.below(100);
-            match (self.field.plan.soak, way) {
-                (true, 0..=39) | (false, 0..=54) => self.look(key, way),
-                (_, 40..=69) => self.fill(key, way % 2 == 0),
-                (false, 70..=91) | (true, _) => self.insert(key, Insert::new()),
-                (false, 92..=93) => {
-                    let time = Duration::from_millis(1 + self.random.below(20) as u64);
-                    self.insert(key, Insert::new().time_to_live(time));
-                }
-                (false, 94) => {
-                    self.insert(key, Insert::new().priority(zcache::policy::Priority::Low))
-                }
-                _ => self.remove(key, way == 99),
-            }
-            let (held, most) = (self.field.cache().held_bytes(), self.field.plan.capacity);
-            assert!(held <= most, "{held} bytes held, the capacity never being above {most}");
-            self.tally.operations += 1;
-        }
-    }
-
-    fn count(&mut self, hit: bool) {
-        self.tally.hits += u64::from(hit);
-        self.tally.misses += u64::from(!hit);
-    }
-
-    fn look(&mut self, key: u64, way: usize) {
-        let (cache, versions) = (self.field.cache(), &self.field.versions);
-        let hit = match way % 10 {
-            0..=4 => {
-                let (floor, start) = (versions.floor(key), Instant::now());
-                let found = cache.get_into(&key, &mut self.to).expect("a buffer for the longest");
-                let time = start.elapsed();
-                if let Some(len) = found {
-                    self.times.saturating_record(time.as_nanos() as u64);
-                    versions.verify(key, floor, &self.to[..len]);
-                }
-                found.is_some()
-            }
-            5..=6 => {
-                let (floor, start) = (versions.floor(key), Instant::now());
-                let found = cache.get(&key);
-                let time = start.elapsed();
-                if let Some(page) = &found {
-                    self.times.saturating_record(time.as_nanos() as u64);
-                    versions.verify(key, floor, page);
-                }
-                found.is_some()
-            }
-            7 => {
-                let floor = versions.floor(key);
-                cache.get_with(&key, |page| versions.verify(key, floor, page)).is_some()
-            }
-            8 => versions.look(key, || cache.peek(&key)),
-            _ => return self.look_at_parts(key),
-        };
-        self.count(hit);
-    }
-
-    /// A part of one page, or several pages at once.
-    fn look_at_parts(&mut self, key: u64) {
-        let (cache, versions) = (self.field.cache(), &self.field.versions);
-        if self.random.below(2) == 0 {
-            let head = cache.get_range(&key, 0..8);
-            assert!(head.as_ref().is_none_or(|head| *head == key.to_le_bytes()[..]), "key {key}");
-            return self.count(head.is_some());
-        }
-        let keys = [(); 4].map(|()| self.field.key(&mut self.random));
-        let floors = keys.map(|key| versions.floor(key));
-        for ((key, floor), page) in keys.iter().zip(floors).zip(cache.get_many(&keys)) {
-            if let Some(page) = &page {
-                versions.verify(*key, floor, page);
-            }
-            self.count(page.is_some());
-        }
-    }
-
-    /// Fills on a miss, while others may change the key.
-    fn fill(&mut self, key: u64, lease: bool) {
-        let (cache, versions) = (self.field.cache(), &self.field.versions);
-        let mut missed = false;
-        let floor = versions.floor(key);
-        let page = if lease {
-            cache.get_or_lease(key).map_err(|lease| {
-                missed = true;
-                versions.write(key, versions.read(key), &mut self.page);
-                match cache.insert_if_valid(lease, &self.page) {
-                    Ok(()) | Err(InsertError::NoRoom { .. } | InsertError::Outdated) => (),
-                    Err(error) => panic!("key {key}: {error}"),
-                }
-            })
-        } else {
-            cache
-                .get_or_insert_with(key, |to| {
-                    missed = true;
-                    versions.write(key, versions.read(key), to);
-                    Ok::<(), io::Error>(())
-                })
-                .map_err(|error| panic!("key {key}: {error}"))
-        };
-        match page {
-            Ok(page) => versions.verify(key, floor, &page),
-            Err(()) => versions.verify(key, floor, &self.page),
-        }
-        self.count(!missed);
-    }
-
-    fn insert(&mut self, key: u64, how: Insert) {
-        let (cache, versions) = (self.field.cache(), &self.field.versions);
-        let page = &mut self.page;
-        versions.change(key, |version| {
-            versions.write(key, version, page);
-            match cache.insert_with(key, page, how) {
-                // What is below is replaced, whether the new page stays or not.
-                Ok(()) | Err(InsertError::NoRoom { .. }) => version,
-                Err(error) => panic!("key {key}: {error}"),
-            }
-        });
-    }
-
-    fn remove(&self, key: u64, take: bool) {
-        let (cache, versions) = (self.field.cache(), &self.field.versions);
-        versions.change(key, |version| {
-            if !take {
-                cache.remove(&key);
-            } else if let Some(page) = cache.take(&key) {
-                assert!(versions.version(key, &page) < version, "key {key}: the turn is ours");
-            }
-            // Nothing that was ever stored.
-            version + 1
-        });
-    }
-}
-
-/// What an owner does now and then.
-struct House<'f> {
-    field: &'f Field,
-    board: &'f Board,
-    random: Random,
-    room: Vec<u64>,
-    changes: u64,
-    resizes: u64,
-    compactions: u64,
-    clears: u64,
-    retains: u64,
-}
-
-impl<'f> House<'f> {
-    fn new(field: &'f Field, board: &'f Board) -> Self {
-        let room = vec![1; field.versions.keys()];
-        let random = Random::new(field.plan.seed);
-        Self {
-            field,
-            board,
-            random,
-            room,
-            changes: 0,
-            resizes: 0,
-            compactions: 0,
-            clears: 0,
-            retains: 0,
-        }
-    }
-
-    fn tell(&mut self, bytes: usize) {
-        self.changes += 1;
-        let told = self.board.tell(Limit { changes: self.changes, bytes });
-        told.unwrap_or_else(|error| panic!("the capacity could not be told: {error}"));
-    }
-
-    fn keep(&mut self, time: Duration) {
-        let end = Instant::now() + time;
-        let cache = self.field.cache();
-        let mut now = self.field.plan.capacity;
-        while Instant::now() < end {
-            match self.random.below(3000) {
-                0..=59 => {
-                    let most = self.field.plan.capacity;
-                    let to = most - self.random.below(most / 3);
-                    self.resize(now, to);
-                    now = to;
-                }
-                60..=399 => {
-                    self.compactions += 1;
-                    let _ = cache.compact(self.random.below(1 << 18));
-                }
-                400..=429 => cache.trim(),
-                430 => {
-                    self.clears += 1;
-                    self.field.versions.clear(&mut self.room, || cache.clear());
-                }
-                431..=434 => {
-                    self.retains += 1;
-                    let residue = self.random.below(16) as u64;
-                    cache.retain(|key| key % 16 != residue);
-                }
-                435..=534 => {
-                    let stats = cache.stats();
-                    assert_eq!((stats.gone.corrupt, stats.rejected.too_large), (0, 0), "{stats}");
-                }
-                _ => thread::sleep(Duration::from_millis(1)),
-            }
-        }
-        self.resize(now, self.field.plan.capacity);
-    }
-
-    /// The larger of both is in force until the call has ended well.
-    fn resize(&mut self, from: usize, to: usize) {
-        self.tell(from.max(to));
-        let start = Instant::now();
-        loop {
-            match self.field.cache().resize(to) {
-                Ok(()) => break,
-                // Readers at work hold some; they are done in microseconds, or have no processor just now.
-                Err(ResizeError::StillHeld { held }) => {
-                    let waited = start.elapsed();
-                    assert!(
-                        waited < Duration::from_secs(10),
-                        "{held} held of {to} after {waited:?}"
-                    );
-                    thread::sleep(Duration::from_millis(1));
-                }
-                Err(error) => panic!("from {from} to {to} bytes: {error}"),
-            }
-        }
-        self.resizes += 1;
-        self.tell(to);
+        Ok((done, used, cleared, count))
     }
 }
