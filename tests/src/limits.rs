@@ -62,7 +62,8 @@ pub fn used() -> (u64, u64) {
     (status("VmSize:"), status("VmData:"))
 }
 
-/// Locks what this process maps from now on, and with `all` what it has; says whether the system agreed.
+/// Locks what this process maps from now on, and with `all` what it has; says whether the system
+/// agreed.
 #[must_use]
 pub fn lock_memory(all: bool) -> bool {
     let flags = libc::MCL_FUTURE | if all { libc::MCL_CURRENT } else { 0 };

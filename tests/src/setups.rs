@@ -15,7 +15,8 @@ pub enum Pages {
     Heap(usize),
     /// One reserved range.
     Mmap,
-    /// Reserved ranges of 1, 1, 2, 4 and so on pages, or a few more where the system's page is larger.
+    /// Reserved ranges of 1, 1, 2, 4 and so on pages, or a few more where the system's page is
+    /// larger.
     Ranges,
     /// A memfd, or a file.
     Memfd,

@@ -1,5 +1,5 @@
-//! What a cache holds beside pages is had back: tables of small entries make room for pages again, one
-//! insert evicts no more than it needs, and a resize keeps what fits.
+//! What a cache holds beside pages is had back: tables of small entries make room for pages again,
+//! one insert evicts no more than it needs, and a resize keeps what fits.
 #![cfg(not(zcache_loom))]
 
 use std::sync::Arc;
@@ -116,7 +116,8 @@ fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
             }
             cache.check();
             assert!(cache.stats().gone.evicted > 0);
-            // Eight times a zspage of ten pages, which such an object may need, and the batch that passes it.
+            // Eight times a zspage of ten pages, which such an object may need, and the batch that
+            // passes it.
             let bound = if mixed { 8 * 10 * 4096 } else { 8 * 4096 } + 8192;
             assert!(most <= bound, "{capacity}, mixed {mixed}: one insert evicted {most} bytes");
         }

@@ -92,8 +92,9 @@ fn a_file_that_cannot_be_read_gives_errors_and_misses() {
     cache.check();
 }
 
-/// Writes objects until the file may grow no further. A write behind the limit would end this process by a
-/// signal, and so would a write that the source begins before the limit and has to go on with.
+/// Writes objects until the file may grow no further. A write behind the limit would end this
+/// process by a signal, and so would a write that the source begins before the limit and has to go
+/// on with.
 #[test]
 fn a_file_that_may_not_grow_keeps_what_is_in_it_and_raises_no_signal() {
     limits::in_child("a_file_that_may_not_grow_keeps_what_is_in_it_and_raises_no_signal", || {

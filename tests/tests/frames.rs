@@ -244,8 +244,8 @@ fn shared_bytes_outlive_their_set_and_the_pool() {
     }
 }
 
-/// What a frame of a page leaves held when its pool is gone, which had so many objects of no bytes before,
-/// and as many classes as there are sizes up to 4000 bytes.
+/// What a frame of a page leaves held when its pool is gone, which had so many objects of no bytes
+/// before, and as many classes as there are sizes up to 4000 bytes.
 fn held_after(objects: usize, source: impl PageSource + 'static) -> usize {
     let (source, switch) = Faulty::new(source);
     let pool: Pool = Pool::with_source(Config::new(), source).unwrap();

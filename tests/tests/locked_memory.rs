@@ -1,5 +1,5 @@
-//! Processes that lock their memory (`mlockall`), and systems that take no page back: what is freed serves
-//! again, what is held is counted, and reserved address space is not locked.
+//! Processes that lock their memory (`mlockall`), and systems that take no page back: what is freed
+//! serves again, what is held is counted, and reserved address space is not locked.
 #![cfg(all(target_os = "linux", not(zcache_loom)))]
 #![allow(clippy::print_stdout, reason = "says what this system does not allow")]
 
@@ -116,7 +116,8 @@ fn a_pool_whose_process_locks_its_memory_later_goes_on() {
     });
 }
 
-/// A limit on locked memory is a limit like any other: what fits is stored, and the rest is refused.
+/// A limit on locked memory is a limit like any other: what fits is stored, and the rest is
+/// refused.
 #[test]
 fn a_limit_on_locked_memory_is_met_by_pages_and_not_by_reserves() {
     limits::in_child("a_limit_on_locked_memory_is_met_by_pages_and_not_by_reserves", || {
@@ -186,8 +187,8 @@ impl Keeping {
     }
 }
 
-// SAFETY: `inner` keeps the contract, and a page that it handed out is handed out again only when it was
-// given back here.
+// SAFETY: `inner` keeps the contract, and a page that it handed out is handed out again only when
+// it was given back here.
 unsafe impl PageSource for Keeping {
     fn page_size(&self) -> usize {
         self.inner.page_size()

@@ -215,7 +215,8 @@ fn kept_scratch_goes_before_an_allocation_is_refused() {
     assert_eq!(pool.alloc(&[1; 4000]), Err(AllocError::OutOfPages), "trim found nothing to give");
 }
 
-/// What a used source holds is charged to the ledger that it was used with, also when all pages are back.
+/// What a used source holds is charged to the ledger that it was used with, also when all pages are
+/// back.
 #[test]
 fn a_source_that_was_used_before_is_refused() {
     fn refused(source: impl PageSource + 'static, trimmed: bool) {

@@ -93,7 +93,8 @@ fn objects_get_lower_ids_beside_everybody_else() {
     let pool: Pool<u64> = Setup::new(Pages::Mmap).pool();
     let (objects, done) = (Mutex::new(HashMap::<u64, Handle>::new()), AtomicBool::new(false));
     let moved = AtomicUsize::new(0);
-    // Whoever renumbers an object tells its new handle under this lock, as a cache does under a shard's.
+    // Whoever renumbers an object tells its new handle under this lock, as a cache does under a
+    // shard's.
     thread::scope(|scope| {
         let (pool, objects, done, moved) = (&pool, &objects, &done, &moved);
         for seed in 0..2 {

@@ -153,13 +153,13 @@ impl Config {
         Self { checksum: yes, ..self }
     }
 
-    /// Whether every page is compressed, also one that [looks incompressible]. Otherwise such pages are
-    /// stored as they are, but for one of 256, which is a trial. Where it shrinks, the others are
-    /// compressed as well, until another trial does not shrink.
+    /// Whether every page is compressed, also one that [looks incompressible]. Otherwise such pages
+    /// are stored as they are, but for one of 256, which is a trial. Where it shrinks, the others
+    /// are compressed as well, until another trial does not shrink.
     ///
-    /// Switched on, a page of 4 KiB that the codec cannot shrink takes 0.6 us longer to insert with LZ4,
-    /// and 2.9 us with zstd at level 3. That is worth it where pages that look random and shrink come
-    /// mixed with pages that do not shrink. Default: off.
+    /// Switched on, a page of 4 KiB that the codec cannot shrink takes 0.6 us longer to insert with
+    /// LZ4, and 2.9 us with zstd at level 3. That is worth it where pages that look random and
+    /// shrink come mixed with pages that do not shrink. Default: off.
     ///
     /// [looks incompressible]: crate::codec::looks_incompressible
     #[must_use]

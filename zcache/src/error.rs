@@ -97,8 +97,9 @@ pub enum ResizeError {
         /// The smallest capacity that works, in bytes.
         least: usize,
     },
-    /// The new capacity holds for everything from now on, but `held` bytes are still held by readers that
-    /// are at work just now. Nothing more is taken until the cache is below it; a later call goes on.
+    /// The new capacity holds for everything from now on, but `held` bytes are still held by
+    /// readers that are at work just now. Nothing more is taken until the cache is below it; a
+    /// later call goes on.
     StillHeld {
         /// Bytes held.
         held: usize,

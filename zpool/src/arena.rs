@@ -41,7 +41,8 @@ pub(crate) struct Arena<T> {
     _tables: Tables,
 }
 
-/// What the ledger carries for the tables of a pool. Frames that outlive the pool are under the same cap.
+/// What the ledger carries for the tables of a pool. Frames that outlive the pool are under the
+/// same cap.
 #[derive(Debug)]
 struct Tables(Arc<Ledger>);
 
@@ -264,8 +265,8 @@ impl<T> Arena<T> {
         class.expect("a place has a class")[0].release(self.ground(), place, slot);
     }
 
-    /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for it, and
-    /// nobody holds the object.
+    /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for
+    /// it, and nobody holds the object.
     pub(crate) fn renumber(&self, index: u32, ready: impl FnOnce(u32) -> bool) -> Option<Handle> {
         if !self.table.is_alone(index) {
             return None;

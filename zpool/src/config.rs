@@ -9,8 +9,9 @@ use crate::source::MmapOptions;
 pub enum SourceKind {
     /// Regions of the global allocator; portable.
     Heap,
-    /// Ranges of address space, committed as they are used. What is reserved at first goes by the caps of the
-    /// [`Config`], where the options do not say it: twice the lower one, 64 MiB at least; 4 GiB without caps.
+    /// Ranges of address space, committed as they are used. What is reserved at first goes by the
+    /// caps of the [`Config`], where the options do not say it: twice the lower one, 64 MiB at
+    /// least; 4 GiB without caps.
     #[cfg(unix)]
     Mmap(MmapOptions),
     /// Memory without an address in this process: a memfd on Linux, an unlinked temporary file

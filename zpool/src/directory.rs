@@ -98,8 +98,8 @@ pub(crate) fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Option<Box<[V]>
 /// cheap per value.
 ///
 /// # Errors
-/// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap does.
-/// Nothing has changed.
+/// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the heap
+/// does. Nothing has changed.
 pub(crate) fn stretch<V: Default>(
     values: &mut Vec<V>,
     len: usize,

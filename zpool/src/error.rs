@@ -83,7 +83,8 @@ pub enum ConfigError {
     ///
     /// [`most_pages`]: crate::source::most_pages
     Capacity(u32),
-    /// The source has handed out pages before: it holds memory that this pool's ledger does not carry.
+    /// The source has handed out pages before: it holds memory that this pool's ledger does not
+    /// carry.
     SourceInUse,
     /// The system refused the page source.
     Source(std::io::Error),

@@ -5,9 +5,9 @@
 //! ```text
 //! held = pages * page_size + tables + own + lent      held <= max_bytes      pages <= max_pages
 //! ```
-//! One counter carries `held`; `pages` has its own because it has a cap of its own. `tables` are the
-//! pool's, and released with it, though frames and their source may outlive it. `own` is the source's
-//! bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
+//! One counter carries `held`; `pages` has its own because it has a cap of its own. `tables` are
+//! the pool's, and released with it, though frames and their source may outlive it. `own` is the
+//! source's bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::error::AllocError;
 use crate::sync::{AtomicUsize, Ordering};

@@ -291,9 +291,11 @@ impl Word {
         (generation(seen), pins(seen), location(seen))
     }
 
-    /// Its generation and its location, for a caller who goes on to ask for the address of the page there.
+    /// Its generation and its location, for a caller who goes on to ask for the address of the page
+    /// there.
     pub(crate) fn look(&self) -> (u64, u64) {
-        // Pairs with the Release in `publish` and `swing`, in front of which the page got its address.
+        // Pairs with the Release in `publish` and `swing`, in front of which the page got its
+        // address.
         let seen = self.0.load(Ordering::Acquire);
         (generation(seen), location(seen))
     }

@@ -167,7 +167,7 @@ fn print_phase(phase: Phase, plan: &Plan, seen: &Seen) {
         "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} of them hot, {} inserts, {} evicted; {} resizes, \
          {} compactions, {} clears, {} retains; resident at most {:.2} of {:.2} MiB, {:+.2} over what \
          was in force, {} looks; hits p50 {:.1}, p99 {:.0}, p99.9 {:.0} us; {} inserts refused \
-         while resizing; refilled it holds {:.1} % of the {} entries of a fresh cache, {:.1} % after a clear",
+         while resizing; refilled it holds {:.1} % of a fresh cache's {} entries, {:.1} % after a clear",
         phase.to_string(),
         count("operations"),
         count("hits"),

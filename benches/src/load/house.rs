@@ -64,8 +64,8 @@ impl<'f> House<'f> {
         }
     }
 
-    /// Keys of zero and tiny pages come at least so many as make the run [`RUN`] times as long as the
-    /// cache had entries after the mix, however slow the machine is.
+    /// Waits. A run of zero or tiny pages has at least [`RUN`] pages for each entry that the cache
+    /// had after the mix, however slow the machine is.
     fn wait(&mut self, stage: Stage, time: Duration) {
         let end = Instant::now() + time;
         let entries = *self.entries.get_or_insert_with(|| self.field.cache().len() as u64);
@@ -146,7 +146,8 @@ impl<'f> House<'f> {
         loop {
             match self.field.cache().resize(to) {
                 Ok(()) => break,
-                // Readers at work hold some; they are done in microseconds, or have no processor just now.
+                // Readers at work hold some; they are done in microseconds, or have no processor
+                // just now.
                 Err(ResizeError::StillHeld { held }) => {
                     let waited = start.elapsed();
                     assert!(

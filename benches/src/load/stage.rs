@@ -2,8 +2,8 @@
 //! ```text
 //! key: stage 24 | number 40      mix and sweep have stage 0: their pages have versions
 //! ```
-//! A page of the other stages depends on its key alone. So every hit can be verified, whoever inserted
-//! the page and however often.
+//! A page of the other stages depends on its key alone. So every hit can be verified, whoever
+//! inserted the page and however often.
 
 use ::tests::corpus::PageFile;
 use ::tests::pattern::{self, Random};
@@ -35,8 +35,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// The stages in which threads work, in their order. The sweep is the last one, so that what the
-    /// others left behind is measured in a cache of the full capacity that was a small one before.
+    /// The stages in which threads work, in their order. The sweep is the last one, so that what
+    /// the others left behind is measured in a cache of the full capacity that was a small one
+    /// before.
     pub const WORKED: [Self; 5] = [Self::Mix, Self::Zeros, Self::Tiny, Self::Herd, Self::Sweep];
 
     /// The stage's part of a phase's time. What is left is for the fills at the end.
@@ -134,18 +135,18 @@ impl Held {
         self.entries as f64 / fresh.entries.max(1) as f64
     }
 
-    /// How much it has of what `fresh` has, by entries or by payload, whichever is more. Entries that
-    /// stayed from before are larger or smaller than those of the fill. Tables and contexts that
-    /// nobody needs make both less.
+    /// How much it has of what `fresh` has, by entries or by payload, whichever is more. Entries
+    /// that stayed from before are larger or smaller than those of the fill. Tables and contexts
+    /// that nobody needs make both less.
     #[must_use]
     pub fn of_either(self, fresh: Self) -> f64 {
         self.of_entries(fresh).max(self.payload as f64 / fresh.payload.max(1) as f64)
     }
 }
 
-/// Fills a cache with `count` pages, the same ones for every cache. Without a count it takes as many as
-/// evict twice the entries that the cache holds, so that most pages find a full cache. Gives what the
-/// cache holds, and the count.
+/// Fills a cache with `count` pages, the same ones for every cache. Without a count it takes as
+/// many as evict twice the entries that the cache holds, so that most pages find a full cache.
+/// Gives what the cache holds, and the count.
 ///
 /// # Panics
 /// An insert is refused.

@@ -239,8 +239,8 @@ impl Field {
         self.stop.store(false, Ordering::Relaxed);
     }
 
-    /// Checks the whole cache. The check works in memory of its own, in proportion to the entries, so
-    /// the parent looks away until the next stage.
+    /// Checks the whole cache. The check works in memory of its own, in proportion to the entries,
+    /// so the parent looks away until the next stage.
     fn check(&self, go: &mpsc::Receiver<()>) -> Result<(), Failure> {
         say("check", "");
         go.recv()?;
@@ -250,7 +250,8 @@ impl Field {
     }
 
     /// A stage has ended: no insert was refused in it, `before` of those before it. Where the owner
-    /// resizes an insert may be: a cache that gets smaller takes nothing while readers hold too much.
+    /// resizes an insert may be: a cache that gets smaller takes nothing while readers hold too
+    /// much.
     fn quiet(&self, stage: Stage, before: u64) -> u64 {
         let cache = self.cache();
         let refused = cache.stats().rejected.no_room;
@@ -277,8 +278,8 @@ impl Field {
         (if era < keys { era } else { key }) as u64
     }
 
-    /// Inserts and look-ups only, as long as planned; tells its figures as means over whole rounds of
-    /// all files.
+    /// Inserts and look-ups only, as long as planned; tells its figures as means over whole rounds
+    /// of all files.
     fn soak(&self) {
         let cache = self.cache();
         let files = self.versions.files().len() as u32;
@@ -307,8 +308,8 @@ impl Field {
         }
     }
 
-    /// All is quiet: what is left is whole, nothing has drifted, and everything goes. Gives what was
-    /// counted, what the cache holds after a fill, as it was left and
+    /// All is quiet: what is left is whole, nothing has drifted, and everything goes. Gives what
+    /// was counted, what the cache holds after a fill, as it was left and
     /// after a clear, and the pages of a fill.
     fn settle(
         &self,

@@ -35,11 +35,12 @@ pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LONGEST, 2).expect("bounds that fit")
 }
 
-/// What the system's allocator will keep for this thread, of the pages that the thread gets and drops,
-/// it has from now on; and the stack is as deep as it will be. All of this is the thread's, not the
-/// cache's.
+/// What the system's allocator will keep for this thread, of the pages that the thread gets and
+/// drops, it has from now on; and the stack is as deep as it will be. All of this is the thread's,
+/// not the cache's.
 fn warm() {
-    // glibc keeps seven blocks of each size up to 1 KiB, in steps of 16 bytes, and some 128 KiB at the end.
+    // glibc keeps seven blocks of each size up to 1 KiB, in steps of 16 bytes, and some 128 KiB at
+    // the end.
     let small = (16..=1056).step_by(16).flat_map(|bytes| [(); 7].map(|()| vec![1_u8; bytes]));
     drop(std::hint::black_box(small.collect::<Vec<_>>()));
     drop(std::hint::black_box(vec![1_u8; 100 << 10]));

@@ -71,7 +71,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
         let trailer = if trailed { TRAILER } else { 0 };
         let settings = zpool::Config::new().max_object(max_page + trailer);
-        // The pool reserves address space by its cap. A capacity that is too small is refused below.
+        // The pool reserves address space by its cap. A capacity that is too small is refused
+        // below.
         let settings = settings.max_bytes(capacity.max(LEAST_CAP));
         let heap = match source {
             Source::Default => !cfg!(unix),

@@ -43,8 +43,8 @@ impl Maintainer {
     /// step, and nothing else.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which keeps a core busy. Else
-    /// the system's error: it has no thread.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which keeps a core busy.
+    /// Else the system's error: it has no thread.
     pub fn start<K, S>(cache: &Arc<Cache<K, S>>, every: Duration, budget: usize) -> io::Result<Self>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,

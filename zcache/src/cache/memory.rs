@@ -40,9 +40,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.store.max_page()
     }
 
-    /// Changes the capacity. When it is lowered, entries are evicted until the cache fits; pages, tables
-    /// and index get smaller, but for the table of the hot tier. What can be had without evicting is had
-    /// first, so the cache keeps about the entries that fit.
+    /// Changes the capacity. When it is lowered, entries are evicted until the cache fits; pages,
+    /// tables and index get smaller, but for the table of the hot tier. What can be had without
+    /// evicting is had first, so the cache keeps about the entries that fit.
     ///
     /// The call works until it is done: in proportion to what the cache held.
     ///

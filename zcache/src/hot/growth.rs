@@ -5,14 +5,15 @@ use std::ops::Range;
 use super::{FULL, Hot};
 use crate::sync::{Charge, WAYS, get};
 
-/// After a growth, each promotion looks at this many slots for frames that are in a wrong place now.
+/// After a growth, each promotion looks at this many slots for frames that are in a wrong place
+/// now.
 const SWEPT: usize = 256;
 /// One promotion in this many makes room for a longer table.
 const GROWING: u64 = 64;
 
 impl<K: Send + Sync> Hot<K> {
-    /// Makes the table longer, if there are many frames for it; goes on looking for frames that are in a wrong place
-    /// since. `Some`: it would, if there were so many bytes for it.
+    /// Makes the table longer, if there are many frames for it; goes on looking for frames that are
+    /// in a wrong place since. `Some`: it would, if there were so many bytes for it.
     pub(crate) fn grow(&self, memory: &impl Charge) -> Option<usize> {
         let mut left = self.growing.try_lock()?;
         if !left.is_empty() {

@@ -468,8 +468,8 @@ impl<K: Send + Sync> Page<'_, K> {
         self.frame.bytes()
     }
 
-    /// The whole page for its reader to keep: the frame's own bytes, unless so many are kept already that frames could not
-    /// make way. `None`: there is no memory for a copy.
+    /// The whole page for its reader to keep: the frame's own bytes, unless so many are kept
+    /// already that frames could not make way. `None`: there is no memory for a copy.
     pub(crate) fn keep(&self) -> Option<Bytes> {
         let len = self.len() as u64;
         let hot = self.hot;

@@ -3,10 +3,10 @@
 //! ```text
 //! key --hash--> tag 32 = shard | the rest     shard's table: ids     entry: key, tag, place of its bytes
 //! ```
-//! Beside the tables stand versions: counters, up to 64 a shard, of which each change of a key by the owner
-//! (insert, remove, clear) moves the one that its tag names, under the shard's lock. A [`Version`] read
-//! at a miss so tells later whether the key was touched since; a false alarm is possible, the other way
-//! round is not.
+//! Beside the tables stand versions: counters, up to 64 a shard, of which each change of a key by
+//! the owner (insert, remove, clear) moves the one that its tag names, under the shard's lock. A
+//! [`Version`] read at a miss so tells later whether the key was touched since; a false alarm is
+//! possible, the other way round is not.
 
 use crate::sync::{AtomicU32, Charge, Ordering, Plant, PutError, Shards, VERSIONS, planted};
 
@@ -128,8 +128,8 @@ impl Index {
         self.shards.put(self.shard(tag), (spread(tag), id), hash_of, probe, admit, memory)
     }
 
-    /// Puts another id in the place of the one that `probe` takes, if there is one: the id that `probe`
-    /// gives. No touch: the key keeps its page.
+    /// Puts another id in the place of the one that `probe` takes, if there is one: the id that
+    /// `probe` gives. No touch: the key keeps its page.
     pub(crate) fn swap<R>(
         &self,
         tag: Tag,

@@ -169,8 +169,8 @@ impl Ghosts {
         made.into_iter().for_each(|made| self.room.install(made));
     }
 
-    /// Gives back room for the ghosts of more than `entries` entries, where that is more than half of it;
-    /// the ghosts are forgotten then. What it took comes back, in bytes.
+    /// Gives back room for the ghosts of more than `entries` entries, where that is more than half
+    /// of it; the ghosts are forgotten then. What it took comes back, in bytes.
     pub(super) fn shrink(&mut self, entries: usize) -> usize {
         let wanted = Self::chunks_for(entries);
         if 2 * wanted >= self.room.chunks() {
@@ -184,8 +184,8 @@ impl Ghosts {
         self.room.bytes()
     }
 
-    /// A key went, and `most` are to be remembered: at most nine for ten of the entries that room was
-    /// made for, or one.
+    /// A key went, and `most` are to be remembered: at most nine for ten of the entries that room
+    /// was made for, or one.
     pub(super) fn remember(&mut self, tag: u32, most: usize) {
         let wanted = most.div_ceil(LOAD).max(1);
         if wanted > 2 * self.buckets || 4 * wanted < self.buckets {

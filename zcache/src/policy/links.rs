@@ -96,8 +96,8 @@ impl<const LISTS: usize> Links<LISTS> {
         self.nodes.chunks() * per_chunk()
     }
 
-    /// Drops chunks of nodes without an id on a list, but for one, and for those of which `in_use` says
-    /// that an id may enter soon. What they took comes back, in bytes.
+    /// Drops chunks of nodes without an id on a list, but for one, and for those of which `in_use`
+    /// says that an id may enter soon. What they took comes back, in bytes.
     pub(super) fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
         if self.nodes.unused() <= SPARE {
             return 0;

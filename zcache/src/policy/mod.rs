@@ -84,10 +84,11 @@ pub trait Policy: std::fmt::Debug + Send {
     /// `id` is [`MAX_ENTRIES`] or more.
     fn grow(&mut self, id: u32) -> Result<(), NoMemory>;
 
-    /// Gives back tables that no entry needs any more, and says how many bytes that is: [`bytes`](Self::bytes)
-    /// falls by them. `in_use` tells whether one of a range of ids belongs to somebody who may call
-    /// [`insert`](Self::insert) with it without asking for growth again: what such an id needs stays. Called
-    /// after entries went, often, so it costs next to nothing where there is nothing to give back.
+    /// Gives back tables that no entry needs any more, and says how many bytes that is:
+    /// [`bytes`](Self::bytes) falls by them. `in_use` tells whether one of a range of ids belongs
+    /// to somebody who may call [`insert`](Self::insert) with it without asking for growth again:
+    /// what such an id needs stays. Called after entries went, often, so it costs next to nothing
+    /// where there is nothing to give back.
     ///
     /// Default: nothing is given back before the policy is dropped.
     fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
@@ -137,8 +138,8 @@ pub trait Policy: std::fmt::Debug + Send {
         self.len() == 0
     }
 
-    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all growth, less
-    /// what [`shrink`](Self::shrink) gave back.
+    /// Bytes of heap held, blocks at [`heap_cost`](zpool::source::heap_cost): the sum of all
+    /// growth, less what [`shrink`](Self::shrink) gave back.
     fn bytes(&self) -> usize;
 
     /// Asserts the policy's invariants; visits every entry.

@@ -16,8 +16,8 @@ const CALM: u64 = 8;
 /// And the first one, in nanoseconds.
 const FIRST: u64 = 100_000;
 
-/// What hits write: a thread has a stripe to itself as long as there are no more threads than stripes,
-/// so that counting a hit moves no cache line.
+/// What hits write: a thread has a stripe to itself as long as there are no more threads than
+/// stripes, so that counting a hit moves no cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe {

@@ -58,8 +58,8 @@ impl Sampled {
     }
 }
 
-/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`, `policy`, `codec`, `sample`
-/// and `fixed`, give or take what other threads change meanwhile.
+/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`,
+/// `policy`, `codec`, `sample` and `fixed`, give or take what other threads change meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -72,7 +72,8 @@ pub struct ByteCounts {
     pub uncompressed: usize,
     /// Objects of all entries: payloads, checksums, expiries.
     pub payload: usize,
-    /// Objects of entries that are gone and still in a reader's hands, and of entries on their way in.
+    /// Objects of entries that are gone and still in a reader's hands, and of entries on their way
+    /// in.
     pub pinned: usize,
     /// Pages of the pool, frames apart.
     pub pages: usize,
@@ -86,13 +87,13 @@ pub struct ByteCounts {
     pub index: usize,
     /// Queues and ghosts of the policy.
     pub policy: usize,
-    /// Buffers and contexts that compressions and decodings work with, those in use just now apart, and dictionaries that
-    /// were trained here.
+    /// Buffers and contexts that compressions and decodings work with, those in use just now apart,
+    /// and dictionaries that were trained here.
     pub codec: usize,
     /// Pages that were copied to train a dictionary on.
     pub sample: usize,
-    /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/320 of the
-    /// capacity for what the general-purpose allocator keeps of tables that have grown.
+    /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/320
+    /// of the capacity for what the general-purpose allocator keeps of tables that have grown.
     pub fixed: usize,
 }
 
@@ -182,8 +183,8 @@ pub struct Stats {
     pub trainings: Trainings,
     /// Where the bytes are.
     pub bytes: ByteCounts,
-    /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of octaves,
-    /// smallest first; those that nothing is stored in are left out.
+    /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of
+    /// octaves, smallest first; those that nothing is stored in are left out.
     pub stored_sizes: Vec<(usize, usize)>,
     /// Decodings.
     pub decode: Sampled,
@@ -192,8 +193,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Bytes of pages per byte of payload: what the codec alone achieves; 1 for an empty cache, infinite for
-    /// one whose pages are all same-filled.
+    /// Bytes of pages per byte of payload: what the codec alone achieves; 1 for an empty cache,
+    /// infinite for one whose pages are all same-filled.
     #[must_use]
     pub fn compression_ratio(&self) -> f64 {
         if self.bytes.payload == 0 {

@@ -3,8 +3,8 @@
 use super::Stats;
 
 impl Stats {
-    /// Hands every figure to the [`metrics`] facade, as `zcache_...` with a label `cache`: counts as
-    /// absolute counters, the others as gauges. Call it as often as your exporter reads.
+    /// Hands every figure to the [`metrics`] facade, as `zcache_...` with a label `cache`: counts
+    /// as absolute counters, the others as gauges. Call it as often as your exporter reads.
     pub fn publish(&self, cache: &'static str) {
         let gone = &self.gone;
         let counters = [

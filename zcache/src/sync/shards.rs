@@ -138,8 +138,8 @@ impl Shards {
         Ok(None)
     }
 
-    /// Puts another id in the place of the one with this hash that `probe` takes, if there is one: the id
-    /// that `probe` gives with what it made of the old one.
+    /// Puts another id in the place of the one with this hash that `probe` takes, if there is one:
+    /// the id that `probe` gives with what it made of the old one.
     pub(crate) fn swap<R>(
         &self,
         at: usize,
@@ -157,8 +157,8 @@ impl Shards {
         Some(made)
     }
 
-    /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way. A table
-    /// that is much too long afterwards is made shorter.
+    /// Takes the id with this hash out that `probe` takes; `always` runs under the lock either way.
+    /// A table that is much too long afterwards is made shorter.
     pub(crate) fn take<R>(
         &self,
         at: usize,
@@ -185,8 +185,8 @@ impl Shards {
         found
     }
 
-    /// Makes a table as short as `times` its ids need, if that is shorter, charged first; where that or
-    /// the memory is refused it stays as it is.
+    /// Makes a table as short as `times` its ids need, if that is shorter, charged first; where
+    /// that or the memory is refused it stays as it is.
     pub(crate) fn shrink(
         &self,
         at: usize,

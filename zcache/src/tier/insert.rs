@@ -2,8 +2,8 @@
 //! ```text
 //! draft (compress into a buffer) -> place (an object; room is made) -> queue -> publish
 //! ```
-//! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not end in
-//! its page takes the key's old page with it: never stale.
+//! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not
+//! end in its page takes the key's old page with it: never stale.
 
 use super::evict::{Lack, Spent};
 use super::{Newcomer, Tier};
@@ -24,8 +24,8 @@ pub(crate) struct Terms {
     pub(crate) condition: Option<Version>,
 }
 
-/// A key whose page is on its way. Dropped with the key in it, the key's old page is ended, unless the
-/// insert was a conditional one.
+/// A key whose page is on its way. Dropped with the key in it, the key's old page is ended, unless
+/// the insert was a conditional one.
 struct Way<'t, K: Eq + Send + Sync> {
     tier: &'t Tier<K>,
     tag: Tag,
@@ -158,9 +158,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         })
     }
 
-    /// The mark that an entry with an object of `bytes` bytes starts with: a hit is worth more for each
-    /// byte in a small entry, so a small one needs fewer hits to stay. All that entries take counts, or
-    /// those without an object would stay for ever.
+    /// The mark that an entry with an object of `bytes` bytes starts with: a hit is worth more for
+    /// each byte in a small entry, so a small one needs fewer hits to stay. All that entries take
+    /// counts, or those without an object would stay for ever.
     fn credit(&self, bytes: usize) -> u8 {
         let pool = &self.store.pool;
         let beside = self.cost(0);

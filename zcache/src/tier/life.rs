@@ -1,4 +1,5 @@
-//! How entries enter and leave, and how one takes another's place: the steps of the table in [`super`].
+//! How entries enter and leave, and how one takes another's place: the steps of the table in
+//! [`super`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,8 +17,8 @@ use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Store};
 use crate::sync::{Inside, Plant, PutError, add, planted};
 
-/// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the old
-/// entry of its key with it unless it came under a condition.
+/// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the
+/// old entry of its key with it unless it came under a condition.
 pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
     tier: &'t Tier<K>,
     handle: Option<Handle>,
@@ -32,7 +33,8 @@ pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
 type NotMade<K> = (Option<Lack>, Record<K>);
 
 impl<K: Send + Sync> Tier<K> {
-    /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the tag's shard.
+    /// The index is about to lead to entry `id` no more: its frame goes. Under the lock of the
+    /// tag's shard.
     #[inline]
     pub(super) fn cool(&self, tag: Tag, id: u32) {
         if let Some(hot) = &self.hot {
@@ -87,8 +89,8 @@ impl<K: Send + Sync> Tier<K> {
         Some(gone)
     }
 
-    /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread that
-    /// panics, in which the key's `Eq` must not run.
+    /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread
+    /// that panics, in which the key's `Eq` must not run.
     fn end_unseen(&self, tag: Tag) -> bool {
         let mut ended = false;
         let _told = self.flights.telling(tag);
@@ -116,8 +118,8 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Takes this very entry off the index, if it is still there, and ends it. Leases are told where it
-    /// is its owner that wants it gone.
+    /// Takes this very entry off the index, if it is still there, and ends it. Leases are told
+    /// where it is its owner that wants it gone.
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
         let which = |of| (of == id).then(|| self.cool(tag, id));
@@ -136,7 +138,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// The same for an entry that the caller keeps a hold of.
     pub(crate) fn withdraw_again(&self, entry: &Entry<'_, K>, cause: Cause) {
-        // Freed already: somebody else has ended it. Otherwise the id is this entry's while it is held.
+        // Freed already: somebody else has ended it. Otherwise the id is this entry's while it is
+        // held.
         if let Ok(again) = self.store.pool.pin(entry.handle()) {
             self.withdraw(again, cause, false);
         }
@@ -154,12 +157,13 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells the
-    /// hook, and frees it. The last reader gives its memory back.
+    /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells
+    /// the hook, and frees it. The last reader gives its memory back.
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
         let state = entry.record().state();
         self.counters.left(state.form(), state.len(), entry.len(), cause);
-        // Before what calls user code: what that inserts evicts nothing, or it would not come to an end.
+        // Before what calls user code: what that inserts evicts nothing, or it would not come to an
+        // end.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
         // The pin goes before the object is freed, so that it ends here and not by a reader's way.
@@ -175,7 +179,8 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Frees an entry whose place in index and policy another object of the same page has taken: nobody is told.
+    /// Frees an entry whose place in index and policy another object of the same page has taken:
+    /// nobody is told.
     fn supersede(&self, entry: Entry<'_, K>) {
         let state = entry.record().state();
         self.counters.withdrawn(state.form(), state.len(), entry.len());
@@ -274,7 +279,8 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         Ok(())
     }
 
-    /// Takes the place of `old`, of which it is the same page, if the index still leads there and nobody walks.
+    /// Takes the place of `old`, of which it is the same page, if the index still leads there and
+    /// nobody walks.
     pub(crate) fn swap(mut self, old: Entry<'_, K>) -> bool {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let new = pin_live(&tier.store.pool, id);

@@ -1,8 +1,8 @@
 //! The policy under its lock, and the ids that are about to enter it.
 //!
-//! A policy has tables by id. They grow before the entry of an id exists, so that an insert never has to
-//! end an entry because of its own bookkeeping, and they come back when their entries have gone. Between
-//! the growth and the entry the id is *expected*: what it needs stays.
+//! A policy has tables by id. They grow before the entry of an id exists, so that an insert never
+//! has to end an entry because of its own bookkeeping, and they come back when their entries have
+//! gone. Between the growth and the entry the id is *expected*: what it needs stays.
 
 use crate::index::Tag;
 use crate::policy::{Entries, Policy, Priority};

@@ -1,9 +1,10 @@
 //! Lower ids for a few entries, so that what the tables have for the higher ones can go.
 //!
-//! Tables by id are given back chunk by chunk: the pool's slots, the policy's nodes. A few entries that
-//! stay among many that went would keep them. The pool says which chunk should come empty
-//! ([`sparse_ids`](zpool::Pool::sparse_ids)); its entries are given lower ids, under the lock of their
-//! shard, so that the index always leads to an entry. An entry that somebody has pinned keeps its id.
+//! Tables by id are given back chunk by chunk: the pool's slots, the policy's nodes. A few entries
+//! that stay among many that went would keep them. The pool says which chunk should come empty
+//! ([`sparse_ids`](zpool::Pool::sparse_ids)); its entries are given lower ids, under the lock of
+//! their shard, so that the index always leads to an entry. An entry that somebody has pinned keeps
+//! its id.
 
 use super::Tier;
 use crate::index::Tag;
@@ -13,7 +14,8 @@ use crate::sync::{Plant, planted};
 const SPARE: u32 = 64;
 
 impl<K: Send + Sync> Tier<K> {
-    /// Gives up to `most` entries lower ids, if that lets chunks of the tables come empty; says how many.
+    /// Gives up to `most` entries lower ids, if that lets chunks of the tables come empty; says how
+    /// many.
     pub(super) fn move_down(&self, most: usize) -> usize {
         let mut moved = 0;
         while moved < most {

@@ -306,8 +306,8 @@ impl<H: Send + Sync> Frames<H> {
     /// Takes all memory of a frame, and copies `bytes` to it. No room is made for it.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: no room under the cap. [`AllocError::NoMemory`]: the system or the
-    /// general-purpose allocator gave no memory.
+    /// [`AllocError::OutOfPages`]: no room under the cap. [`AllocError::NoMemory`]: the system or
+    /// the general-purpose allocator gave no memory.
     pub fn fill(&self, bytes: &[u8]) -> Result<Filled<'_, H>, AllocError> {
         self.account.lend(Frame::<H>::BYTES)?;
         let blank = Blank::take();

@@ -53,7 +53,8 @@ impl Ended {
         (self.place, self.slot)
     }
 
-    /// The slot's index, for an ended object that waits in a list; [`resume`](super::Table::resume) undoes it.
+    /// The slot's index, for an ended object that waits in a list; [`resume`](super::Table::resume)
+    /// undoes it.
     pub(crate) fn suspend(self) -> u32 {
         self.slot.0
     }

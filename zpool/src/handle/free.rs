@@ -30,8 +30,8 @@ impl<T> Table<T> {
     /// The lowest free slot.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`] where the ledger refuses one more, [`AllocError::NoMemory`] where the
-    /// system does.
+    /// [`AllocError::OutOfPages`] where the ledger refuses one more, [`AllocError::NoMemory`] where
+    /// the system does.
     pub(crate) fn vacant(&self, ledger: &Ledger) -> Result<Vacant<'_, T>, AllocError> {
         let mut numbers = self.numbers.lock();
         if let Some((slot, index)) = self.take_only(&numbers) {
@@ -154,8 +154,8 @@ impl<T> Table<T> {
         self.take_in(&mut self.numbers.lock(), ledger);
     }
 
-    /// The same, the empty chunk that is kept for the next slots, and memory that the system did not
-    /// take so far.
+    /// The same, the empty chunk that is kept for the next slots, and memory that the system did
+    /// not take so far.
     pub(crate) fn trim(&self, ledger: &Ledger) {
         let mut numbers = self.numbers.lock();
         self.take_in(&mut numbers, ledger);

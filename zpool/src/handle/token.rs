@@ -221,8 +221,8 @@ impl<T> Table<T> {
         Ok(self.pinned(slot, (index, generation), location))
     }
 
-    /// The same of whatever object is live in slot `index`. `hint` is told the object's location before
-    /// its length is read.
+    /// The same of whatever object is live in slot `index`. `hint` is told the object's location
+    /// before its length is read.
     #[inline(always)]
     pub(crate) fn pin_index(
         &self,

@@ -200,8 +200,8 @@ impl<V: Blank> Sparse<V> {
     /// Sees to it that the elements below `end` can be read, and holds `pages`, charged.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the system
-    /// or the heap does. No page is held.
+    /// [`AllocError::OutOfPages`] where the ledger refuses, [`AllocError::NoMemory`] where the
+    /// system or the heap does. No page is held.
     pub(crate) fn open(
         &self,
         pages: Range<usize>,
@@ -278,8 +278,8 @@ impl<V: Blank> Sparse<V> {
         Ok(start.as_ptr().wrapping_sub(first))
     }
 
-    /// Address space for a block, and for the next ones too if it is the first: a process has only so
-    /// many mappings, and small arrays should take two of them.
+    /// Address space for a block, and for the next ones too if it is the first: a process has only
+    /// so many mappings, and small arrays should take two of them.
     fn reserve(&self, block: usize) -> Option<*mut V> {
         let first = extent(block).0;
         let together = if first == self.on_heap() { TOGETHER } else { 1 };

@@ -27,10 +27,10 @@ impl std::error::Error for NoMemory {}
 /// An array of words of 64 bits whose memory comes and goes by pages: for tables beside a pool's
 /// [ids](crate::Pool::id), which are to give back what they do not need.
 ///
-/// A general-purpose allocator keeps much of what tables give back, for other blocks of its own. Here a
-/// page that is [closed](Self::close) goes back to the system at once. The array counts nothing: a page
-/// takes [`page_bytes`](Self::page_bytes) from when it is opened until it is closed, and address space is
-/// taken in blocks, of 16 pages at first, that double.
+/// A general-purpose allocator keeps much of what tables give back, for other blocks of its own.
+/// Here a page that is [closed](Self::close) goes back to the system at once. The array counts
+/// nothing: a page takes [`page_bytes`](Self::page_bytes) from when it is opened until it is
+/// closed, and address space is taken in blocks, of 16 pages at first, that double.
 ///
 /// ```
 /// use zpool::Words;
@@ -116,8 +116,8 @@ impl Words {
         index >> self.shift
     }
 
-    /// Makes page `number` one that can be written. Its words are 0, unless it was open before and the
-    /// system did not take its memory back.
+    /// Makes page `number` one that can be written. Its words are 0, unless it was open before and
+    /// the system did not take its memory back.
     ///
     /// # Errors
     /// [`NoMemory`]; nothing has changed.
@@ -140,8 +140,9 @@ impl Words {
         Ok(())
     }
 
-    /// Gives the memory of page `number` back, whose words are 0 from here on. `false`: the system did
-    /// not take it, and they stay as they are; so it is in a program that has locked its memory.
+    /// Gives the memory of page `number` back, whose words are 0 from here on. `false`: the system
+    /// did not take it, and they stay as they are; so it is in a program that has locked its
+    /// memory.
     pub fn close(&mut self, number: usize) -> bool {
         let (block, at) = locate(number);
         let Some(block) = self.blocks.get(block).and_then(Option::as_ref) else { return true };
@@ -152,7 +153,8 @@ impl Words {
             return false;
         }
         let start = block.start.as_ptr().cast::<u8>().wrapping_add(at * self.page);
-        // SAFETY: a whole page of a mapping of ours, as `locate` says; `&mut self`: nobody reads it.
+        // SAFETY: a whole page of a mapping of ours, as `locate` says; `&mut self`: nobody reads
+        // it.
         unsafe { block::discard(start, self.page) }
     }
 
@@ -184,7 +186,8 @@ impl Words {
     #[must_use]
     pub fn row<const N: usize>(&self, index: usize) -> &[u64; N] {
         let start = self.row_start(index, N);
-        // SAFETY: `N` words of an opened page of ours, as `row_start` checked; `&self`: nobody writes.
+        // SAFETY: `N` words of an opened page of ours, as `row_start` checked; `&self`: nobody
+        // writes.
         unsafe { &*start.cast() }
     }
 
@@ -254,7 +257,8 @@ impl Drop for Words {
                 // SAFETY: `Block::new` reserved so many bytes there, and the array ends here.
                 unsafe { block::unmap(block.start.cast(), bytes) };
             } else if let Some(layout) = Block::layout(bytes) {
-                // SAFETY: `Block::new` took it from the heap with this layout, and the array ends here.
+                // SAFETY: `Block::new` took it from the heap with this layout, and the array ends
+                // here.
                 unsafe { block::off_heap(block.start.cast(), layout) };
             }
         }

@@ -9,10 +9,10 @@ impl<T: Send + Sync> Pool<T> {
     /// The ids of the highest chunk in use, if its objects should move to lower ids, so that less
     /// memory is held for ids, by the pool and in arrays of the caller's own.
     ///
-    /// That is so where free ids of lower chunks are enough for them and leave `spare` more: few, where
-    /// the memory is wanted at once; many, where ids that are free now are likely to be used again
-    /// soon. [`renumber`](Self::renumber) moves the objects. `None`: nothing is to be gained. Looks at a few counts only, under a lock that is
-    /// held for a moment.
+    /// That is so where free ids of lower chunks are enough for them and leave `spare` more: few,
+    /// where the memory is wanted at once; many, where ids that are free now are likely to be used
+    /// again soon. [`renumber`](Self::renumber) moves the objects. `None`: nothing is to be gained.
+    /// Looks at a few counts only, under a lock that is held for a moment.
     ///
     /// ```
     /// use zpool::{Config, Handle, Pool};
@@ -41,13 +41,13 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.table.sparse(spare as usize, &self.arena.ledger)
     }
 
-    /// Gives the object with this id the lowest free id instead, and so another handle; its bytes stay
-    /// where they are, and its record is moved. The old handle is stale from then on. Takes a lock for a
-    /// moment, and no memory but what the lower id may need.
+    /// Gives the object with this id the lowest free id instead, and so another handle; its bytes
+    /// stay where they are, and its record is moved. The old handle is stale from then on. Takes a
+    /// lock for a moment, and no memory but what the lower id may need.
     ///
-    /// `ready` is asked about the new id first, under no lock. `None`: no lower id is free, `ready` said no,
-    /// or the id has no live object, or one that somebody maps; nothing has changed then. Between the two
-    /// ids there is a moment in which neither leads to the object.
+    /// `ready` is asked about the new id first, under no lock. `None`: no lower id is free, `ready`
+    /// said no, or the id has no live object, or one that somebody maps; nothing has changed then.
+    /// Between the two ids there is a moment in which neither leads to the object.
     pub fn renumber(&self, id: u32, ready: impl FnOnce(u32) -> bool) -> Option<Handle> {
         self.arena.renumber(id, ready)
     }

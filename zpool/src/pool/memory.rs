@@ -34,8 +34,8 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.slot_bytes(len.min(self.max_object))
     }
 
-    /// Bytes of the zspage that an object of `len` bytes would need just now, if no slot for it is free.
-    /// Lengths above `max_object` are counted as `max_object`.
+    /// Bytes of the zspage that an object of `len` bytes would need just now, if no slot for it is
+    /// free. Lengths above `max_object` are counted as `max_object`.
     #[must_use]
     pub fn zspage_bytes(&self, len: usize) -> usize {
         self.arena.zspage_bytes(len.min(self.max_object))

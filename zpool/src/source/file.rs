@@ -16,9 +16,9 @@ use crate::sync::Mutex;
 /// it Linux and Android punch them out of the file in batches. Other systems, and file systems
 /// without holes, keep them all: they stay charged until the source is dropped.
 ///
-/// A limit on the size of files (`ulimit -f`, `RLIMIT_FSIZE`) is an error and raises no signal: pages
-/// behind it are not handed out, and writes to them fail where the limit was lowered later. For this, each
-/// write asks the system for the limit.
+/// A limit on the size of files (`ulimit -f`, `RLIMIT_FSIZE`) is an error and raises no signal:
+/// pages behind it are not handed out, and writes to them fail where the limit was lowered later.
+/// For this, each write asks the system for the limit.
 ///
 /// ```
 /// use zpool::source::{File, PageSource};

@@ -20,14 +20,15 @@ use crate::ledger::{Ledger, Refused};
 
 /// Where the memory of pages comes from. A failed call has changed nothing.
 pub(super) trait Backing {
-    /// Makes places for pages behind `end`, up to `limit` at most, and says where they end: at whole grains
-    /// or at the limit. Its own bookkeeping is charged.
+    /// Makes places for pages behind `end`, up to `limit` at most, and says where they end: at
+    /// whole grains or at the limit. Its own bookkeeping is charged.
     fn extend(&self, end: usize, limit: usize, ledger: &Ledger) -> Result<usize, SourceError> {
         let _ = (end, ledger);
         Ok(limit)
     }
 
-    /// Where the pages end that lie behind `page` without a border. No call gets pages over a border.
+    /// Where the pages end that lie behind `page` without a border. No call gets pages over a
+    /// border.
     fn border(&self, page: usize) -> usize {
         let _ = page;
         usize::MAX
@@ -56,8 +57,8 @@ const KEPT_SHARE: usize = 256;
 const BATCH: usize = 32;
 /// Runs that the system may refuse to take back in one attempt.
 const REFUSED: usize = 8;
-/// Where the system takes no page back, no further page is taken when less than held / this is free: what
-/// pages have is lost for tables.
+/// Where the system takes no page back, no further page is taken when less than held / this is
+/// free: what pages have is lost for tables.
 const TABLES: usize = 32;
 /// The frontier moves for the sake of a run while no more than frontier / this is free behind it.
 const SPARSE: usize = 4;
@@ -89,8 +90,8 @@ pub(super) struct FreePages {
     roomy: usize,
     /// Nothing is discarded while fewer are kept: the last attempt fell short.
     discard_at: usize,
-    /// The system did not take pages back when it was asked last, as where memory is locked: kept ones are
-    /// taken before any others then.
+    /// The system did not take pages back when it was asked last, as where memory is locked: kept
+    /// ones are taken before any others then.
     stuck: bool,
     /// Where the last batch ended, and the next one starts.
     sweep: usize,
@@ -177,8 +178,8 @@ impl FreePages {
         }
     }
 
-    /// So many pages are kept before the next attempt to discard, after one that fell short. Where the system
-    /// takes none back, a part more than now, so that attempts stay cheap for each page.
+    /// So many pages are kept before the next attempt to discard, after one that fell short. Where
+    /// the system takes none back, a part more than now, so that attempts stay cheap for each page.
     fn patience(&self) -> usize {
         let part = if self.stuck { self.kept.len() / SPARSE } else { 0 };
         self.kept.len() + BATCH.max(part)
@@ -380,8 +381,8 @@ impl FreePages {
         Ok(first)
     }
 
-    /// Makes the grain at the frontier usable, and some behind it; says where they end. If this fails half
-    /// way, no harm is done: the next attempt does it again.
+    /// Makes the grain at the frontier usable, and some behind it; says where they end. If this
+    /// fails half way, no harm is done: the next attempt does it again.
     fn prepare(
         &mut self,
         grain: Range<usize>,

@@ -30,7 +30,8 @@ pub(super) fn system_page() -> io::Result<usize> {
     if bytes.is_power_of_two() { Ok(bytes) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
-/// The least that is worth punching out of a file: a page of the system, which a page cache is made of.
+/// The least that is worth punching out of a file: a page of the system, which a page cache is made
+/// of.
 pub(super) fn hole_bytes() -> io::Result<usize> {
     #[cfg(unix)]
     return system_page();
@@ -38,8 +39,9 @@ pub(super) fn hole_bytes() -> io::Result<usize> {
     return Ok(1);
 }
 
-/// The most bytes that a file may have. A write behind them raises `SIGXFSZ`, which ends a process that
-/// has not made provision. Asked anew for each write, because the limit may change at any time.
+/// The most bytes that a file may have. A write behind them raises `SIGXFSZ`, which ends a process
+/// that has not made provision. Asked anew for each write, because the limit may change at any
+/// time.
 pub(super) fn file_bytes() -> u64 {
     #[cfg(unix)]
     // SAFETY: `soft` passes a struct that the call may write.
@@ -69,8 +71,9 @@ pub(super) fn unreserved(bytes: usize) {
     RESERVED.fetch_sub(bytes, Ordering::Relaxed);
 }
 
-/// Of `wanted` bytes of address space, how many a first range may take: all where the process has no limit
-/// (`RLIMIT_AS`), else what leaves the program most of what it had before there were sources.
+/// Of `wanted` bytes of address space, how many a first range may take: all where the process has
+/// no limit (`RLIMIT_AS`), else what leaves the program most of what it had before there were
+/// sources.
 #[cfg(unix)]
 pub(super) fn first_share(wanted: usize) -> usize {
     #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -145,17 +145,17 @@ pub unsafe trait PageSource: Debug + Send + Sync {
 
     /// Hands out a free page: the one behind `after` when that is free, else one where a run of
     /// `more` further pages is likely to follow, else any. What is newly held, pages and
-    /// [own](Ledger::reserve_own) bookkeeping alike, is reserved in `ledger` first; a kept page is charged
-    /// already.
+    /// [own](Ledger::reserve_own) bookkeeping alike, is reserved in `ledger` first; a kept page is
+    /// charged already.
     ///
     /// # Errors
     /// See [`SourceError`]; the source and the ledger are then as before.
     fn take(&self, after: Option<u32>, more: usize, ledger: &Ledger) -> Result<u32, SourceError>;
 
     /// Takes back pages handed out before. What is really gone is released from `ledger`, at once or
-    /// when a batch is full; the rest counts as kept. A source that can never give pages back should take
-    /// no further one when little [headroom](Ledger::headroom) is left, 1/32 of what is held: what its pages
-    /// have is lost for the pool's tables.
+    /// when a batch is full; the rest counts as kept. A source that can never give pages back
+    /// should take no further one when little [headroom](Ledger::headroom) is left, 1/32 of what is
+    /// held: what its pages have is lost for the pool's tables.
     fn give(&self, pages: &[u32], ledger: &Ledger);
 
     /// Gives every kept page back to where it came from, as far as that can be done.
@@ -164,14 +164,15 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// Pages given back and kept: charged, free to be handed out again.
     fn kept(&self) -> usize;
 
-    /// Whether no page was ever handed out, so that the source holds nothing that another ledger carries. A
-    /// pool takes no other one. Default: it keeps no page; a source with bookkeeping of its own says more.
+    /// Whether no page was ever handed out, so that the source holds nothing that another ledger
+    /// carries. A pool takes no other one. Default: it keeps no page; a source with bookkeeping of
+    /// its own says more.
     fn is_fresh(&self) -> bool {
         self.kept() == 0
     }
 
-    /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always; ranged
-    /// ones: below the last page of the first range.
+    /// Whether page `page + 1` lies behind page `page` in one allocation. Linear sources: always;
+    /// ranged ones: below the last page of the first range.
     fn joined(&self, page: u32) -> bool {
         match self.access() {
             Access::Linear(_) => true,
@@ -180,8 +181,8 @@ pub unsafe trait PageSource: Debug + Send + Sync {
         }
     }
 
-    /// The address of a page; asked of [`Access::Paged`] sources, and of [`Access::Ranged`] ones for pages
-    /// that do not lie in a line. It is asked often: it must not lock.
+    /// The address of a page; asked of [`Access::Paged`] sources, and of [`Access::Ranged`] ones
+    /// for pages that do not lie in a line. It is asked often: it must not lock.
     ///
     /// # Safety
     /// The page is handed out; a ranged source's page was handed out at least once.

@@ -101,8 +101,8 @@ impl<'p, T> MappedMut<'p, T> {
 }
 
 impl Zspages {
-    /// The address of a location: callers hold a place in its zspage, or its class's token, so that the page
-    /// is taken.
+    /// The address of a location: callers hold a place in its zspage, or its class's token, so that
+    /// the page is taken.
     #[inline]
     fn spot(&self, location: u64) -> Option<NonNull<u8>> {
         let (linear, base) = self.line;
@@ -121,8 +121,8 @@ impl Zspages {
             return None;
         }
         let (page, offset) = self.split(location);
-        // SAFETY: the caller of `spot` vouches for it, and that of `prefetch` for a ranged source's page that
-        // was taken once.
+        // SAFETY: the caller of `spot` vouches for it, and that of `prefetch` for a ranged source's
+        // page that was taken once.
         let start = unsafe { self.source.address(page) };
         // SAFETY: `offset < page_size`, inside the page.
         Some(unsafe { start.add(offset) })

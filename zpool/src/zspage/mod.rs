@@ -66,8 +66,8 @@ pub(crate) struct Zspages {
     witness: Witness,
 }
 
-/// Which locations of a source lie in a line, and where it starts: those below a number, which is no more
-/// than [`NOWHERE`].
+/// Which locations of a source lie in a line, and where it starts: those below a number, which is
+/// no more than [`NOWHERE`].
 fn line(source: &dyn PageSource) -> (u64, Base) {
     let (pages, base) = source.access().line();
     let grains = u64::from(pages) * (source.page_size() / GRAIN) as u64;

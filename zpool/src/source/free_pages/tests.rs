@@ -1,4 +1,5 @@
-//! The free pages of a source against a set, against failing calls, and in the order of their wishes.
+//! The free pages of a source against a set, against failing calls, and in the order of their
+//! wishes.
 
 use super::*;
 use crate::source::PageSource;

@@ -1,10 +1,11 @@
-//! Memory of a process that locks what it has (`mlockall`), so that the system pages nothing out. Linux; on
-//! other systems nothing is found to be locked.
+//! Memory of a process that locks what it has (`mlockall`), so that the system pages nothing out.
+//! Linux; on other systems nothing is found to be locked.
 //!
-//! Such a process locks every new mapping whole, which for a reserve means address space that holds nothing:
-//! it counts against the limit on locked memory, and the system fills it as soon as it is accessible. So a
-//! reserve is unlocked at once. What is committed is locked again, each page from its first use on. The
-//! system gives locked pages back to who asks for it in so many words (Linux 5.18); older ones keep them.
+//! Such a process locks every new mapping whole, which for a reserve means address space that holds
+//! nothing: it counts against the limit on locked memory, and the system fills it as soon as it is
+//! accessible. So a reserve is unlocked at once. What is committed is locked again, each page from
+//! its first use on. The system gives locked pages back to who asks for it in so many words (Linux
+//! 5.18); older ones keep them.
 
 use std::io;
 
@@ -29,7 +30,8 @@ mod linux {
 
     /// Whether a part that nobody uses is locked: the system does not take it back then.
     pub(in crate::source::mmap) fn is((start, bytes): Span) -> bool {
-        // SAFETY: a part of a mapping of the caller's, in which there are no bytes that anybody needs.
+        // SAFETY: a part of a mapping of the caller's, in which there are no bytes that anybody
+        // needs.
         let taken = done(unsafe { libc::madvise(start, bytes, libc::MADV_DONTNEED) });
         taken.is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
     }
@@ -56,8 +58,8 @@ mod linux {
         done(unsafe { libc::madvise(start, bytes, DONTNEED_LOCKED) })
     }
 
-    /// A new mapping without access that is not locked, though it would pass the limit if it were: a small
-    /// one is unlocked, and then grows.
+    /// A new mapping without access that is not locked, though it would pass the limit if it were:
+    /// a small one is unlocked, and then grows.
     pub(in crate::source::mmap) fn map(bytes: usize, flags: libc::c_int) -> io::Result<*mut u8> {
         let named = |_| {
             let text = "the limit on locked memory is reached (RLIMIT_MEMLOCK, mlockall)";

@@ -21,19 +21,21 @@ const HUGE: usize = 2 << 20;
 
 /// Pages of anonymous memory in reserved address space.
 ///
-/// Address space is reserved in ranges, the first one as [`MmapOptions`] say, and committed as pages are
-/// taken. Where pages run out, another range is reserved, as long as all before together. Under a limit on
-/// address space (`RLIMIT_AS`; Linux and Android) a range takes an eighth of what is left at most, or 1 MiB,
-/// and the first ranges of all sources leave the program three quarters of what it had.
+/// Address space is reserved in ranges, the first one as [`MmapOptions`] say, and committed as
+/// pages are taken. Where pages run out, another range is reserved, as long as all before together.
+/// Under a limit on address space (`RLIMIT_AS`; Linux and Android) a range takes an eighth of what
+/// is left at most, or 1 MiB, and the first ranges of all sources leave the program three quarters
+/// of what it had.
 ///
 /// Pages given back are kept up to a bound, 64 or 1/256 of those in use, whichever is more, and go
 /// back to the system in batches. Systems other than Linux and Android take them lazily at best
 /// (`MADV_FREE`: they count as gone at once) and elsewhere not at all (they stay kept).
 ///
-/// In a process that locks its memory (`mlockall`; Linux), reserved address space is not locked and counts
-/// against no limit. Pages are locked from their first use on, as the process wishes. Linux 5.18 gives locked
-/// pages back like others; before that they are [kept](PageSource::kept), and taken before any others. At the
-/// limit on locked memory (`RLIMIT_MEMLOCK`) the source has no further page.
+/// In a process that locks its memory (`mlockall`; Linux), reserved address space is not locked and
+/// counts against no limit. Pages are locked from their first use on, as the process wishes. Linux
+/// 5.18 gives locked pages back like others; before that they are [kept](PageSource::kept), and
+/// taken before any others. At the limit on locked memory (`RLIMIT_MEMLOCK`) the source has no
+/// further page.
 ///
 /// Where the system's page is larger than the source's, or huge pages are asked for, memory is
 /// charged in those units; less than one unit under the cap is then never used.
@@ -49,8 +51,8 @@ impl Mmap {
     /// Reserves the first range.
     ///
     /// # Errors
-    /// `InvalidInput` for a page size or a number of pages out of range, `Unsupported` for an option
-    /// that this system does not have, else what the system says.
+    /// `InvalidInput` for a page size or a number of pages out of range, `Unsupported` for an
+    /// option that this system does not have, else what the system says.
     pub fn new(options: MmapOptions) -> io::Result<Self> {
         let page_size = options.page_size;
         let limit = page_size_fits(page_size).then(|| options.limit()).flatten();
@@ -67,10 +69,10 @@ impl Mmap {
     }
 }
 
-// SAFETY: `FreePages` hands a number below the limit out once at a time. Each page has its place in one
-// range, a mapping of ours that lives as long as the source: page `n` of the first one `n` pages behind
-// its base. It was made readable and writable before the frontier passed it; anonymous memory is
-// initialised, with zeros at first. Bases are aligned to the page size.
+// SAFETY: `FreePages` hands a number below the limit out once at a time. Each page has its place in
+// one range, a mapping of ours that lives as long as the source: page `n` of the first one `n`
+// pages behind its base. It was made readable and writable before the frontier passed it; anonymous
+// memory is initialised, with zeros at first. Bases are aligned to the page size.
 unsafe impl PageSource for Mmap {
     fn page_size(&self) -> usize {
         self.page_size
@@ -135,7 +137,8 @@ mod tests {
 
     fn is_full_of(source: &Mmap, page: u32, value: u8) -> bool {
         let start = source.ranges.address(page as usize);
-        // SAFETY: the caller has taken the page; its bytes are initialised, and nobody writes to them now.
+        // SAFETY: the caller has taken the page; its bytes are initialised, and nobody writes to
+        // them now.
         let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), source.page_size()) };
         bytes.iter().all(|byte| *byte == value)
     }

@@ -12,9 +12,9 @@ const LEAST_FIRST_BYTES: usize = 64 << 20;
 
 /// How an [`Mmap`](crate::source::Mmap) is made: plain data.
 ///
-/// Address space is reserved in ranges. The first one is as long as these options say, or as the caps of
-/// the [`Config`](crate::Config) they are handed to: twice the cap, 64 MiB at least. Where pages run out,
-/// another range is reserved, as long as all before together.
+/// Address space is reserved in ranges. The first one is as long as these options say, or as the
+/// caps of the [`Config`](crate::Config) they are handed to: twice the cap, 64 MiB at least. Where
+/// pages run out, another range is reserved, as long as all before together.
 ///
 /// ```
 /// use zpool::source::{Mmap, MmapOptions};
@@ -39,7 +39,8 @@ impl Default for MmapOptions {
 }
 
 impl MmapOptions {
-    /// As many pages of 4 KiB as the system grants; no huge pages; in core dumps; inherited on fork.
+    /// As many pages of 4 KiB as the system grants; no huge pages; in core dumps; inherited on
+    /// fork.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -59,19 +60,19 @@ impl MmapOptions {
     }
 
     /// The most pages there are. Address space for all of them is reserved at once, or
-    /// [`Mmap::new`](crate::source::Mmap::new) fails, unless [`first_pages`](Self::first_pages) says less.
-    /// Default: just under 1 TiB of pages (32-bit: 1 GiB), of which only the first range is reserved at
-    /// once.
+    /// [`Mmap::new`](crate::source::Mmap::new) fails, unless [`first_pages`](Self::first_pages)
+    /// says less. Default: just under 1 TiB of pages (32-bit: 1 GiB), of which only the first range
+    /// is reserved at once.
     #[must_use]
     pub const fn max_pages(self, pages: u32) -> Self {
         Self { max_pages: Some(pages), ..self }
     }
 
-    /// Pages to reserve address space for at first, or as many as the system agrees to; the rest follows
-    /// when it is needed. Default: 4 GiB of pages (32-bit: 64 MiB).
+    /// Pages to reserve address space for at first, or as many as the system agrees to; the rest
+    /// follows when it is needed. Default: 4 GiB of pages (32-bit: 64 MiB).
     ///
-    /// Objects in the first range are found a little faster than others: a pool that will hold about so
-    /// many bytes should say so.
+    /// Objects in the first range are found a little faster than others: a pool that will hold
+    /// about so many bytes should say so.
     #[must_use]
     pub const fn first_pages(self, pages: u32) -> Self {
         Self { first_pages: Some(pages), ..self }
@@ -91,8 +92,8 @@ impl MmapOptions {
     }
 
     /// Keeps the pages from child processes, for which the ranges are then holes (Linux; elsewhere
-    /// [`Mmap::new`](crate::source::Mmap::new) fails). Default: no; a child's writes make copies that no
-    /// ledger knows of.
+    /// [`Mmap::new`](crate::source::Mmap::new) fails). Default: no; a child's writes make copies
+    /// that no ledger knows of.
     #[must_use]
     pub const fn dont_fork(self, yes: bool) -> Self {
         Self { dont_fork: yes, ..self }

@@ -31,8 +31,8 @@ pub(super) struct Reserved {
     bytes: usize,
     /// What the system commits and takes back at once, in bytes: a multiple of its page.
     unit: usize,
-    /// One of the three below. Known when it was made, and corrected when more is committed or some is given
-    /// back. Relaxed: the source's lock orders those.
+    /// One of the three below. Known when it was made, and corrected when more is committed or some
+    /// is given back. Relaxed: the source's lock orders those.
     locked: AtomicU32,
 }
 
@@ -90,7 +90,8 @@ impl Reserved {
     pub(super) fn commit(&self, at: Range<usize>) -> io::Result<()> {
         // The process may have begun to lock its memory since this was made.
         self.unlock_from(at.start)?;
-        // The whole prefix, so that it stays one mapping; what is accessible already does not change.
+        // The whole prefix, so that it stays one mapping; what is accessible already does not
+        // change.
         let (start, bytes) = self.span(0..at.end);
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: `span` asserts that this is inside our mapping; more access harms nobody.
