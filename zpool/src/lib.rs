@@ -31,8 +31,7 @@
 //!   the copy that mapping it takes: [`OutOfMemory`](MapError::OutOfMemory).
 //!   [`Pool::read_into`] never needs any.
 //! - **Guards** are to be short-lived: see [`MapRef`].
-//! - **Sources** of pages: see [`source`]. The default reserves address space, not memory: twice
-//!   the
+//! - **Sources** of pages: see [`source`]. The default reserves address space, not memory: twice the
 //!   cap, and more when a higher cap needs it. No pool holds more than 1 TiB.
 //!
 //! How it works, and which figures decided its shape, is in [`design`].

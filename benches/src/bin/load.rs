@@ -33,6 +33,9 @@ Each phase has five stages: a mix of all calls; a run of zero pages; one of tiny
 threads; the mix again while the capacity goes from the greatest to the least and back. Then the
 cache is filled, as it was left and after a clear, and holds at least 97 % of what a fresh one does.
 
+Glibc's allocator keeps freed blocks, which are not the cache's: so a phase runs with
+MALLOC_MMAP_THRESHOLD_=4096, unless that is set. A soak runs with what is set, or nothing.
+
 The codes: 0, all is right; 1, the first thing that was not ended the run; 2, it could not be run.
 ";
 

@@ -13,6 +13,9 @@ use crate::watch::{self, Board};
 
 /// What growth may pass the capacity in force by: stacks, the allocator's own, this program.
 pub const ALLOWANCE: usize = 1 << 20;
+/// Bytes from which on glibc's allocator gives each block a mapping of its own. With few, it keeps nothing of
+/// large blocks that are freed, and what is measured is the cache's.
+const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
 /// How often resident memory is looked at.
 const EVERY: Duration = Duration::from_millis(10);
 /// What a child may take to read its pages, and to settle at the end, beyond what was planned.
@@ -89,6 +92,8 @@ fn command(plan: &Plan) -> Result<Command, Failure> {
     }
     if plan.soak {
         command.arg("--soaking");
+    } else if std::env::var_os(THRESHOLD).is_none() {
+        command.env(THRESHOLD, "4096");
     }
     Ok(command)
 }

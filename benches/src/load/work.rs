@@ -85,7 +85,11 @@ pub fn work(plan: &Plan) -> Result<(), Failure> {
         plan.pages.iter().map(|path| PageFile::read(path, None)).collect::<Result<_, _>>()?;
     let sizes: Vec<usize> = files.iter().map(PageFile::page_size).collect();
     let keys = plan.data / (sizes.iter().sum::<usize>() / sizes.len()).max(1);
-    let longest = stage::longest(plan.capacity, &files);
+    let longest = if plan.soak {
+        sizes.iter().copied().max().unwrap_or(0)
+    } else {
+        stage::longest(plan.capacity, &files)
+    };
     let config = || {
         let config = Config::new(plan.capacity).max_page(longest).hot(plan.phase.share());
         plan.phase.apply(config, &files)

@@ -1,18 +1,18 @@
 //! A table of words by number that grows and shrinks by chunks, each a page of the system's.
 //! ```text
-//! words of chunk n: n * per_chunk() .. (n + 1) * per_chunk()      beside each chunk: how many
-//! values are in use ``` So growth moves nothing, is known to the byte beforehand, and what
-//! shrinking gives back goes back to the system. Whoever puts a value to use says so
-//! ([`hold`](Chunks::hold)), and again when it is in use no more ([`let_go`](Chunks::let_go)): a
-//! chunk without a value in use can be closed.
+//! words of chunk n: n * per_chunk() .. (n + 1) * per_chunk()      beside each chunk: how many values are in use
+//! ```
+//! So growth moves nothing, is known to the byte beforehand, and what shrinking gives back goes back to the
+//! system. Whoever puts a value to use says so ([`hold`](Chunks::hold)), and again when it is in use no more
+//! ([`let_go`](Chunks::let_go)): a chunk without a value in use can be closed.
 
 use std::fmt;
 
 use zpool::source::heap_cost;
 use zpool::{NoMemory, Words};
 
-/// Chunks in the first block of what stands beside them; each further block is as long as all
-/// before it, and as the first one.
+/// Chunks in the first block of what stands beside them; each further block is as long as all before it,
+/// and as the first one.
 const FIRST: usize = 16;
 /// Blocks: 2^22 - 16 chunks, enough for 2^30 values at 512 a chunk.
 const BLOCKS: usize = 18;
@@ -42,8 +42,8 @@ struct Beside {
     next: u32,
 }
 
-/// A chunk that is about to be opened, with the block beside it where that is missing. Dropped, it
-/// leaves nothing behind.
+/// A chunk that is about to be opened, with the block beside it where that is missing. Dropped, it leaves
+/// nothing behind.
 pub(super) struct Made {
     number: usize,
     block: Box<[Beside]>,
@@ -218,8 +218,8 @@ impl Chunks {
         self.unused
     }
 
-    /// Closes unused chunks that `may_go` says yes to, as long as more than `keep` are there; all
-    /// words of theirs are 0. What they took comes back, in bytes.
+    /// Closes unused chunks that `may_go` says yes to, as long as more than `keep` are there; all words of
+    /// theirs are 0. What they took comes back, in bytes.
     pub(super) fn shrink(&mut self, keep: usize, may_go: &dyn Fn(usize) -> bool) -> usize {
         let (before, mut stay) = (self.bytes, END);
         while self.unused > keep && self.list != END {
@@ -240,8 +240,7 @@ impl Chunks {
         before - self.bytes
     }
 
-    /// Closes an unused chunk. `false`: the system does not take the memory back; the chunk stays
-    /// open.
+    /// Closes an unused chunk. `false`: the system does not take the memory back; the chunk stays open.
     fn close(&mut self, number: usize) -> bool {
         if !self.words.close(number) {
             return false;

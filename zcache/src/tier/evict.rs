@@ -3,18 +3,18 @@
 //! Evicting frees slots, not pages: a new entry may need a chain of pages in another class. So an
 //! operation that does not fit makes room in rounds, each bounded:
 //! ```text
-//! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are
-//! dropped 2  if nothing came of that: decoded pages beyond their limit are demoted 3  if nothing
-//! came of that: entries move to lower ids, until a chunk of the tables comes empty 4  if nothing
-//! came of that: entries are evicted by policy, a batch of slots' bytes at once 5  if nothing came
-//! of that either: all decoded pages are demoted, or else all buffers and contexts
+//! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are dropped
+//! 2  if nothing came of that: decoded pages beyond their limit are demoted
+//! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
+//! 4  if nothing came of that: entries are evicted by policy, a batch of slots' bytes at once
+//! 5  if nothing came of that either: all decoded pages are demoted, or else all buffers and contexts
 //!    that are not in use are dropped
 //! 6  try again
 //! ```
-//! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert
-//! in ten or so makes room, the others find it. One operation evicts one batch, or 8 times what it
-//! needs if that is more; beyond that it takes what the pool's last resorts give, and evicts on
-//! only if they give nothing. Expired entries that are passed are ended first.
+//! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
+//! ten or so makes room, the others find it. One operation evicts one batch, or 8 times what it needs if
+//! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they give
+//! nothing. Expired entries that are passed are ended first.
 
 use zpool::AllocError;
 
@@ -87,8 +87,7 @@ pub(crate) enum Reach {
 pub(crate) struct Spent {
     /// Bytes of entries that it has evicted.
     bytes: usize,
-    /// Whether it has given kept pages back: what its own attempts leave comes back again and
-    /// again.
+    /// Whether it has given kept pages back: what its own attempts leave comes back again and again.
     trimmed: bool,
 }
 
@@ -113,8 +112,8 @@ impl<K: Send + Sync> Tier<K> {
         self.with_room_within(&mut Spent::default(), attempt)
     }
 
-    /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be,
-    /// `attempt` is made by all means, and another batch is evicted as long as that gives nothing.
+    /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be, `attempt` is
+    /// made by all means, and another batch is evicted as long as that gives nothing.
     ///
     /// # Errors
     /// What the last attempt lacked.
@@ -149,9 +148,8 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Makes `attempt` again and again, room being made for what it lacks in between, until it
-    /// succeeds, lacks nothing that room would help, no room can be made, or as much has been
-    /// `spent` as may be.
+    /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
+    /// lacks nothing that room would help, no room can be made, or as much has been `spent` as may be.
     fn with_room_within<R>(
         &self,
         spent: &mut Spent,
@@ -186,8 +184,8 @@ impl<K: Send + Sync> Tier<K> {
             || self.store.scratch.trim(&self.store.pool)
     }
 
-    /// Evicts another batch for an operation that has spent what it may and found no room by any
-    /// other means. `false`: there is nothing to evict.
+    /// Evicts another batch for an operation that has spent what it may and found no room by any other
+    /// means. `false`: there is nothing to evict.
     fn make_more_room(&self, lack: Lack) -> bool {
         let mut spent = Spent { bytes: 0, trimmed: true };
         !Inside::is(self.number) && self.make_room_of_entries(lack, &mut spent)
@@ -216,8 +214,7 @@ impl<K: Send + Sync> Tier<K> {
         false
     }
 
-    /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to
-    /// go.
+    /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to go.
     fn frames_end(&self, demote: impl FnOnce(&Hot<K>)) -> bool {
         let Some(hot) = &self.hot else { return false };
         let before = hot.frame_bytes();
@@ -325,8 +322,8 @@ impl<K: Send + Sync> Tier<K> {
         self.store.pool.slot_bytes(len) + size_of::<crate::store::Record<K>>() + TABLES
     }
 
-    /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so
-    /// it is live as long as the lock is held.
+    /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so it is
+    /// live as long as the lock is held.
     fn victim(&self) -> Option<Entry<'_, K>> {
         let pool = &self.store.pool;
         let mut policy = self.policy.lock();
@@ -377,10 +374,10 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is
-    /// held. What can be had without evicting is had first: each step evicts half of what is too
-    /// much, and then compacts, since what evicting frees shows only after that. No more than
-    /// `before` is held meanwhile, the capacity of before.
+    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
+    /// What can be had without evicting is had first: each step evicts half of what is too much, and then
+    /// compacts, since what evicting frees shows only after that. No more than `before` is held meanwhile, the
+    /// capacity of before.
     pub(crate) fn shrink(&self, before: usize) -> usize {
         loop {
             self.settle(before);
@@ -406,16 +403,15 @@ impl<K: Send + Sync> Tier<K> {
         let pool = &self.store.pool;
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
-        // A table is made shorter by making a shorter one, for which there is no room above the
-        // cap.
+        // A table is made shorter by making a shorter one, for which there is no room above the cap.
         self.cap(before);
         self.index.shrink(|id| self.tag_of(id), pool);
         self.cap(0);
         pool.trim();
     }
 
-    /// Sets the pool's cap by the capacity, or, where more than that is held, to that and a table,
-    /// but never to more than a capacity of `most` bytes allows.
+    /// Sets the pool's cap by the capacity, or, where more than that is held, to that and a table, but never to more
+    /// than a capacity of `most` bytes allows.
     fn cap(&self, most: usize) {
         let _both = self.resizing.lock();
         let (pool, capacity) = (&self.store.pool, self.capacity());

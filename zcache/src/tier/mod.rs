@@ -1,19 +1,16 @@
-//! The tier: index, policy and store together, and the order in which an entry enters and leaves
-//! them. ```text enter   object in the pool -> queued in the policy -> published in the index ->
-//! flagged published leave   off the index (whoever does that, and nobody else, ends the entry) ->
-//! off the policy
+//! The tier: index, policy and store together, and the order in which an entry enters and leaves them.
+//! ```text
+//! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
+//! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
 //!         -> hook -> freed
-//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to
-//! the old one still
+//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to the old one still
 //!         -> takes its place in the policy -> the old one freed; no hook: the key keeps its page
 //! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
-//! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's
-//! lock;
+//! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
 //!         then as above
 //! ```
 //! Why an id can be trusted:
-//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins
-//!    under
+//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
 //!    the shard's lock succeed, and a reader never meets a stale one;
 //! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
 //!    victim's pin under the policy's lock succeeds;
@@ -23,11 +20,11 @@
 //! Locks: a shard of the index, the policy, a place of contexts or of a buffer, the table of
 //! coders, the pool's own; no two at once, but that a place of contexts may be held over other
 //! places, which are only tried for; a
-//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame
-//! that goes into its slot or off it, which takes the lock of a set of slots and no other one; the
-//! [`Walks`] over a shard; and the table of coders over the pool's own. The hand of `maintain` is
-//! only ever tried for, so whoever has it may do anything. The key's `Eq` runs under a shard's
-//! lock; all other user code under none.
+//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
+//! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
+//! the pool's own.
+//! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
+//! The key's `Eq` runs under a shard's lock; all other user code under none.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -95,8 +92,7 @@ pub(crate) struct Hand {
     pub(crate) again: u32,
     /// Bytes evicted for recompressed entries.
     pub(crate) spent: u64,
-    /// Inserts at which the sample was opened, those at which the next one is due, and the distance
-    /// to the one after it.
+    /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
     pub(crate) opened: u64,
     pub(crate) due: u64,
     pub(crate) distance: u64,
@@ -105,8 +101,8 @@ pub(crate) struct Hand {
 /// One in this many bytes of the capacity is set aside.
 pub(crate) const ASIDE: usize = 320;
 
-/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables
-/// that were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
+/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
+/// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
 pub(crate) const fn aside(capacity: usize) -> usize {
     capacity / ASIDE
 }
@@ -139,8 +135,8 @@ impl<K: Send + Sync> Entries for View<'_, K> {
     }
 }
 
-/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it
-/// in this instant can be in the way, and each of them is there for one decoding.
+/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
+/// this instant can be in the way, and each of them is there for one decoding.
 #[inline(always)]
 pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
     loop {
@@ -182,8 +178,8 @@ fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
 }
 
 impl<K: Send + Sync> Tier<K> {
-    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most.
-    /// Inline: a copy of it takes 4 KiB of the stack, of which models have little.
+    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most. Inline: a
+    /// copy of it takes 4 KiB of the stack, of which models have little.
     #[inline(always)]
     pub(crate) fn new(
         store: Store<K>,
@@ -217,8 +213,8 @@ impl<K: Send + Sync> Tier<K> {
         self.hook = Some(hook);
     }
 
-    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for
-    /// all else; says what the capacity was.
+    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all else; says what
+    /// the capacity was.
     pub(crate) fn set_capacity(&self, capacity: usize, least: usize) -> usize {
         let _both = self.resizing.lock();
         let before = self.capacity.swap(capacity, Ordering::Relaxed);

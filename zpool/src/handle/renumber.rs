@@ -1,9 +1,10 @@
 //! Another slot for an object that stays where it is.
 //! ```text
-//! lock old word -> end the old handle -> owner entry: new slot -> take the record over -> publish
-//! -> old slot back ``` Between the two handles nobody finds the object, and it is held alone from
-//! before the first step: so nobody reads its record while that moves, and neither a reader nor a
-//! migration meets a slot that names a place which another one names as well.
+//! lock old word -> end the old handle -> owner entry: new slot -> take the record over -> publish -> old slot back
+//! ```
+//! Between the two handles nobody finds the object, and it is held alone from before the first step: so
+//! nobody reads its record while that moves, and neither a reader nor a migration meets a slot that
+//! names a place which another one names as well.
 
 use super::ended::{Ended, Spent};
 use super::table::Table;
@@ -32,8 +33,8 @@ impl<T> Table<T> {
         })
     }
 
-    /// Gives the object in slot `index` the slot `to`. `owner` is told its place, before the object
-    /// is found by its new slot, to note the new owner.
+    /// Gives the object in slot `index` the slot `to`. `owner` is told its place, before the object is
+    /// found by its new slot, to note the new owner.
     pub(crate) fn renumber(
         &self,
         index: u32,
@@ -46,8 +47,7 @@ impl<T> Table<T> {
             return Renumbered::Held;
         }
         let Ok(location) = slot.word.lock(generation) else { return Renumbered::Held };
-        // Freed, but not ended: the lock is a hold. Whoever was to free it is told that it is
-        // stale.
+        // Freed, but not ended: the lock is a hold. Whoever was to free it is told that it is stale.
         let own = slot.word.free(generation) == Ok(Outcome::Kept);
         if own {
             self.freed_under_a_hold();
