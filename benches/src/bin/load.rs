@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::load::field::Plan;
 use benches::load::phase::{Codec, Phase, Policy, Source};
 use benches::load::watcher::{self, ALLOWANCE, Ended, Sample, Seen};
-use benches::load::work::{self, Plan};
+use benches::load::work;
 use benches::packing::Failure;
 use benches::program;
 use benches::watch::Board;

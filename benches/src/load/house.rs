@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ::tests::pattern::Random;
 use zcache::ResizeError;
 
+use super::field::Field;
 use super::stage::Stage;
-use super::work::Field;
 use crate::watch::{Board, Limit};
 
 /// Zero and tiny pages for each entry of the mix.

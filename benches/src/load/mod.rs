@@ -12,6 +12,7 @@
 //! ```
 //! The child ends itself with code 1 at the first thing that is not as it must be.
 
+pub mod field;
 mod house;
 pub mod phase;
 pub mod stage;

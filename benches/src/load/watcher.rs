@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::work::Plan;
+use super::field::Plan;
 use crate::packing::Failure;
 use crate::watch::{self, Board};
 

@@ -1,22 +1,20 @@
 //! The child: threads that work one cache, and one that keeps house.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "what the parent is told")]
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex, OnceLock, PoisonError, mpsc};
+use std::sync::{Arc, Barrier, Mutex, OnceLock, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::tests::corpus::PageFile;
-use ::tests::pattern::Random;
 use ::tests::versions::Versions;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use zcache::{Cache, Cause, Config, Stats};
 
+use super::field::{Field, Plan, say};
 use super::house::House;
-use super::phase::Phase;
 use super::stage::{self, HERD, Held, Stage};
 use super::worker::{Tally, Worker, histogram};
 use crate::packing::Failure;
@@ -24,51 +22,6 @@ use crate::watch::{self, Board};
 
 /// Samples of a soak.
 pub const SAMPLES: u32 = 40;
-
-/// What a child shall do.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// What it works on.
-    pub phase: Phase,
-    /// For how long.
-    pub time: Duration,
-    /// The cache's capacity in bytes.
-    pub capacity: usize,
-    /// Bytes of all keys' pages together, about.
-    pub data: usize,
-    /// Threads that work.
-    pub threads: usize,
-    /// Whether nothing but inserts and look-ups shall happen.
-    pub soak: bool,
-    /// Page files.
-    pub pages: Vec<PathBuf>,
-    /// Where the capacity in force is told.
-    pub board: PathBuf,
-    /// Seed of everything.
-    pub seed: u64,
-}
-
-/// What the threads of a phase share.
-pub(super) struct Field {
-    pub(super) plan: Plan,
-    cache: OnceLock<Cache<u64>>,
-    pub(super) versions: Arc<Versions>,
-    /// Bytes of the longest page.
-    pub(super) longest: usize,
-    /// What is done just now; `None` ends the workers.
-    stage: Mutex<Option<Stage>>,
-    /// Keys that were taken in the stage of zero or tiny pages.
-    pub(super) numbers: AtomicU64,
-    /// In a soak, the file whose keys are preferred just now.
-    era: AtomicUsize,
-    pub(super) stop: AtomicBool,
-}
-
-fn say(what: &str, more: &str) {
-    let mut out = io::stdout().lock();
-    // Nobody listens any more: then the end of the input ends this process.
-    let _ = writeln!(out, "{what} {more}").and_then(|()| out.flush());
-}
 
 /// Works as planned, and tells the parent.
 ///
@@ -228,60 +181,6 @@ fn hooked(cache: Cache<u64>, versions: &Arc<Versions>) -> Cache<u64> {
 }
 
 impl Field {
-    pub(super) fn cache(&self) -> &Cache<u64> {
-        self.cache.get().expect("made before the threads set out")
-    }
-
-    fn stage(&self) -> Option<Stage> {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says what the workers do once they have passed the gate.
-    fn set_out(&self, stage: Option<Stage>) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
-        self.numbers.store(0, Ordering::Relaxed);
-        self.stop.store(false, Ordering::Relaxed);
-    }
-
-    /// Checks the whole cache. The check works in memory of its own, in proportion to the entries,
-    /// so the parent looks away until the next stage.
-    fn check(&self, go: &mpsc::Receiver<()>) -> Result<(), Failure> {
-        say("check", "");
-        go.recv()?;
-        self.cache().check();
-        watch::trim_heap();
-        Ok(())
-    }
-
-    /// A stage has ended: no insert was refused in it, `before` of those before it. Where the owner
-    /// resizes an insert may be: a cache that gets smaller takes nothing while readers hold too
-    /// much.
-    fn quiet(&self, stage: Stage, before: u64) -> u64 {
-        let cache = self.cache();
-        let refused = cache.stats().rejected.no_room;
-        assert!(
-            stage.is_mixed() || refused == before,
-            "{stage:?}: {} inserts were refused in a cache with entries: {}",
-            refused - before,
-            cache.stats()
-        );
-        refused
-    }
-
-    /// Small keys are asked for most: a quarter of the keys by 71 % of the calls.
-    pub(super) fn key(&self, random: &mut Random) -> u64 {
-        let part = (random.bits() >> 11) as f64 / (1_u64 << 53) as f64;
-        let keys = self.versions.keys();
-        let key = ((keys as f64 * part.powi(4)) as usize).min(keys - 1);
-        if !self.plan.soak || random.below(4) == 0 {
-            return key as u64;
-        }
-        // Most of them from one file for a while, then from the next: sizes that come and go.
-        let files = self.versions.files().len();
-        let era = key / files * files + self.era.load(Ordering::Relaxed) % files;
-        (if era < keys { era } else { key }) as u64
-    }
-
     /// Inserts and look-ups only, as long as planned; tells its figures as means over whole rounds
     /// of all files.
     fn soak(&self) {

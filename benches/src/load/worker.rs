@@ -8,8 +8,8 @@ use ::tests::pattern::Random;
 use hdrhistogram::Histogram;
 use zcache::{Insert, InsertError};
 
+use super::field::Field;
 use super::stage::{self, Stage};
-use super::work::Field;
 
 /// The longest time of a hit that is told from longer ones, in nanoseconds.
 const LONGEST: u64 = 100_000_000_000;
