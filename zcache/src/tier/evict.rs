@@ -89,6 +89,8 @@ pub(crate) struct Spent {
     bytes: usize,
     /// Whether it has given kept pages back: what its own attempts leave comes back again and again.
     trimmed: bool,
+    /// Whether it may evict no more.
+    broke: bool,
 }
 
 impl From<Full> for Lack {
@@ -107,9 +109,15 @@ impl<K: Send + Sync> Tier<K> {
     /// What the last attempt lacked.
     pub(crate) fn with_room<R>(
         &self,
-        attempt: impl FnMut() -> Result<R, Option<Lack>>,
+        mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
     ) -> Result<R, Option<Lack>> {
-        self.with_room_within(&mut Spent::default(), attempt)
+        let mut spent = Spent::default();
+        let done = self.with_room_within(&mut spent, &mut attempt);
+        let curable = matches!(done, Err(Some(lack)) if self.is_curable(lack));
+        if curable && spent.broke && !Inside::is(self.number) && self.make_room_of_frames() {
+            return attempt();
+        }
+        done
     }
 
     /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be, `attempt` is
@@ -178,17 +186,17 @@ impl<K: Send + Sync> Tier<K> {
 
     /// One round. `false`: there was nothing to do, or nothing more may be spent.
     fn make_room(&self, lack: Lack, spent: &mut Spent) -> bool {
-        // A hook may not evict, so that it lacks room says nothing about the entries.
+        // A hook may not evict, and some operations no more: that they lack room says nothing about the entries.
         self.make_room_of_entries(lack, spent)
-            || !Inside::is(self.number) && self.make_room_of_frames()
+            || !spent.broke && !Inside::is(self.number) && self.make_room_of_frames()
             || self.store.scratch.trim(&self.store.pool)
     }
 
     /// Evicts another batch for an operation that has spent what it may and found no room by any other
     /// means. `false`: there is nothing to evict.
     fn make_more_room(&self, lack: Lack) -> bool {
-        let mut spent = Spent { bytes: 0, trimmed: true };
-        !Inside::is(self.number) && self.make_room_of_entries(lack, &mut spent)
+        let mut spent = Spent { trimmed: true, ..Spent::default() };
+        !Inside::is(self.number) && self.make_room(lack, &mut spent)
     }
 
     /// Makes the room that was lacking for one more context of a codec, where it is this thread's
@@ -287,6 +295,7 @@ impl<K: Send + Sync> Tier<K> {
         if !moved && !inside {
             let most = needed.saturating_mul(GENEROSITY).max(self.batch());
             let left = most.saturating_sub(spent.bytes);
+            spent.broke = left == 0;
             moved = self.sweep(SWEEP_ROUND) > 0;
             let evicted = self.evict(wanted.max(self.batch()).min(left));
             spent.bytes += evicted.bytes;
