@@ -250,15 +250,25 @@ fn chunks_come_and_go_beside_those_who_look() {
 
 #[cfg(target_os = "linux")]
 mod system {
-    use tests::limits::in_child;
+    use tests::limits::{self, in_child};
 
     use super::*;
 
     /// A field of this process's status, in bytes.
     fn status(name: &str) -> usize {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
+        usize::try_from(limits::status(name)).unwrap()
+    }
+
+    /// A pool whose source makes room for 4096 pages, in a process that locks its memory. `None`: this
+    /// system does not let us.
+    fn locked() -> Option<Pool> {
+        if !limits::lock_memory(true) {
+            println!("not tested: this system locks no memory for this user");
+            return None;
+        }
+        let source = zpool::source::MmapOptions::new().max_pages(4096);
+        let config = Config::new().max_bytes(CAP).source(zpool::SourceKind::Mmap(source));
+        Some(Pool::new(config).unwrap())
     }
 
     #[test]
@@ -283,14 +293,7 @@ mod system {
     #[test]
     fn locked_memory_is_counted_and_used_again() {
         in_child("system::locked_memory_is_counted_and_used_again", || {
-            // SAFETY: locks pages of this process, which is the test's own.
-            if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
-                println!("not tested: this system locks no memory for this user");
-                return;
-            }
-            let source = zpool::source::MmapOptions::new().max_pages(4096);
-            let config = Config::new().max_bytes(CAP).source(zpool::SourceKind::Mmap(source));
-            let pool: Pool = Pool::new(config).unwrap();
+            let Some(pool) = locked() else { return };
             let mut handles: Vec<Handle> = vec![pool.alloc(b"").unwrap(); MANY / 2];
             let (before, held) = (status("VmRSS:"), pool.held_bytes());
             let mut full = 0;
@@ -311,14 +314,7 @@ mod system {
     #[test]
     fn memory_that_is_locked_no_more_goes_back() {
         in_child("system::memory_that_is_locked_no_more_goes_back", || {
-            // SAFETY: locks pages of this process, which is the test's own.
-            if unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) } != 0 {
-                println!("not tested: this system locks no memory for this user");
-                return;
-            }
-            let source = zpool::source::MmapOptions::new().max_pages(4096);
-            let config = Config::new().max_bytes(CAP).source(zpool::SourceKind::Mmap(source));
-            let pool: Pool = Pool::new(config).unwrap();
+            let Some(pool) = locked() else { return };
             let pages: Vec<Handle> = (0..2500).map(|_| pool.alloc(&[7; 4096]).unwrap()).collect();
             let ids = nothings(&pool, MANY / 4);
             pages.iter().chain(&ids).for_each(|handle| pool.free(*handle).unwrap());

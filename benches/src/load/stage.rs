@@ -24,7 +24,7 @@ pub enum Stage {
     Mix,
     /// Inserts of zero pages under new keys, and look-ups of some of them.
     Zeros,
-    /// The same with pages of 20 to 160 bytes.
+    /// Inserts of pages of 20 to 160 bytes under new keys, and look-ups of some of them.
     Tiny,
     /// [`HERD`] threads insert and look up pages of all lengths up to the longest.
     Herd,

@@ -17,7 +17,7 @@ pub const ALLOWANCE: usize = 1 << 20;
 /// Bytes from which on glibc's allocator gives each block a mapping of its own. With few, it keeps nothing of
 /// large blocks that are freed, and what is measured is the cache's.
 const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
-/// The same for each thread of a herd: what all of them have at an instant was seen at 3.4 MiB.
+/// What each thread of a herd may add to [`ALLOWANCE`]: 64 of them were seen at 3.4 MiB in all.
 const EACH: usize = 64 << 10;
 /// How often resident memory is looked at.
 const EVERY: Duration = Duration::from_millis(10);
@@ -65,7 +65,7 @@ pub struct Seen {
     pub peak: usize,
     /// The most that it was above the capacity in force; below 0 when it never was.
     pub over: i64,
-    /// The same of each stage, by its name.
+    /// The most that each stage was above the capacity in force, by the stage's name.
     pub stages: Vec<(String, i64)>,
     /// What a soak was like.
     pub soak: Vec<Sample>,

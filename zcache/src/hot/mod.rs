@@ -95,7 +95,8 @@ fn sets(limit: usize) -> usize {
     (frames * FULL.1 / FULL.0 / WAYS).clamp(1, most_sets()).next_power_of_two()
 }
 
-/// The same to start with: a large cache that is never full pays for no large table.
+/// Sets to start with, where frames may take `limit` bytes in all: a large cache that is never full
+/// pays for no large table.
 fn first_sets(limit: usize) -> usize {
     sets(limit).min(FIRST_SETS)
 }

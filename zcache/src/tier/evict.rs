@@ -7,8 +7,8 @@
 //! 2  if nothing came of that: decoded pages beyond their limit are demoted
 //! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
 //! 4  if nothing came of that: entries are evicted by policy, a batch of slots' bytes at once
-//! 5  if nothing came of that either: all decoded pages are demoted, or else all buffers and contexts
-//!    that are not in use are dropped
+//! 5  if nothing came of that either: all decoded pages are demoted, unless the operation may evict no
+//!    more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
 //! ```
 //! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
@@ -186,7 +186,8 @@ impl<K: Send + Sync> Tier<K> {
 
     /// One round. `false`: there was nothing to do, or nothing more may be spent.
     fn make_room(&self, lack: Lack, spent: &mut Spent) -> bool {
-        // A hook may not evict, and some operations no more: that they lack room says nothing about the entries.
+        // That a hook lacks room, which may not evict, or an operation that may evict no more, does not
+        // say that there are no entries to evict.
         self.make_room_of_entries(lack, spent)
             || !spent.broke && !Inside::is(self.number) && self.make_room_of_frames()
             || self.store.scratch.trim(&self.store.pool)
