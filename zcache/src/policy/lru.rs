@@ -44,7 +44,7 @@ use super::{Entries, Policy, Priority};
 /// }
 /// marks.set_mark(0, 1); // a hit
 /// assert_eq!(lru.evict(&marks, 100), Some(1));
-/// # Ok::<(), std::collections::TryReserveError>(())
+/// # Ok::<(), zpool::NoMemory>(())
 /// ```
 #[derive(Debug)]
 pub struct Lru {
