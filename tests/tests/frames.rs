@@ -293,10 +293,9 @@ fn slots_grow_and_keep_what_is_in_them() {
     while frames.slots() <= 64 {
         (filled..frames.slots()).for_each(|slot| fill(&frames, slot, &[slot as u8; 10], slot));
         filled = frames.slots();
-        let table = frames.table_bytes();
         frames.grow().unwrap();
         assert_eq!(frames.slots(), 2 * filled);
-        assert!(frames.table_bytes() - table >= 8 * filled);
+        assert!(frames.table_bytes() >= 8 * (2 * filled - 4));
         let reading = frames.read(0);
         let heads = (0..frames.slots()).map(|slot| reading.frame(slot).map(|frame| *frame.head()));
         assert!(heads.eq((0..2 * filled).map(|slot| (slot < filled).then_some(slot))));
@@ -310,12 +309,55 @@ fn slots_grow_and_keep_what_is_in_them() {
 
 #[test]
 #[should_panic(expected = "slot 8 of 8")]
-fn a_slot_past_those_that_growing_made_is_a_panic() {
+fn a_frame_for_a_slot_past_those_that_growing_made_is_a_panic() {
     let pool = pool(1 << 20);
     let frames: Frames<()> = pool.frames(4, 1).unwrap();
     frames.grow().unwrap();
-    assert!(frames.is_vacant(7));
-    assert!(!frames.is_vacant(8));
+    fill(&frames, 7, b"there", ());
+    fill(&frames, 8, b"nowhere", ());
+}
+
+#[test]
+#[should_panic(expected = "place 1000 of 8")]
+fn a_look_at_a_slot_that_there_never_was_is_a_panic() {
+    let pool = pool(1 << 20);
+    let frames: Frames<()> = pool.frames(4, 1).unwrap();
+    frames.grow().unwrap();
+    let _ = frames.is_vacant(1000);
+}
+
+/// A frame in an upper slot keeps it; the memory of slots that go is the pool's again.
+#[test]
+fn slots_that_are_empty_go_and_come_again() {
+    let pool = pool(4 << 20);
+    let frames: Frames<usize> = pool.frames(512, 1).unwrap();
+    for round in 0..3 {
+        while frames.slots() < 1 << 14 {
+            let last = frames.slots() - 1;
+            fill(&frames, last, &[round; 10], last);
+            frames.grow().unwrap();
+        }
+        let tables = frames.table_bytes();
+        assert!(tables >= 8 * ((1 << 14) - 512), "{tables} bytes of tables");
+        assert!(frames.shrink(), "the upper half is empty");
+        assert!(!frames.shrink(), "a frame is in its last slot");
+        while frames.slots() > 512 {
+            let last = frames.slots() - 1;
+            let old = frames.read(0);
+            assert!(old.clear_if(last, |head| *head == last));
+            assert!(frames.shrink() && old.frame(last).is_none());
+        }
+        frames.read(0).clear_if(511, |_| true);
+        assert!(!frames.shrink(), "no less than at first");
+        while frames.collect() > 0 {}
+        // The heap's blocks of a table stay, and the counts of its pages.
+        let left = frames.table_bytes();
+        let going = cfg!(any(target_os = "linux", target_os = "android"));
+        assert!(!going || left <= 4096 + 512, "{left} bytes more, of {tables}");
+        pool.check();
+    }
+    drop(frames);
+    assert_eq!((pool.stats().pages_framed, pool.stats().reserved_bytes), (0, 0));
 }
 
 #[test]

@@ -304,3 +304,32 @@ fn words_that_were_never_opened_are_not_filled_by_a_lock() {
         assert_eq!(words.get(16 * Words::page_words()), 7);
     });
 }
+
+/// Tables whose memory the system does not take back while it is locked stay charged, and give it
+/// back when they are trimmed after that.
+#[test]
+fn tables_that_shrink_while_they_are_locked_are_trimmed_later() {
+    in_locked_child("tables_that_shrink_while_they_are_locked_are_trimmed_later", || {
+        let pool: Pool = Pool::new(Config::new().max_bytes(16 << 20)).unwrap();
+        let (frames, lines) = (pool.frames::<()>(512, 1).unwrap(), pool.lines(64));
+        (0..3).for_each(|_| assert!(frames.grow().is_ok() && lines.grow().is_ok()));
+        let long = (frames.table_bytes(), lines.table_bytes());
+        assert_eq!(long, (7 * 4096, 7 * 4096));
+        while frames.shrink() {}
+        while lines.shrink() {}
+        assert_eq!((frames.slots(), lines.len()), (512, 64));
+        let kept = (frames.table_bytes(), lines.table_bytes());
+        assert!(kept == long || kept == (0, 0), "{kept:?}");
+        // What is kept is used again before anything else is charged.
+        (0..2).for_each(|_| assert!(frames.grow().is_ok() && lines.grow().is_ok()));
+        assert!(frames.table_bytes() <= long.0 && lines.table_bytes() <= long.1);
+        while frames.shrink() {}
+        while lines.shrink() {}
+        // SAFETY: unlocking changes no byte.
+        assert_eq!(unsafe { libc::munlockall() }, 0);
+        frames.trim();
+        lines.trim();
+        assert_eq!((frames.table_bytes(), lines.table_bytes()), (0, 0));
+        pool.check();
+    });
+}

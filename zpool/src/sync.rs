@@ -13,7 +13,6 @@ pub(crate) use self::modelled::*;
 pub(crate) use self::real::*;
 
 pub(crate) use std::sync::Arc; // decides nothing; where the last one decides, it is `Counted`
-#[cfg(unix)]
 pub(crate) use std::sync::atomic::AtomicUsize as Counter; // counts only, and may be a static
 pub(crate) use std::sync::atomic::Ordering;
 
@@ -91,6 +90,8 @@ pub(crate) enum Plant {
     HolderLeaveRelaxed,
     /// The number of slots is announced before they are there.
     SlotsRelaxed,
+    /// The upper slots of a set of frames go whether they are empty or not.
+    SlotsUnasked,
 }
 
 /// `order`, or `Relaxed` where a model plants `bug`.
@@ -112,8 +113,10 @@ mod real {
     /// Freed handle slots that gather before they are sorted in: a sort takes a lock, and a
     /// microsecond or so.
     pub(crate) const GATHERED: u32 = 64;
-    /// How often the slots of a set of frames double at most.
-    pub(crate) const DOUBLINGS: usize = 26;
+    /// How often a table doubles at most.
+    pub(crate) const DOUBLINGS: usize = 22;
+    /// Words of 32 bits in a cache line.
+    pub(crate) const LINE: usize = 16;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
     pub(crate) const MAX_PINS: u64 = 1022;
     /// How often an exclusive map looks for a migration to end.
@@ -242,6 +245,7 @@ mod modelled {
     pub(crate) const ARRAY_BLOCKS: usize = 4;
     pub(crate) const GATHERED: u32 = 2;
     pub(crate) const DOUBLINGS: usize = 2;
+    pub(crate) const LINE: usize = 3;
     pub(crate) const MAX_PINS: u64 = 2;
     pub(crate) const LOCK_TRIES: usize = 1;
     pub(crate) const PATIENCE: usize = 1;

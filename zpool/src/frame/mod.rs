@@ -4,7 +4,7 @@
 //! read    counted in -> slot -> head, bytes -> counted out          a counter of the thread's own, mostly
 //! replace a frame is off its slot at once, waits until no reader can have it, and is gone then
 //! share   bytes without their frame: the memory goes with the last who holds it (`shared`)
-//! grow    as many slots again, beside everybody (`slots`)
+//! grow    as many slots again, or half as many, beside everybody
 //! ```
 //! Who waits for whom (Linux calls it SRCU). Readers are counted in and out in one of several pairs of
 //! counters, each on a cache line of its own. A frame that is off its slot is gone when every counter was seen at
@@ -26,11 +26,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::{self, NonNull};
 
 use crate::error::AllocError;
 use crate::ledger::heap_cost;
+use crate::mapped::Doubling;
 use crate::source::Access;
 use crate::sync::{
     AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
@@ -39,13 +41,11 @@ use crate::sync::{
 mod held;
 mod memory;
 mod shared;
-mod slots;
 
 use held::{Blank, Held};
 pub(crate) use memory::Supply;
 pub use shared::SharedBytes;
 use shared::{Account, Owned};
-use slots::Slots;
 
 /// A page of bytes with a head, as readers find it: see [`Frames`].
 pub struct Frame<H> {
@@ -99,7 +99,7 @@ struct Sealed<H> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Frames<H> {
-    slots: Slots<Frame<H>>,
+    slots: Doubling<AtomicPtr<Frame<H>>>,
     readers: Box<[Readers]>,
     /// Which counter of a pair newcomers take: its lowest bit.
     phase: AtomicUsize,
@@ -209,7 +209,7 @@ impl<H: Send + Sync> Frames<H> {
         let pair = || Readers([AtomicUsize::new(0), AtomicUsize::new(0)]);
         let sealed = Sealed { first: ptr::null_mut(), seen: vec![[false; 2]; readers].into() };
         Some(Self {
-            slots: Slots::new(slots),
+            slots: Doubling::new(slots),
             readers: (0..readers).map(|_| pair()).collect(),
             phase: AtomicUsize::new(0),
             retired: AtomicPtr::new(ptr::null_mut()),
@@ -223,7 +223,7 @@ impl<H: Send + Sync> Frames<H> {
     #[must_use]
     pub const fn fixed_bytes(slots: usize, readers: usize) -> usize {
         let readers = if readers == 0 { 1 } else { readers.next_power_of_two() };
-        Slots::<Frame<H>>::first_bytes(slots)
+        Doubling::<AtomicPtr<Frame<H>>>::first_bytes(slots)
             + Account::BYTES
             + heap_cost(readers * size_of::<Readers>() + 128)
             + heap_cost(readers * 2)
@@ -244,8 +244,9 @@ impl<H: Send + Sync> Frames<H> {
     }
 
     /// Doubles the slots, beside readers and whoever puts or clears: what is in a slot stays there, the new ones follow the
-    /// old and are empty. What it takes is reserved in the pool until the set is dropped:
-    /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after `Ok` there are more slots than before.
+    /// old and are empty. What it takes is reserved in the pool until they go:
+    /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after
+    /// `Ok` there are more slots than before.
     ///
     /// # Errors
     /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling.
@@ -254,16 +255,41 @@ impl<H: Send + Sync> Frames<H> {
         self.slots.grow(&self.account.supply.ledger)
     }
 
+    /// Halves the slots, beside readers, and gives the memory of the upper ones back, which have to be
+    /// empty: `false` where one is not, or where there are no more slots than at first. Whoever has
+    /// the number of a slot that has gone finds it empty.
+    ///
+    /// Nobody may put a frame into an upper slot meanwhile: it may be found no more, and its memory
+    /// is lost then.
+    pub fn shrink(&self) -> bool {
+        let empty = |mut slots: Range<usize>| {
+            planted(Plant::SlotsUnasked) || slots.all(|slot| self.is_vacant(slot))
+        };
+        self.slots.shrink(&self.account.supply.ledger, empty)
+    }
+
+    /// Gives back memory of slots that the system did not take when they went, as in a program that
+    /// had locked its memory then.
+    pub fn trim(&self) {
+        self.slots.trim(&self.account.supply.ledger);
+    }
+
     /// What [`grow`](Self::grow) has added to [`fixed_bytes`](Self::fixed_bytes).
     #[must_use]
     pub fn table_bytes(&self) -> usize {
-        self.slots.added_bytes()
+        self.slots.lent_bytes()
+    }
+
+    /// What the next doubling takes, or a few pages less.
+    #[must_use]
+    pub fn growth_bytes(&self) -> usize {
+        self.slots.next_bytes()
     }
 
     /// Whether no frame is in `slot`.
     ///
     /// # Panics
-    /// There is no such slot.
+    /// There never was such a slot.
     #[inline]
     #[must_use]
     pub fn is_vacant(&self, slot: usize) -> bool {
@@ -322,6 +348,7 @@ impl<H: Send + Sync> Frames<H> {
     /// There is no such slot, or the memory is another set's.
     pub fn put(&self, slot: usize, mut filled: Filled<'_, H>, head: H) -> bool {
         assert!(ptr::eq(filled.frames, self), "filled for another set of frames");
+        assert!(slot < self.slots(), "slot {slot} of {}", self.slots());
         let place = self.slots.at(slot);
         let (blank, owned) = filled.made.take().expect("there until it is put somewhere");
         let (start, len) = (owned.memory().start(), owned.memory().len());
@@ -451,7 +478,7 @@ impl<H> Reading<'_, H> {
     /// The frame in `slot`.
     ///
     /// # Panics
-    /// There is no such slot.
+    /// There never was such a slot.
     #[inline]
     #[must_use]
     pub fn frame(&self, slot: usize) -> Option<&Frame<H>> {
@@ -472,7 +499,7 @@ impl<H> Reading<'_, H> {
     /// Takes the frame in `slot` off it, if there is one that `which` says yes to; says whether it did.
     ///
     /// # Panics
-    /// There is no such slot.
+    /// There never was such a slot.
     pub fn clear_if(&self, slot: usize, which: impl FnOnce(&H) -> bool) -> bool
     where
         H: Send + Sync,
@@ -520,7 +547,7 @@ impl<H> Drop for Frames<H> {
         self.slots.all().for_each(|slot| self.retire(slot.load(Ordering::Relaxed)));
         let waiting = [self.retired.load(Ordering::Relaxed), self.sealed.lock().first];
         waiting.into_iter().for_each(|first| self.end(first));
-        self.slots.shrink(&self.account.supply.ledger);
+        self.slots.end(&self.account.supply.ledger);
         self.account.outlive();
     }
 }

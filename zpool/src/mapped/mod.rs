@@ -20,8 +20,13 @@ use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 mod block;
+mod doubling;
+mod lines;
+mod run;
 mod words;
 
+pub(crate) use doubling::Doubling;
+pub use lines::Lines;
 pub use words::{NoMemory, Words};
 
 use crate::directory::stretch;

@@ -326,7 +326,7 @@ fn slots_grow_beside_their_readers() {
 }
 
 #[test]
-#[should_panic(expected = "slot 1 of")]
+#[should_panic(expected = "place 1 of")]
 fn announcing_slots_that_are_not_there_yet_is_noticed() {
     twin(Some(4), Plant::SlotsRelaxed, grow_and_put);
 }
@@ -347,4 +347,44 @@ fn grow_and_grow() -> usize {
 #[test]
 fn of_two_that_grow_each_is_charged_or_none() {
     assert_eq!(model(None, grow_and_grow).into_keys().collect::<Vec<_>>(), [2, 4]);
+}
+
+/// The upper slots go, and come again with a frame, beside one who reads the last of them by an old
+/// number. A page of a model has two slots, and the first one stays.
+fn shrink_and_read() -> (Option<u8>, Option<u8>) {
+    let room = room();
+    while room.frames.slots() < 4 {
+        room.frames.grow().unwrap();
+    }
+    room.frames.put(3, room.frames.fill(&[8; 10]).unwrap(), 8);
+    let reader = beside(&room, |room| {
+        let reading = room.frames.read(0);
+        (reading.frame(3).map(whole), reading.frame(3).map(whole))
+    });
+    assert!(!room.frames.shrink(), "the last slot is not empty");
+    assert!(room.frames.read(0).clear_if(3, |head| *head == 8));
+    assert!(room.frames.shrink());
+    room.frames.grow().unwrap();
+    assert!(room.frames.is_vacant(3));
+    room.frames.put(3, room.frames.fill(&[9; 10]).unwrap(), 9);
+    room.frames.collect();
+    let seen = reader.join().unwrap();
+    assert_eq!(look(&room), Some(7), "shrinking moves nothing");
+    room.over(2);
+    seen
+}
+
+#[test]
+fn slots_go_and_come_again_beside_their_readers() {
+    let seen: Vec<_> = model(Some(3), shrink_and_read).into_keys().collect();
+    let old_or_new = |read: &Option<u8>| matches!(read, None | Some(8 | 9));
+    assert!(seen.iter().all(|(one, two)| old_or_new(one) && old_or_new(two)));
+    assert!(seen.contains(&(Some(8), None)) && seen.contains(&(None, Some(9))), "{seen:?}");
+    assert!(!seen.contains(&(Some(9), Some(8))), "{seen:?}");
+}
+
+#[test]
+#[should_panic(expected = "the last slot is not empty")]
+fn slots_that_go_with_their_frames_are_noticed() {
+    twin(Some(3), Plant::SlotsUnasked, shrink_and_read);
 }

@@ -4,6 +4,7 @@ use super::Pool;
 use crate::compact::{Compaction, compact};
 use crate::error::AllocError;
 use crate::frame::Frames;
+use crate::mapped::Lines;
 use crate::snapshot::snapshot;
 use crate::stats::PoolStats;
 
@@ -81,6 +82,14 @@ impl<T: Send + Sync> Pool<T> {
     #[must_use]
     pub fn frames<H: Send + Sync>(&self, slots: usize, readers: usize) -> Option<Frames<H>> {
         Frames::new(self.arena.supply(), slots, readers)
+    }
+
+    /// A table of `lines` cache lines, a power of two or the next one, whose growth is charged to this
+    /// pool's cap. What it takes at first, [`Lines::fixed_bytes`], is the caller's to
+    /// [reserve](Self::reserve).
+    #[must_use]
+    pub fn lines(&self, lines: usize) -> Lines {
+        Lines::new(lines, self.arena.supply().ledger)
     }
 
     /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
