@@ -170,3 +170,64 @@ fn a_large_capacity_takes_no_memory_of_its_own() {
     assert_eq!(fill(&cache, run(0, 1000)), 0);
     cache.check();
 }
+
+/// A page that is hardly anything when it is compressed.
+fn slight_page(key: u64) -> Vec<u8> {
+    let mut page = vec![0; 4096];
+    page[..8].copy_from_slice(&(key + 1).to_le_bytes());
+    page
+}
+
+/// Hits each of the keys so often that most of them have frames.
+fn heat(cache: &Cache<u64>, keys: std::ops::Range<u64>, times: usize) {
+    for _ in 0..times {
+        keys.clone().for_each(|key| assert!(cache.contains(&key) && cache.get(&key).is_some()));
+    }
+}
+
+/// Frames have no use for their tables when they are gone, however they went.
+#[test]
+fn tables_of_frames_go_with_their_frames() {
+    let cache = Cache::new(config(64 << 20).hot(Share::Auto)).unwrap();
+    let fixed = || cache.stats().bytes.fixed;
+    let (before, keys) = (fixed(), 0..8000);
+    // What is on the heap of a table that has grown stays, and what counts its pages.
+    let as_before = |when: &str| {
+        cache.check();
+        let going = cfg!(any(target_os = "linux", target_os = "android"));
+        let more = fixed().saturating_sub(before);
+        assert!(!going || more <= (12 << 10), "{more} bytes more {when}");
+    };
+    let fill = || {
+        keys.clone().for_each(|key| cache.insert(key, &slight_page(key)).unwrap());
+        heat(&cache, keys.clone(), 9);
+        let stats = cache.stats();
+        assert!(stats.frames > 6000, "{} frames", stats.frames);
+        assert!(stats.bytes.fixed - before > 400 << 10, "their tables are long");
+        cache.check();
+    };
+    fill();
+    keys.clone().for_each(|key| assert!(cache.remove(&key)));
+    as_before("when each entry was removed");
+    fill();
+    cache.clear();
+    cache.trim();
+    as_before("when all entries were cleared, and memory trimmed");
+    fill();
+    cache.resize(8 << 20).unwrap();
+    assert!(fixed() < before, "a lower capacity sets less aside");
+    cache.resize(64 << 20).unwrap();
+    as_before("when the capacity was low for a while");
+}
+
+/// Of pages that are hit in turns, more than the first table of a large cache remembers, most get frames.
+#[test]
+fn a_large_cache_learns_which_pages_are_hit_in_turns() {
+    let cache = Cache::new(config(1 << 30).hot(Share::Auto)).unwrap();
+    let keys = 0..40_000;
+    keys.clone().for_each(|key| cache.insert(key, &slight_page(key)).unwrap());
+    heat(&cache, keys, 8);
+    let stats = cache.stats();
+    assert!(stats.frames > 10_000, "{} frames after 8 hits on each page", stats.frames);
+    cache.check();
+}

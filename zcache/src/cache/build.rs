@@ -142,7 +142,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         };
         self.charged += bytes;
         self.least = least;
-        tier.hot = Some(Box::new(hot));
+        tier.hot.insert(Box::new(hot)).start();
     }
 }
 

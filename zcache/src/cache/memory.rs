@@ -5,7 +5,6 @@ use std::hash::{BuildHasher, Hash};
 use zpool::Compaction;
 
 use super::Cache;
-use super::build::with_aside;
 use crate::error::ResizeError;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
@@ -41,16 +40,16 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Changes the capacity. When it is lowered, entries are evicted until the cache fits; pages,
-    /// tables and index get smaller, but for the table of the hot tier. What can be had without
-    /// evicting is had first, so the cache keeps about the entries that fit.
+    /// tables and index get smaller. What can be had without evicting is had first, so the cache
+    /// keeps about the entries that fit. What was made for the first capacity stays: half a MiB in a
+    /// cache that began with 1 GiB or more.
     ///
     /// The call works until it is done: in proportion to what the cache held.
     ///
     /// # Errors
     /// See [`ResizeError`].
     pub fn resize(&self, capacity_bytes: usize) -> Result<(), ResizeError> {
-        let grown = self.tier.hot.as_ref().map_or(0, |hot| hot.grown_bytes());
-        let least = self.least + with_aside(grown);
+        let least = self.least;
         if capacity_bytes < least {
             return Err(ResizeError::TooSmall { least });
         }
@@ -72,6 +71,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let store = &self.tier.store;
         store.scratch.trim(&store.pool);
         self.tier.collect_frames();
+        if let Some(hot) = &self.tier.hot {
+            hot.shrink_all();
+            hot.trim();
+        }
         store.pool.trim();
     }
 }

@@ -38,13 +38,15 @@ mod sets;
 pub(crate) use balance::{Scales, Standing};
 pub(crate) use page::Head;
 use page::{HAND, Lent, POLICY};
-use sets::{Set, Sets};
+use sets::{COUNTED, Set, Sets};
 
 /// Bytes of the pages that slots are counted by.
 const PAGE: usize = 4096;
 /// The table doubles when more than 3 of 8 slots have frames: then one frame in 600 finds its set full.
 const FULL: (usize, usize) = (3, 8);
-/// Sets that a table has at first, at the most: half a MiB of them, which lasts a cache of 512 MiB.
+/// Sets that a table never gets below, or fewer in a small cache: 8 KiB with their slots.
+const LEAST_SETS: usize = 64;
+/// Sets that it has at first, at the most: a large cache that is never full pays for no large table.
 const FIRST_SETS: usize = 1024;
 /// Frames that a share too small for them is not worth its tables.
 const LEAST_FRAMES: usize = 4;
@@ -67,10 +69,12 @@ pub(crate) struct Hot<K> {
     most: AtomicUsize,
     /// Of an automatic share, what moves its limit.
     scales: Option<Scales>,
-    /// Held while the table grows: the slots that are still to be looked at since it did.
-    growing: Mutex<Range<usize>>,
+    /// Held while the table grows or shrinks: the slots that are still to be looked at since it did.
+    changing: Mutex<Range<usize>>,
     /// Bytes of frames that are being made.
     making: AtomicUsize,
+    /// Hits that found another one remembered in their places since the table had its length, one in [`COUNTED`].
+    displaced: Counter,
     /// The slot that the search for one to demote goes on at.
     hand: Apart<AtomicUsize>,
     /// Bytes of frames that users keep.
@@ -95,10 +99,9 @@ fn sets(limit: usize) -> usize {
     (frames * FULL.1 / FULL.0 / WAYS).clamp(1, most_sets()).next_power_of_two()
 }
 
-/// Sets to start with, where frames may take `limit` bytes in all: a large cache that is never full
-/// pays for no large table.
-fn first_sets(limit: usize) -> usize {
-    sets(limit).min(FIRST_SETS)
+/// Sets that a table never gets below, made where frames may take `limit` bytes in all.
+fn least_sets(limit: usize) -> usize {
+    sets(limit).min(LEAST_SETS)
 }
 
 impl Share {
@@ -124,7 +127,7 @@ impl<K: Send + Sync> Hot<K> {
         threads: usize,
     ) -> Option<usize> {
         let (limit, most) = share.limits(capacity, least);
-        let sets = first_sets(limit);
+        let sets = least_sets(limit);
         let scales = if share == Share::Auto { Scales::fixed_bytes(capacity) } else { 0 };
         let bytes = Frames::<Head<K>>::fixed_bytes(sets * WAYS, readers(threads))
             + Sets::fixed_bytes(sets)
@@ -143,15 +146,16 @@ impl<K: Send + Sync> Hot<K> {
         threads: usize,
         clone: fn(&K) -> K,
     ) -> Option<Self> {
-        let sets = first_sets(limit);
+        let sets = least_sets(limit);
         Some(Self {
             frames: pool.frames(sets * WAYS, readers(threads))?,
-            sets: Sets::new(sets),
+            sets: Sets::new(sets, pool),
             share,
             most: AtomicUsize::new(most),
             scales,
-            growing: Mutex::new(0..0),
+            changing: Mutex::new(0..0),
             making: AtomicUsize::new(0),
+            displaced: Counter::new(0),
             hand: Apart(AtomicUsize::new(0)),
             lent: Arc::new(Counter::new(0)),
             clone,
@@ -194,7 +198,7 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Where a hit on an entry without a frame is remembered: there are the more places the more frames there may be,
     /// so that a page is promoted which is hit again before it would have gone.
-    fn memory(&self, tag: Tag) -> &Set {
+    fn memory(&self, tag: Tag) -> Set<'_> {
         let sets = sets(self.limit().max(self.frames.bytes())).min(self.sets.len());
         self.sets.get(self.sets.number(tag) & (sets - 1))
     }
@@ -263,18 +267,13 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Takes the frame off a slot, if `which` says yes to it; its tag.
     fn take_off(&self, slot: usize, which: impl FnOnce(&Head<K>) -> bool) -> Option<Tag> {
-        // What was put there under a lock that the caller has is seen.
+        // What was put there under a lock that the caller has or had since is seen.
         if self.frames.is_vacant(slot) {
             return None;
         }
-        self.take_off_locked(slot, which)
-    }
-
-    /// The same, of what was put there before by anybody.
-    fn take_off_locked(&self, slot: usize, which: impl FnOnce(&Head<K>) -> bool) -> Option<Tag> {
         let number = slot / WAYS;
         let set = self.sets.get(number);
-        let _turn = set.turn.lock();
+        let _turn = self.sets.lock(number);
         let reading = self.frames.read(thread_number());
         let mut tag = 0;
         let took = reading.clear_if(slot, |head| {
@@ -297,7 +296,8 @@ impl<K: Send + Sync> Hot<K> {
     /// A hit on an entry of that tag, which has no frame: whether it shall have one, since it was hit not long ago
     /// and its set has a slot for it. Where there is `free` room, all may come to have one.
     pub(crate) fn wants(&self, tag: Tag, free: impl FnOnce() -> bool) -> bool {
-        if !self.memory(tag).hit_again(tag, || PICKY && free()) {
+        let counted = || add(&self.displaced, 1);
+        if !self.memory(tag).hit_again(tag, || PICKY && free(), counted) {
             return false;
         }
         let number = self.sets.number(tag);
@@ -424,9 +424,9 @@ impl<K: Send + Sync> Hot<K> {
     ) -> Option<(Filled<'f, Head<K>>, Head<K>)> {
         let (tag, number) = (head.tag, self.sets.number(head.tag));
         let set = self.sets.get(number);
-        let turn = set.turn.lock();
+        let turn = self.sets.lock(number);
         if self.sets.number(tag) != number && !planted(Plant::PutWhereItWas) {
-            return Some((filled, head)); // the table has grown
+            return Some((filled, head)); // the table has another length now
         }
         if self.holds(tag, head.id) {
             return Some((filled, head));

@@ -2,88 +2,108 @@
 //! ```text
 //! tag: lowest bits -> set of 8 slots      hints of a set, in one cache line: tags of its frames, tags hit lately
 //! ```
-//! The table doubles when there are more frames than it is good for. Half of a set's frames are in the wrong one then:
-//! nobody finds them there, and they go. A table never gets smaller. A tag's set is asked for again under the lock of the set
-//! before a frame is put there, and growth takes the locks of all sets after it: so none is put into a wrong one later.
+//! The table doubles when there are more frames than it is good for, and halves when there are few.
+//! Frames that are in the wrong set then are found by nobody there, and go. Sets with the same lowest
+//! bits share a lock, so a tag has one lock however long the table is. A tag's set is asked for again
+//! under that lock before a frame is put there, and whoever changes the length takes all locks in
+//! turns after it: so none is put into a wrong one later.
 //!
-//! A hint is right while its set's lock is held: frames come and go under it. Without the lock it is a guess, but for one
-//! case: who holds the lock of the shard that all frames of a tag come and go under knows whether one is there, for
-//! what was done under that lock is seen.
+//! A hint is right while its set's lock is held: frames come and go under it. Without the lock it is a
+//! guess, but for one case: who holds the lock of the shard that all frames of a tag come and go under
+//! knows whether one is there, for what was done under that lock is seen.
 
-use zpool::source::heap_cost;
+use zpool::Lines;
 
 use crate::index::Tag;
 use crate::sync::{
-    AtomicU8, AtomicU32, AtomicUsize, DOUBLINGS, Mutex, OnceLock, Ordering, RECENT, WAYS, most_sets,
+    Apart, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Plant, RECENT, WAYS, most_sets,
+    planted,
 };
 
-/// What is known of a set.
-#[derive(Debug)]
-#[repr(align(64))]
-pub(super) struct Set {
-    /// Held while a frame is put into the set or taken out of it.
-    pub(super) turn: Mutex<()>,
-    /// The tags of the frames in the set's slots; 0 where there is none.
-    here: [AtomicU32; WAYS],
-    /// Tags of hits on entries without a frame.
-    recent: [AtomicU32; RECENT],
-    /// Falls on either side, never the same way round and round.
-    coin: AtomicU8,
-}
+/// Sets of the shortest table that share a lock.
+const SETS_A_LOCK: usize = 4;
+/// Locks at most.
+const LOCKS: usize = 16;
+/// One in this many hits that find another one remembered is counted.
+pub(super) const COUNTED: u32 = 255;
 
-/// Sets in chunks: the first ones, and then as many more as there are, again and again.
+/// What is known of a set: the words of its line.
+#[derive(Debug)]
+pub(super) struct Set<'s>(&'s [AtomicU32; Lines::WORDS]);
+
+/// The sets that there are.
 #[derive(Debug)]
 pub(super) struct Sets {
-    first: Box<[Set]>,
-    more: [OnceLock<Box<[Set]>>; DOUBLINGS],
-    /// Sets that are in use, less one.
+    lines: Lines,
+    locks: Box<[Apart<Mutex<()>>]>,
+    /// Sets that are in use, less one: at most as many as there are lines.
     mask: AtomicUsize,
+    /// Sets that there were at first.
+    least: usize,
 }
 
-impl Set {
-    fn new() -> Self {
-        Self {
-            turn: Mutex::new(()),
-            here: std::array::from_fn(|_| AtomicU32::new(0)),
-            recent: std::array::from_fn(|_| AtomicU32::new(0)),
-            coin: AtomicU8::new(1),
-        }
+impl<'s> Set<'s> {
+    /// The tags of the frames in the set's slots; 0 where there is none.
+    #[inline]
+    fn tags(&self) -> &'s [AtomicU32; WAYS] {
+        self.0.first_chunk().expect("a line has words enough")
+    }
+
+    /// Tags of hits on entries without a frame.
+    fn recent(&self) -> &'s [AtomicU32; RECENT] {
+        let rest = self.0.get(WAYS..).and_then(<[_]>::first_chunk);
+        rest.expect("a line has words enough")
     }
 
     /// The tag of the frame in slot `way`, 0 for none.
     #[inline]
     pub(super) fn here(&self, way: usize) -> Tag {
-        self.here[way].load(Ordering::Relaxed)
+        self.tags()[way].load(Ordering::Relaxed)
     }
 
     pub(super) fn set_here(&self, way: usize, tag: Tag) {
-        self.here[way].store(tag, Ordering::Relaxed);
+        self.tags()[way].store(tag, Ordering::Relaxed);
     }
 
-    fn place(&self, tag: Tag) -> &AtomicU32 {
+    fn place(&self, tag: Tag) -> &'s AtomicU32 {
         // Neither the bits that choose the set nor those that choose the shard.
-        &self.recent[(tag >> 16) as usize % self.recent.len()]
+        let recent = self.recent();
+        &recent[(tag >> 16) as usize % recent.len()]
     }
 
     /// A hit on an entry without a frame: whether it is not the first one of late. One that is remembered makes way for
     /// this one; where it is `patient`, every other time: of pages that are hit in turns, and share a place, none had ever
-    /// its second hit there.
-    pub(super) fn hit_again(&self, tag: Tag, patient: impl FnOnce() -> bool) -> bool {
+    /// its second hit there. Of those that find another one remembered, one in [`COUNTED`] is `counted`.
+    pub(super) fn hit_again(
+        &self,
+        tag: Tag,
+        patient: impl FnOnce() -> bool,
+        counted: impl FnOnce(),
+    ) -> bool {
         let place = self.place(tag);
         let before = place.load(Ordering::Relaxed);
-        let again = before == tag;
-        if !again && (before == 0 || !patient() || self.toss()) {
+        if before == tag {
+            return true;
+        }
+        let coin = if before == 0 { 1 } else { self.toss() };
+        if coin & 1 == 1 || !patient() {
             place.store(tag, Ordering::Relaxed);
         }
-        again
+        if coin == COUNTED {
+            counted();
+        }
+        false
     }
 
-    /// The low bit of a shift register that has all 255 states.
-    fn toss(&self) -> bool {
-        let state = self.coin.load(Ordering::Relaxed);
+    /// 255 numbers in turns, that look like chance: the states of a shift register. Their lowest bits fall on either side,
+    /// never the same way round and round.
+    fn toss(&self) -> u32 {
+        let coin = &self.0[WAYS + RECENT];
+        // A new set has 0, where the register would stay.
+        let state = coin.load(Ordering::Relaxed).max(1);
         let next = state >> 1 ^ if state & 1 == 1 { 0xb8 } else { 0 };
-        self.coin.store(next, Ordering::Relaxed);
-        next & 1 == 1
+        coin.store(next, Ordering::Relaxed);
+        next
     }
 
     /// The hits so far do not count.
@@ -92,28 +112,30 @@ impl Set {
     }
 }
 
-const fn chunk_bytes(sets: usize) -> usize {
-    heap_cost(sets * size_of::<Set>() + align_of::<Set>())
+/// Locks for a table of so many sets at first.
+const fn locks(sets: usize) -> usize {
+    let locks = sets / SETS_A_LOCK;
+    if locks > LOCKS { LOCKS } else { locks.next_power_of_two() }
 }
 
 impl Sets {
-    /// `sets` of them, a power of two.
-    pub(super) fn new(sets: usize) -> Self {
+    /// `sets` of them, a power of two, in a table charged to `pool` where it grows.
+    pub(super) fn new(sets: usize, pool: &zpool::Pool<impl Send + Sync>) -> Self {
         Self {
-            first: (0..sets).map(|_| Set::new()).collect(),
-            more: [const { OnceLock::new() }; DOUBLINGS],
+            lines: pool.lines(sets),
+            locks: (0..locks(sets)).map(|_| Apart(Mutex::new(()))).collect(),
             mask: AtomicUsize::new(sets - 1),
+            least: sets,
         }
     }
 
     pub(super) const fn fixed_bytes(sets: usize) -> usize {
-        chunk_bytes(sets)
+        let lock = size_of::<Apart<Mutex<()>>>();
+        Lines::fixed_bytes(sets) + zpool::source::heap_cost(locks(sets) * lock + lock)
     }
 
-    /// What growth has added to that.
-    pub(super) fn grown_bytes(&self) -> usize {
-        let chunks = (0..DOUBLINGS).map(|nth| self.first.len() << nth);
-        chunks.take_while(|sets| *sets < self.len()).map(chunk_bytes).sum()
+    pub(super) fn lines(&self) -> &Lines {
+        &self.lines
     }
 
     pub(super) fn len(&self) -> usize {
@@ -121,45 +143,39 @@ impl Sets {
         self.mask.load(Ordering::Acquire) + 1
     }
 
+    /// Whether it is longer than at first.
+    pub(super) fn is_long(&self) -> bool {
+        self.mask.load(Ordering::Relaxed) >= self.least
+    }
+
     /// The number of a tag's set. Who holds the lock of the tag's shard gets no older answer than who held it before.
     #[inline]
     pub(super) fn number(&self, tag: Tag) -> usize {
-        // Acquire pairs with the Release in `grow`: the set is there, and its slots.
+        // Acquire pairs with the Release in `set_len`: the set is there, and its slots.
         tag as usize & self.mask.load(Ordering::Acquire)
     }
 
     #[inline]
-    pub(super) fn get(&self, number: usize) -> &Set {
-        match self.first.get(number) {
-            Some(set) => set,
-            None => self.get_more(number),
+    pub(super) fn get(&self, number: usize) -> Set<'_> {
+        Set(self.lines.get(number))
+    }
+
+    /// Held while a frame is put into a set or taken out of it.
+    pub(super) fn lock(&self, number: usize) -> MutexGuard<'_, ()> {
+        self.locks[number & (self.locks.len() - 1)].lock()
+    }
+
+    /// Whether there can be twice as many.
+    pub(super) fn may_grow(&self) -> bool {
+        self.len() < most_sets()
+    }
+
+    /// Changes how many are in use, a power of two of those that there are; by one thread at a time.
+    /// Nobody puts a frame by the length of before when this returns.
+    pub(super) fn set_len(&self, sets: usize) {
+        self.mask.store(sets - 1, Ordering::Release);
+        if !planted(Plant::LengthUntold) {
+            self.locks.iter().for_each(|lock| drop(lock.lock()));
         }
-    }
-
-    #[inline]
-    fn get_more(&self, number: usize) -> &Set {
-        let nth = (number / self.first.len()).ilog2() as usize;
-        let chunk = self.more[nth].get().expect("there before its sets are in use");
-        &chunk[number - (self.first.len() << nth)]
-    }
-
-    /// What the next doubling takes; 0: there is none.
-    pub(super) fn growth(&self) -> usize {
-        if self.len() >= most_sets() { 0 } else { chunk_bytes(self.len()) }
-    }
-
-    /// Doubles the sets; by one thread at a time, when there are slots for them. `false`: no memory.
-    pub(super) fn grow(&self) -> bool {
-        let sets = self.len();
-        let mut chunk = Vec::new();
-        if chunk.try_reserve_exact(sets).is_err() {
-            return false;
-        }
-        chunk.resize_with(sets, Set::new);
-        let nth = (sets / self.first.len()).ilog2() as usize;
-        let set = self.more[nth].set(chunk.into()).is_ok();
-        assert!(set, "one thread at a time");
-        self.mask.store(2 * sets - 1, Ordering::Release);
-        true
     }
 }

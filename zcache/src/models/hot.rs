@@ -241,6 +241,67 @@ fn a_frame_that_is_put_where_it_was_is_noticed() {
     twin(Some(2), Plant::PutWhereItWas, grow_and_promote);
 }
 
+/// The table shrinks beside a promotion into a set that goes, and may grow again with it.
+fn shrink_and_promote() -> (usize, usize) {
+    let (world, [hot, other]) = about_to_grow([0, 1]);
+    assert_eq!(get(&world, other), Some(9));
+    let table = |world: &World| world.tier.hot.as_ref().unwrap().frames().slots();
+    assert_eq!((world.frames(), table(&world)), (2, 2), "the table has grown");
+    world.tier.hot.as_ref().unwrap().demote_all();
+    assert_eq!(get(&world, other), Some(9));
+    let promoter = beside(&world, move |world| get(world, other));
+    world.tier.hot.as_ref().unwrap().shrink_all();
+    assert_eq!(promoter.join().unwrap(), Some(9));
+    assert_eq!((get(&world, other), get(&world, hot)), (Some(9), Some(7)));
+    let seen = (world.frames(), table(&world));
+    over(&world, 2);
+    let_grow(false);
+    seen
+}
+
+#[test]
+fn no_frame_is_put_where_it_was_before_the_table_shrank() {
+    let seen = model(Some(2), shrink_and_promote);
+    assert!(seen.contains_key(&(1, 1)) && seen.contains_key(&(1, 2)), "{seen:?}");
+}
+
+#[test]
+#[should_panic(expected = "frames are counted")]
+fn a_frame_that_is_put_into_a_set_that_goes_is_noticed() {
+    twin(Some(2), Plant::PutWhereItWas, shrink_and_promote);
+}
+
+#[test]
+#[should_panic(expected = "frames are counted")]
+fn a_change_of_length_that_waits_for_nobody_is_noticed() {
+    twin(Some(3), Plant::LengthUntold, shrink_and_promote);
+}
+
+/// The table shrinks under a frame whose page is replaced.
+fn shrink_and_replace() -> Option<u8> {
+    let (world, [other, hot]) = about_to_grow([0, 1]);
+    assert_eq!(get(&world, hot), Some(9));
+    let table = |world: &World| world.tier.hot.as_ref().unwrap().frames().slots();
+    assert_eq!((world.frames(), table(&world)), (2, 2), "the table has grown");
+    let shrinker = beside(&world, |world| {
+        let hot = world.tier.hot.as_ref().unwrap();
+        hot.demote_all();
+        hot.shrink_all();
+    });
+    world.insert(hot, &page(8)).unwrap();
+    assert_eq!(get(&world, hot), Some(8), "a page that was replaced is not found");
+    shrinker.join().unwrap();
+    assert_eq!((get(&world, hot), get(&world, other)), (Some(8), Some(7)));
+    over(&world, 2);
+    let_grow(false);
+    Some(8)
+}
+
+#[test]
+fn a_frame_that_is_replaced_while_the_table_shrinks_is_not_found() {
+    model(Some(1), shrink_and_replace);
+}
+
 /// A page that was read while it was hot is held beside whoever takes its entry away.
 fn hold_and_remove() -> (bool, usize) {
     let world = hit(2);

@@ -26,7 +26,6 @@ pub(crate) use std::sync::atomic::Ordering;
 // These decide nothing either.
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::OnceLock;
-pub(crate) use std::sync::atomic::AtomicU8;
 
 /// Adds to a counter.
 #[inline]
@@ -72,6 +71,8 @@ pub(crate) enum Plant {
     PutUnlocked,
     /// A frame goes into the set that was its tag's before the table grew.
     PutWhereItWas,
+    /// A change of the table's length does not wait for those who put frames by the length of before.
+    LengthUntold,
     /// The policy does not hear of hits on frames.
     FrameHitUnheard,
     /// A thread that finds all contexts at work goes without one.

@@ -9,8 +9,9 @@ use super::{Charge, PutError};
 
 pub(crate) const VERSIONS: usize = 2;
 
+/// A table with a set more has frames, or shrinks.
+pub(crate) const MOST_UNUSED: usize = 1;
 /// All keys share a slot, where the table may not grow.
-pub(crate) const DOUBLINGS: usize = 1;
 pub(crate) const WAYS: usize = 1;
 pub(crate) const RECENT: usize = 1;
 /// Pages of models are same-filled.

@@ -8,13 +8,13 @@ pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 /// Leases that share a shard are told of changes by this many groups of keys.
 pub(crate) const VERSIONS: usize = 64;
 
-/// Times that the hot tier's table can double.
-pub(crate) const DOUBLINGS: usize = 24;
-
-/// Sets of slots of the hot tier.
+/// Sets of slots of the hot tier: those of 128 GiB of frames.
 pub(crate) const fn most_sets() -> usize {
-    1 << DOUBLINGS
+    1 << 24
 }
+
+/// Sets that a table may have without frames, at the most.
+pub(crate) const MOST_UNUSED: usize = 1 << 24;
 
 /// Slots of a set.
 pub(crate) const WAYS: usize = 8;

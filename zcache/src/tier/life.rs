@@ -51,10 +51,15 @@ impl<K: Send + Sync> Tier<K> {
         found
     }
 
-    /// Ends the frames that wait for no reader any more. Drops keys, so under no lock.
+    /// Ends the frames that wait for no reader any more, and goes on making a table shorter that has
+    /// few. Drops keys, so under no lock.
     #[inline]
     pub(crate) fn collect_frames(&self) {
-        if let Some(hot) = self.hot.as_ref().filter(|hot| hot.frames().waiting_bytes() > 0) {
+        let Some(hot) = &self.hot else { return };
+        if hot.is_sparse() {
+            hot.shrink(1);
+        }
+        if hot.frames().waiting_bytes() > 0 {
             // As in `bury`.
             let _inside = Inside::enter(self.number);
             hot.frames().collect();

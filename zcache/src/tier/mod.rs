@@ -223,6 +223,7 @@ impl<K: Send + Sync> Tier<K> {
         if let Some(hot) = &self.hot {
             hot.set_limit(capacity, least);
             hot.fit();
+            hot.shrink_all();
         }
         before
     }

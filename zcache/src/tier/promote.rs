@@ -48,9 +48,17 @@ impl<K: Send + Sync> Tier<K> {
             scales.decoded(record.tag);
         }
         let free = || !self.is_full(hot.frames().frame_bytes(page.len()));
+        let (wants, crowded) = (hot.wants(record.tag, free), hot.is_crowded());
         // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
-        if hot.wants(record.tag, free) && !Inside::is(self.number) {
-            if self.promote(hot, entry, page).is_none() {
+        if !(wants || crowded) || Inside::is(self.number) {
+            return;
+        }
+        let mut spent = Spent::default();
+        if crowded {
+            self.lengthen(hot, &mut spent);
+        }
+        if wants {
+            if self.promote(hot, entry, page, &mut spent).is_none() {
                 hot.forget(record.tag);
             }
             // They may have to be fewer meanwhile.
@@ -59,17 +67,28 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
+    /// Makes the table of frames longer where it is too short.
+    fn lengthen(&self, hot: &Hot<K>, spent: &mut Spent) {
+        if let Some(growth) = hot.grow(&self.store.pool) {
+            self.make_room_of_entries(Lack::Bytes(growth), spent);
+            hot.grow(&self.store.pool);
+            hot.forgive();
+        }
+    }
+
     /// Makes a frame of an entry's page, if there is room for it.
-    fn promote(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) -> Option<()> {
+    fn promote(
+        &self,
+        hot: &Hot<K>,
+        entry: &Entry<'_, K>,
+        page: &[u8],
+        spent: &mut Spent,
+    ) -> Option<()> {
         let (tag, id) = (entry.record().tag, entry.id());
         let expiry = self.store.expiry(entry)?;
         let bytes = hot.frames().frame_bytes(page.len());
-        let mut spent = Spent::default();
         let _making = hot.make_room(page.len(), || self.collect_frames())?;
-        if let Some(growth) = hot.grow(&self.store.pool) {
-            self.make_room_of_entries(Lack::Bytes(growth), &mut spent);
-            hot.grow(&self.store.pool);
-        }
+        self.lengthen(hot, spent);
         if hot.is_beyond() && self.is_full(bytes) {
             // It takes the place of others.
             hot.yield_room(bytes);
@@ -84,7 +103,7 @@ impl<K: Send + Sync> Tier<K> {
             self.weigh();
             let yielded = hot.yield_room(bytes);
             self.collect_frames();
-            if !yielded && !self.make_room_of_entries(Lack::Place(page.len()), &mut spent) {
+            if !yielded && !self.make_room_of_entries(Lack::Place(page.len()), spent) {
                 break;
             }
             filled = hot.frames().fill(page);
