@@ -376,6 +376,51 @@ fn growth_at_the_cap_is_refused_and_nothing_is_charged() {
     pool.check();
 }
 
+#[test]
+fn a_frame_moves_to_an_empty_slot_and_goes_at_another() {
+    let pool = pool(1 << 20);
+    let frames: Frames<u8> = pool.frames(4, 1).unwrap();
+    (0..2).for_each(|slot| fill(&frames, slot, &[slot as u8; 9], slot as u8));
+    let reading = frames.read(0);
+    let first = reading.frame(0).unwrap();
+    assert!(frames.shift(0, 3) && !frames.shift(0, 2), "nothing is left there");
+    assert!(frames.is_vacant(0) && ptr::eq(reading.frame(3).unwrap(), first));
+    assert_eq!((frames.len(), frames.waiting_bytes()), (2, 0));
+    assert!(!frames.shift(1, 3), "not empty");
+    assert_eq!((frames.len(), *reading.frame(3).unwrap().head()), (1, 0));
+    assert!(frames.waiting_bytes() > 0 && frames.is_vacant(1));
+    drop(reading);
+    while frames.collect() > 0 {}
+    drop(frames);
+    pool.check();
+    assert_eq!(pool.stats().pages_framed, 0);
+}
+
+/// `Ok` beside others that grow and shrink means that this one has grown it, or another one that grew.
+#[test]
+fn slots_that_are_said_to_grow_do() {
+    let pool = pool(8 << 20);
+    let frames: Frames<()> = pool.frames(512, 1).unwrap();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let shrinks = scope.spawn(|| {
+            let mut shrinks = 0;
+            while !over.load(Ordering::Relaxed) {
+                shrinks += i64::from(frames.slots() > 1024 && frames.shrink());
+            }
+            shrinks
+        });
+        let mut grows = 0;
+        for _ in 0..20_000 {
+            grows += i64::from(frames.slots() < 1 << 15 && frames.grow().is_ok());
+        }
+        over.store(true, Ordering::Relaxed);
+        let changes = grows - shrinks.join().unwrap();
+        assert_eq!(frames.slots(), 512 << changes, "each `Ok` is a doubling");
+    });
+    pool.check();
+}
+
 /// What a page of `value` is: which slot it is for, and all of it the same.
 fn page(value: u64) -> Vec<u8> {
     value.to_le_bytes().repeat(1 + value as usize % 900)

@@ -58,6 +58,10 @@ mod system {
         NonNull::new(start.cast())
     }
 
+    /// `madvise`: as `MADV_DONTNEED`, of locked pages too.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const DONTNEED_LOCKED: libc::c_int = 24;
+
     /// The least size of a huge page.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     const HUGE: usize = 64 << 10;
@@ -88,8 +92,11 @@ mod system {
     /// They are a part of a mapping that [`reserve`] made, and zeros are as good as what they hold.
     pub(in crate::mapped) unsafe fn discard(start: *mut u8, bytes: usize) -> bool {
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        // SAFETY: a part of a mapping of ours, whose bytes nobody needs.
-        return unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 };
+        // Locked pages are taken back by the second advice, since Linux 5.18.
+        return [libc::MADV_DONTNEED, DONTNEED_LOCKED]
+            .into_iter()
+            // SAFETY: a part of a mapping of ours, whose bytes nobody needs.
+            .any(|advice| unsafe { libc::madvise(start.cast(), bytes, advice) == 0 });
         // Elsewhere pages are taken late, if at all, and do not read as zeros at once.
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         return {

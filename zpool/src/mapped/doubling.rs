@@ -62,7 +62,7 @@ impl<V: Blank> Doubling<V> {
     pub(crate) const fn first_bytes(count: usize) -> usize {
         // A block of the heap that begins at a multiple of a power of two is as much longer.
         let align = if align_of::<V>() > 16 { align_of::<V>() } else { 0 };
-        heap_cost(Self::rounded(count) * size_of::<V>() + align)
+        heap_cost(Self::rounded(count).saturating_mul(size_of::<V>()).saturating_add(align))
             + heap_cost(DOUBLINGS * size_of::<Once<Run<V>>>())
     }
 
@@ -124,9 +124,10 @@ impl<V: Blank> Doubling<V> {
     /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling.
     /// [`AllocError::NoMemory`]: the heap or the system gave no memory. Nothing has changed.
     pub(crate) fn grow(&self, ledger: &Ledger) -> Result<(), AllocError> {
-        let before = self.count();
+        let wanted = self.count();
         let mut charged = self.charged.lock();
-        if self.count() != before {
+        let before = self.count();
+        if before > wanted {
             return Ok(());
         }
         let count = before.checked_mul(2).ok_or(AllocError::OutOfPages)?;
@@ -216,6 +217,7 @@ impl<V: Blank> Doubling<V> {
     /// Nobody uses it any more: what is lent is given back with the memory.
     pub(crate) fn end(&mut self, ledger: &Ledger) {
         self.more = no_runs();
+        self.first.discard(self.least..self.first.len());
         ledger.take_back(self.lent.swap(0, Ordering::Relaxed));
     }
 }

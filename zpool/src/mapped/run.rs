@@ -42,7 +42,11 @@ impl<V: Blank> Run<V> {
     /// `len` elements that nobody can look at yet, in address space alone. `None`: there is none.
     pub(super) fn mapped(len: usize) -> Option<Self> {
         let bytes = Self::layout(len)?.size().checked_next_multiple_of(page_bytes())?;
-        let start = block::reserve(bytes)?.cast();
+        let start = block::reserve(bytes)?;
+        // What is opened of it is locked where the program locks what it gets.
+        // SAFETY: `reserve` made it, of as many bytes.
+        unsafe { block::unlock(start, bytes) };
+        let start = start.cast();
         Some(Self { start, len, reach: AtomicUsize::new(0), mapped: true, owns: PhantomData })
     }
 

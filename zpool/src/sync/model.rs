@@ -18,6 +18,9 @@ const TWIN: &str = "ZPOOL_TWIN";
 /// So many more preemptions than a model asks for are allowed: see `.ci/models-deep`.
 const MORE: &str = "ZPOOL_MODELS_MORE";
 
+/// Words of the stack that a scenario has, to make a whole cache on: loom's own are of 32 KiB.
+const STACK: usize = (256 << 10) / size_of::<usize>();
+
 /// What came out of the iterations of a model, and how often.
 type Seen<O> = BTreeMap<O, usize>;
 
@@ -34,9 +37,11 @@ fn explore<O: Ord + Send + 'static>(
     builder.checkpoint_file = None;
     builder.max_branches = 20_000;
     let seen = Arc::new(Mutex::new(BTreeMap::new()));
-    let counted = Arc::clone(&seen);
+    let (counted, scenario) = (Arc::clone(&seen), Arc::new(scenario));
     builder.check(move || {
-        let outcome = scenario();
+        let scenario = Arc::clone(&scenario);
+        let thread = loom::thread::Builder::new().stack_size(STACK).spawn(move || scenario());
+        let outcome = thread.expect("loom refuses none").join().unwrap();
         *counted.lock().unwrap().entry(outcome).or_default() += 1;
     });
     std::mem::take(&mut *seen.lock().unwrap())
