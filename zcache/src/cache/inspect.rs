@@ -104,7 +104,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Each frame is what its entry decodes to, in its slot, and all of them are within the limit.
     fn check_frames(&self, hot: &Hot<K>) {
         let (tier, mut frames) = (&self.tier, 0);
-        hot.finish_sweep();
+        tier.under(|under| hot.finish_sweep(under));
         tier.collect_frames();
         hot.each(|slot, head, page| {
             frames += 1;

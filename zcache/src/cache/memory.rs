@@ -71,8 +71,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let store = &self.tier.store;
         store.scratch.trim(&store.pool);
         self.tier.collect_frames();
+        self.tier.settle_frames();
         if let Some(hot) = &self.tier.hot {
-            hot.shrink_all();
             hot.trim();
         }
         store.pool.trim();

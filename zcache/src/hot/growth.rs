@@ -7,31 +7,38 @@
 //! there is a frame. So the table also grows where such hits displace each other, and does not get
 //! shorter, while it is no longer than is good for what frames are left when room is short.
 //!
-//! Either way half of the frames are in the wrong set then, and go as the sweep comes by, some slots
-//! with each operation. One sweep is over before the length changes again.
+//! Either way half of the frames are in the wrong set then. The sweep moves them, some slots with each
+//! operation, each under the lock of its tag's shard, as a frame is put. One sweep is over before the
+//! length changes again.
 
 use std::ops::Range;
 
-use zpool::AllocError;
+use zpool::{AllocError, Frame};
 
 use super::{COUNTED, FIRST_SETS, FULL, Hot, sets};
-use crate::sync::{Charge, MOST_UNUSED, Ordering, RECENT, WAYS, get};
+use crate::index::Tag;
+use crate::sync::{
+    Charge, MOST_UNUSED, Ordering, Plant, RECENT, WAYS, get, planted, thread_number,
+};
 
-/// It halves when no more than 3 of 32 have: half of what it is good for, and twice that again.
+/// It halves when no more than 3 of 32 have: a quarter of what it is good for.
 const SPARSE: (usize, usize) = (3, 32);
 /// An operation looks at this many slots for frames that are in a wrong place.
 const SWEPT: usize = 256;
-/// One promotion in this many makes room for a longer table.
+/// One in this many refusals makes room for a longer table.
 const GROWING: u64 = 64;
 /// So many times as many hits as are remembered have to displace others before the table grows for them.
 const DISPLACED: usize = 2;
 
+/// Calls under the lock of a tag's shard if the index leads to the entry with this id; says whether it does.
+pub(crate) type Under<'u> = &'u dyn Fn(Tag, u32, &mut dyn FnMut()) -> bool;
+
 impl<K: Send + Sync> Hot<K> {
     /// Makes the table longer, if there are many frames for it. `Some`: it would, if there were so
     /// many bytes for it.
-    pub(crate) fn grow(&self, memory: &impl Charge) -> Option<usize> {
+    pub(crate) fn grow(&self, memory: &impl Charge, under: Under<'_>) -> Option<usize> {
         let mut left = self.changing.try_lock()?;
-        if !self.sweep(&mut left, SWEPT) {
+        if !self.sweep(&mut left, SWEPT, under) {
             return None;
         }
         let sets = self.sets.len();
@@ -42,13 +49,15 @@ impl<K: Send + Sync> Hot<K> {
         // Asked for as a whole: of a growth that is refused nothing is to be undone, in most cases.
         let growth = self.frames.growth_bytes() + self.sets.lines().growth_bytes();
         if !memory.charge(growth) {
-            return (!full || get(&self.promotions) % GROWING == 0).then_some(growth);
+            let asks = !full || self.refused.fetch_add(1, Ordering::Relaxed) % GROWING == 0;
+            return asks.then_some(growth);
         }
         memory.release(growth);
+        // Where the system has no memory the next try comes when as many hits have displaced others.
+        self.forgive();
         if self.make_longer(sets).is_ok() {
             self.sets.set_len(2 * sets);
-            self.forgive();
-            *left = 0..sets * WAYS;
+            self.start_sweep(&mut left, 0..sets * WAYS);
         }
         None
     }
@@ -89,13 +98,13 @@ impl<K: Send + Sync> Hot<K> {
         if self.sets.lines().len() < 2 * sets { self.sets.lines().grow() } else { Ok(()) }
     }
 
-    /// Whether the table is too long for the frames that there are, or there are slots that nobody
-    /// looks for frames in.
+    /// Whether the table is too long for the frames that there are, or has slots to be swept.
     #[inline]
-    pub(crate) fn is_sparse(&self) -> bool {
-        self.has_few() || self.frames.slots() > self.sets.len() * WAYS
+    pub(crate) fn has_work(&self) -> bool {
+        get(&self.unswept) > 0 || self.has_few()
     }
 
+    #[inline]
     fn has_few(&self) -> bool {
         let slots = self.sets.len() * WAYS;
         self.sets.is_long()
@@ -103,50 +112,91 @@ impl<K: Send + Sync> Hot<K> {
             && self.sets.len() > self.usual_sets()
     }
 
-    /// Makes the table shorter if it [is sparse](Self::is_sparse), or goes some `steps` on with that.
-    pub(crate) fn shrink(&self, steps: usize) {
+    /// Makes the table shorter if it has few frames, and sweeps, some `steps` further.
+    pub(crate) fn settle(&self, steps: usize, under: Under<'_>) {
         let Some(mut left) = self.changing.try_lock() else { return };
-        if !self.sweep(&mut left, steps.saturating_mul(SWEPT)) || !self.is_sparse() {
-            return;
+        if self.sweep(&mut left, steps.saturating_mul(SWEPT), under) && self.has_few() {
+            let sets = self.sets.len() / 2;
+            self.sets.set_len(sets);
+            self.start_sweep(&mut left, sets * WAYS..self.frames.slots());
         }
-        if self.has_few() {
-            self.sets.set_len(self.sets.len() / 2);
-        }
-        *left = self.sets.len() * WAYS..self.frames.slots();
     }
 
-    /// The same, until it is as short as it will be.
-    pub(crate) fn shrink_all(&self) {
-        let mut changes = usize::BITS;
-        while changes > 0 && self.is_sparse() {
-            self.shrink(usize::MAX);
+    /// The same, until nothing is to be done.
+    pub(crate) fn settle_all(&self, under: Under<'_>) {
+        // A change and a sweep each for every length that there is.
+        let mut changes = 2 * usize::BITS;
+        while changes > 0 && self.has_work() {
+            self.settle(usize::MAX, under);
             changes -= 1;
         }
     }
 
-    /// Frames in the next few slots go if they are looked for elsewhere now; whether that was all. Slots and lines
+    fn start_sweep(&self, left: &mut Range<usize>, slots: Range<usize>) {
+        self.unswept.store(1, Ordering::Relaxed);
+        *left = slots;
+    }
+
+    /// Frames in the next few slots go where they are looked for now; whether that was all. Slots and lines
     /// that are not in use go with the last.
-    fn sweep(&self, left: &mut Range<usize>, slots: usize) -> bool {
-        if Range::is_empty(left) {
+    fn sweep(&self, left: &mut Range<usize>, slots: usize, under: Under<'_>) -> bool {
+        if get(&self.unswept) == 0 {
             return true;
         }
         for slot in left.by_ref().take(slots) {
-            let tag = self.take_off(slot, |head| !self.is_in_place(head.tag, slot));
-            if let Some(tag) = tag {
-                self.demoted(tag);
-            }
+            self.put_right(slot, under);
         }
         let over = Range::is_empty(left);
         if over {
             while self.frames.slots() > self.sets.len() * WAYS && self.frames.shrink() {}
             while self.sets.lines().len() > self.sets.len() && self.sets.lines().shrink() {}
+            self.unswept.store(0, Ordering::Relaxed);
         }
         over
     }
 
+    /// Moves a frame that is looked for elsewhere to an empty slot there; where none is, or the index leads to another
+    /// entry, it goes.
+    fn put_right(&self, slot: usize, under: Under<'_>) {
+        if self.frames.is_vacant(slot) {
+            return;
+        }
+        let reading = self.frames.read(thread_number());
+        let Some(head) = reading.frame(slot).map(Frame::head) else { return };
+        let (tag, id) = (head.tag, head.id);
+        if self.is_in_place(tag, slot) {
+            return;
+        }
+        let mut moved = false;
+        let mut to_its_set = || moved = self.to_its_set(slot, tag, id);
+        if planted(Plant::ShiftUnlocked) {
+            to_its_set();
+        } else {
+            under(tag, id, &mut to_its_set);
+        }
+        if !moved && self.take_off(slot, |head| head.is_of(tag, id)).is_some() {
+            self.demoted(tag);
+        }
+    }
+
+    /// Under the lock of the tag's shard, the index leading to the entry.
+    fn to_its_set(&self, slot: usize, tag: Tag, id: u32) -> bool {
+        let (from, to) = (slot / WAYS, self.sets.number(tag));
+        // One lock for both.
+        let _turn = self.sets.lock(to);
+        let there = self.frames.read(thread_number());
+        let there = there.frame(slot).is_some_and(|frame| frame.head().is_of(tag, id));
+        let vacant = (0..WAYS).find(|way| self.frames.is_vacant(to * WAYS + way));
+        let Some(way) = vacant.filter(|_| there && !self.holds(tag, id)) else { return false };
+        self.sets.get(from).set_here(slot - from * WAYS, 0);
+        let moved = self.frames.shift(slot, to * WAYS + way);
+        self.sets.get(to).set_here(way, tag);
+        moved
+    }
+
     /// No frame is in a wrong place any more: for checks.
-    pub(crate) fn finish_sweep(&self) {
-        self.sweep(&mut self.changing.lock(), usize::MAX);
+    pub(crate) fn finish_sweep(&self, under: Under<'_>) {
+        self.sweep(&mut self.changing.lock(), usize::MAX, under);
     }
 
     /// What growth has added to the tables, and was charged.

@@ -36,6 +36,7 @@ mod page;
 mod sets;
 
 pub(crate) use balance::{Scales, Standing};
+pub(crate) use growth::Under;
 pub(crate) use page::Head;
 use page::{HAND, Lent, POLICY};
 use sets::{COUNTED, Set, Sets};
@@ -75,6 +76,10 @@ pub(crate) struct Hot<K> {
     making: AtomicUsize,
     /// Hits that found another one remembered in their places since the table had its length, one in [`COUNTED`].
     displaced: Counter,
+    /// Growths that were refused.
+    refused: Counter,
+    /// Whether there are slots to be swept.
+    unswept: Counter,
     /// The slot that the search for one to demote goes on at.
     hand: Apart<AtomicUsize>,
     /// Bytes of frames that users keep.
@@ -156,6 +161,8 @@ impl<K: Send + Sync> Hot<K> {
             changing: Mutex::new(0..0),
             making: AtomicUsize::new(0),
             displaced: Counter::new(0),
+            refused: Counter::new(0),
+            unswept: Counter::new(0),
             hand: Apart(AtomicUsize::new(0)),
             lent: Arc::new(Counter::new(0)),
             clone,
@@ -380,7 +387,8 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Takes the frame off the hand's next slot, unless it was hit since the hand came by and is to be `spared`.
     fn demote_next(&self, spared: bool) -> bool {
-        let slot = self.hand.fetch_add(1, Ordering::Relaxed) & (self.sets.len() * WAYS - 1);
+        // Of all slots: those that are to be swept have frames, too.
+        let slot = self.hand.fetch_add(1, Ordering::Relaxed) & (self.frames.slots() - 1);
         let took = self.take_off(slot, |head| !head.untouch(HAND) || !spared);
         if let Some(tag) = took {
             self.demoted(tag);
@@ -397,7 +405,7 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Takes frames off until they are no more than there can be, or all.
     pub(crate) fn fit(&self) {
-        let slots = self.sets.len() * WAYS;
+        let slots = self.frames.slots();
         let mut looks = 2 * slots;
         while self.frames.bytes() > self.most() && looks > 0 {
             self.demote_next(looks > slots);
@@ -407,7 +415,7 @@ impl<K: Send + Sync> Hot<K> {
 
     /// Takes all frames off their slots.
     pub(crate) fn demote_all(&self) {
-        for _ in 0..self.sets.len() * WAYS {
+        for _ in 0..self.frames.slots() {
             if self.frames.is_empty() {
                 return;
             }

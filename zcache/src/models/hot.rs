@@ -213,14 +213,20 @@ fn a_frame_that_is_replaced_while_the_table_grows_is_not_found() {
     model(Some(1), grow_and_replace);
 }
 
+#[test]
+#[should_panic(expected = "a page that was replaced is not found")]
+fn a_frame_that_moves_without_its_shards_lock_is_noticed() {
+    twin(Some(2), Plant::ShiftUnlocked, grow_and_replace);
+}
+
 /// The table grows beside a promotion.
 fn grow_and_promote() -> usize {
     let (world, [_, other]) = about_to_grow([0, 1]);
     let grower = beside(&world, |world| {
         let hot = world.tier.hot.as_ref().unwrap();
-        hot.grow(&world.tier.store.pool);
+        world.tier.under(|under| hot.grow(&world.tier.store.pool, under));
         // What is in a wrong place goes now, and nothing is put there after it.
-        hot.grow(&world.tier.store.pool);
+        world.tier.under(|under| hot.grow(&world.tier.store.pool, under));
     });
     assert_eq!(get(&world, other), Some(9));
     grower.join().unwrap();
@@ -250,7 +256,7 @@ fn shrink_and_promote() -> (usize, usize) {
     world.tier.hot.as_ref().unwrap().demote_all();
     assert_eq!(get(&world, other), Some(9));
     let promoter = beside(&world, move |world| get(world, other));
-    world.tier.hot.as_ref().unwrap().shrink_all();
+    world.tier.settle_frames();
     assert_eq!(promoter.join().unwrap(), Some(9));
     assert_eq!((get(&world, other), get(&world, hot)), (Some(9), Some(7)));
     let seen = (world.frames(), table(&world));
@@ -286,7 +292,7 @@ fn shrink_and_replace() -> Option<u8> {
     let shrinker = beside(&world, |world| {
         let hot = world.tier.hot.as_ref().unwrap();
         hot.demote_all();
-        hot.shrink_all();
+        world.tier.settle_frames();
     });
     world.insert(hot, &page(8)).unwrap();
     assert_eq!(get(&world, hot), Some(8), "a page that was replaced is not found");

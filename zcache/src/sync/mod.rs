@@ -71,6 +71,8 @@ pub(crate) enum Plant {
     PutUnlocked,
     /// A frame goes into the set that was its tag's before the table grew.
     PutWhereItWas,
+    /// A frame moves to its set without the lock of its tag's shard.
+    ShiftUnlocked,
     /// A change of the table's length does not wait for those who put frames by the length of before.
     LengthUntold,
     /// The policy does not hear of hits on frames.

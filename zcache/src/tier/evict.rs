@@ -411,9 +411,7 @@ impl<K: Send + Sync> Tier<K> {
     /// Gives back what is held without need and can be had without evicting.
     fn settle(&self, before: usize) {
         let pool = &self.store.pool;
-        if let Some(hot) = &self.hot {
-            hot.shrink_all();
-        }
+        self.settle_frames();
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
         // A table is made shorter by making a shorter one, for which there is no room above the cap.

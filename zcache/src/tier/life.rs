@@ -11,6 +11,7 @@ use super::hook::Removal;
 use super::queue::Unready;
 use super::{Tier, pin_equal, pin_live};
 use crate::codec::Form;
+use crate::hot::Under;
 use crate::index::{Tag, Version};
 use crate::policy::Priority;
 use crate::stats::Cause;
@@ -56,13 +57,25 @@ impl<K: Send + Sync> Tier<K> {
     #[inline]
     pub(crate) fn collect_frames(&self) {
         let Some(hot) = &self.hot else { return };
-        if hot.is_sparse() {
-            hot.shrink(1);
+        if hot.has_work() {
+            self.under(|under| hot.settle(1, under));
         }
         if hot.frames().waiting_bytes() > 0 {
             // As in `bury`.
             let _inside = Inside::enter(self.number);
             hot.frames().collect();
+        }
+    }
+
+    /// What `f` does, with a way to do things under a shard's lock while the index leads to an entry.
+    pub(crate) fn under<R>(&self, f: impl FnOnce(Under<'_>) -> R) -> R {
+        f(&|tag, id, act| self.index.find(tag, |of| (of == id).then(&mut *act)).is_some())
+    }
+
+    /// The table of frames gets as short as it will be.
+    pub(crate) fn settle_frames(&self) {
+        if let Some(hot) = &self.hot {
+            self.under(|under| hot.settle_all(under));
         }
     }
 

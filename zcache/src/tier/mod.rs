@@ -223,8 +223,8 @@ impl<K: Send + Sync> Tier<K> {
         if let Some(hot) = &self.hot {
             hot.set_limit(capacity, least);
             hot.fit();
-            hot.shrink_all();
         }
+        self.settle_frames();
         before
     }
 

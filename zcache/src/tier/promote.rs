@@ -69,9 +69,10 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Makes the table of frames longer where it is too short.
     fn lengthen(&self, hot: &Hot<K>, spent: &mut Spent) {
-        if let Some(growth) = hot.grow(&self.store.pool) {
+        let grow = || self.under(|under| hot.grow(&self.store.pool, under));
+        if let Some(growth) = grow() {
             self.make_room_of_entries(Lack::Bytes(growth), spent);
-            hot.grow(&self.store.pool);
+            grow();
             hot.forgive();
         }
     }
