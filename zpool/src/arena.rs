@@ -14,7 +14,7 @@ use crate::ledger::{Ledger, heap_cost, shared_cost};
 use crate::scratch::{Buffer, Scratch};
 use crate::source::PageSource;
 use crate::stats::{Counters, count};
-use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering};
+use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering, Plant, planted, unless};
 use crate::zspage::{Token, Zspages};
 
 #[derive(Debug)]
@@ -315,8 +315,13 @@ impl<T> Arena<T> {
         ended.with_place(|place| self.scrub(place));
         if let Some(number) = ended.place().map(|place| self.zspages.class_of(place)) {
             self.zspages.suspend(ended);
-            // Relaxed: who misses it now sees it at the next call.
-            self.untidy.store(1, Ordering::Relaxed);
+            // Release pairs with the Acquire in `tidy`. A swap, for a store would hide what other
+            // readers have released.
+            if planted(Plant::UntidyStored) {
+                self.untidy.store(1, Ordering::Release);
+            } else {
+                self.untidy.swap(1, unless(Plant::UntidyRelaxed, Ordering::Release));
+            }
             if let Some(class) = self.classes[usize::from(number)].get() {
                 class[0].try_take_in(self.ground());
             }
@@ -328,13 +333,16 @@ impl<T> Arena<T> {
 
     /// Takes in what readers left behind, and gives pages of empty zspages back.
     pub(crate) fn tidy(&self) {
-        self.untidy.store(0, Ordering::Relaxed);
+        // Acquire pairs with the Release in `end_unwaiting`: whoever takes the sign away sees what
+        // was left before it was given, and a sign given later stays.
+        self.untidy.swap(0, unless(Plant::TidyRelaxed, Ordering::Acquire));
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
         self.table.tidy(&self.ledger);
     }
 
     /// Takes in what readers left behind, if they did; says whether.
     pub(crate) fn tidy_up(&self) -> bool {
+        // Relaxed: who misses the sign now sees it at the next call.
         let untidy = self.untidy.load(Ordering::Relaxed) != 0;
         if untidy {
             self.tidy();

@@ -54,9 +54,14 @@ impl World {
 
     /// An object of `value`s.
     fn alloc(&self, value: u8) -> Handle {
+        self.alloc_of(value, LEN)
+    }
+
+    /// The same of another length.
+    fn alloc_of(&self, value: u8, len: usize) -> Handle {
         self.given.fetch_add(1, Ordering::Relaxed);
         let record = Record(Arc::clone(&self.dropped));
-        self.pool.alloc_record(record, &[value; LEN]).unwrap()
+        self.pool.alloc_record(record, &[value; LEN][..len]).unwrap()
     }
 
     /// What all bytes of an object are; whole, or the assertion fails.

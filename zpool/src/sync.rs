@@ -68,6 +68,12 @@ pub(crate) enum Plant {
     GrowRelaxed,
     /// An object is left to the lock's next holder before its end is seen.
     SuspendRelaxed,
+    /// A reader tells of an object that it left before the object can be seen.
+    UntidyRelaxed,
+    /// A reader that tells of an object takes away what an earlier one has released.
+    UntidyStored,
+    /// Whoever tidies takes the sign away without seeing what was left.
+    TidyRelaxed,
     /// The lock's next holder does not look for ended objects.
     PendingForgotten,
     /// A compaction believes an owner entry without asking the owner's word.

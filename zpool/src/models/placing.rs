@@ -1,6 +1,6 @@
 //! One class under its lock: allocations side by side, and objects whose end meets a taken lock.
 
-use super::World;
+use super::{LEN, World};
 use crate::error::MapError;
 use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
@@ -86,4 +86,51 @@ fn objects_that_two_readers_end_are_taken_in() {
 #[should_panic(expected = "Causality violation: Concurrent write")]
 fn suspending_two_objects_without_release_is_noticed() {
     twin(Some(2), Plant::SuspendRelaxed, end_and_end);
+}
+
+/// Readers end objects of so many classes beside one who tidies.
+fn end_and_tidy<const CLASSES: usize>() -> (usize, bool) {
+    let world = World::new();
+    let handles = std::array::from_fn::<_, CLASSES, _>(|nth| world.alloc_of(7, LEN >> nth));
+    let others = handles.map(|handle| world.alloc_of(8, world.pool.map(handle).unwrap().len()));
+    let readers = handles.map(|handle| {
+        let ended = world.pool.arena().table.free(handle).unwrap().unwrap();
+        beside(&world, move |world| world.pool.arena().end_unwaiting(ended))
+    });
+    world.pool.arena().tidy();
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+    let pending = world.pool.arena().zspages.pending();
+    let told = world.pool.arena().tidy_up();
+    assert!(pending == 0 || told, "{pending} objects are left to a holder that nobody sends");
+    world.over(&others);
+    (pending, told)
+}
+
+#[test]
+fn whoever_tidies_takes_in_what_is_left_or_is_told_of_it() {
+    let seen = model(Some(3), end_and_tidy::<1>);
+    assert!(seen.contains_key(&(0, false)) && seen.contains_key(&(1, true)), "{seen:?}");
+}
+
+#[test]
+fn whoever_tidies_is_told_of_all_that_two_readers_leave() {
+    assert!(model(Some(2), end_and_tidy::<2>).contains_key(&(2, true)));
+}
+
+#[test]
+#[should_panic(expected = "a holder that nobody sends")]
+fn telling_of_an_object_without_release_is_noticed() {
+    twin(Some(3), Plant::UntidyRelaxed, end_and_tidy::<1>);
+}
+
+#[test]
+#[should_panic(expected = "a holder that nobody sends")]
+fn tidying_without_acquire_is_noticed() {
+    twin(Some(3), Plant::TidyRelaxed, end_and_tidy::<1>);
+}
+
+#[test]
+#[should_panic(expected = "a holder that nobody sends")]
+fn hiding_what_another_reader_left_is_noticed() {
+    twin(Some(2), Plant::UntidyStored, end_and_tidy::<2>);
 }
