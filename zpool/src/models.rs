@@ -19,6 +19,7 @@ mod framing;
 mod moving;
 mod placing;
 mod renumbering;
+mod retiring;
 mod sharing;
 
 /// Bytes of an object: half a page.

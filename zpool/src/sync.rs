@@ -80,6 +80,8 @@ pub(crate) enum Plant {
     OwnerBelieved,
     /// Two compactions empty zspages of one class.
     TwoMovers,
+    /// An object can be pinned before its length is noted.
+    LengthLate,
     /// A frame is in its slot before its head and bytes are visible.
     FramePutRelaxed,
     /// A reader of frames that counts itself in does not acquire what collectors did.
@@ -88,6 +90,24 @@ pub(crate) enum Plant {
     FrameLeaveRelaxed,
     /// A frame ends though a reader may have it.
     FrameUncounted,
+    /// A frame ends when the counters of the first pair were seen at zero, those of others not.
+    FrameFirstPairOnly,
+    /// A counter that was seen at zero counts for frames that are sealed later, too.
+    FrameSeenBefore,
+    /// A look at a counter does not acquire what its readers did.
+    FrameLookUnacquired,
+    /// A look at a counter does not release that frames are off their slots.
+    FrameLookUnreleased,
+    /// A reader does not acquire the head and the bytes of a frame that it finds.
+    FrameFindRelaxed,
+    /// Whoever replaces a frame does not acquire what that one's maker did.
+    FramePutUnacquired,
+    /// A frame is put on the list of those that wait before it is seen to be off its slot.
+    FrameRetireRelaxed,
+    /// A collector does not acquire what was done to the frames that it takes off the list.
+    FrameCollectRelaxed,
+    /// Whoever clears a slot takes off whatever is there by then.
+    FrameClearedUnasked,
     /// A frame's memory ends with it though somebody shares it.
     FrameSharedEnded,
     /// A renumbered object's place goes on naming its old slot.
@@ -104,6 +124,12 @@ pub(crate) enum Plant {
 #[inline(always)]
 pub(crate) fn unless(bug: Plant, order: Ordering) -> Ordering {
     if planted(bug) { Ordering::Relaxed } else { order }
+}
+
+/// `order`, or a `half` of it where a model plants `bug`.
+#[inline(always)]
+pub(crate) fn halved(bug: Plant, order: Ordering, half: Ordering) -> Ordering {
+    if planted(bug) { half } else { order }
 }
 
 #[cfg(not(zcache_loom))]

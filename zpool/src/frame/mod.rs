@@ -35,7 +35,7 @@ use crate::ledger::heap_cost;
 use crate::mapped::Doubling;
 use crate::source::Access;
 use crate::sync::{
-    AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, planted, unless,
+    AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, halved, planted, unless,
 };
 
 mod held;
@@ -357,7 +357,8 @@ impl<H: Send + Sync> Frames<H> {
         self.account.enter(frame.cost());
         let frame = blank.fill(frame).as_ptr();
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
-        let old = place.swap(frame, unless(Plant::FramePutRelaxed, Ordering::AcqRel));
+        let order = halved(Plant::FramePutRelaxed, Ordering::AcqRel, Ordering::Acquire);
+        let old = place.swap(frame, halved(Plant::FramePutUnacquired, order, Ordering::Release));
         self.retire(old);
         !old.is_null()
     }
@@ -407,9 +408,10 @@ impl<H: Send + Sync> Frames<H> {
             gone = self.unseal(&mut sealed);
             if sealed.first.is_null() {
                 // Acquire pairs with the Release in `retire`.
-                sealed.first = self.retired.swap(ptr::null_mut(), Ordering::Acquire);
+                let order = unless(Plant::FrameCollectRelaxed, Ordering::Acquire);
+                sealed.first = self.retired.swap(ptr::null_mut(), order);
                 if !sealed.first.is_null() {
-                    sealed.seen.fill([false; 2]);
+                    sealed.seen.fill([planted(Plant::FrameSeenBefore); 2]);
                     self.phase.fetch_add(1, Ordering::Relaxed);
                 }
                 let more = self.unseal(&mut sealed);
@@ -427,13 +429,14 @@ impl<H: Send + Sync> Frames<H> {
             return ptr::null_mut();
         }
         let mut all = true;
-        for (Readers(pair), seen) in self.readers.iter().zip(&mut sealed.seen) {
+        let order = halved(Plant::FrameLookUnacquired, Ordering::AcqRel, Ordering::Release);
+        let order = halved(Plant::FrameLookUnreleased, order, Ordering::Acquire);
+        let pairs = if planted(Plant::FrameFirstPairOnly) { 1 } else { self.readers.len() };
+        for (Readers(pair), seen) in self.readers[..pairs].iter().zip(&mut sealed.seen) {
             for (counter, seen) in pair.iter().zip(seen) {
                 // A read-modify-write: see the head. Acquire pairs with the Release of readers that have gone,
                 // Release with the Acquire of those who come.
-                *seen = *seen
-                    || counter.fetch_add(0, Ordering::AcqRel) == 0
-                    || planted(Plant::FrameUncounted);
+                *seen = *seen || counter.fetch_add(0, order) == 0 || planted(Plant::FrameUncounted);
                 all &= *seen;
             }
         }
@@ -462,7 +465,7 @@ impl<H> Frames<H> {
         loop {
             frame.next.store(head, Ordering::Relaxed);
             // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
-            let order = (Ordering::Release, Ordering::Relaxed);
+            let order = (unless(Plant::FrameRetireRelaxed, Ordering::Release), Ordering::Relaxed);
             match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
                 Ok(_) => return,
                 Err(now) => head = now,
@@ -507,7 +510,8 @@ impl<H> Reading<'_, H> {
     #[inline]
     fn find(&self, slot: usize) -> Option<(NonNull<Frame<H>>, &Frame<H>)> {
         // Acquire pairs with the Release of `put`.
-        let found = NonNull::new(self.frames.slots.at(slot).load(Ordering::Acquire))?;
+        let order = unless(Plant::FrameFindRelaxed, Ordering::Acquire);
+        let found = NonNull::new(self.frames.slots.at(slot).load(order))?;
         // SAFETY: it was in its slot when this reader was counted in already, so it ends after that one is counted
         // out, which borrows `self` exclusively.
         let frame = unsafe { found.as_ref() };
@@ -532,11 +536,14 @@ impl<H> Reading<'_, H> {
         let place = self.frames.slots.at(slot);
         let order = (Ordering::Acquire, Ordering::Relaxed);
         let found = found.as_ptr();
-        let cleared = place.compare_exchange(found, ptr::null_mut(), order.0, order.1).is_ok();
-        if cleared {
-            self.frames.retire(found);
+        let taken = match planted(Plant::FrameClearedUnasked) {
+            false => place.compare_exchange(found, ptr::null_mut(), order.0, order.1),
+            true => Ok(place.swap(ptr::null_mut(), Ordering::AcqRel)),
+        };
+        if let Ok(old) = taken {
+            self.frames.retire(old);
         }
-        cleared
+        taken.is_ok()
     }
 }
 

@@ -6,7 +6,7 @@ use super::ended::Ended;
 use super::slots::Slot;
 use super::table::Table;
 use super::{Handle, Place};
-use crate::sync::{LOCK_TRIES, Ordering, spin};
+use crate::sync::{LOCK_TRIES, Ordering, Plant, planted, spin};
 use crate::word::{NOWHERE, Refusal};
 
 /// A FREE slot, held alone. Dropping it gives the slot back.
@@ -52,11 +52,20 @@ impl<'t, T> Vacant<'t, T> {
         let slot = self.slot;
         // SAFETY: the slot is FREE and held alone, so nobody reads the record, and none is in it.
         unsafe { slot.record.to_write().write(MaybeUninit::new(record)) };
-        if len > 0 {
-            self.table.slots.set_len(self.index, len);
+        let note_len = || {
+            if len > 0 {
+                self.table.slots.set_len(self.index, len);
+            }
+        };
+        let late = planted(Plant::LengthLate);
+        if !late {
+            note_len();
         }
         self.table.live.fetch_add(1, Ordering::Relaxed);
         let generation = slot.word.publish(place.map_or(NOWHERE, |place| place.location()));
+        if late {
+            note_len();
+        }
         let handle = self.table.handle(self.index, generation);
         std::mem::forget(self);
         handle

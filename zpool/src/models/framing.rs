@@ -6,33 +6,38 @@ use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
 
 /// A set of one slot over a pool of its own, in which frame 7 stands.
-struct Room {
-    frames: Frames<u8>,
-    world: std::sync::Arc<World>,
+pub(super) struct Room {
+    pub(super) frames: Frames<u8>,
+    pub(super) world: std::sync::Arc<World>,
 }
 
 #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
-fn room() -> std::sync::Arc<Room> {
+pub(super) fn room_for(readers: usize) -> std::sync::Arc<Room> {
     let world = World::new();
-    let frames = world.pool.frames(1, 1).unwrap();
+    let frames = world.pool.frames(1, readers).unwrap();
     frames.put(0, frames.fill(&[7; 10]).unwrap(), 7);
     std::sync::Arc::new(Room { frames, world })
 }
 
+/// For readers of one pair of counters.
+pub(super) fn room() -> std::sync::Arc<Room> {
+    room_for(1)
+}
+
 /// What a frame is, whole: its head, which all its bytes equal.
-fn whole(frame: &Frame<u8>) -> u8 {
+pub(super) fn whole(frame: &Frame<u8>) -> u8 {
     let bytes = frame.bytes().unwrap();
     assert!(bytes.len() == 10 && bytes.iter().all(|byte| byte == frame.head()), "whole");
     *frame.head()
 }
 
-fn look(room: &Room) -> Option<u8> {
+pub(super) fn look(room: &Room) -> Option<u8> {
     room.frames.read(0).frame(0).map(whole)
 }
 
 impl Room {
     /// After all threads: what waits goes, and nothing is left of it.
-    fn over(&self, frames: usize) {
+    pub(super) fn over(&self, frames: usize) {
         self.frames.collect();
         assert_eq!((self.frames.collect(), self.frames.len()), (0, frames));
         self.world.pool.check();

@@ -29,6 +29,28 @@ fn publishing_without_release_is_noticed() {
     twin(None, Plant::PublishRelaxed, alloc_and_read);
 }
 
+/// The same, but the reader asks for the length alone.
+fn alloc_and_measure() -> Option<usize> {
+    let world = World::new();
+    let reader = beside(&world, |world| world.pool.map(first_handle(0)).map(|map| map.len()));
+    let handle = world.alloc(7);
+    let read = reader.join().unwrap();
+    assert!(matches!(read, Ok(LEN) | Err(MapError::Stale)), "an object has its length");
+    world.over(&[handle]);
+    read.ok()
+}
+
+#[test]
+fn an_object_is_read_at_its_length() {
+    assert_eq!(model(None, alloc_and_measure).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "an object has its length")]
+fn a_length_that_is_noted_late_is_noticed() {
+    twin(None, Plant::LengthLate, alloc_and_measure);
+}
+
 fn free_and_read() -> Option<u8> {
     let world = World::new();
     let handle = world.alloc(7);
