@@ -377,7 +377,8 @@ impl<T> Arena<T> {
 impl<T> Drop for Arena<T> {
     /// Who holds frames, or bytes of them, holds their source as well: not for the pages of objects, though.
     fn drop(&mut self) {
-        if Arc::strong_count(self.zspages.source()) > 1 {
+        let shared = Arc::strong_count(self.zspages.source()) > 1;
+        if shared && !planted(Plant::VacateForgotten) {
             self.zspages.vacate(&self.ledger);
         }
     }

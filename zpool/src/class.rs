@@ -233,9 +233,18 @@ impl Class {
     /// Takes in what waits for this lock, if nobody holds it. Never waits: pages of a zspage that this
     /// empties are left to the next holder, because a source has a lock of its own.
     pub(crate) fn try_take_in<T>(&self, on: Ground<'_, T>) {
-        if let Some(mut state) = self.state.try_lock() {
+        let waits = planted(Plant::EndWaits);
+        let state = if waits { Some(self.state.lock()) } else { self.state.try_lock() };
+        if let Some(mut state) = state {
             self.take_in(&mut state, on);
         }
+    }
+
+    /// Runs `f` under the lock, for models.
+    #[cfg(all(test, zcache_loom))]
+    pub(crate) fn locked<R>(&self, f: impl FnOnce() -> R) -> R {
+        let _state = self.state.lock();
+        f()
     }
 
     /// Takes in what waits and gives the pages of empty zspages back.

@@ -20,6 +20,7 @@ mod moving;
 mod placing;
 mod renumbering;
 mod retiring;
+mod seams;
 mod sharing;
 
 /// Bytes of an object: half a page.

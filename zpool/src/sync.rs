@@ -40,8 +40,12 @@ pub(crate) enum Plant {
     UnlockRelaxed,
     /// An exclusive guard does not notice that the object was freed meanwhile.
     UnlockForgetsFree,
-    /// A free neither acquires what readers released nor releases what its own thread did.
-    FreeRelaxed,
+    /// A free that ends the object does not acquire what readers released.
+    FreeUnacquired,
+    /// A free does not release what its own thread did.
+    FreeUnreleased,
+    /// An exclusive guard that ends the object does not acquire what the freeing thread did.
+    UnlockUnfenced,
     /// A free ends the object though somebody maps it.
     FreeIgnoresPins,
     /// A free does not look at the generation.
@@ -49,7 +53,9 @@ pub(crate) enum Plant {
     /// A migration copies without a pin of its own.
     MigrateUnpinned,
     /// A migration publishes the new place before its bytes.
-    SwingRelaxed,
+    SwingUnreleased,
+    /// A migration gives the old place away without acquiring what readers released.
+    SwingUnacquired,
     /// A freed slot is reused under the generation it had.
     ReuseKeepsGeneration,
     /// A slot whose generations are used up starts over.
@@ -78,6 +84,8 @@ pub(crate) enum Plant {
     PendingForgotten,
     /// A compaction believes an owner entry without asking the owner's word.
     OwnerBelieved,
+    /// A reader that ends an object waits for the lock of the object's class.
+    EndWaits,
     /// Two compactions empty zspages of one class.
     TwoMovers,
     /// An object can be pinned before its length is noted.
@@ -106,14 +114,22 @@ pub(crate) enum Plant {
     FrameRetireRelaxed,
     /// A collector does not acquire what was done to the frames that it takes off the list.
     FrameCollectRelaxed,
+    /// A frame is counted when others can take it off already.
+    FrameEnterLate,
+    /// A frame that is off its slot is counted when others can end it already.
+    FrameLeaveLate,
     /// Whoever clears a slot takes off whatever is there by then.
     FrameClearedUnasked,
     /// A frame's memory ends with it though somebody shares it.
     FrameSharedEnded,
     /// A renumbered object's place goes on naming its old slot.
     OwnerLeft,
+    /// A pool that goes leaves the pages of its objects taken, though frames keep their source.
+    VacateForgotten,
     /// A holder of a frame's memory lets go before its reads are done.
-    HolderLeaveRelaxed,
+    HolderLeaveUnreleased,
+    /// The last holder of a frame's memory does not acquire what earlier ones released.
+    HolderLeaveUnacquired,
     /// The number of slots is announced before they are there.
     SlotsRelaxed,
     /// The upper slots of a set of frames go whether they are empty or not.

@@ -12,7 +12,7 @@
 //! A failed compare-exchange and a first load may be `Relaxed`: nothing is read through them.
 
 pub(crate) use crate::sync::MAX_PINS;
-use crate::sync::{AtomicU64, Ordering, Plant, acquire, planted, unless};
+use crate::sync::{AtomicU64, Ordering, Plant, acquire, halved, planted, unless};
 
 /// Bits of the location: 16-byte grains of 1 TiB.
 pub(crate) const LOCATION_BITS: u32 = 36;
@@ -189,7 +189,9 @@ impl Word {
             debug_assert_eq!(pins(seen), EXCLUSIVE, "unlocked without the exclusive pin");
             if !live(seen) && !planted(Plant::UnlockForgetsFree) {
                 // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive word.
-                acquire(&self.0);
+                if !planted(Plant::UnlockUnfenced) {
+                    acquire(&self.0);
+                }
                 self.0.store(seen & !(PINS << LOCATION_BITS), Ordering::Relaxed);
                 return Outcome::Ended(location(seen));
             }
@@ -207,7 +209,8 @@ impl Word {
     pub(crate) fn free(&self, wanted: u64) -> Result<Outcome, Refusal> {
         // Acquire pairs with the Release of the readers' unpins (this may be the end of the object),
         // Release with the fence of a last unpin (what this thread did to the object is over).
-        let order = unless(Plant::FreeRelaxed, Ordering::AcqRel);
+        let order = halved(Plant::FreeUnacquired, Ordering::AcqRel, Ordering::Release);
+        let order = halved(Plant::FreeUnreleased, order, Ordering::Acquire);
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             if generation(seen) != wanted && !planted(Plant::FreeUnchecked) {
@@ -231,7 +234,8 @@ impl Word {
         let held = if planted(Plant::MigrateUnpinned) { 0 } else { PIN };
         // Release pairs with the Acquire of the next `pin`, which reads the copy; Acquire with the
         // Release of earlier readers' unpins, whose place is given away now.
-        let order = unless(Plant::SwingRelaxed, Ordering::AcqRel);
+        let order = halved(Plant::SwingUnacquired, Ordering::AcqRel, Ordering::Release);
+        let order = halved(Plant::SwingUnreleased, order, Ordering::Acquire);
         self.0.compare_exchange(base | held | from, base | to, order, Ordering::Relaxed).is_ok()
     }
 

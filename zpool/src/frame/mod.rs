@@ -354,11 +354,17 @@ impl<H: Send + Sync> Frames<H> {
         let (start, len) = (owned.memory().start(), owned.memory().len());
         let (life, next) = (UnsafeCell::new(()), AtomicPtr::new(ptr::null_mut()));
         let frame = Frame { head, start, len, owned, life, next };
-        self.account.enter(frame.cost());
+        let (cost, late) = (frame.cost(), planted(Plant::FrameEnterLate));
+        if !late {
+            self.account.enter(cost);
+        }
         let frame = blank.fill(frame).as_ptr();
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
         let order = halved(Plant::FramePutRelaxed, Ordering::AcqRel, Ordering::Acquire);
         let old = place.swap(frame, halved(Plant::FramePutUnacquired, order, Ordering::Release));
+        if late {
+            self.account.enter(cost);
+        }
         self.retire(old);
         !old.is_null()
     }
@@ -460,13 +466,17 @@ impl<H> Frames<H> {
         }
         // SAFETY: frames end in `end` alone, whose callers find them where this puts them.
         let frame = unsafe { &*old };
-        self.account.leave(frame.cost());
+        let (cost, late) = (frame.cost(), planted(Plant::FrameLeaveLate));
+        if !late {
+            self.account.leave(cost);
+        }
         let mut head = self.retired.load(Ordering::Relaxed);
         loop {
             frame.next.store(head, Ordering::Relaxed);
             // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
             let order = (unless(Plant::FrameRetireRelaxed, Ordering::Release), Ordering::Relaxed);
             match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
+                Ok(_) if late => return self.account.leave(cost),
                 Ok(_) => return,
                 Err(now) => head = now,
             }

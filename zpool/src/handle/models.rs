@@ -7,6 +7,7 @@
 //! code, which has to fail in the way the twin expects.
 
 mod chunks;
+mod ending;
 mod exclusive;
 mod sharing;
 mod slots;

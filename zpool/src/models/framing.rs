@@ -198,7 +198,13 @@ fn sharing_a_frame_that_ends_under_its_reader_is_noticed() {
 #[test]
 #[should_panic(expected = "Causality violation: Concurrent")]
 fn letting_go_of_shared_memory_without_release_is_noticed() {
-    twin(Some(4), Plant::HolderLeaveRelaxed, share_and_drop);
+    twin(Some(4), Plant::HolderLeaveUnreleased, share_and_drop);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation: Concurrent")]
+fn ending_shared_memory_without_acquire_is_noticed() {
+    twin(Some(4), Plant::HolderLeaveUnacquired, share_and_drop);
 }
 
 /// The holder reads and drops beside the collections that end the frame: either is the last.

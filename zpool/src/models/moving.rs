@@ -50,7 +50,13 @@ fn a_reader_sees_objects_whole_while_they_move() {
 #[test]
 #[should_panic(expected = "Causality violation: Concurrent read and write")]
 fn swinging_without_release_is_noticed() {
-    twin(None, Plant::SwingRelaxed, move_and_read);
+    twin(None, Plant::SwingUnreleased, move_and_read);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation: Concurrent read and write")]
+fn swinging_without_acquire_is_noticed() {
+    twin(None, Plant::SwingUnacquired, move_and_read);
 }
 
 #[test]

@@ -134,3 +134,32 @@ fn tidying_without_acquire_is_noticed() {
 fn hiding_what_another_reader_left_is_noticed() {
     twin(Some(2), Plant::UntidyStored, end_and_tidy::<2>);
 }
+
+/// A reader ends an object while somebody has the lock of its class for long.
+fn end_beside_a_holder() -> [usize; 2] {
+    let world = World::new();
+    let handles = [7, 8].map(|value| world.alloc(value));
+    let arena = world.pool.arena();
+    let ended = arena.table.free(handles[0]).unwrap().unwrap();
+    let (_, class) = arena.classes().next().expect("it has objects");
+    let pending = class.locked(|| {
+        let reader = beside(&world, move |world| world.pool.arena().end_unwaiting(ended));
+        let before = arena.zspages.pending();
+        reader.join().unwrap();
+        [before, arena.zspages.pending()]
+    });
+    world.over(&[handles[1]]);
+    pending
+}
+
+#[test]
+fn a_reader_waits_for_no_lock() {
+    let seen = model(None, end_beside_a_holder);
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), [[0, 1], [1, 1]]);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_reader_that_waits_is_noticed() {
+    twin(None, Plant::EndWaits, end_beside_a_holder);
+}

@@ -1,6 +1,12 @@
 //! Frames that wait: batches of them, and several threads that replace, clear and collect.
 
+use std::sync::Arc;
+
+use super::LEN;
 use super::framing::{Room, look, room, room_for, whole};
+use crate::config::Config;
+use crate::pool::Pool;
+use crate::source::Heap;
 use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
 
@@ -39,7 +45,8 @@ fn put_and_collect_and_read() -> Option<u8> {
     let room = room();
     let reader = beside(&room, look);
     let putter = beside(&room, |room| put(room, 8));
-    room.frames.collect();
+    let waiting = room.frames.collect();
+    assert!(waiting <= room.frames.frame_bytes(10), "{waiting} bytes of one frame wait");
     let read = reader.join().unwrap();
     assert!(putter.join().unwrap(), "frame 7 was there");
     room.over(1);
@@ -79,6 +86,40 @@ fn looking_at_a_counter_without_acquire_is_noticed() {
 #[should_panic(expected = "Causality violation")]
 fn looking_at_a_counter_without_release_is_noticed() {
     twin(Some(3), Plant::FrameLookUnreleased, two_batches);
+}
+
+#[test]
+#[should_panic(expected = "bytes of one frame wait")]
+fn counting_what_waits_when_it_may_have_ended_is_noticed() {
+    twin(Some(3), Plant::FrameLeaveLate, put_and_collect_and_read);
+}
+
+/// A thread takes off what another one has just put into the empty slot.
+fn put_and_clear() -> bool {
+    let room = room();
+    assert!(room.frames.read(0).clear_if(0, |_| true));
+    room.frames.collect();
+    let putter = beside(&room, |room| put(room, 8));
+    let cleared = room.frames.read(0).clear_if(0, |_| true);
+    let (frames, bytes) = (room.frames.len(), room.frames.bytes());
+    assert!(
+        frames <= 1 && bytes <= room.frames.frame_bytes(10),
+        "{frames} of one frame are counted"
+    );
+    assert!(!putter.join().unwrap(), "the slot was empty");
+    room.over(usize::from(!cleared));
+    cleared
+}
+
+#[test]
+fn a_frame_is_counted_before_it_can_be_taken_off() {
+    assert_eq!(model(Some(3), put_and_clear).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "of one frame are counted")]
+fn counting_a_frame_when_it_may_be_off_again_is_noticed() {
+    twin(Some(3), Plant::FrameEnterLate, put_and_clear);
 }
 
 /// Two threads replace, so that the second one retires what the first one has just put there.
@@ -151,4 +192,44 @@ fn a_frame_waits_for_the_readers_of_all_pairs() {
 #[should_panic(expected = "Causality violation")]
 fn looking_at_one_pair_alone_is_noticed() {
     twin(Some(2), Plant::FrameFirstPairOnly, two_pairs);
+}
+
+/// The pool goes, with an object in it, beside a reader of its frames; they stay in use.
+#[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
+fn drop_the_pool() -> Option<u8> {
+    let heap = Heap::with_region_pages(4096, 1);
+    let pool = Pool::<()>::with_source(Config::new().max_object(LEN), heap).unwrap();
+    pool.alloc(&[1; LEN]).unwrap();
+    let frames = Arc::new(pool.frames(1, 1).unwrap());
+    frames.put(0, frames.fill(&[7; 10]).unwrap(), 7);
+    let supply = pool.arena().supply();
+    let reader = beside(&frames, |frames| frames.read(0).frame(0).map(whole));
+    drop(pool);
+    assert_eq!(supply.ledger.pages(), 1, "the frame's page is left");
+    assert!(frames.read(0).clear_if(0, |head| *head == 7));
+    frames.collect();
+    let read = reader.join().unwrap();
+    frames.collect();
+    assert_eq!((frames.collect(), frames.len()), (0, 0));
+    drop(Arc::into_inner(frames).expect("the reader is over"));
+    supply.source.trim(&supply.ledger);
+    assert_eq!((supply.ledger.pages(), supply.ledger.lent()), (0, 0), "nothing is left");
+    read
+}
+
+#[test]
+fn frames_are_read_and_replaced_while_their_pool_goes() {
+    assert_eq!(model(Some(3), drop_the_pool).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "the frame's page is left")]
+fn a_pool_that_keeps_its_pages_is_noticed() {
+    twin(Some(3), Plant::VacateForgotten, drop_the_pool);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn ending_a_frame_under_its_reader_when_the_pool_has_gone_is_noticed() {
+    twin(Some(3), Plant::FrameUncounted, drop_the_pool);
 }

@@ -187,7 +187,7 @@ fn a_reader_sees_an_object_that_moves() {
 #[test]
 #[should_panic(expected = "Causality violation: Concurrent read and write")]
 fn swinging_without_release_is_noticed() {
-    twin(None, Plant::SwingRelaxed, read_and_migrate);
+    twin(None, Plant::SwingUnreleased, read_and_migrate);
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn freeing_under_a_reader_is_noticed() {
 #[test]
 #[should_panic(expected = "Causality violation: Concurrent read and write")]
 fn freeing_without_acquire_is_noticed() {
-    twin(None, Plant::FreeRelaxed, free_and_read);
+    twin(None, Plant::FreeUnacquired, free_and_read);
 }
 
 /// The thread that frees has read before; the other only pins, and may be the one that ends it.
@@ -387,7 +387,7 @@ fn an_object_moves_only_when_neither_of_two_readers_holds_it() {
 #[test]
 #[should_panic(expected = "Causality violation: Concurrent read and write")]
 fn swinging_under_two_readers_without_release_is_noticed() {
-    twin(Some(3), Plant::SwingRelaxed, two_readers_and_migrate);
+    twin(Some(3), Plant::SwingUnreleased, two_readers_and_migrate);
 }
 
 /// A slot is freed and used again while somebody still has the handle of its former object.
