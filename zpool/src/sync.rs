@@ -64,6 +64,10 @@ pub(crate) enum Plant {
     TakeInRelaxed,
     /// Whoever takes the only slot that came back does not acquire what its last user did.
     TakeOnlyRelaxed,
+    /// Whoever takes the only slot that came back does not look for a lower one.
+    TakeOnlyHigher,
+    /// Whoever takes the only slot that came back does not ask whether its generations are used up.
+    TakeOnlyRetired,
     /// A chunk closes though a slot of it is in use, or on its way back.
     ClosedInUse,
     /// A chunk that opens again forgets the generations that it gave out.

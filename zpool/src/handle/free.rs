@@ -19,7 +19,7 @@ use super::token::Vacant;
 use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::numbers::{Numbers, Taken};
-use crate::sync::{GATHERED, MutexGuard, Ordering, Plant, look, unless};
+use crate::sync::{GATHERED, MutexGuard, Ordering, Plant, look, planted, unless};
 use crate::word::{NOWHERE, Word};
 
 /// In the link of a slot that came back: its generations are used up.
@@ -78,11 +78,13 @@ impl<T> Table<T> {
         let order = unless(Plant::TakeOnlyRelaxed, Ordering::Acquire);
         let head = look(&self.back, order);
         let index = (head as u32).checked_sub(1)?;
-        if head >> 32 != 1 || index >= numbers.floor() {
+        let higher = index >= numbers.floor() && !planted(Plant::TakeOnlyHigher);
+        if head >> 32 != 1 || higher {
             return None;
         }
         let slot = self.slots.get(index)?;
-        if slot.word.linked().1 & RETIRED != 0 {
+        let retired = slot.word.linked().1 & RETIRED != 0;
+        if retired && !planted(Plant::TakeOnlyRetired) {
             return None;
         }
         self.back.compare_exchange(head, 0, Ordering::Relaxed, Ordering::Relaxed).ok()?;

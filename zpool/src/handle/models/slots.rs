@@ -129,6 +129,57 @@ fn taking_the_only_slot_without_acquire_is_noticed() {
     twin(None, Plant::TakeOnlyRelaxed, end_and_store_again);
 }
 
+/// A lower slot is sorted in when one comes back.
+fn end_and_store_lower() -> u32 {
+    let (world, handles) = World::of::<{ 2 * EACH }>();
+    world.free(handles[0]);
+    world.table.tidy(&world.ledger);
+    let ender = beside(&world, move |world| world.free(handles[EACH]));
+    assert_eq!(world.store(10).0, 0, "the lowest slot is handed out");
+    let next = world.store(11).0;
+    ender.join().unwrap();
+    assert_eq!(world.table.check(&world.ledger), 2 * EACH, "no slot is lost");
+    next
+}
+
+#[test]
+fn a_lower_slot_is_handed_out_before_the_only_one_that_came_back() {
+    let each = EACH as u32;
+    assert!(model(None, end_and_store_lower).into_keys().eq([each, 2 * each]));
+}
+
+#[test]
+#[should_panic(expected = "the lowest slot is handed out")]
+fn handing_a_higher_slot_out_is_noticed() {
+    twin(None, Plant::TakeOnlyHigher, end_and_store_lower);
+}
+
+/// The only slot that comes back has used its generations up.
+fn retire_and_store() -> bool {
+    let (world, []) = World::of::<0>();
+    let slot = world.table.vacant(&world.ledger).unwrap();
+    world.table.word(slot.index()).unwrap().age((1 << GENERATION_BITS) - 2);
+    let old = slot.publish(None, 0, 7);
+    (1..EACH as u32).for_each(|record| assert_eq!(world.store(record).0, record));
+    let freer = beside(&world, move |world| world.free(old));
+    let lives = world.read(old).is_ok();
+    assert_eq!(world.store(8).0, EACH as u32, "a retired slot is not handed out");
+    freer.join().unwrap();
+    world.table.check(&world.ledger);
+    lives
+}
+
+#[test]
+fn the_only_slot_that_came_back_is_not_handed_out_when_it_is_retired() {
+    assert_eq!(model(None, retire_and_store).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "a retired slot is not handed out")]
+fn handing_a_retired_slot_out_is_noticed() {
+    twin(None, Plant::TakeOnlyRetired, retire_and_store);
+}
+
 /// Two threads store and end objects.
 fn churn() -> (u32, u32) {
     let (world, []) = World::of::<0>();
