@@ -23,8 +23,9 @@ class Mutant(NamedTuple):
     equivalent: str = ""
 
 
-FRAMES = ("retiring::", "framing::")
-WORD = ("handle::models::ending::", "handle::models::sharing::", "handle::models::exclusive::", "models::sharing::", "models::moving::")
+FRAMES = ("retiring::", "framing::", "frame::models::")
+WORD = ("handle::models::ending::", "handle::models::sharing::", "handle::models::exclusive::",
+        "models::sharing::", "models::moving::")
 TOKENS = ("handle::models::tokens::", "models::sharing::", "models::moving::")
 SLOTS = ("handle::models::slots::", "handle::models::chunks::", "handle::models::tokens::")
 POOL = ("placing::", "models::sharing::", "models::moving::")
@@ -82,6 +83,8 @@ MUTANTS = [
     Mutant(85, "`retire` overwrites the head of the list", "frame/mod.rs",
            "match [[self.retired.compare_exchange_weak(head, old, order.0, order.1)]] {",
            "{ self.retired.store(old, order.0); Ok::<_, *mut Frame<H>>(old) }", FRAMES),
+    Mutant(88, "a collection waits for another one", "frame/mod.rs",
+           "let waits = [[planted(Plant::CollectWaits)]]", "true", FRAMES),
     Mutant(48, "a holder of bytes leaves without Release", "frame/held.rs",
            "let order = [[halved(Plant::HolderLeaveUnreleased, order, Ordering::Acquire)]];", "Ordering::Acquire", FRAMES),
     Mutant(49, "the last holder of bytes ends them without Acquire", "frame/held.rs",
@@ -110,6 +113,13 @@ MUTANTS = [
            "[[unless(Plant::PublishRelaxed, Ordering::Release)]]", RELAXED, WORD),
     Mutant(56, "`lock` without Acquire", "word.rs",
            "[[unless(Plant::LockRelaxed, Ordering::Acquire)]]", RELAXED, WORD),
+    Mutant(92, "`lock` does not look at the generation", "word.rs",
+           "if [[generation(seen) != wanted]] {\n                return Err(Refusal::Stale);\n            }\n            if pins(seen)",
+           "false", WORD + ("handle::models::tokens::",)),
+    Mutant(93, "`pin` takes any object that is live", "word.rs",
+           "self.pin_if(|seen| [[generation(seen) == wanted]])", "live(seen)", WORD + SLOTS),
+    Mutant(96, "a migration pins a place whose object is dead", "word.rs",
+           "if [[!live(seen)]] || location", "false", WORD),
     Mutant(57, "a glance at a location without Acquire", "word.rs",
            "let seen = self.0.load([[Ordering::Acquire]]);", RELAXED, POOL,
            "for prefetching: loom has no memory whose address could be seen too early"),
@@ -134,6 +144,12 @@ MUTANTS = [
            "{ let head = self.back.load(order); self.back.store(0, Ordering::Relaxed); head }", SLOTS),
     Mutant(63, "a slot of a chunk that comes back starts at generation 0", "handle/free.rs",
            "[[slot.word.start_at(start.into());]]", "", SLOTS),
+    Mutant(89, "a slot that comes back waits for a lock", "handle/free.rs",
+           "let waits = [[planted(Plant::RecycleWaits)]]", "true", SLOTS),
+    Mutant(90, "the word of a slot that is used up keeps its link", "handle/free.rs",
+           "[[word.wipe();]]", "", SLOTS),
+    Mutant(94, "of two that grow both do", "mapped/doubling.rs",
+           "if [[self.count() != before]] {", "false", GROWTH),
     Mutant(64, "an element is found without Acquire", "mapped/mod.rs",
            "index as usize >= self.reach.load([[Ordering::Acquire]])", RELAXED, GROWTH),
     Mutant(65, "the slots of frames are counted without Acquire", "mapped/doubling.rs",
@@ -152,6 +168,16 @@ MUTANTS = [
     Mutant(69, "what is pending is taken in by a load and a store", "zspage/mod.rs",
            "next = [[head.swap(0, Ordering::Acquire)]];",
            "{ let newest = head.load(Ordering::Acquire); head.store(0, Ordering::Relaxed); newest }", POOL),
+    Mutant(91, "the link of a suspended object is not set", "zspage/mod.rs",
+           "[[link.store(newest, Ordering::Relaxed);]]", "", POOL),
+    Mutant(95, "nobody looks for what waits in a class that seems full", "arena.rs",
+           "|| [[self.zspages.has_pending(number)]]", "false", POOL,
+           "a hint: the class that grows, and whoever tidies, take in what waits"),
+    Mutant(97, "free slots of a zspage that a compaction could not empty are not counted", "class.rs",
+           "[[self.room.fetch_add(usize::from(objects - inuse), Ordering::Relaxed);]]", "", MOVING),
+    Mutant(98, "the pages of a zspage that a free empties stay taken", "class.rs",
+           "on.table.recycle(slot, on.ledger);\n        }\n        [[self.sweep(&mut state, on);]]", "", POOL,
+           "the next holder of the lock gives them back"),
     Mutant(70, "an object is suspended without Release", "zspage/mod.rs",
            "[[unless(Plant::SuspendRelaxed, Ordering::Release)]]", RELAXED, POOL),
     Mutant(71, "a reader tells of what it left without Release", "arena.rs",

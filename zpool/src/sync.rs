@@ -64,6 +64,8 @@ pub(crate) enum Plant {
     TakeInRelaxed,
     /// Whoever takes the only slot that came back does not acquire what its last user did.
     TakeOnlyRelaxed,
+    /// A slot that comes back waits for the lock of those that are sorted in.
+    RecycleWaits,
     /// Whoever takes the only slot that came back does not look for a lower one.
     TakeOnlyHigher,
     /// Whoever takes the only slot that came back does not ask whether its generations are used up.
@@ -118,6 +120,8 @@ pub(crate) enum Plant {
     FrameRetireRelaxed,
     /// A collector does not acquire what was done to the frames that it takes off the list.
     FrameCollectRelaxed,
+    /// A collection waits for another one.
+    CollectWaits,
     /// A frame is counted when others can take it off already.
     FrameEnterLate,
     /// A frame that is off its slot is counted when others can end it already.

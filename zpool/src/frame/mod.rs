@@ -40,6 +40,8 @@ use crate::sync::{
 
 mod held;
 mod memory;
+#[cfg(all(test, zcache_loom))]
+mod models;
 mod shared;
 
 use held::{Blank, Held};
@@ -410,7 +412,8 @@ impl<H: Send + Sync> Frames<H> {
     pub fn collect(&self) -> usize {
         // What was retired last has to be sealed, and then both counters seen.
         let mut gone: *mut Frame<H> = ptr::null_mut();
-        if let Some(mut sealed) = self.sealed.try_lock() {
+        let waits = planted(Plant::CollectWaits).then(|| self.sealed.lock());
+        if let Some(mut sealed) = waits.or_else(|| self.sealed.try_lock()) {
             gone = self.unseal(&mut sealed);
             if sealed.first.is_null() {
                 // Acquire pairs with the Release in `retire`.

@@ -112,7 +112,8 @@ impl<T> Table<T> {
         let Some(word) = self.word(spent.index()) else { return };
         let mark = if word.recycle(NOWHERE) { 0 } else { RETIRED };
         if self.push(spent.index(), word, mark) % GATHERED == 0 {
-            if let Some(mut numbers) = self.numbers.try_lock() {
+            let waits = planted(Plant::RecycleWaits).then(|| self.numbers.lock());
+            if let Some(mut numbers) = waits.or_else(|| self.numbers.try_lock()) {
                 self.take_in(&mut numbers, ledger);
             }
         }

@@ -129,6 +129,29 @@ fn taking_the_only_slot_without_acquire_is_noticed() {
     twin(None, Plant::TakeOnlyRelaxed, end_and_store_again);
 }
 
+/// A reader ends an object while somebody has the lock of the slots that are sorted in.
+fn end_beside_a_holder() -> bool {
+    let (world, handles) = World::of::<2>();
+    let sorting = world.table.numbers.lock();
+    let ender = beside(&world, move |world| handles.map(|handle| world.free(handle)));
+    let read = world.read(handles[1]).is_ok();
+    ender.join().unwrap();
+    drop(sorting);
+    assert_eq!(world.table.check(&world.ledger), 0, "no slot is lost");
+    read
+}
+
+#[test]
+fn a_slot_that_comes_back_waits_for_no_lock() {
+    assert_eq!(model(None, end_beside_a_holder).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn a_slot_that_waits_is_noticed() {
+    twin(None, Plant::RecycleWaits, end_beside_a_holder);
+}
+
 /// A lower slot is sorted in when one comes back.
 fn end_and_store_lower() -> u32 {
     let (world, handles) = World::of::<{ 2 * EACH }>();
