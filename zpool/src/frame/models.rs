@@ -1,18 +1,20 @@
 //! A set of frames, all of which somebody else is collecting.
 
-use std::sync::Arc;
-
-use crate::config::Config;
-use crate::pool::Pool;
+use super::{Frames, Supply};
+use crate::ledger::Ledger;
 use crate::source::Heap;
-use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
+use crate::sync::{Arc, AtomicUsize, Plant};
 
 /// A frame is cleared while another thread is in the middle of a collection, for long.
 #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
 fn collect_beside_a_collector() -> (bool, bool) {
-    let pool = Pool::<()>::with_source(Config::new(), Heap::with_region_pages(4096, 1)).unwrap();
-    let frames = Arc::new(pool.frames(1, 1).unwrap());
+    let supply = Supply {
+        source: Arc::new(Heap::with_region_pages(4096, 1)),
+        ledger: Arc::new(Ledger::new(4096, 1, usize::MAX)),
+        framed: Arc::new(AtomicUsize::new(0)),
+    };
+    let frames = Arc::new(Frames::new(supply, 1, 1).unwrap());
     frames.put(0, frames.fill(&[7; 10]).unwrap(), 7_u8);
     let collecting = frames.sealed.lock();
     let other = beside(&frames, |frames| {
