@@ -31,10 +31,8 @@ impl Noted {
         }
         self.object.settle(outcome);
         // SAFETY: loom has just checked that nobody writes here, and nobody runs beside us.
-        assert!(
-            unsafe { *self.note.to_read() },
-            "an object ends after what was done before its free"
-        );
+        let noted = unsafe { *self.note.to_read() };
+        assert!(noted, "an object ends after what was done before its free");
         true
     }
 
