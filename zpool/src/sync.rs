@@ -140,6 +140,8 @@ pub(crate) enum Plant {
     HolderLeaveUnacquired,
     /// The number of slots is announced before they are there.
     SlotsRelaxed,
+    /// Who waited for another one that grew goes by the number of slots that there were before.
+    SlotsGrownOver,
     /// The upper slots of a set of frames go whether they are empty or not.
     SlotsUnasked,
 }

@@ -16,7 +16,7 @@ use super::run::Run;
 use super::{Blank, page_bytes};
 use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
-use crate::sync::{AtomicUsize, Counter, DOUBLINGS, Mutex, Once, Ordering, Plant, unless};
+use crate::sync::{AtomicUsize, Counter, DOUBLINGS, Mutex, Once, Ordering, Plant, planted, unless};
 
 /// The first run has address space for this many times its elements.
 const ROOM: usize = 16;
@@ -126,7 +126,7 @@ impl<V: Blank> Doubling<V> {
     pub(crate) fn grow(&self, ledger: &Ledger) -> Result<(), AllocError> {
         let wanted = self.count();
         let mut charged = self.charged.lock();
-        let before = self.count();
+        let before = if planted(Plant::SlotsGrownOver) { wanted } else { self.count() };
         if before > wanted {
             return Ok(());
         }

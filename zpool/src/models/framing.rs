@@ -360,6 +360,29 @@ fn of_two_that_grow_each_is_charged_or_none() {
     assert_eq!(model(None, grow_and_grow).into_keys().collect::<Vec<_>>(), [2, 4]);
 }
 
+/// Another thread grows twice, up to the last doubling of a model.
+fn grow_and_grow_twice() -> bool {
+    let room = room();
+    let other = beside(&room, |room| [(); 2].map(|()| room.frames.grow().is_ok()));
+    let grown = room.frames.grow().is_ok();
+    let both = other.join().unwrap();
+    assert_eq!(room.frames.slots(), 4, "slots that are there stay");
+    assert!(both[0] && (both[1] || grown));
+    room.over(1);
+    grown && both[1]
+}
+
+#[test]
+fn growth_never_takes_slots_away() {
+    assert_eq!(model(Some(3), grow_and_grow_twice).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "slots that are there stay")]
+fn growing_by_what_was_there_before_is_noticed() {
+    twin(Some(3), Plant::SlotsGrownOver, grow_and_grow_twice);
+}
+
 /// The upper slots go, and come again with a frame, beside one who reads the last of them by an old
 /// number. A page of a model has two slots, and the first one stays.
 fn shrink_and_read() -> (Option<u8>, Option<u8>) {
