@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tests::pattern;
+use zcache::policy::Lru;
 use zcache::{Cache, Cause, Config, Removal, Share};
 
 /// A page of 4 KiB that LZ4 makes a third or so of.
@@ -67,6 +68,25 @@ fn pages_have_the_room_again_that_small_entries_had() {
         assert_as_good(&cache, fresh, name);
         cache.check();
     }
+}
+
+/// The small entries go one by one, and the cache is full all the time: no call empties it, and no
+/// charge for a shorter table is to be had.
+#[test]
+fn the_index_gets_shorter_in_a_full_cache() {
+    let capacity = 16 << 20;
+    let [cache, fresh]: [Cache<u64>; 2] =
+        [(); 2].map(|()| Cache::new(config(capacity).policy(Lru::new()).hot(Share::None)).unwrap());
+    assert_eq!(fill(&fresh, run(2, 20_000)), 0);
+    run(1, 400_000).for_each(|key| cache.insert(key, &[0; 4096]).unwrap());
+    let (long, entries) = (cache.stats().bytes.index, cache.len());
+    assert!(entries > 100_000 && long > 1 << 20, "{long} bytes for {entries} entries");
+    assert_eq!(fill(&cache, run(2, 20_000)), 0);
+    assert!(!run(1, 400_000).any(|key| cache.contains(&key)), "all of them have gone");
+    let (index, least) = (cache.stats().bytes.index, fresh.stats().bytes.index);
+    assert!(index <= 8 * least, "{index} bytes, where a fresh cache has {least}, of {long}");
+    assert_as_good(&cache, fresh.len(), "when pages took the room of zeros");
+    cache.check();
 }
 
 /// Whatever is hit, and so stays, does not keep the tables of what went.

@@ -30,6 +30,10 @@ const SPARSE: usize = 16;
 const LONG: usize = 64;
 /// One removal in this many tries to make a table shorter.
 const TRIES: usize = 8;
+/// A shorter table of no more than these bytes is made beside the long one without a charge of its
+/// own: in a full cache none is to be had, and the long one would stay for ever. For the microseconds
+/// that this takes it is a part of what the cache sets aside for tables that are replaced.
+const BESIDE: usize = 32 << 10;
 
 /// The buckets of a table that is made for so many ids.
 const fn buckets_for(ids: usize) -> usize {
@@ -202,14 +206,19 @@ impl Shards {
         let before = heap_cost(shard.allocation_info().1.size());
         // An empty table is nothing: no memory is taken for it.
         let room = if wanted == 0 { 0 } else { table_bytes(buckets_for(wanted)) };
-        if room >= before || !memory.charge(room) {
+        if room >= before {
+            return;
+        }
+        let beside = room <= BESIDE.min(before / 6);
+        let charged = if beside { 0 } else { room };
+        if !memory.charge(charged) {
             return;
         }
         // Not `shrink_to`, which ends the process where the heap refuses.
         let long = std::mem::take(&mut *shard);
         if wanted > 0 && shard.try_reserve(wanted, |(id, _)| hash_of(*id)).is_err() {
             *shard = long;
-            memory.release(room);
+            memory.release(charged);
             return;
         }
         for (id, value) in long {
@@ -217,7 +226,7 @@ impl Shards {
         }
         let after = shard.allocation_info().1.size();
         let after = if shard.buckets() > 1 { heap_cost(after) } else { 0 };
-        memory.release(before + room - after);
+        memory.release(before + charged - after);
     }
 
     /// Runs `f` while nobody else is at a shard.
@@ -277,7 +286,7 @@ mod tests {
         let (shards, purse) = (Shards::new(2), Purse::default());
         (0..50_000).for_each(|id| assert_eq!(put(&shards, &purse, id), Ok(None)));
         for left in (0..50_000).rev() {
-            // While nothing can be charged a table stays, and it is made shorter later.
+            // While nothing can be charged a large table stays, and it is made shorter later.
             purse.closed.set(left % 7 != 0);
             assert_eq!(take(&shards, &purse, left), Some(left));
             assert_eq!(purse.held.get(), shards.bytes(0), "{left} left");
