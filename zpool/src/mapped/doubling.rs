@@ -131,7 +131,7 @@ impl<V: Blank> Doubling<V> {
             return Ok(());
         }
         let count = before.checked_mul(2).ok_or(AllocError::OutOfPages)?;
-        let bytes = Self::bytes_between(*charged, count);
+        let bytes = if *charged < count { self.step_bytes(before) } else { 0 };
         ledger.lend(bytes)?;
         if let Err(error) = self.open(before..count) {
             ledger.take_back(bytes);
@@ -144,13 +144,15 @@ impl<V: Blank> Doubling<V> {
         Ok(())
     }
 
-    /// What the elements `from..to` take in pages; 0, if `to` is less.
-    fn bytes_between(from: usize, to: usize) -> usize {
-        let bytes = |count: usize| match count * size_of::<V>() {
-            bytes if Run::<V>::is_mapped(count) => bytes.next_multiple_of(page_bytes()),
-            bytes => heap_cost(bytes),
-        };
-        bytes(to).saturating_sub(bytes(from))
+    /// What doubling `half` elements takes: pages of the first run, or another run.
+    fn step_bytes(&self, half: usize) -> usize {
+        let bytes = half * size_of::<V>();
+        let pages = |bytes: usize| bytes.next_multiple_of(page_bytes());
+        match half < self.first.len() {
+            true => pages(2 * bytes) - pages(bytes),
+            false if Run::<V>::is_mapped(half) => pages(bytes),
+            false => heap_cost(bytes),
+        }
     }
 
     /// The run of the upper half of `count` elements, and that half's place in it.
@@ -207,7 +209,7 @@ impl<V: Blank> Doubling<V> {
             if !run.is_some_and(|run| run.discard(places)) {
                 return; // it stays charged
             }
-            let bytes = Self::bytes_between(*charged / 2, *charged);
+            let bytes = self.step_bytes(*charged / 2);
             *charged /= 2;
             self.lent.fetch_sub(bytes, Ordering::Relaxed);
             ledger.take_back(bytes);
