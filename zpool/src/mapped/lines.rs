@@ -24,7 +24,7 @@ use crate::sync::{Arc, AtomicU32, LINE};
 /// assert_eq!((lines.len(), lines.get(63)[15].load(Relaxed)), (128, 7));
 /// assert!(lines.shrink() && !lines.shrink());
 /// assert_eq!(lines.len(), 64);
-/// # Ok::<(), zpool::AllocError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Lines {
     table: Doubling<Line>,
