@@ -1,15 +1,15 @@
 //! How the tables of the hot tier grow and shrink.
 //! ```text
-//! more than 3 of 8 slots have frames    slots, lines -> twice the sets -> sweep all slots
-//! at most 3 of 32                       half the sets -> sweep the upper slots -> their memory goes
+//! more than 3 of 8 slots have frames   slots, lines -> twice the sets -> sweep all slots
+//! at most 3 of 32                      half the sets -> sweep the upper slots -> their memory goes
 //! ```
-//! Sets remember hits on entries without a frame, too, for which there have to be enough of them before
-//! there is a frame. So the table also grows where such hits displace each other, and does not get
-//! shorter, while it is no longer than is good for what frames are left when room is short.
+//! Sets remember hits on entries without a frame, too, for which there have to be enough of them
+//! before there is a frame. So the table also grows where such hits displace each other, and does
+//! not get shorter, while it is no longer than is good for what frames are left when room is short.
 //!
-//! Either way half of the frames are in the wrong set then. The sweep moves them, some slots with each
-//! operation, each under the lock of its tag's shard, as a frame is put. One sweep is over before the
-//! length changes again.
+//! Either way half of the frames are in the wrong set then. The sweep moves them, some slots with
+//! each operation, each under the lock of its tag's shard, as a frame is put. One sweep is over
+//! before the length changes again.
 
 use std::ops::Range;
 
@@ -21,17 +21,17 @@ use crate::sync::{
     Charge, MOST_UNUSED, Ordering, Plant, RECENT, WAYS, get, planted, thread_number,
 };
 
-/// It halves when no more than 3 of 32 have: a quarter of what it is good for.
+/// The table halves when no more than 3 of 32 slots have frames: a quarter of what it is good for.
 const SPARSE: (usize, usize) = (3, 32);
 /// An operation looks at this many slots for frames that are in a wrong place.
 const SWEPT: usize = 256;
 /// One in this many refusals makes room for a longer table.
 const GROWING: u64 = 64;
-/// So many times as many hits as are remembered have to displace others before the table grows for them.
+/// The table grows for hits when this many times as many as it remembers have displaced others.
 const DISPLACED: usize = 2;
 
-/// Calls under the lock of a tag's shard if the index leads to the entry with this id; says whether it does.
-pub(crate) type Under<'u> = &'u dyn Fn(Tag, u32, &mut dyn FnMut()) -> bool;
+/// Calls under the lock of a tag's shard, if the index leads to the entry with this id.
+pub(crate) type Under<'u> = &'u dyn Fn(Tag, u32, &mut dyn FnMut());
 
 impl<K: Send + Sync> Hot<K> {
     /// Makes the table longer, if there are many frames for it. `Some`: it would, if there were so
@@ -53,7 +53,8 @@ impl<K: Send + Sync> Hot<K> {
             return asks.then_some(growth);
         }
         memory.release(growth);
-        // Where the system has no memory the next try comes when as many hits have displaced others.
+        // Where the system has no memory the next try comes when as many hits have displaced
+        // others.
         self.forgive();
         if self.make_longer(sets).is_ok() {
             self.sets.set_len(2 * sets);
@@ -90,7 +91,8 @@ impl<K: Send + Sync> Hot<K> {
         }
     }
 
-    /// Slots and lines for twice as many sets; those of a growth that went no further are there already.
+    /// Slots and lines for twice as many sets; those of a growth that went no further are there
+    /// already.
     fn make_longer(&self, sets: usize) -> Result<(), AllocError> {
         if self.frames.slots() < 2 * sets * WAYS {
             self.frames.grow()?;
@@ -122,7 +124,7 @@ impl<K: Send + Sync> Hot<K> {
         }
     }
 
-    /// The same, until nothing is to be done.
+    /// Makes the table as short as its frames let it be, and sweeps all of it.
     pub(crate) fn settle_all(&self, under: Under<'_>) {
         // A change and a sweep each for every length that there is.
         let mut changes = 2 * usize::BITS;
@@ -137,8 +139,8 @@ impl<K: Send + Sync> Hot<K> {
         *left = slots;
     }
 
-    /// Frames in the next few slots go where they are looked for now; whether that was all. Slots and lines
-    /// that are not in use go with the last.
+    /// Frames in the next few slots go where they are looked for now; whether that was all. Slots
+    /// and lines that are not in use go with the last.
     fn sweep(&self, left: &mut Range<usize>, slots: usize, under: Under<'_>) -> bool {
         if get(&self.unswept) == 0 {
             return true;
@@ -155,8 +157,8 @@ impl<K: Send + Sync> Hot<K> {
         over
     }
 
-    /// Moves a frame that is looked for elsewhere to an empty slot there; where none is, or the index leads to another
-    /// entry, it goes.
+    /// Moves a frame that is looked for elsewhere to an empty slot there; where none is, or the
+    /// index leads to another entry, it goes.
     fn put_right(&self, slot: usize, under: Under<'_>) {
         if self.frames.is_vacant(slot) {
             return;

@@ -14,7 +14,7 @@ pub(crate) const fn most_sets() -> usize {
 }
 
 /// Sets that a table may have without frames, at the most.
-pub(crate) const MOST_UNUSED: usize = 1 << 24;
+pub(crate) const MOST_UNUSED: usize = most_sets();
 
 /// Slots of a set.
 pub(crate) const WAYS: usize = 8;

@@ -69,7 +69,15 @@ impl<K: Send + Sync> Tier<K> {
 
     /// What `f` does, with a way to do things under a shard's lock while the index leads to an entry.
     pub(crate) fn under<R>(&self, f: impl FnOnce(Under<'_>) -> R) -> R {
-        f(&|tag, id, act| self.index.find(tag, |of| (of == id).then(&mut *act)).is_some())
+        f(&|tag, id, act| {
+            self.while_led_to(tag, id, act);
+        })
+    }
+
+    /// Calls `act` under the lock of a tag's shard if the index leads to entry `id`; says whether it
+    /// does.
+    pub(super) fn while_led_to(&self, tag: Tag, id: u32, act: &mut dyn FnMut()) -> bool {
+        self.index.find(tag, |of| (of == id).then(&mut *act)).is_some()
     }
 
     /// The table of frames gets as short as it will be.

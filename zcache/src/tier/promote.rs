@@ -117,19 +117,16 @@ impl<K: Send + Sync> Tier<K> {
         // Outside the closure, so that what comes to nothing is not dropped under the lock.
         let mut frame = Some((filled, Head::new(key, tag, id, expiry)));
         let mut back = None;
-        let mut put = |filled, head| back = hot.put(filled, head);
-        if planted(Plant::PutUnlocked)
-            && self.index.find(tag, |of| (of == id).then_some(())).is_some()
-        {
-            frame.take().map(|(filled, head)| put(filled, head))?;
+        let mut put = || back = frame.take().and_then(|(filled, head)| hot.put(filled, head));
+        // The entry is pinned: its id is nobody else's.
+        let there = if planted(Plant::PutUnlocked) {
+            self.while_led_to(tag, id, &mut || ()) && {
+                put();
+                true
+            }
         } else {
-            // The entry is pinned: its id is nobody else's.
-            self.index.find(tag, |of| {
-                let (filled, head) = frame.take_if(|_| of == id)?;
-                put(filled, head);
-                Some(())
-            })?;
-        }
-        back.is_none().then_some(())
+            self.while_led_to(tag, id, &mut put)
+        };
+        (there && back.is_none()).then_some(())
     }
 }
