@@ -59,7 +59,7 @@ impl World {
         self.alloc_of(value, LEN)
     }
 
-    /// The same of another length.
+    /// An object of `len` bytes, which are all `value`.
     fn alloc_of(&self, value: u8, len: usize) -> Handle {
         self.given.fetch_add(1, Ordering::Relaxed);
         let record = Record(Arc::clone(&self.dropped));

@@ -1,16 +1,18 @@
-//! Where frames may be, by tag: sets of slots, and what is known of each without a look at its frame.
+//! Where frames may be, by tag: sets of slots, and what is known of each without a look at its
+//! frame.
 //! ```text
-//! tag: lowest bits -> set of 8 slots      hints of a set, in one cache line: tags of its frames, tags hit lately
+//! tag: lowest bits -> set of 8 slots
+//! hints of a set, in one cache line: tags of its frames, tags hit lately
 //! ```
 //! The table doubles when there are more frames than it is good for, and halves when there are few.
-//! Frames that are in the wrong set then are found by nobody there, and go. Sets with the same lowest
-//! bits share a lock, so a tag has one lock however long the table is. A tag's set is asked for again
-//! under that lock before a frame is put there, and whoever changes the length takes all locks in
-//! turns after it: so none is put into a wrong one later.
+//! Frames that are in the wrong set then are found by nobody there, and move (`growth`). Sets with
+//! the same lowest bits share a lock, so a tag has one lock however long the table is. A tag's set
+//! is asked for again under that lock before a frame is put there, and whoever changes the length
+//! takes all locks in turns after it: so none is put into a wrong one later.
 //!
-//! A hint is right while its set's lock is held: frames come and go under it. Without the lock it is a
-//! guess, but for one case: who holds the lock of the shard that all frames of a tag come and go under
-//! knows whether one is there, for what was done under that lock is seen.
+//! A hint is right while its set's lock is held: frames come and go under it. Without the lock it
+//! is a guess, but for one case: who holds the lock of the shard that all frames of a tag come and
+//! go under knows whether one is there, for what was done under that lock is seen.
 
 use zpool::Lines;
 
@@ -71,9 +73,10 @@ impl<'s> Set<'s> {
         &recent[(tag >> 16) as usize % recent.len()]
     }
 
-    /// A hit on an entry without a frame: whether it is not the first one of late. One that is remembered makes way for
-    /// this one; where it is `patient`, every other time: of pages that are hit in turns, and share a place, none had ever
-    /// its second hit there. Of those that find another one remembered, one in [`COUNTED`] is `counted`.
+    /// A hit on an entry without a frame: whether it is not the first one of late. One that is
+    /// remembered makes way for this one; where it is `patient`, every other time: of pages that
+    /// are hit in turns, and share a place, none had ever its second hit there. Of those that find
+    /// another one remembered, one in [`COUNTED`] is `counted`.
     pub(super) fn hit_again(
         &self,
         tag: Tag,
@@ -95,8 +98,8 @@ impl<'s> Set<'s> {
         false
     }
 
-    /// 255 numbers in turns, that look like chance: the states of a shift register. Their lowest bits fall on either side,
-    /// never the same way round and round.
+    /// 255 numbers in turns, that look like chance: the states of a shift register. Their lowest
+    /// bits fall on either side, never the same way round and round.
     fn toss(&self) -> u32 {
         let coin = &self.0[WAYS + RECENT];
         // A new set has 0, where the register would stay.
@@ -148,7 +151,8 @@ impl Sets {
         self.mask.load(Ordering::Relaxed) >= self.least
     }
 
-    /// The number of a tag's set. Who holds the lock of the tag's shard gets no older answer than who held it before.
+    /// The number of a tag's set. Who holds the lock of the tag's shard gets no older answer than
+    /// who held it before.
     #[inline]
     pub(super) fn number(&self, tag: Tag) -> usize {
         // Acquire pairs with the Release in `set_len`: the set is there, and its slots.
@@ -170,8 +174,8 @@ impl Sets {
         self.len() < most_sets()
     }
 
-    /// Changes how many are in use, a power of two of those that there are; by one thread at a time.
-    /// Nobody puts a frame by the length of before when this returns.
+    /// Changes how many are in use, a power of two of those that there are; by one thread at a
+    /// time. Nobody puts a frame by the length of before when this returns.
     pub(super) fn set_len(&self, sets: usize) {
         self.mask.store(sets - 1, Ordering::Release);
         if !planted(Plant::LengthUntold) {

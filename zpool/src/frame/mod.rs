@@ -371,14 +371,16 @@ impl<H: Send + Sync> Frames<H> {
         !old.is_null()
     }
 
-    /// Moves the frame in slot `from` to slot `to`, if there is one; whether it is there now. Where `to` is not empty the frame
-    /// goes. For a moment neither slot has it; who has found it before keeps it.
+    /// Moves the frame in slot `from` to slot `to`, if there is one; whether it is there now. Where
+    /// `to` is not empty the frame goes. For a moment neither slot has it; who has found it before
+    /// keeps it.
     ///
     /// # Panics
     /// There is no slot `to`, or there never was a slot `from`.
     pub fn shift(&self, from: usize, to: usize) -> bool {
         assert!(to < self.slots(), "slot {to} of {}", self.slots());
-        // Whoever takes it off its slot, be it here, alone has it. Acquire pairs with the Release of `put`.
+        // Whoever takes it off its slot, be it here, alone has it. Acquire pairs with the Release of
+        // `put`.
         let frame = self.slots.at(from).swap(ptr::null_mut(), Ordering::Acquire);
         let order = (unless(Plant::FramePutRelaxed, Ordering::Release), Ordering::Relaxed);
         let place = self.slots.at(to);

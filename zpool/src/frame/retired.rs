@@ -1,4 +1,5 @@
-//! What becomes of frames that are off their slots: they wait until no reader can have them, and end.
+//! What becomes of frames that are off their slots: they wait until no reader can have them, and
+//! end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -7,9 +8,9 @@ use super::{Frame, Frames, Readers, Sealed};
 use crate::sync::{Ordering, Plant, halved, planted, unless};
 
 impl<H: Send + Sync> Frames<H> {
-    /// Ends frames that are off their slots and that no reader can have any more; says how many bytes go on
-    /// waiting. Waits for nobody: where another thread collects, that one does it. A panic in the drop of a head is
-    /// swallowed, since this caller has nothing to do with it.
+    /// Ends frames that are off their slots and that no reader can have any more; says how many
+    /// bytes go on waiting. Waits for nobody: where another thread collects, that one does it. A
+    /// panic in the drop of a head is swallowed, since this caller has nothing to do with it.
     pub fn collect(&self) -> usize {
         // What was retired last has to be sealed, and then both counters seen.
         let mut gone: *mut Frame<H> = ptr::null_mut();
@@ -44,8 +45,8 @@ impl<H: Send + Sync> Frames<H> {
         let pairs = if planted(Plant::FrameFirstPairOnly) { 1 } else { self.readers.len() };
         for (Readers(pair), seen) in self.readers[..pairs].iter().zip(&mut sealed.seen) {
             for (counter, seen) in pair.iter().zip(seen) {
-                // A read-modify-write: see the head. Acquire pairs with the Release of readers that have gone,
-                // Release with the Acquire of those who come.
+                // A read-modify-write: see the head. Acquire pairs with the Release of readers that
+                // have gone, Release with the Acquire of those who come.
                 *seen = *seen || counter.fetch_add(0, order) == 0 || planted(Plant::FrameUncounted);
                 all &= *seen;
             }
@@ -53,7 +54,8 @@ impl<H: Send + Sync> Frames<H> {
         if all {
             return std::mem::replace(&mut sealed.first, ptr::null_mut());
         }
-        // What is left to be seen at zero are the counters that newcomers take: they take the others from now on.
+        // What is left to be seen at zero are the counters that newcomers take: they take the
+        // others from now on.
         let taken = self.phase.load(Ordering::Relaxed) & 1;
         if sealed.seen.iter().all(|pair| pair[1 - taken]) {
             self.phase.fetch_add(1, Ordering::Relaxed);
@@ -77,7 +79,8 @@ impl<H> Frames<H> {
         let mut head = self.retired.load(Ordering::Relaxed);
         loop {
             frame.next.store(head, Ordering::Relaxed);
-            // Release pairs with the Acquire in `collect`: it comes after the frame is off its slot.
+            // Release pairs with the Acquire in `collect`: it comes after the frame is off its
+            // slot.
             let order = (unless(Plant::FrameRetireRelaxed, Ordering::Release), Ordering::Relaxed);
             match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
                 Ok(_) if late => return self.account.leave(cost),
@@ -87,8 +90,9 @@ impl<H> Frames<H> {
         }
     }
 
-    /// Ends a list of frames that nobody else has: their heads go, and their memory, unless it is shared. A panic in the
-    /// drop of a head is nobody's here, and neither is one in the drop of what it panics with.
+    /// Ends a list of frames that nobody else has: their heads go, and their memory, unless it is
+    /// shared. A panic in the drop of a head is nobody's here, and neither is one in the drop of
+    /// what it panics with.
     pub(super) fn end(&self, mut first: *mut Frame<H>) {
         while !first.is_null() {
             // SAFETY: it was made a box by `Blank::fill` in `put`, came off its slot once, off the

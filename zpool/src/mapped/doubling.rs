@@ -2,10 +2,11 @@
 //! ```text
 //! first: n elements, and address space for 16 n | as many again | as many as all before | ...
 //! ```
-//! n is a power of two. What is there stays where it is, so nobody waits for a change of the length,
-//! and an element keeps its number. An element of the first run is found as in a slice. What halving took
-//! away can still be looked at, and is blank where its memory went back: whoever has an old number
-//! harms nobody. A table of less than a page is on the heap, as far as that goes, which keeps it.
+//! n is a power of two. What is there stays where it is, so nobody waits for a change of the
+//! length, and an element keeps its number. An element of the first run is found as in a slice.
+//! What halving took away can still be looked at, and is blank where its memory went back: whoever
+//! has an old number harms nobody. A table of less than a page is on the heap, as far as that goes,
+//! which keeps it.
 //!
 //! Under the lock: all elements below `charged` may have memory, no others have, and what they take
 //! beyond the first n is lent.
@@ -91,11 +92,12 @@ impl<V: Blank> Doubling<V> {
         }
     }
 
-    /// The same of one past the first run.
+    /// An element past the first run, as by [`at`](Self::at).
     #[inline]
     fn grown(&self, index: usize) -> &V {
         let room = self.first.len();
-        // The highest bit of a number names its run, and the others the place in it. Never 0, which spares `ilog2` a check.
+        // The highest bit of a number names its run, and the others the place in it. Never 0, which
+        // spares `ilog2` a check.
         let run = (index >> room.trailing_zeros() | 1).ilog2() as usize;
         let found = self.more.get(run).and_then(|link| link.get());
         let found = found.and_then(|elements| elements.get(index.wrapping_sub(room << run)));

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use super::{Blank, block, page_bytes};
 use crate::sync::{AtomicUsize, Ordering, PLAIN_ATOMICS};
 
-/// So many elements at one place, blank at first. Those below `reach` can be looked at: what the
+/// Elements side by side, as many as were asked for, blank at first. Those below `reach` can be looked at: what the
 /// system takes back of them is blank again, and is memory again when somebody writes there.
 #[derive(Debug)]
 pub(super) struct Run<V: Blank> {

@@ -29,7 +29,7 @@ fn publishing_without_release_is_noticed() {
     twin(None, Plant::PublishRelaxed, alloc_and_read);
 }
 
-/// The same, but the reader asks for the length alone.
+/// An allocation beside a reader that asks for the object's length alone.
 fn alloc_and_measure() -> Option<usize> {
     let world = World::new();
     let reader = beside(&world, |world| world.pool.map(first_handle(0)).map(|map| map.len()));
