@@ -38,6 +38,8 @@ struct State {
     emptying: u32,
     /// The fewest slots of a zspage since the class last had none.
     least: u16,
+    /// The shortest and the longest chain since then.
+    chains: (u16, u16),
     /// Slots in use; a class has fewer than 2^32, because handles do.
     inuse: u32,
     zspages: u32,
@@ -79,6 +81,9 @@ impl Emptying {
     }
 }
 
+/// The chains of a class that has none.
+const NO_CHAIN: (u16, u16) = (u16::MAX, 0);
+
 /// What a class holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ClassCounts {
@@ -87,7 +92,7 @@ pub(crate) struct ClassCounts {
     pub(crate) pages: usize,
     pub(crate) room: usize,
     pub(crate) groups: [usize; 16],
-    /// Shortest and longest chain.
+    /// The shortest and the longest chain since the class last had no zspage.
     pub(crate) chains: (u16, u16),
 }
 
@@ -120,7 +125,7 @@ impl State {
         self.zspages -= 1;
         self.pages -= u32::from(pages);
         if self.zspages == 0 {
-            self.least = u16::MAX;
+            (self.least, self.chains) = (u16::MAX, NO_CHAIN);
         }
     }
 }
@@ -133,6 +138,7 @@ impl Class {
                 lists: Fullness::new(),
                 emptying: NONE,
                 least: u16::MAX,
+                chains: NO_CHAIN,
                 inuse: 0,
                 zspages: 0,
                 pages: 0,
@@ -214,6 +220,8 @@ impl Class {
         lists.insert(on.zspages, token, id);
         state.zspages += 1;
         state.least = state.least.min(shape.objects);
+        let (shortest, longest) = state.chains;
+        state.chains = (shortest.min(shape.pages), longest.max(shape.pages));
         state.pages += u32::from(shape.pages);
         self.room.fetch_add(usize::from(shape.objects), Ordering::Relaxed);
         // The new zspage has a free slot.
@@ -335,20 +343,13 @@ impl Class {
 
     pub(crate) fn counts<T>(&self, on: Ground<'_, T>) -> ClassCounts {
         let state = self.lock(on);
-        let chains = state
-            .lists
-            .all(on.zspages, &state.token)
-            .map(|(id, _)| on.zspages.fill(&state.token, id).pages);
-        let ends = chains.fold(None, |ends: Option<(u16, u16)>, pages| {
-            Some(ends.map_or((pages, pages), |(low, high)| (low.min(pages), high.max(pages))))
-        });
         ClassCounts {
             inuse: state.inuse as usize,
             zspages: state.zspages as usize,
             pages: state.pages as usize,
             room: self.room.load(Ordering::Relaxed),
-            groups: state.lists.counts(on.zspages, &state.token),
-            chains: ends.unwrap_or_default(),
+            groups: state.lists.counts(),
+            chains: state.chains,
         }
     }
 
@@ -360,6 +361,7 @@ impl Class {
         mut f: impl FnMut(&Zspages, &Token, u32),
     ) -> usize {
         let state = self.lock(on);
+        state.lists.check(on.zspages, &state.token);
         let (mut inuse, mut room, mut pages, mut zspages) = (0, 0, 0_u32, 0);
         let listed = state.lists.all(on.zspages, &state.token).map(|(id, right)| (id, right, true));
         let emptying = (state.emptying != NONE).then_some((state.emptying, true, false));
@@ -368,6 +370,8 @@ impl Class {
             let Fill { inuse: used, objects, pages: chain } = on.zspages.fill(&state.token, id);
             inuse += u32::from(used);
             room += if listed { usize::from(objects - used) } else { 0 };
+            let (shortest, longest) = state.chains;
+            assert!((shortest..=longest).contains(&chain), "zspage {id}'s chain is accounted for");
             pages += u32::from(chain);
             zspages += 1;
             f(on.zspages, &state.token, id);

@@ -16,6 +16,8 @@ const FULL: usize = GROUPS - 1;
 #[derive(Debug)]
 pub(crate) struct Fullness {
     heads: [u32; GROUPS],
+    /// Zspages on each list.
+    counts: [u32; GROUPS],
     /// Bit g: list g has zspages.
     occupied: u16,
 }
@@ -38,7 +40,7 @@ fn group_of(zspages: &Zspages, token: &Token, id: u32) -> usize {
 
 impl Fullness {
     pub(crate) const fn new() -> Self {
-        Self { heads: [NONE; GROUPS], occupied: 0 }
+        Self { heads: [NONE; GROUPS], counts: [0; GROUPS], occupied: 0 }
     }
 
     /// Puts a zspage that is on no list where its `inuse` says.
@@ -54,12 +56,14 @@ impl Fullness {
             zspages.set_previous(token, next, id);
         }
         self.heads[group] = id;
+        self.counts[group] += 1;
         self.occupied |= 1 << group;
     }
 
     /// Takes a zspage off the list that `inuse` put it on.
     fn unlink(&mut self, zspages: &Zspages, token: &mut Token, id: u32, group: usize) {
         let (previous, next) = zspages.links(token, id);
+        self.counts[group] -= 1;
         if next != NONE {
             zspages.set_previous(token, next, previous);
         }
@@ -116,8 +120,8 @@ impl Fullness {
     }
 
     /// Zspages on each list.
-    pub(crate) fn counts(&self, zspages: &Zspages, token: &Token) -> [usize; GROUPS] {
-        std::array::from_fn(|group| self.list(zspages, token, group).count())
+    pub(crate) fn counts(&self) -> [usize; GROUPS] {
+        self.counts.map(|count| count as usize)
     }
 
     /// The zspages of one list.
@@ -131,6 +135,12 @@ impl Fullness {
         std::iter::successors(first, |id| {
             Some(zspages.links(token, *id).1).filter(|next| *next != NONE)
         })
+    }
+
+    /// Asserts that what is counted is what the lists have.
+    pub(crate) fn check(&self, zspages: &Zspages, token: &Token) {
+        let counted = |group| self.list(zspages, token, group).count();
+        assert_eq!(self.counts(), std::array::from_fn(counted), "zspages on each list");
     }
 
     /// All zspages, each with whether it is on the list that its `inuse` names.

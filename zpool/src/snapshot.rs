@@ -4,7 +4,7 @@ use crate::arena::Arena;
 use crate::stats::{ClassStats, CompactionTotals, Failures, PoolStats};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Takes each class's lock in turn.
+/// Takes each class's lock in turn, for as long as it takes to copy a few numbers.
 pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
     let counters = &arena.counters;
     let classes = arena.classes().map(|(number, class)| {

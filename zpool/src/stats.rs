@@ -100,9 +100,9 @@ pub struct ClassStats {
     pub zspages: usize,
     /// Pages of all its zspages.
     pub pages: usize,
-    /// Pages of its shortest zspage.
+    /// Pages of the shortest zspage that it had since it last had none.
     pub shortest_chain: usize,
-    /// Pages of its longest zspage.
+    /// The same of the longest one.
     pub longest_chain: usize,
     /// Zspages by fullness: empty, 14 groups ever fuller, full.
     pub groups: [usize; 16],
