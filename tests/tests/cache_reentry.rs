@@ -187,22 +187,50 @@ fn a_retaining_closure_may_call_every_method() {
 }
 
 thread_local! {
-    static DROPPING: Cell<bool> = const { Cell::new(false) };
+    static CALLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A key that calls its cache when it is dropped.
-#[derive(Debug)]
-struct Clinging(u64, Weak<Cache<Clinging>>, Arc<AtomicUsize>);
+/// When a key calls its cache.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum When {
+    Compared,
+    Hashed,
+    Dropped,
+}
 
-impl Clone for Clinging {
-    fn clone(&self) -> Self {
-        Self(self.0, Weak::clone(&self.1), Arc::clone(&self.2))
+/// A key that calls its cache.
+#[derive(Debug, Clone)]
+struct Clinging {
+    name: u64,
+    when: When,
+    cache: Weak<Cache<Clinging>>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Clinging {
+    /// Calls everything at a time that is the key's own, unless it is inside of such a call.
+    fn call(&self, now: When) {
+        if self.when != now {
+            return;
+        }
+        let Some(cache) = self.cache.upgrade() else { return };
+        if !CALLING.replace(true) {
+            let calls = self.calls.fetch_add(1, Ordering::Relaxed);
+            let key = |name| {
+                let mut key = self.clone();
+                key.name = name;
+                key
+            };
+            call_everything(&cache, key, calls % 50 == 49);
+            CALLING.set(false);
+        }
     }
 }
 
 impl PartialEq for Clinging {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
+        self.call(When::Compared);
+        self.name == other.name
     }
 }
 
@@ -210,33 +238,43 @@ impl Eq for Clinging {}
 
 impl Hash for Clinging {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.call(When::Hashed);
+        self.name.hash(state);
     }
 }
 
 impl Drop for Clinging {
     fn drop(&mut self) {
-        let Some(cache) = self.1.upgrade() else { return };
-        if !DROPPING.replace(true) {
-            let calls = self.2.fetch_add(1, Ordering::Relaxed);
-            let key = |key| Self(key, Weak::clone(&self.1), Arc::clone(&self.2));
-            call_everything(&cache, key, calls % 50 == 49);
-            DROPPING.set(false);
-        }
+        self.call(When::Dropped);
     }
 }
 
 #[test]
-fn a_keys_drop_may_call_every_method() {
-    SHARES.into_iter().for_each(drop_calls_every_method);
+fn a_key_may_call_every_method_when_it_is_dropped() {
+    SHARES.into_iter().for_each(|share| keys_call_every_method(share, When::Dropped));
 }
 
-fn drop_calls_every_method(share: Share) {
-    in_time("drop", move || {
+#[test]
+fn a_key_may_call_every_method_when_it_is_compared() {
+    SHARES.into_iter().for_each(|share| keys_call_every_method(share, When::Compared));
+}
+
+#[test]
+fn a_key_may_call_every_method_when_it_is_hashed() {
+    SHARES.into_iter().for_each(|share| keys_call_every_method(share, When::Hashed));
+}
+
+fn keys_call_every_method(share: Share, when: When) {
+    in_time("key", move || {
         let cache = Cache::new(config(600 << 10).hot(share)).unwrap();
         let cache: Arc<Cache<Clinging>> = Arc::new(cache);
-        let drops = Arc::new(AtomicUsize::new(0));
-        let key = |name| Clinging(name, Arc::downgrade(&cache), Arc::clone(&drops));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let key = |name| Clinging {
+            name,
+            when,
+            cache: Arc::downgrade(&cache),
+            calls: Arc::clone(&calls),
+        };
         for name in 100..260 {
             let _ = cache.insert(key(name), &page(name, 4096));
             let _ = cache.insert(key(name), &page(name, 2500));
@@ -247,8 +285,10 @@ fn drop_calls_every_method(share: Share) {
         }
         let failed = cache.get_or_insert_with(key(9000), |_| Err::<(), _>("no"));
         assert!(failed.is_err());
-        assert!(drops.load(Ordering::Relaxed) > 300);
+        assert!(calls.load(Ordering::Relaxed) > 300);
+        CALLING.set(true);
         cache.check();
+        CALLING.set(false);
         cache.clear();
         cache.check();
     });

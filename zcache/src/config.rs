@@ -212,16 +212,17 @@ impl Config {
         Self { source: Source::Own(Box::new(source)), ..self }
     }
 
-    /// The index's shards, a power of two from 2 to 65536. Default: one for each MiB of capacity, 16 to
-    /// 4096; a table of a shard that doubles keeps that shard's readers waiting for a while, so many
-    /// small ones are better than a few large ones.
+    /// The index's shards, a power of two from 2 to 65536. Default: one for 16 MiB of capacity, 16 to
+    /// 1024. Writers of a shard take turns for a few hundred nanoseconds; readers wait for nobody. A
+    /// shard costs 64 bytes, and some hundreds more in room for its next entries: with a shard for
+    /// each 1,500 entries an entry takes 8.4 bytes of the index, with one for 6,000 it takes 7.9.
     #[must_use]
     pub fn shards(self, amount: usize) -> Self {
         Self { shards: Some(amount), ..self }
     }
 
     pub(crate) fn shard_count(&self) -> Result<usize, ConfigError> {
-        let fit = (self.capacity >> 20).clamp(16, 4096).next_power_of_two();
+        let fit = (self.capacity >> 24).clamp(16, 1024).next_power_of_two();
         let shards = self.shards.unwrap_or(fit);
         let fits = shards.is_power_of_two() && (2..=1 << 16).contains(&shards);
         if fits { Ok(shards) } else { Err(ConfigError::Shards(shards)) }

@@ -22,6 +22,7 @@ mod cold;
 mod hot;
 mod ids;
 mod scratch;
+mod table;
 
 /// Hashes a small key to itself, spread.
 #[derive(Debug, Default)]
@@ -110,12 +111,6 @@ fn a_key_that_is_replaced_is_never_missed() {
 #[should_panic(expected = "a key that is replaced is never missed")]
 fn replacing_by_removal_is_noticed() {
     twin(Some(3), Plant::ReplaceByRemoval, get_and_replace);
-}
-
-#[test]
-#[should_panic(expected = "is in the index and not in the pool")]
-fn pinning_outside_the_shards_lock_is_noticed() {
-    twin(Some(3), Plant::PinnedUnlocked, get_and_replace);
 }
 
 fn remove_and_remove() -> (bool, bool) {

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::error::AllocError;
-use crate::ledger::{Ledger, heap_cost};
+use crate::ledger::{Charge, Ledger, heap_cost};
 use crate::sync::Once;
 
 /// Values in the first block.
@@ -103,7 +103,7 @@ pub(crate) fn boxed<V>(count: usize, make: impl FnMut() -> V) -> Option<Box<[V]>
 pub(crate) fn stretch<V: Default>(
     values: &mut Vec<V>,
     len: usize,
-    ledger: &Ledger,
+    ledger: &impl Charge,
 ) -> Result<(), AllocError> {
     if len > values.capacity() {
         let room = len.max(values.len() + values.len() / 8 + 8);

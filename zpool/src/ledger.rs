@@ -10,7 +10,7 @@
 //! source's bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::error::AllocError;
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicUsize, Counter, Ordering};
 
 /// The cap does not allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,47 @@ pub struct Ledger {
     max_pages: AtomicUsize,
     page_size: usize,
     peak: AtomicUsize,
+}
+
+/// Who is charged for a table.
+pub(crate) trait Charge {
+    /// # Errors
+    /// [`Refused`] when that passes the cap; nothing is reserved then.
+    fn reserve(&self, bytes: usize) -> Result<(), Refused>;
+
+    /// Gives back what was reserved.
+    fn release(&self, bytes: usize);
+}
+
+/// A table of the pool's own, released with the pool.
+impl Charge for Ledger {
+    fn reserve(&self, bytes: usize) -> Result<(), Refused> {
+        self.reserve(bytes)
+    }
+
+    fn release(&self, bytes: usize) {
+        self.release(bytes);
+    }
+}
+
+/// A table that may be there longer than the pool: its bytes are lent, and counted in `lent` too.
+#[derive(Debug)]
+pub(crate) struct Loan<'l> {
+    pub(crate) ledger: &'l Ledger,
+    pub(crate) lent: &'l Counter,
+}
+
+impl Charge for Loan<'_> {
+    fn reserve(&self, bytes: usize) -> Result<(), Refused> {
+        self.ledger.lend(bytes)?;
+        self.lent.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn release(&self, bytes: usize) {
+        self.lent.fetch_sub(bytes, Ordering::Relaxed);
+        self.ledger.take_back(bytes);
+    }
 }
 
 /// Adds `amount` to `counter` unless that passes `cap`.

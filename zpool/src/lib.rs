@@ -98,7 +98,7 @@ pub use error::{AllocError, ConfigError, MapError, ReadError, Stale, StoreError,
 pub use frame::{Filled, Frame, Frames, Reading, SharedBytes};
 pub use guard::{MapMut, MapRef, MapWrite};
 pub use handle::Handle;
-pub use mapped::{Lines, NoMemory, Words};
+pub use mapped::{Lines, NoMemory, SparseLines, Words};
 pub use pinned::Pinned;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};

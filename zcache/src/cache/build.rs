@@ -90,7 +90,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let own = size_of::<Self>()
             + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
-            + Index::fixed_bytes(shards)
+            + Index::fixed_bytes(shards, capacity)
             + Scratch::fixed_bytes(cores)
             + Counters::fixed_bytes(threads);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.
@@ -115,7 +115,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let coders = Coders::new(cold, training.map(|(training, _)| training));
         let scratch = Scratch::new(cores, capacity);
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
-        let (index, counters) = (Index::new(shards), Counters::new(threads));
+        let index = Index::new(shards, capacity, &store.pool);
+        let counters = Counters::new(threads);
         let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
         cache.keep_hot(hot, miss_cost, threads);

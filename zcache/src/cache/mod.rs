@@ -40,15 +40,14 @@ pub use maintainer::Maintainer;
 ///   key that has returned put there, or one that is still running. A key that is inserted
 ///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
 ///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
-/// - **Waiting**: a hit takes the read lock of one of many shards for a look-up of nanoseconds, and no
-///   lock while it decodes; a hit on a page that is [hot](crate::Config::hot) takes none at all. Inserts take the shard's write lock, the policy's lock and a lock of the
-///   pool for as short, and make room before they take it. No call waits for as long as a decoding takes
-///   but one that waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
-/// - **User code** (loaders, the removal hook, the drop of keys) runs under no lock, may call any
-///   method of the cache, and may panic: the cache stays as it was, but for the entry concerned. What
-///   a hook or a key's drop inserts takes the room that there is and evicts nothing. The
-///   key's `Eq` runs under a lock of the index: it must not call the cache; a panic in it is survived.
-///   The key's `Hash` runs under no lock. A codec must not call the cache that it works for.
+/// - **Waiting**: a hit takes no lock, so no number of readers keeps a writer waiting. Inserts take the
+///   lock of one of many shards, the policy's lock and a lock of the pool for some hundred nanoseconds
+///   each, and make room before they take it. No call waits for as long as a decoding takes but one
+///   that waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
+/// - **User code** (loaders, the removal hook, the key's `Hash`, `Eq` and drop) runs under no lock, may
+///   call any method of the cache, and may panic: the cache stays as it was, but for the entry
+///   concerned. What a hook or a key's drop inserts takes the room that there is and evicts nothing.
+///   A codec must not call the cache that it works for.
 /// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to
 ///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
 ///   what zstd takes while it trains a dictionary. Dropping the cache drops all keys

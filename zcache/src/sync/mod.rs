@@ -11,15 +11,11 @@ pub(crate) mod model; // one harness for the models of both crates
 mod modelled;
 #[cfg(not(zcache_loom))]
 mod real;
-#[cfg(not(zcache_loom))]
-mod shards;
 
 #[cfg(zcache_loom)]
 pub(crate) use self::modelled::*;
 #[cfg(not(zcache_loom))]
 pub(crate) use self::real::*;
-#[cfg(not(zcache_loom))]
-pub(crate) use self::shards::Shards;
 
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::atomic::Ordering;
@@ -57,8 +53,14 @@ pub(crate) enum Plant {
     LoserFrees,
     /// A replacement takes the old entry off the index before the new one is there.
     ReplaceByRemoval,
-    /// A look-up finds the id under the shard's lock and pins it without.
-    PinnedUnlocked,
+    /// Who has found an entry does not look again whether the index still leads there.
+    FoundUnasked,
+    /// Who has found none does not ask whether entries moved meanwhile.
+    MissedUnasked,
+    /// Whoever moves entries, or takes one out, does not say so.
+    MovedUntold,
+    /// A writer does not ask whether the shard is as it was when it looked for the key.
+    SearchedUnasked,
     /// A removal does not tell leases.
     LeaseUntold,
     /// A removal does not tell loads that are under way.
@@ -98,16 +100,14 @@ pub(crate) trait Charge {
     fn release(&self, bytes: usize);
 }
 
-/// Why [`Shards::put`] put nothing.
+/// Why an id was not put into the index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PutError {
     /// The caller's own test under the lock.
     NotAdmitted,
-    /// The shard is full, and its growth by this many bytes was refused.
-    #[cfg_attr(zcache_loom, allow(dead_code, reason = "the stand-in grows without asking"))]
+    /// It needs this many bytes more, which were refused.
     NoRoom(usize),
-    /// The shard is full, and the heap gave no memory for its growth.
-    #[cfg_attr(zcache_loom, allow(dead_code, reason = "the stand-in grows without asking"))]
+    /// The heap or the system gave no memory for it.
     NoMemory,
 }
 

@@ -5,9 +5,33 @@ use std::cell::Cell;
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
 
-use super::{Charge, PutError};
+pub(crate) const fn versions(_capacity: usize, shards: usize) -> usize {
+    2 * shards
+}
 
-pub(crate) const VERSIONS: usize = 2;
+/// The stacks of loom's threads are small.
+pub(crate) type Lean<T> = Box<T>;
+
+pub(crate) fn lean<T>(value: T) -> Lean<T> {
+    Box::new(value)
+}
+
+/// A second entry of a bucket is in a line of its own.
+pub(crate) const IDS: usize = 1;
+pub(crate) const FULL: usize = 1;
+
+/// Loom knows who waits for a lock, and not who looks again and again.
+pub(crate) const TRIES: usize = 1;
+
+/// Whether shards of the index get more buckets, in everything this model's thread runs from now on.
+#[cfg(test)]
+pub(crate) fn let_split(may: bool) {
+    SPLITS.with(|cell| cell.set(may));
+}
+
+pub(crate) fn may_split() -> bool {
+    SPLITS.with(Cell::get)
+}
 
 /// A table with a set more has frames, or shrinks.
 pub(crate) const MOST_UNUSED: usize = 1;
@@ -24,6 +48,7 @@ pub(crate) const fn readers(_threads: usize) -> usize {
 
 thread_local! {
     static GROWS: Cell<bool> = const { Cell::new(false) };
+    static SPLITS: Cell<bool> = const { Cell::new(false) };
     static PLANTED: Cell<Option<super::Plant>> = const { Cell::new(None) };
 }
 
@@ -118,121 +143,5 @@ impl<T: Clone> Gate<T> {
             }
             value = self.opened.wait(value).unwrap();
         }
-    }
-}
-
-/// The stand-in for dashmap, which loom does not see into.
-#[derive(Debug)]
-pub(crate) struct Shards {
-    shards: Vec<loom::sync::RwLock<Vec<(u64, u32)>>>,
-}
-
-impl Shards {
-    pub(crate) fn new(amount: usize) -> Self {
-        Self { shards: (0..amount).map(|_| loom::sync::RwLock::new(Vec::new())).collect() }
-    }
-
-    pub(crate) fn fixed_bytes(_amount: usize) -> usize {
-        0
-    }
-
-    pub(crate) fn len(&self, at: usize) -> usize {
-        self.shards[at].read().unwrap().len()
-    }
-
-    pub(crate) fn look<R>(
-        &self,
-        at: usize,
-        hash: u64,
-        mut probe: impl FnMut(u32) -> Option<R>,
-        missed: impl FnOnce(),
-    ) -> Option<R> {
-        let shard = self.shards[at].read().unwrap();
-        let found = shard.iter().filter(|(of, _)| *of == hash).find_map(|(_, id)| probe(*id));
-        if found.is_none() {
-            missed();
-        }
-        found
-    }
-
-    pub(crate) fn put<R>(
-        &self,
-        at: usize,
-        (hash, id): (u64, u32),
-        _hash_of: impl Fn(u32) -> u64,
-        mut probe: impl FnMut(u32) -> Option<R>,
-        admit: impl FnOnce() -> bool,
-        _memory: &impl Charge,
-    ) -> Result<Option<R>, PutError> {
-        let mut shard = self.shards[at].write().unwrap();
-        if !admit() {
-            return Err(PutError::NotAdmitted);
-        }
-        for entry in shard.iter_mut().filter(|(of, _)| *of == hash) {
-            if let Some(found) = probe(entry.1) {
-                entry.1 = id;
-                return Ok(Some(found));
-            }
-        }
-        shard.push((hash, id));
-        Ok(None)
-    }
-
-    pub(crate) fn swap<R>(
-        &self,
-        at: usize,
-        hash: u64,
-        mut probe: impl FnMut(u32) -> Option<(u32, R)>,
-    ) -> Option<R> {
-        let mut shard = self.shards[at].write().unwrap();
-        for entry in shard.iter_mut().filter(|(of, _)| *of == hash) {
-            if let Some((id, found)) = probe(entry.1) {
-                entry.1 = id;
-                return Some(found);
-            }
-        }
-        None
-    }
-
-    pub(crate) fn take<R>(
-        &self,
-        at: usize,
-        hash: u64,
-        _hash_of: impl Fn(u32) -> u64,
-        mut probe: impl FnMut(u32) -> Option<R>,
-        always: impl FnOnce(),
-        _memory: &impl Charge,
-    ) -> Option<R> {
-        let mut shard = self.shards[at].write().unwrap();
-        always();
-        let mut found = None;
-        let place = shard.iter().position(|(of, id)| {
-            if *of == hash {
-                found = probe(*id);
-            }
-            found.is_some()
-        });
-        if let Some(place) = place {
-            shard.swap_remove(place);
-        }
-        found
-    }
-
-    pub(crate) fn shrink(
-        &self,
-        _at: usize,
-        _times: usize,
-        _hash_of: impl Fn(u32) -> u64,
-        _memory: &impl Charge,
-    ) {
-    }
-
-    pub(crate) fn alone(&self, at: usize, f: impl FnOnce()) {
-        let _shard = self.shards[at].write().unwrap();
-        f();
-    }
-
-    pub(crate) fn bytes(&self, _at: usize) -> usize {
-        0
     }
 }

@@ -416,7 +416,7 @@ impl<K: Send + Sync> Tier<K> {
         while self.move_down(MOVED) > 0 {}
         // A table is made shorter by making a shorter one, for which there is no room above the cap.
         self.cap(before);
-        self.index.shrink(|id| self.tag_of(id), pool);
+        self.index.shrink(|id| self.tag_of(id));
         self.cap(0);
         pool.trim();
     }

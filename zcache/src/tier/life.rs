@@ -9,10 +9,10 @@ use zpool::Handle;
 use super::evict::{Lack, Reach};
 use super::hook::Removal;
 use super::queue::Unready;
-use super::{Tier, pin_equal, pin_live};
+use super::{Tier, pin_equal, pin_if, pin_live};
 use crate::codec::Form;
 use crate::hot::Under;
-use crate::index::{Tag, Version};
+use crate::index::{Probe, Tag, Version};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Store};
@@ -43,15 +43,6 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// The same for the entry that a probe has found, if it has.
-    #[inline]
-    fn cooled<'p>(&self, found: Option<Entry<'p, K>>) -> Option<Entry<'p, K>> {
-        if let Some(entry) = &found {
-            self.cool(entry.record().tag, entry.id());
-        }
-        found
-    }
-
     /// Ends the frames that wait for no reader any more, and goes on making a table shorter that has
     /// few. Drops keys, so under no lock.
     #[inline]
@@ -77,7 +68,7 @@ impl<K: Send + Sync> Tier<K> {
     /// Calls `act` under the lock of a tag's shard if the index leads to entry `id`; says whether it
     /// does.
     pub(super) fn while_led_to(&self, tag: Tag, id: u32, act: &mut dyn FnMut()) -> bool {
-        self.index.find(tag, |of| (of == id).then(&mut *act)).is_some()
+        self.index.with(tag, id, act)
     }
 
     /// The table of frames gets as short as it will be.
@@ -87,14 +78,14 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// What `which` makes of the id that it takes off the index.
-    fn take_off<R>(
-        &self,
+    /// The entry that `which` takes off the index, as the key's owner.
+    fn take_off<'t>(
+        &'t self,
         tag: Tag,
-        which: impl FnMut(u32) -> Option<R>,
-        by_owner: bool,
-    ) -> Option<R> {
-        self.index.take(tag, |id| self.tag_of(id), which, by_owner, &self.store.pool)
+        which: impl FnMut(u32) -> Probe<Entry<'t, K>>,
+    ) -> Option<Entry<'t, K>> {
+        let cool = |entry: &Entry<'t, K>| self.cool(tag, entry.id());
+        self.index.take(tag, |id| self.tag_of(id), which, cool)
     }
 
     /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
@@ -106,8 +97,7 @@ impl<K: Send + Sync> Tier<K> {
     ) -> Option<Gone<'_, K>> {
         // Told also where the key's `Eq` panics.
         let told = self.flights.telling(tag);
-        let which = |id| self.cooled(pin_equal(&self.store.pool, id, tag, key));
-        let entry = self.take_off(tag, which, true)?;
+        let entry = self.take_off(tag, |id| pin_equal(&self.store.pool, id, tag, key))?;
         self.policy_forgets(entry.id());
         let gone = self.gone(entry, cause);
         // Drops keys that loads were booked under: where that panics, the entry ends all the same.
@@ -120,11 +110,8 @@ impl<K: Send + Sync> Tier<K> {
     fn end_unseen(&self, tag: Tag) -> bool {
         let mut ended = false;
         let _told = self.flights.telling(tag);
-        let by_tag = |id| {
-            let entry = pin_live(&self.store.pool, id);
-            if entry.record().tag == tag { self.cooled(Some(entry)) } else { None }
-        };
-        while let Some(entry) = self.take_off(tag, by_tag, true) {
+        let by_tag = |id| pin_if(&self.store.pool, id, |entry| entry.record().tag == tag);
+        while let Some(entry) = self.take_off(tag, by_tag) {
             self.policy_forgets(entry.id());
             self.bury(entry, Cause::Replaced);
             ended = true;
@@ -148,9 +135,9 @@ impl<K: Send + Sync> Tier<K> {
     /// where it is its owner that wants it gone.
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
-        let which = |of| (of == id).then(|| self.cool(tag, id));
-        let taken = self.take_off(tag, which, by_owner);
-        let gone = (taken.is_some() || planted(Plant::LoserFrees)).then(|| {
+        let cool = || self.cool(tag, id);
+        let taken = self.index.take_id((tag, id), |id| self.tag_of(id), cool, by_owner);
+        let gone = (taken || planted(Plant::LoserFrees)).then(|| {
             self.policy_forgets(id);
             self.gone(entry, cause)
         });
@@ -159,7 +146,7 @@ impl<K: Send + Sync> Tier<K> {
             self.flights.tell(tag);
         }
         drop(gone);
-        taken.is_some()
+        taken
     }
 
     /// The same for an entry that the caller keeps a hold of.
@@ -284,11 +271,14 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let pool = &tier.store.pool;
         let new = pin_live(pool, id);
-        let same = |of| tier.cooled(pin_equal(pool, of, tag, &new.record().key));
+        let same = |of| pin_equal(pool, of, tag, &new.record().key);
         let tag_of = |of| tier.tag_of(of);
-        // Under the shard's lock, so that who goes through all entries after a touch misses none.
-        let admitted = || new.record().publish();
-        let old = tier.index.put((tag, id), condition, tag_of, same, admitted, pool)?;
+        let admitted = |old: Option<&Entry<'_, K>>| {
+            // Under the shard's lock, so that who goes through all entries after a touch misses none.
+            new.record().publish();
+            old.inspect(|old| tier.cool(tag, old.id()));
+        };
+        let old = tier.index.put((tag, id), condition, tag_of, same, admitted)?;
         self.handle = None;
         // It is in, whatever the hook of what it replaces does.
         add(&tier.counters.inserts, 1);
@@ -310,20 +300,21 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     pub(crate) fn swap(mut self, old: Entry<'_, K>) -> bool {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let new = pin_live(&tier.store.pool, id);
-        let same = |of| {
-            // `old` is pinned: its id is nobody else's.
-            (of == old.id() || planted(Plant::SwapUnasked)).then(|| {
-                tier.cool(tag, of);
-                // Under the locks, so that who goes through all entries meets one of the two.
-                new.record().publish();
-                old.record().retire();
-                (id, ())
-            })
+        // `old` is pinned: its id is nobody else's.
+        let change = || {
+            tier.cool(tag, old.id());
+            // Under the locks, so that who goes through all entries meets one of the two.
+            new.record().publish();
+            old.record().retire();
+            Some(id)
         };
         if planted(Plant::SwapFreesFirst) {
             let _ = tier.store.pool.free(old.handle());
         }
-        if tier.walks.between(|| tier.index.swap(tag, same)).is_none() {
+        let there = || tier.index.find(tag, Probe::This).unwrap_or(old.id());
+        let of = if planted(Plant::SwapUnasked) { there() } else { old.id() };
+        let swap = || tier.index.swap(tag, of, change).then_some(());
+        if tier.walks.between(swap).is_none() {
             return false;
         }
         self.handle = None;

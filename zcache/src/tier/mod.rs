@@ -11,7 +11,7 @@
 //! ```
 //! Why an id can be trusted:
 //! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
-//!    the shard's lock succeed, and a reader never meets a stale one;
+//!    the shard's lock succeed, and so does that of a reader, or the index leads elsewhere by then;
 //! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
 //!    victim's pin under the policy's lock succeeds;
 //! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
@@ -24,7 +24,7 @@
 //! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
 //! the pool's own.
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
-//! The key's `Eq` runs under a shard's lock; all other user code under none.
+//! User code runs under no lock.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -33,7 +33,7 @@ use equivalent::Equivalent;
 use zpool::MapError;
 
 use crate::hot::{Hot, Scales};
-use crate::index::{Flights, Index, Tag, Version, Walk, Walks};
+use crate::index::{Flights, Index, Probe, Tag, Version, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
@@ -135,8 +135,8 @@ impl<K: Send + Sync> Entries for View<'_, K> {
     }
 }
 
-/// Pins the entry `id`, which the caller knows to be live: only more than a thousand threads at it in
-/// this instant can be in the way, and each of them is there for one decoding.
+/// Pins the entry `id`, which the caller knows to be live, as by the lock of its shard: only more than a thousand
+/// threads at it in this instant can be in the way, and each of them is there for one decoding.
 #[inline(always)]
 pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {
     loop {
@@ -155,16 +155,29 @@ fn wait_for_pin(id: u32, error: MapError) {
     }
 }
 
-/// `pin_live`, where the entry's key is `key`.
+/// Pins the entry `id`, if it is one just now, and the caller wants it.
+#[inline(always)]
+fn pin_if<'p, K: Send + Sync>(
+    pool: &'p Memory<K>,
+    id: u32,
+    wanted: impl FnOnce(&Entry<'p, K>) -> bool,
+) -> Probe<Entry<'p, K>> {
+    match pool.pin_id(id) {
+        Ok(entry) if wanted(&entry) => Probe::This(entry),
+        Ok(_) => Probe::Other,
+        Err(_) => Probe::Gone,
+    }
+}
+
+/// The same, where the entry's key is `key`.
 #[inline(always)]
 fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
     pool: &'p Memory<K>,
     id: u32,
     tag: Tag,
     key: &Q,
-) -> Option<Entry<'p, K>> {
-    let entry = pin_live(pool, id);
-    if is_equal(&entry, tag, key) { Some(entry) } else { None }
+) -> Probe<Entry<'p, K>> {
+    pin_if(pool, id, |entry| is_equal(entry, tag, key))
 }
 
 #[inline]
@@ -257,10 +270,6 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
-        if planted(Plant::PinnedUnlocked) {
-            let id = self.index.find(tag, Some)?;
-            return pin_equal(&self.store.pool, id, tag, key);
-        }
         self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
     }
 
@@ -289,7 +298,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// How a key of that tag stands, whether it has an entry or not.
     pub(crate) fn version(&self, tag: Tag) -> Version {
-        let Err(version) = self.index.find_or_version(tag, |_| None::<Infallible>);
+        let Err(version) = self.index.find_or_version(tag, |_| Probe::<Infallible>::Other);
         version
     }
 
@@ -311,8 +320,10 @@ impl<K: Send + Sync> Tier<K> {
         key: &Q,
     ) -> Result<Option<Entry<'_, K>>, MapError> {
         let found = self.index.find(tag, |id| match self.store.pool.pin_id(id) {
-            Ok(entry) => is_equal(&entry, tag, key).then_some(Ok(entry)),
-            Err(error) => Some(Err(error)),
+            Ok(entry) if is_equal(&entry, tag, key) => Probe::This(Ok(entry)),
+            Ok(_) => Probe::Other,
+            Err(error @ MapError::TooManyMaps) => Probe::This(Err(error)),
+            Err(_) => Probe::Gone,
         });
         found.transpose()
     }

@@ -40,14 +40,9 @@ impl<K: Send + Sync> Tier<K> {
         if planted(Plant::MovedUnlocked) {
             new = self.renumber(tag, id);
         }
-        let change = |of| {
-            if of != id {
-                return None;
-            }
-            // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
-            Some((new.or_else(|| self.renumber(tag, id))?, ()))
-        };
-        self.walks.between(|| self.index.swap(tag, change)).is_some()
+        // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
+        let change = || new.or_else(|| self.renumber(tag, id));
+        self.walks.between(|| self.index.swap(tag, id, change).then_some(())).is_some()
     }
 
     /// Gives entry `id`, to which the index leads, another id in the pool and in the policy.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{Blank, Doubling};
+use super::{Blank, Doubling, Sparse};
 use crate::error::AllocError;
-use crate::ledger::Ledger;
-use crate::sync::{Arc, AtomicU32, LINE};
+use crate::ledger::{Ledger, Loan};
+use crate::sync::{Arc, AtomicU32, Counter, LINE, Ordering};
 
 /// A table of cache lines of atomic words, which doubles and halves beside its readers: made by
 /// [`Pool::lines`](crate::Pool::lines), for what stands beside [`Frames`](crate::Frames).
@@ -67,9 +67,9 @@ impl Lines {
         self.table.count()
     }
 
-    /// The words of line `number`. One that [`shrink`](Self::shrink) took away can still be looked at.
-    /// What is stored there may be lost, and may cost a page that nothing is charged for until the
-    /// table has grown over it and shrunk again.
+    /// The words of line `number`. One that [`shrink`](Self::shrink) took away can still be looked
+    /// at. What is stored there may be lost, and may cost a page that nothing is charged for until
+    /// the table has grown over it and shrunk again.
     ///
     /// # Panics
     /// There never was such a line.
@@ -110,6 +110,103 @@ impl Lines {
     /// had locked its memory then.
     pub fn trim(&self) {
         self.table.trim(&self.ledger);
+    }
+}
+
+/// Cache lines of atomic words by number, of which each is opened and closed on its own: made by
+/// [`Pool::sparse_lines`](crate::Pool::sparse_lines).
+///
+/// A page of the system's holds 64 lines. It is charged to the pool's cap while one of them is
+/// open, and goes back with the last. A line that is closed can still be looked at, if it was ever
+/// open: it is all 0, or what it was where the system does not take its memory.
+///
+/// ```
+/// use std::sync::atomic::Ordering::Relaxed;
+/// use zpool::{Config, Pool};
+///
+/// let pool: Pool = Pool::new(Config::new())?;
+/// let lines = pool.sparse_lines();
+/// assert!(lines.get(1000).is_none());
+/// lines.open(1000)?;
+/// lines.get(1000).expect("open")[15].store(7, Relaxed);
+/// let bytes = lines.bytes();
+/// lines.close(1000);
+/// assert!(lines.bytes() < bytes);
+/// # Ok::<(), zpool::AllocError>(())
+/// ```
+pub struct SparseLines {
+    lines: Sparse<Line>,
+    lent: Counter,
+    ledger: Arc<Ledger>,
+}
+
+impl SparseLines {
+    /// Words in a line.
+    pub const WORDS: usize = LINE;
+
+    pub(crate) fn new(ledger: Arc<Ledger>) -> Self {
+        Self { lines: Sparse::new(), lent: Counter::new(0), ledger }
+    }
+
+    fn loan(&self) -> Loan<'_> {
+        Loan { ledger: &self.ledger, lent: &self.lent }
+    }
+
+    /// The words of line `number`; `None`, if neither it nor one above it on its page was ever
+    /// open.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, number: u32) -> Option<&[AtomicU32; Self::WORDS]> {
+        self.lines.get(number).map(|line| &line.0)
+    }
+
+    /// Memory for line `number`, which is not open. It may hold what it held when it was closed.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`] where the cap does not allow it, [`AllocError::NoMemory`] where
+    /// the heap or the system has no memory. The line is not open.
+    pub fn open(&self, number: u32) -> Result<(), AllocError> {
+        let page = self.lines.page_of(number as usize);
+        self.lines.open(page..page + 1, number as usize + 1, &self.loan())
+    }
+
+    /// Line `number`, which is open, is needed no more.
+    ///
+    /// # Panics
+    /// With a page none of whose lines is open.
+    pub fn close(&self, number: u32) {
+        let page = self.lines.page_of(number as usize);
+        self.lines.close(page..page + 1, &self.loan());
+    }
+
+    /// What all of it is charged for.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lent.load(Ordering::Relaxed)
+    }
+
+    /// What opening a line takes at the most, beside what counts pages.
+    #[must_use]
+    pub fn open_bytes() -> usize {
+        super::page_bytes()
+    }
+
+    /// Gives back memory that the system did not take when lines were closed.
+    pub fn trim(&self) {
+        self.lines.trim(&self.loan());
+    }
+}
+
+impl Drop for SparseLines {
+    fn drop(&mut self) {
+        // Sources and caps may be there longer; the memory goes with `lines` in a moment.
+        self.ledger.take_back(self.bytes());
+    }
+}
+
+impl fmt::Debug for SparseLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SparseLines({:?})", self.lines)
     }
 }
 

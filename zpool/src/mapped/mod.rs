@@ -26,12 +26,12 @@ mod run;
 mod words;
 
 pub(crate) use doubling::Doubling;
-pub use lines::Lines;
+pub use lines::{Lines, SparseLines};
 pub use words::{NoMemory, Words};
 
 use crate::directory::stretch;
 use crate::error::AllocError;
-use crate::ledger::{Ledger, heap_cost};
+use crate::ledger::{Charge, heap_cost};
 use crate::sync::{
     ARRAY_BLOCKS as BLOCKS, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, FIRST_BLOCK as FIRST,
     Leaf, Ordering, PLAIN_ATOMICS, Plant, unless,
@@ -47,7 +47,8 @@ pub(crate) unsafe trait Blank {
     /// What an element is whose bytes are all 0.
     fn blank() -> Self;
 
-    /// Becomes blank, where that is not done by the system.
+    /// Becomes blank, where that is not done by the system: as it does it, after all that came
+    /// before in this thread, for it takes locks and tells the other processors.
     fn wipe(&self);
 }
 
@@ -58,7 +59,7 @@ unsafe impl Blank for AtomicU16 {
     }
 
     fn wipe(&self) {
-        self.store(0, Ordering::Relaxed);
+        self.store(0, Ordering::Release);
     }
 }
 
@@ -69,7 +70,7 @@ unsafe impl Blank for AtomicU32 {
     }
 
     fn wipe(&self) {
-        self.store(0, Ordering::Relaxed);
+        self.store(0, Ordering::Release);
     }
 }
 
@@ -80,7 +81,7 @@ unsafe impl<T> Blank for AtomicPtr<T> {
     }
 
     fn wipe(&self) {
-        self.store(ptr::null_mut(), Ordering::Relaxed);
+        self.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
@@ -211,7 +212,7 @@ impl<V: Blank> Sparse<V> {
         &self,
         pages: Range<usize>,
         end: usize,
-        ledger: &Ledger,
+        ledger: &impl Charge,
     ) -> Result<(), AllocError> {
         let mut state = self.state.lock();
         if end * Self::SIZE > state.readable {
@@ -223,7 +224,12 @@ impl<V: Blank> Sparse<V> {
         self.hold(&mut state, pages, ledger)
     }
 
-    fn extend(&self, state: &mut Pages, end: usize, ledger: &Ledger) -> Result<(), AllocError> {
+    fn extend(
+        &self,
+        state: &mut Pages,
+        end: usize,
+        ledger: &impl Charge,
+    ) -> Result<(), AllocError> {
         let end = end * Self::SIZE;
         while state.readable < end {
             let next = u32::try_from(state.readable / Self::SIZE);
@@ -265,7 +271,7 @@ impl<V: Blank> Sparse<V> {
     }
 
     /// A block, as the root has it, charged if it stays.
-    fn make(&self, block: usize, ledger: &Ledger) -> Result<*mut V, AllocError> {
+    fn make(&self, block: usize, ledger: &impl Charge) -> Result<*mut V, AllocError> {
         if !self.by_heap(block) {
             return self.reserve(block).ok_or(AllocError::NoMemory);
         }
@@ -303,7 +309,7 @@ impl<V: Blank> Sparse<V> {
         &self,
         state: &mut Pages,
         pages: Range<usize>,
-        ledger: &Ledger,
+        ledger: &impl Charge,
     ) -> Result<(), AllocError> {
         let before = self.heap_pages();
         let held = pages.start.max(before)..pages.end;
@@ -325,11 +331,11 @@ impl<V: Blank> Sparse<V> {
     }
 
     /// Lets go of `pages`; the memory of those that nobody holds any more goes back.
-    pub(crate) fn close(&self, pages: Range<usize>, ledger: &Ledger) {
+    pub(crate) fn close(&self, pages: Range<usize>, ledger: &impl Charge) {
         self.let_go(&mut self.state.lock(), pages, ledger);
     }
 
-    fn let_go(&self, state: &mut Pages, pages: Range<usize>, ledger: &Ledger) {
+    fn let_go(&self, state: &mut Pages, pages: Range<usize>, ledger: &impl Charge) {
         let before = self.heap_pages();
         let mut unheld = 0;
         for page in pages.start.max(before)..pages.end.max(before) {
@@ -349,7 +355,7 @@ impl<V: Blank> Sparse<V> {
     }
 
     /// Gives back what the system did not take when it was asked first, as far as it takes it now.
-    pub(crate) fn trim(&self, ledger: &Ledger) {
+    pub(crate) fn trim(&self, ledger: &impl Charge) {
         let (mut state, mut end) = (self.state.lock(), 0);
         loop {
             let kept = |holds: &u16| *holds == KEPT;
@@ -365,7 +371,7 @@ impl<V: Blank> Sparse<V> {
     }
 
     /// Gives the memory of pages that nobody holds back.
-    fn discard(&self, state: &mut Pages, pages: Range<usize>, ledger: &Ledger) {
+    fn discard(&self, state: &mut Pages, pages: Range<usize>, ledger: &impl Charge) {
         // Pages of one call are those of a few elements, and blocks are whole pages: split where
         // one ends.
         let mut rest = pages;

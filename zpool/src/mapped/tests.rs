@@ -1,4 +1,5 @@
 use super::*;
+use crate::ledger::Ledger;
 
 fn ledger() -> Ledger {
     Ledger::new(4096, 0, usize::MAX)

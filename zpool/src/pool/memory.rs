@@ -4,7 +4,7 @@ use super::Pool;
 use crate::compact::{Compaction, compact};
 use crate::error::AllocError;
 use crate::frame::Frames;
-use crate::mapped::Lines;
+use crate::mapped::{Lines, SparseLines};
 use crate::snapshot::snapshot;
 use crate::stats::PoolStats;
 
@@ -90,6 +90,12 @@ impl<T: Send + Sync> Pool<T> {
     #[must_use]
     pub fn lines(&self, lines: usize) -> Lines {
         Lines::new(lines, self.arena.supply().ledger)
+    }
+
+    /// Cache lines by number, none of which is open, charged to this pool's cap as they are opened.
+    #[must_use]
+    pub fn sparse_lines(&self) -> SparseLines {
+        SparseLines::new(self.arena.supply().ledger)
     }
 
     /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one

@@ -1,0 +1,503 @@
+//! The index's table: tag -> ids, read without a lock, changed under the lock of a shard.
+//! ```text
+//! line      12 ids of 4 B, plus one | 12 bytes of their tags | the next line of the chain, plus one
+//! shard     buckets 0..len, a chain of lines each: the first one a line of `first`, more of `spill`
+//! find      tag -> shard -> bucket -> byte of the tag -> id -> probe (pin, compare) -> still in its place? found
+//! ```
+//! A shard's buckets are added one by one, as in linear hashing: bucket `len` takes its part of the
+//! entries of the bucket with the same lower bits. So no insert waits for a long table to be
+//! copied, and no table is copied that readers are at. The last bucket goes when there are few
+//! entries. Line `n` of each shard stands side by side with those of the others, so that pages come
+//! and go whole.
+//!
+//! **Readers** take no lock and write nothing. What they find is in the index at the instant of
+//! their last look at its place, while they hold a pin: so the id was nobody else's. A miss counts
+//! where no entry was moved, replaced or taken out meanwhile (`moves`, which is odd while that is
+//! done); otherwise they look again. Memory of lines that are closed can be looked at, so an old
+//! chain is followed to no harm; and what is found there was looked at twice.
+//!
+//! **Writers** look for the key as readers do, so the key's `Eq` runs under no lock, and then take
+//! the shard's lock. Where `version` says that the shard is as it was, so is what they found;
+//! otherwise they look again. Each time somebody else got on with it.
+
+use std::cell::Cell;
+
+use zpool::{Pool, SparseLines};
+
+use super::Tag;
+use crate::sync::{
+    AtomicU32, AtomicUsize, Counter, IDS, Lean, Mutex, MutexGuard, Ordering, Plant, PutError,
+    TRIES, get, lean, pause, planted,
+};
+
+mod change;
+
+/// Bytes of tags in a word.
+const EACH: usize = 4;
+
+/// What a look at an entry came to.
+pub(crate) enum Probe<R> {
+    This(R),
+    Other,
+    /// The id is nobody's just now, or cannot be pinned: look again.
+    Gone,
+}
+
+type Line = [AtomicU32; SparseLines::WORDS];
+
+/// The word of a line that leads to the next one.
+const NEXT: usize = SparseLines::WORDS - 1;
+
+#[derive(Debug)]
+#[repr(align(64))]
+struct Shard {
+    lock: Mutex<()>,
+    /// Goes up by 2 with each entry that is replaced, taken out or moved; odd while that is done.
+    moves: AtomicU32,
+    /// Buckets.
+    len: AtomicU32,
+    /// Lines of `spill`.
+    spilled: Counter,
+    entries: Counter,
+    /// Goes up with each change.
+    version: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Table {
+    first: Lean<SparseLines>,
+    spill: Lean<SparseLines>,
+    shards: Box<[Shard]>,
+}
+
+/// A shard whose lock is held, with what changes under that lock only.
+struct Held<'t> {
+    table: &'t Table,
+    shard: &'t Shard,
+    number: usize,
+    len: Cell<u32>,
+    version: Cell<usize>,
+    _lock: MutexGuard<'t, ()>,
+}
+
+/// Entries move while this is there.
+struct Moving<'s> {
+    shard: &'s Shard,
+    /// `moves` when nobody moves any more.
+    after: u32,
+}
+
+/// What a writer found, and at which version.
+struct Found<R> {
+    version: usize,
+    found: Option<(u32, R)>,
+}
+
+/// Where an id stands.
+struct Place<'t> {
+    line: &'t Line,
+    way: usize,
+}
+
+/// The 64 bits that bucket and byte are taken from.
+const fn spread(tag: Tag) -> u64 {
+    (tag as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// The byte of a tag by which most others are told apart.
+const fn byte(tag: Tag) -> u8 {
+    (spread(tag) >> 24) as u8
+}
+
+/// The bucket of a tag among `len`: those past a power of two have halved one of the first each.
+const fn bucket(tag: Tag, len: u32) -> u32 {
+    let mask = len.next_power_of_two() - 1;
+    let wide = (spread(tag) >> 32) as u32 & mask;
+    if wide < len { wide } else { wide & (mask >> 1) }
+}
+
+/// The bucket from which bucket `number` took its entries, or to which it gives them.
+const fn parent(number: u32) -> u32 {
+    number & !(1 << number.ilog2())
+}
+
+impl Place<'_> {
+    fn id(&self) -> Option<u32> {
+        self.line[self.way].load(Ordering::Acquire).checked_sub(1)
+    }
+
+    fn byte(&self) -> u8 {
+        let word = self.line[IDS + self.way / EACH].load(Ordering::Relaxed);
+        (word >> (8 * (self.way % EACH))) as u8
+    }
+
+    fn put(&self, id: u32, byte: u8) {
+        let (word, shift) = (&self.line[IDS + self.way / EACH], 8 * (self.way % EACH));
+        let others = word.load(Ordering::Relaxed) & !(0xff << shift);
+        word.store(others | u32::from(byte) << shift, Ordering::Release);
+        self.set(id);
+    }
+
+    fn set(&self, id: u32) {
+        // Release pairs with the Acquire of readers: they see the entry, and that entries move.
+        self.line[self.way].store(id + 1, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.line[self.way].store(0, Ordering::Release);
+    }
+}
+
+/// The ways of a line whose tags have this byte, or had.
+#[inline]
+fn matching(line: &Line, byte: u8) -> impl Iterator<Item = usize> + '_ {
+    const LOW: u32 = 0x0101_0101;
+    (0..IDS.div_ceil(EACH)).flat_map(move |word| {
+        // Acquire: what is found missing here was taken out or moved, which `moves` tells.
+        let differ = line[IDS + word].load(Ordering::Acquire) ^ LOW.wrapping_mul(u32::from(byte));
+        // The highest bit of each byte that is 0; of one above such a byte perhaps, wrongly.
+        let mut equal = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
+        std::iter::from_fn(move || {
+            let place = (equal != 0).then(|| equal.trailing_zeros() as usize / 8)?;
+            equal &= equal - 1;
+            Some(word * EACH + place)
+        })
+        .filter(|way| *way < IDS)
+    })
+}
+
+/// All ways of a chain, from its first line on.
+struct Ways<'t> {
+    table: &'t Table,
+    number: usize,
+    line: Option<&'t Line>,
+    way: usize,
+}
+
+impl<'t> Iterator for Ways<'t> {
+    type Item = Place<'t>;
+
+    fn next(&mut self) -> Option<Place<'t>> {
+        let line = self.line?;
+        let place = Place { line, way: self.way };
+        self.way += 1;
+        if self.way == IDS {
+            (self.line, self.way) = (self.table.next(line, self.number), 0);
+        }
+        Some(place)
+    }
+}
+
+impl<'s> Moving<'s> {
+    /// By the holder of the lock alone.
+    fn start(shard: &'s Shard) -> Self {
+        let moves = shard.moves.load(Ordering::Relaxed);
+        let moving = Self { shard, after: moves.wrapping_add(2) };
+        moving.tell(moves.wrapping_add(1));
+        moving
+    }
+
+    fn tell(&self, moves: u32) {
+        if !planted(Plant::MovedUntold) {
+            // Release at the end pairs with the Acquire of who looks next. At the start what follows
+            // is Release, all of it, and so comes after this for whoever sees it.
+            self.shard.moves.store(moves, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.tell(self.after);
+    }
+}
+
+impl Table {
+    /// A table of `shards` shards, a power of two above 1, without a line.
+    #[inline(never)]
+    pub(crate) fn new(shards: usize, pool: &Pool<impl Send + Sync>) -> Self {
+        let shard = || Shard {
+            lock: Mutex::new(()),
+            moves: AtomicU32::new(0),
+            len: AtomicU32::new(0),
+            spilled: Counter::new(0),
+            entries: Counter::new(0),
+            version: AtomicUsize::new(0),
+        };
+        Self {
+            first: lean(pool.sparse_lines()),
+            spill: lean(pool.sparse_lines()),
+            shards: (0..shards).map(|_| shard()).collect(),
+        }
+    }
+
+    /// What an empty one of `shards` shards holds in bytes.
+    pub(crate) const fn fixed_bytes(shards: usize) -> usize {
+        zpool::source::heap_cost((shards + 1) * size_of::<Shard>())
+    }
+
+    /// Bytes of all lines.
+    pub(crate) fn bytes(&self) -> usize {
+        self.first.bytes() + self.spill.bytes()
+    }
+
+    /// Entries.
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| get(&shard.entries) as usize).sum()
+    }
+
+    /// Gives back memory of lines that was locked when they went.
+    pub(crate) fn trim(&self) {
+        self.first.trim();
+        self.spill.trim();
+    }
+
+    fn shard(&self, tag: Tag) -> usize {
+        (tag >> (u32::BITS - self.shards.len().ilog2())) as usize
+    }
+
+    /// The number of a shard's line.
+    #[inline]
+    fn line_number(&self, number: usize, line: u32) -> u32 {
+        line * self.shards.len() as u32 + number as u32
+    }
+
+    #[inline]
+    fn first_line(&self, number: usize, bucket: u32) -> Option<&Line> {
+        self.first.get(self.line_number(number, bucket))
+    }
+
+    #[inline]
+    fn next(&self, line: &Line, number: usize) -> Option<&Line> {
+        let next = line[NEXT].load(Ordering::Acquire).checked_sub(1)?;
+        self.spill.get(self.line_number(number, next))
+    }
+
+    /// One look for a tag. `Gone`: something changed meanwhile.
+    #[inline]
+    fn look_once<R>(
+        &self,
+        number: usize,
+        tag: Tag,
+        probe: &mut impl FnMut(u32) -> Probe<R>,
+    ) -> Probe<(u32, R)> {
+        let shard = &self.shards[number];
+        let moves = shard.moves.load(Ordering::Acquire);
+        let len = shard.len.load(Ordering::Acquire);
+        let mut line = if len == 0 { None } else { self.first_line(number, bucket(tag, len)) };
+        let mut sure = moves & 1 == 0;
+        while let Some(words) = line {
+            for way in matching(words, byte(tag)) {
+                let place = Place { line: words, way };
+                let Some(id) = place.id() else { continue };
+                match probe(id) {
+                    Probe::This(found) => {
+                        if place.id() == Some(id) || planted(Plant::FoundUnasked) {
+                            return Probe::This((id, found));
+                        }
+                        sure = false;
+                    }
+                    Probe::Other => {}
+                    Probe::Gone => sure = false,
+                }
+            }
+            line = self.next(words, number);
+            // A chain that changes may lead round and round.
+            if line.is_some() && shard.moves.load(Ordering::Relaxed) != moves {
+                return Probe::Gone;
+            }
+        }
+        // Relaxed: whoever saw what a change did has acquired it, and sees here that there was one.
+        let same = shard.moves.load(Ordering::Relaxed) == moves || planted(Plant::MissedUnasked);
+        if sure && same { Probe::Other } else { Probe::Gone }
+    }
+
+    /// What `probe` makes of the id that it takes for a key of this tag; under no lock.
+    #[inline]
+    pub(crate) fn look<R>(&self, tag: Tag, mut probe: impl FnMut(u32) -> Probe<R>) -> Option<R> {
+        let number = self.shard(tag);
+        let mut tries = 0;
+        loop {
+            match self.look_once(number, tag, &mut probe) {
+                Probe::This((_, found)) => return Some(found),
+                Probe::Other => return None,
+                Probe::Gone => self.wait(number, &mut tries),
+            }
+        }
+    }
+
+    /// Before another look at a shard that changes.
+    #[cold]
+    fn wait(&self, number: usize, tries: &mut usize) {
+        *tries += 1;
+        if *tries % TRIES == 0 {
+            // Its writer may have lost the processor.
+            drop(self.shards[number].lock.lock());
+        } else {
+            pause();
+        }
+    }
+
+    /// As a writer looks, before it takes the lock.
+    fn search<R>(&self, tag: Tag, probe: &mut impl FnMut(u32) -> Probe<R>) -> Found<R> {
+        let number = self.shard(tag);
+        // Acquire below pairs with the Release in `Held::changed`: what is found is no older.
+        let mut tries = 0;
+        loop {
+            let version = self.shards[number].version.load(Ordering::Acquire);
+            match self.look_once(number, tag, probe) {
+                Probe::This(found) => return Found { version, found: Some(found) },
+                Probe::Other => return Found { version, found: None },
+                Probe::Gone => self.wait(number, &mut tries),
+            }
+        }
+    }
+
+    fn hold(&self, tag: Tag) -> Held<'_> {
+        self.hold_shard(self.shard(tag))
+    }
+
+    fn hold_shard(&self, number: usize) -> Held<'_> {
+        let shard = &self.shards[number];
+        let lock = shard.lock.lock();
+        let len = Cell::new(shard.len.load(Ordering::Relaxed));
+        let version = Cell::new(shard.version.load(Ordering::Relaxed));
+        Held { table: self, shard, number, len, version, _lock: lock }
+    }
+
+    /// The shard of a tag, held, with what `probe` made of the id that it takes for the key.
+    fn hold_with<R>(
+        &self,
+        tag: Tag,
+        probe: &mut impl FnMut(u32) -> Probe<R>,
+    ) -> (Held<'_>, Option<(u32, R)>) {
+        loop {
+            let Found { version, found } = self.search(tag, probe);
+            let held = self.hold(tag);
+            if held.version.get() == version || planted(Plant::SearchedUnasked) {
+                return (held, found);
+            }
+            // `found` may be the caller's: not to be dropped under the lock.
+            drop(held);
+        }
+    }
+
+    /// What `f` makes of what `probe` took for the key, under the lock.
+    pub(crate) fn look_held<R, T>(
+        &self,
+        tag: Tag,
+        mut probe: impl FnMut(u32) -> Probe<R>,
+        f: impl FnOnce(Option<R>) -> T,
+    ) -> T {
+        let (held, found) = self.hold_with(tag, &mut probe);
+        let made = f(found.map(|(_, found)| found));
+        drop(held);
+        made
+    }
+
+    /// Puts `id` in, in the place of the one that `probe` takes for the key, if there is one,
+    /// unless `admit` says no under the lock.
+    ///
+    /// # Errors
+    /// See [`PutError`]; nothing has changed.
+    pub(crate) fn put<R>(
+        &self,
+        (tag, id): (Tag, u32),
+        tag_of: &dyn Fn(u32) -> Tag,
+        mut probe: impl FnMut(u32) -> Probe<R>,
+        admit: impl FnOnce(Option<&R>) -> bool,
+    ) -> Result<Option<R>, PutError> {
+        let (held, found) = self.hold_with(tag, &mut probe);
+        if let Some((old, found)) = found {
+            let admitted = admit(Some(&found));
+            if admitted {
+                held.replace(tag, old, id);
+            }
+            drop(held);
+            return if admitted { Ok(Some(found)) } else { Err(PutError::NotAdmitted) };
+        }
+        let place = held.make_place(tag, tag_of)?;
+        if !admit(None) {
+            held.tighten(bucket(tag, held.len()), tag_of);
+            return Err(PutError::NotAdmitted);
+        }
+        place.put(id, byte(tag));
+        held.count(1);
+        held.changed();
+        Ok(None)
+    }
+
+    /// Puts the id that `f` gives under the lock in the place of `old`, if that is there; whether
+    /// it did.
+    pub(crate) fn swap(&self, tag: Tag, old: u32, f: impl FnOnce() -> Option<u32>) -> bool {
+        let held = self.hold(tag);
+        if held.place(tag, old).is_none() {
+            return false;
+        }
+        let Some(new) = f() else { return false };
+        held.replace(tag, old, new);
+        true
+    }
+
+    /// Runs `f` under the lock if `id` is there; whether it is.
+    pub(crate) fn with(&self, tag: Tag, id: u32, f: impl FnOnce()) -> bool {
+        let held = self.hold(tag);
+        let there = held.place(tag, id).is_some();
+        if there {
+            f();
+        }
+        there
+    }
+
+    /// Takes out what `probe` takes for the key; `f` runs under the lock with it, or with `None`.
+    pub(crate) fn take<R>(
+        &self,
+        tag: Tag,
+        tag_of: &dyn Fn(u32) -> Tag,
+        mut probe: impl FnMut(u32) -> Probe<R>,
+        f: impl FnOnce(Option<&R>),
+    ) -> Option<R> {
+        let (held, found) = self.hold_with(tag, &mut probe);
+        f(found.as_ref().map(|(_, found)| found));
+        if let Some((id, _)) = &found {
+            held.remove(tag, *id, tag_of);
+        }
+        drop(held);
+        found.map(|(_, found)| found)
+    }
+
+    /// Takes `id` out, if it is there; `f` runs under the lock with whether it is.
+    pub(crate) fn take_id(
+        &self,
+        tag: Tag,
+        id: u32,
+        tag_of: &dyn Fn(u32) -> Tag,
+        f: impl FnOnce(bool),
+    ) -> bool {
+        let held = self.hold(tag);
+        let there = held.place(tag, id).is_some();
+        f(there);
+        if there {
+            held.remove(tag, id, tag_of);
+        }
+        there
+    }
+
+    /// Runs `f` with the number of each shard, under its lock.
+    pub(crate) fn each(&self, mut f: impl FnMut(usize)) {
+        for (number, shard) in self.shards.iter().enumerate() {
+            let _lock = shard.lock.lock();
+            f(number);
+        }
+    }
+
+    /// Lets buckets go that are not needed.
+    pub(crate) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
+        (0..self.shards.len()).for_each(|number| self.hold_shard(number).shrink(tag_of));
+    }
+}
+
+/// The ids in a line.
+fn ids(line: &Line) -> impl Iterator<Item = u32> + '_ {
+    (0..IDS).filter_map(|way| Place { line, way }.id())
+}

@@ -1,0 +1,289 @@
+//! What a writer does to a shard of the table whose lock it holds.
+//!
+//! Chains are kept tight: only the last line with entries has holes, and none behind it is kept. So
+//! the lines of `spill` have entries, by which the chain of each is found where it has to get
+//! another number.
+
+use zpool::{AllocError, SparseLines};
+
+use super::{Held, IDS, Line, Moving, NEXT, Place, Ways, bucket, ids, parent};
+use crate::index::Tag;
+use crate::sync::{FULL, Ordering, PutError, get, may_split};
+
+/// Entries for each bucket below which the last one goes, where [`FULL`] of them are too many.
+const SPARSE: usize = FULL / 2;
+
+impl<'t> Held<'t> {
+    pub(super) fn len(&self) -> u32 {
+        self.len.get()
+    }
+
+    fn set_len(&self, len: u32) {
+        self.shard.len.store(len, Ordering::Release);
+        self.len.set(len);
+    }
+
+    fn entries(&self) -> usize {
+        get(&self.shard.entries) as usize
+    }
+
+    pub(super) fn count(&self, by: i64) {
+        let entries = get(&self.shard.entries);
+        self.shard.entries.store(entries.wrapping_add_signed(by), Ordering::Relaxed);
+    }
+
+    /// After each change, before the lock goes.
+    pub(super) fn changed(&self) {
+        self.version.set(self.version.get().wrapping_add(1));
+        // Release pairs with the Acquire in `search`.
+        self.shard.version.store(self.version.get(), Ordering::Release);
+    }
+
+    /// Misses do not count until this is dropped.
+    fn moving(&self) -> Moving<'t> {
+        Moving::start(self.shard)
+    }
+
+    /// The ways of a bucket's chain.
+    fn ways(&self, bucket: u32) -> Ways<'t> {
+        let line = self.table.first_line(self.number, bucket);
+        Ways { table: self.table, number: self.number, line, way: 0 }
+    }
+
+    fn ways_of(&self, tag: Tag) -> Ways<'t> {
+        match self.len() {
+            0 => Ways { table: self.table, number: self.number, line: None, way: 0 },
+            len => self.ways(bucket(tag, len)),
+        }
+    }
+
+    /// Where an id of this tag stands.
+    pub(super) fn place(&self, tag: Tag, id: u32) -> Option<Place<'t>> {
+        self.ways_of(tag).find(|place| place.id() == Some(id))
+    }
+
+    pub(super) fn replace(&self, tag: Tag, old: u32, new: u32) {
+        let place = self.place(tag, old).expect("an id that was found, in a shard as it was");
+        let moving = self.moving();
+        place.set(new);
+        drop(moving);
+        self.changed();
+    }
+
+    /// Memory for a line; its words are 0.
+    fn open(&self, lines: &'t SparseLines, line: u32) -> Result<&'t Line, PutError> {
+        let number = self.table.line_number(self.number, line);
+        lines.open(number).map_err(|error| match error {
+            AllocError::OutOfPages => PutError::NoRoom(SparseLines::open_bytes()),
+            _ => PutError::NoMemory,
+        })?;
+        Ok(lines.get(number).expect("it is open"))
+    }
+
+    /// A free way in the chain of a tag. A bucket is added if there are few for so many entries.
+    pub(super) fn make_place(
+        &self,
+        tag: Tag,
+        tag_of: &dyn Fn(u32) -> Tag,
+    ) -> Result<Place<'t>, PutError> {
+        let len = self.len();
+        if len == 0 {
+            self.open(&self.table.first, 0)?;
+            self.set_len(1);
+        } else if self.entries() >= len as usize * FULL && may_split() {
+            // Where there is no memory for it chains get longer.
+            self.split(tag_of);
+        }
+        self.free_way(bucket(tag, self.len()))
+    }
+
+    /// A free way in the chain of a bucket, which gets longer by a line where it has none.
+    fn free_way(&self, bucket: u32) -> Result<Place<'t>, PutError> {
+        let mut last = None;
+        for place in self.ways(bucket) {
+            if place.id().is_none() {
+                return Ok(place);
+            }
+            last = Some(place.line);
+        }
+        let line = self.extend(last.expect("a bucket has a line"))?;
+        Ok(Place { line, way: 0 })
+    }
+
+    /// Another line behind the last one of a chain.
+    fn extend(&self, last: &'t Line) -> Result<&'t Line, PutError> {
+        let number = get(&self.shard.spilled) as u32;
+        let line = self.open(&self.table.spill, number)?;
+        self.shard.spilled.store(u64::from(number) + 1, Ordering::Relaxed);
+        last[NEXT].store(number + 1, Ordering::Release);
+        Ok(line)
+    }
+
+    pub(super) fn remove(&self, tag: Tag, id: u32, tag_of: &dyn Fn(u32) -> Tag) {
+        let place = self.place(tag, id).expect("an id that was found, in a shard as it was");
+        let moving = self.moving();
+        place.clear();
+        drop(moving);
+        self.tighten(bucket(tag, self.len()), tag_of);
+        self.count(-1);
+        self.changed();
+        let len = self.len() as usize;
+        let few = self.entries() < (len - 1) * SPARSE || self.entries() == 0;
+        if few && (may_split() || len == 1) {
+            self.merge(tag_of);
+        }
+    }
+
+    /// Fills the holes of a chain of several lines from its end, and lets lines go that come empty.
+    pub(super) fn tighten(&self, bucket: u32, tag_of: &dyn Fn(u32) -> Tag) {
+        let first = self.table.first_line(self.number, bucket).expect("a bucket has a line");
+        if first[NEXT].load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let _moving = self.moving();
+        loop {
+            let (mut hole, mut last) = (None, None);
+            for place in self.ways(bucket) {
+                match (place.id(), &hole) {
+                    (None, None) => hole = Some(place),
+                    (Some(id), Some(_)) => last = Some((place, id)),
+                    _ => {}
+                }
+            }
+            let (Some(hole), Some((last, id))) = (hole, last) else { break };
+            if std::ptr::eq(hole.line, last.line) {
+                break; // the last line that has entries
+            }
+            hole.put(id, last.byte());
+            last.clear();
+        }
+        while self.drop_tail(bucket, first, tag_of) {}
+    }
+
+    /// Lets the last line of a chain go if it is one of `spill` and empty; whether it did. While
+    /// entries move.
+    fn drop_tail(&self, bucket: u32, first: &'t Line, tag_of: &dyn Fn(u32) -> Tag) -> bool {
+        let mut before = first;
+        let Some(mut tail) = self.table.next(first, self.number) else { return false };
+        while let Some(next) = self.table.next(tail, self.number) {
+            (before, tail) = (tail, next);
+        }
+        if ids(tail).next().is_some() {
+            return false;
+        }
+        let number = before[NEXT].swap(0, Ordering::Release) - 1;
+        let last = get(&self.shard.spilled) as u32 - 1;
+        if number != last {
+            self.renumber(last, number, bucket, tag_of);
+        }
+        self.table.spill.close(self.table.line_number(self.number, last));
+        self.shard.spilled.store(last.into(), Ordering::Relaxed);
+        true
+    }
+
+    /// Moves line `from` of `spill`, which is in the chain of `bucket` if it is empty, to line
+    /// `to`, which is empty. While entries move.
+    fn renumber(&self, from: u32, to: u32, bucket_if_empty: u32, tag_of: &dyn Fn(u32) -> Tag) {
+        let line = |number| {
+            let line = self.table.spill.get(self.table.line_number(self.number, number));
+            line.expect("a line that is open")
+        };
+        let owner = ids(line(from)).next().map(|id| bucket(tag_of(id), self.len()));
+        let owner = owner.unwrap_or(bucket_if_empty);
+        let mut link = self.table.first_line(self.number, owner).expect("a bucket has a line");
+        while link[NEXT].load(Ordering::Relaxed) != from + 1 {
+            link = self.table.next(link, self.number).expect("a line is in its bucket's chain");
+        }
+        // Tags, and what comes after the line, before the entries; these before the way to them.
+        for word in (0..SparseLines::WORDS).rev() {
+            line(to)[word].store(line(from)[word].load(Ordering::Relaxed), Ordering::Release);
+        }
+        link[NEXT].store(to + 1, Ordering::Release);
+        line(from).iter().for_each(|word| word.store(0, Ordering::Release));
+    }
+
+    /// Adds a bucket, with its part of the entries of another one. Nothing happens where there is
+    /// no memory.
+    fn split(&self, tag_of: &dyn Fn(u32) -> Tag) {
+        let len = self.len();
+        let old = parent(len);
+        let moves = |id| bucket(tag_of(id), len + 1) == len;
+        let movers = self.ways(old).filter_map(|place| place.id()).filter(|id| moves(*id)).count();
+        let Ok(first) = self.open(&self.table.first, len) else { return };
+        let mut last = first;
+        for _ in 1..movers.div_ceil(IDS) {
+            match self.extend(last) {
+                Ok(line) => last = line,
+                Err(_) => {
+                    while self.drop_tail(len, first, tag_of) {}
+                    self.table.first.close(self.table.line_number(self.number, len));
+                    return;
+                }
+            }
+        }
+        let moving = self.moving();
+        let mut to = self.ways(len);
+        for place in self.ways(old) {
+            if let Some(id) = place.id().filter(|id| moves(*id)) {
+                to.next().expect("there are as many ways").put(id, place.byte());
+                place.clear();
+            }
+        }
+        self.set_len(len + 1);
+        drop(moving);
+        self.tighten(old, tag_of);
+        self.changed();
+    }
+
+    /// Takes the last bucket away; `false`: it is needed, or there is no memory to do without it.
+    fn merge(&self, tag_of: &dyn Fn(u32) -> Tag) -> bool {
+        let len = self.len();
+        let Some(old) = len.checked_sub(1) else { return false };
+        let gone = self.table.first_line(self.number, old).expect("a bucket has a line");
+        if old == 0 && self.entries() > 0 {
+            return false;
+        }
+        if old > 0 {
+            // The rest of its chain goes along; what is in its first line needs free ways.
+            let into = parent(old);
+            let free = |bucket| self.ways(bucket).filter(|place| place.id().is_none()).count();
+            let mut tail = self.table.first_line(self.number, into).expect("a bucket has a line");
+            while let Some(next) = self.table.next(tail, self.number) {
+                tail = next;
+            }
+            let own = IDS - ids(gone).count();
+            if free(into) + free(old) - own < ids(gone).count() {
+                match self.extend(tail) {
+                    Ok(line) => tail = line,
+                    Err(_) => return false,
+                }
+            }
+            let _moving = self.moving();
+            tail[NEXT].store(gone[NEXT].swap(0, Ordering::Release), Ordering::Release);
+            let mut to = self.ways(into).filter(|place| place.id().is_none());
+            for way in 0..IDS {
+                let place = Place { line: gone, way };
+                if let Some(id) = place.id() {
+                    to.next().expect("there are as many ways").put(id, place.byte());
+                    place.clear();
+                }
+            }
+            self.set_len(old);
+        } else {
+            let _moving = self.moving();
+            self.set_len(0);
+        }
+        self.table.first.close(self.table.line_number(self.number, old));
+        if old > 0 {
+            self.tighten(parent(old), tag_of);
+        }
+        self.changed();
+        true
+    }
+
+    /// Lets buckets go that are not needed.
+    pub(super) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
+        let few = || self.entries() <= (self.len() as usize - 1) * FULL * 7 / 8;
+        while self.len() > 0 && few() && self.merge(tag_of) {}
+    }
+}

@@ -1,0 +1,239 @@
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use zpool::{Config, Pool};
+
+use super::Tag;
+use super::table::{Probe, Table};
+use crate::sync::PutError;
+
+/// A tag of each id.
+const fn tag_of(id: u32) -> Tag {
+    id.wrapping_mul(0x85eb_ca6b).rotate_left(13) ^ 0x1234_5678
+}
+
+fn pool() -> Pool {
+    Pool::new(Config::new()).unwrap()
+}
+
+const fn is(id: u32) -> impl Fn(u32) -> Probe<u32> {
+    move |of| if of == id { Probe::This(of) } else { Probe::Other }
+}
+
+fn put(table: &Table, id: u32) -> Result<Option<u32>, PutError> {
+    table.put((tag_of(id), id), &tag_of, is(id), |_| true)
+}
+
+fn take(table: &Table, id: u32) -> Option<u32> {
+    table.take(tag_of(id), &tag_of, is(id), |_| ())
+}
+
+fn look(table: &Table, id: u32) -> Option<u32> {
+    table.look(tag_of(id), is(id))
+}
+
+/// What lines of another size would take is not the question here: pages of 64 lines, and the first
+/// 64 lines of either kind on the heap.
+const SPARE: usize = 3 * 4096 + 2 * (64 * 64 + 16);
+
+#[test]
+fn an_entry_takes_8_bytes_or_less_at_any_number_of_them() {
+    for shards in [2, 16, 64] {
+        let (pool, mut worst, mut sum) = (pool(), 0.0_f64, 0.0);
+        let table = Table::new(shards, &pool);
+        let mut points = 0;
+        for id in 0..400_000 {
+            assert_eq!(put(&table, id), Ok(None));
+            if id > 1000 * shards as u32 && id % 500 == 0 {
+                let each = |bytes: usize| bytes as f64 / f64::from(id);
+                // The last page of either kind of line has room for more.
+                worst = worst.max(each(table.bytes() - 2 * 4096));
+                (sum, points) = (sum + each(table.bytes()), points + 1);
+            }
+        }
+        let mean = sum / f64::from(points);
+        println!("{shards} shards: {mean:.2} bytes an entry, {worst:.2} at the worst");
+        assert!(mean < 8.0 && worst < 8.5, "{mean} and {worst} with {shards} shards");
+        assert!((0..400_000).all(|id| look(&table, id) == Some(id)));
+        assert_eq!((look(&table, 400_000), table.len()), (None, 400_000));
+        assert_eq!(pool.stats().reserved_bytes, table.bytes());
+    }
+}
+
+#[test]
+fn lines_go_with_their_entries() {
+    let pool = pool();
+    let table = Table::new(16, &pool);
+    (0..100_000).for_each(|id| assert_eq!(put(&table, id), Ok(None)));
+    let full = table.bytes();
+    for left in (0..100_000_u32).rev() {
+        assert_eq!(take(&table, left), Some(left));
+        let most = SPARE + left as usize * 15;
+        assert!(left % 100 != 0 || table.bytes() <= most, "{left}: {} of {full}", table.bytes());
+    }
+    table.shrink(&tag_of);
+    assert!((table.len(), table.bytes()) <= (0, SPARE), "{}", table.bytes());
+    (0..1000).for_each(|id| assert_eq!(put(&table, id), Ok(None)));
+    assert!((0..1000).all(|id| look(&table, id) == Some(id)));
+}
+
+#[test]
+fn many_shrinks_make_a_table_as_short_as_a_fresh_one() {
+    let pool = pool();
+    let [table, fresh] = [(); 2].map(|()| Table::new(16, &pool));
+    (0..100_000).for_each(|id| assert_eq!(put(&table, id), Ok(None)));
+    (6000..100_000).for_each(|id| assert_eq!(take(&table, id), Some(id)));
+    (0..6000).for_each(|id| assert_eq!(put(&fresh, id), Ok(None)));
+    table.shrink(&tag_of);
+    let (bytes, least) = (table.bytes(), fresh.bytes());
+    assert!(bytes <= least + 2 * 4096, "{bytes} bytes, fresh {least}");
+    assert!((0..6000).all(|id| look(&table, id) == Some(id)));
+}
+
+#[test]
+fn it_is_a_map() {
+    let pool = pool();
+    let table = Table::new(2, &pool);
+    // Keys of 500 tags, many of each; an id for each version of a key's page.
+    let tag = |key: u32| key % 500;
+    let keys = std::cell::RefCell::new(HashMap::<u32, u32>::new());
+    let tag_of = |id: u32| tag(keys.borrow()[&id]);
+    let (mut known, mut next, mut state) = (HashMap::<u32, u32>::new(), 0, 1_u64);
+    for round in 0..60_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let growing = round / 10_000 % 2 == 0;
+        let (key, what) = ((state >> 40) as u32 % 3000, (state >> 33) % 8);
+        let probe = |id: u32| match keys.borrow()[&id] == key {
+            true => Probe::This(id),
+            false => Probe::Other,
+        };
+        assert_eq!(table.look(tag(key), probe), known.get(&key).copied(), "round {round}");
+        match what {
+            0..=4 if growing || what == 0 => {
+                next += 1;
+                keys.borrow_mut().insert(next, key);
+                let told = Cell::new(None);
+                let put = table.put((tag(key), next), &tag_of, probe, |old| {
+                    told.set(old.copied());
+                    true
+                });
+                assert_eq!(
+                    (put, told.get()),
+                    (Ok(known.get(&key).copied()), known.insert(key, next))
+                );
+            }
+            5 => {
+                next += 1;
+                keys.borrow_mut().insert(next, key);
+                if let Some(old) = known.get(&key).copied() {
+                    assert!(!table.swap(tag(key), next, || None), "an id that is not there");
+                    assert!(table.swap(tag(key), old, || Some(next)));
+                    known.insert(key, next);
+                }
+            }
+            6 => {
+                let refused = table.put((tag(key), 0), &tag_of, probe, |_| false);
+                assert_eq!(refused, Err(PutError::NotAdmitted));
+            }
+            _ => assert_eq!(table.take(tag(key), &tag_of, probe, |_| ()), known.remove(&key)),
+        }
+        assert_eq!(table.len(), known.len());
+    }
+    assert_eq!(pool.stats().reserved_bytes, table.bytes());
+    drop(table);
+    assert_eq!(pool.stats().reserved_bytes, 0);
+}
+
+#[test]
+fn what_no_cap_has_room_for_changes_nothing() {
+    let pool = pool();
+    let table = Table::new(2, &pool);
+    (0..2000).for_each(|id| assert_eq!(put(&table, id), Ok(None)));
+    pool.set_max_bytes(pool.held_bytes());
+    let refused = (2000..).find(|id| put(&table, *id).is_err()).unwrap();
+    assert!(matches!(put(&table, refused), Err(PutError::NoRoom(_))));
+    let (len, bytes) = (table.len(), table.bytes());
+    assert_eq!((len, look(&table, refused)), (refused as usize, None));
+    assert!((0..refused).all(|id| look(&table, id) == Some(id)));
+    // Replaced and taken out all the same.
+    assert_eq!(put(&table, 5), Ok(Some(5)));
+    (0..refused).for_each(|id| assert_eq!(take(&table, id), Some(id)));
+    assert!(table.len() == 0 && table.bytes() <= bytes);
+}
+
+/// Threads put, replace, swap and take keys of their own and look for all, whose ids a model of a
+/// pool gives out.
+#[test]
+fn a_key_that_is_there_is_found_whatever_moves() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    const IDS: u32 = 4096;
+    let pool = pool();
+    let table = Table::new(2, &pool);
+    // The key of each id, plus one.
+    let keys: Vec<AtomicU32> = (0..IDS).map(|_| AtomicU32::new(0)).collect();
+    let tag = |key: u32| tag_of(key % 700);
+    let tag_of_id = |id: u32| tag(keys[id as usize].load(Ordering::Relaxed) - 1);
+    let probe = |key: u32| {
+        let keys = &keys;
+        move |id: u32| match keys[id as usize].load(Ordering::SeqCst) {
+            0 => Probe::Gone,
+            of if of == key + 1 => Probe::This(id),
+            _ => Probe::Other,
+        }
+    };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (table, over, keys, probe) = (&table, &over, &keys, &probe);
+        let writers: Vec<_> = (0..2_u32)
+            .map(|me| {
+                scope.spawn(move || {
+                    let mut state = u64::from(me) + 1;
+                    // Half of the ids each; the keys below 100 of each are never taken out.
+                    let (mut free, mut mine): (Vec<u32>, Vec<(u32, u32)>) =
+                        ((me * IDS / 2..(me + 1) * IDS / 2).collect(), Vec::new());
+                    for round in 0..60_000_u32 {
+                        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let fresh = round < 100;
+                        let number = if fresh { round } else { (state >> 40) as u32 % 1500 };
+                        let key = 2 * number + me;
+                        let id = free.pop().unwrap();
+                        keys[id as usize].store(key + 1, Ordering::SeqCst);
+                        let old =
+                            table.put((tag(key), id), &tag_of_id, probe(key), |_| true).unwrap();
+                        let known = mine.iter_mut().find(|(of, _)| *of == key);
+                        assert_eq!(old, known.as_ref().map(|known| known.1));
+                        match known {
+                            Some(known) => known.1 = id,
+                            None => mine.push((key, id)),
+                        }
+                        free.extend(old);
+                        old.inspect(|old| keys[*old as usize].store(0, Ordering::SeqCst));
+                        if mine.len() > 1200 || state >> 60 < 6 && mine.len() > 100 {
+                            let (key, id) =
+                                mine.swap_remove(100 + (state >> 50) as usize % (mine.len() - 100));
+                            let taken = table.take(tag(key), &tag_of_id, probe(key), |_| ());
+                            assert_eq!(taken, Some(id));
+                            keys[id as usize].store(0, Ordering::SeqCst);
+                            free.push(id);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for reader in 0..2_u32 {
+            scope.spawn(move || {
+                let mut seen = [false; 200];
+                let mut key = reader;
+                while !over.load(Ordering::Relaxed) {
+                    key = (key + 1) % 200;
+                    let found = table.look(tag(key), probe(key)).is_some();
+                    assert!(found || !seen[key as usize], "key {key} is there and not found");
+                    seen[key as usize] |= found;
+                }
+            });
+        }
+        let joined: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        assert!(joined.iter().all(Result::is_ok));
+    });
+}
