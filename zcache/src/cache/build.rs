@@ -87,12 +87,14 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool = pool.map_err(ConfigError::Pool)?;
         // Tables that threads share are made for a power of two of them.
         let (cores, threads) = (cores(), cores().next_power_of_two().max(2));
+        // More threads than cores may use the cache, and sleep in between.
+        let counting = (2 * threads).max(8);
         let own = size_of::<Self>()
             + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
             + Index::fixed_bytes(shards, capacity)
             + Scratch::fixed_bytes(cores)
-            + Counters::fixed_bytes(threads);
+            + Counters::fixed_bytes(counting);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.
         let cold_shared = cold.as_ref().map_or(0, |codec| codec.shared_bytes());
         let charged = own.saturating_add(codec.shared_bytes()).saturating_add(cold_shared);
@@ -116,7 +118,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let scratch = Scratch::new(cores, capacity);
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
         let index = Index::new(shards, capacity, &store.pool);
-        let counters = Counters::new(threads);
+        let counters = Counters::new(counting);
         let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
         cache.keep_hot(hot, miss_cost, threads);

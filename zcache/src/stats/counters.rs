@@ -7,7 +7,7 @@ use zpool::PoolStats;
 
 use super::{ByteCounts, Cause, Gone, Rejected, Sampled, Stats, maintenance};
 use crate::codec::Form;
-use crate::sync::{Apart, Counter, Ordering, add, get, sub, thread_number};
+use crate::sync::{Apart, Counter, NUMBERED, Ordering, add, get, sub, thread_number};
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
@@ -16,8 +16,8 @@ const CALM: u64 = 8;
 /// And the first one, in nanoseconds.
 const FIRST: u64 = 100_000;
 
-/// What hits write: a thread has a stripe to itself as long as there are no more threads than
-/// stripes, so that counting a hit moves no cache line.
+/// What hits write. Threads whose numbers are low have a stripe each, so that counting a hit takes no
+/// locked instruction and moves no cache line; all others share the last one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe {
@@ -43,14 +43,34 @@ fn start(count: &Counter) -> Option<Instant> {
 }
 
 impl Times {
+    /// `add` is how their counters are added to.
     #[inline]
-    fn end(&self, start: Option<Instant>) {
+    fn end(&self, start: Option<Instant>, add: impl Fn(&Counter, u64)) {
         if let Some(start) = start {
             let passed = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             add(&self.nanoseconds, passed);
             let mean = get(&self.calm).checked_div(get(&self.samples)).filter(|mean| *mean > 0);
             add(&self.calm, passed.min(mean.map_or(FIRST, |mean| CALM * mean)));
             add(&self.samples, 1);
+        }
+    }
+}
+
+/// The stripe that this thread writes.
+#[derive(Clone, Copy)]
+struct Mine<'c> {
+    stripe: &'c Stripe,
+    /// No other thread writes it.
+    alone: bool,
+}
+
+impl Mine<'_> {
+    #[inline]
+    fn add(&self, counter: &Counter, amount: u64) {
+        if self.alone {
+            counter.store(get(counter).wrapping_add(amount), Ordering::Relaxed);
+        } else {
+            add(counter, amount);
         }
     }
 }
@@ -64,19 +84,20 @@ pub(crate) struct Counters {
 
 /// A decoding that has started.
 pub(crate) struct Decoding<'c> {
-    stripe: &'c Stripe,
+    mine: Mine<'c>,
     start: Option<Instant>,
 }
 
 impl Decoding<'_> {
     #[inline]
     pub(crate) fn hit(self) {
-        self.stripe.decode.end(self.start);
-        add(&self.stripe.hits, 1);
+        let Mine { stripe, .. } = self.mine;
+        stripe.decode.end(self.start, |counter, amount| self.mine.add(counter, amount));
+        self.mine.add(&stripe.hits, 1);
     }
 
     pub(crate) fn miss(self) {
-        add(&self.stripe.misses, 1);
+        self.mine.add(&self.mine.stripe.misses, 1);
     }
 }
 
@@ -112,36 +133,40 @@ impl Deref for Counters {
 }
 
 impl Counters {
-    /// Counters for `threads` threads at once, a power of two.
+    /// Counters for `threads` threads that have a stripe each, and any number of others.
     pub(crate) fn new(threads: usize) -> Self {
-        let stripes = (0..threads).map(|_| Stripe::default()).collect();
+        let threads = threads.min(NUMBERED);
+        let stripes = (0..=threads).map(|_| Stripe::default()).collect();
         Self { stripes, rest: Apart::default() }
     }
 
     pub(crate) fn fixed_bytes(threads: usize) -> usize {
-        zpool::source::heap_cost(threads * size_of::<Stripe>() + 128)
+        zpool::source::heap_cost((threads + 1) * size_of::<Stripe>() + 128)
     }
 
     #[inline]
-    fn stripe(&self) -> &Stripe {
-        &self.stripes[thread_number() & (self.stripes.len() - 1)]
+    fn mine(&self) -> Mine<'_> {
+        let (number, last) = (thread_number(), self.stripes.len() - 1);
+        Mine { stripe: &self.stripes[number.min(last)], alone: number < last }
     }
 
     /// A decoding starts.
     #[inline]
     pub(crate) fn decoding(&self) -> Decoding<'_> {
-        let stripe = self.stripe();
-        Decoding { stripe, start: start(&stripe.hits) }
+        let mine = self.mine();
+        Decoding { mine, start: start(&mine.stripe.hits) }
     }
 
     /// A hit on a decoded page.
     #[inline]
     pub(crate) fn hot_hit(&self) {
-        add(&self.stripe().hot_hits, 1);
+        let mine = self.mine();
+        mine.add(&mine.stripe.hot_hits, 1);
     }
 
     pub(crate) fn miss(&self) {
-        add(&self.stripe().misses, 1);
+        let mine = self.mine();
+        mine.add(&mine.stripe.misses, 1);
     }
 
     /// A compression starts.
@@ -150,7 +175,7 @@ impl Counters {
     }
 
     pub(crate) fn encoded(&self, start: Option<Instant>) {
-        self.encode.end(start);
+        self.encode.end(start, add);
     }
 
     /// An entry is on its way in, its object `stored` bytes long.
@@ -277,5 +302,21 @@ mod tests {
     fn sizes_fall_into_quarters_of_octaves() {
         assert_eq!([1, 32, 33, 1000, 1024, 1025].map(bound), [1, 32, 40, 1024, 1024, 1280]);
         assert_eq!([1281, 2048, 2049].map(bound), [1536, 2048, 2560]);
+    }
+
+    #[test]
+    fn each_hit_counts_whatever_threads_come_and_go() {
+        const THREADS: u64 = 8;
+        const HITS: u64 = 20_000;
+        let counters = Counters::new(3);
+        for round in 1..=20 {
+            std::thread::scope(|scope| {
+                (0..THREADS).for_each(|_| {
+                    scope.spawn(|| (0..HITS).for_each(|_| counters.hot_hit()));
+                });
+            });
+            let hits: u64 = counters.stripes.iter().map(|stripe| get(&stripe.hot_hits)).sum();
+            assert_eq!(hits, round * THREADS * HITS);
+        }
     }
 }

@@ -84,8 +84,11 @@ pub(crate) fn thread_id() -> ThreadId {
 
 /// All threads share what is per thread: more for a model to get wrong.
 pub(crate) fn thread_number() -> usize {
-    0
+    NUMBERED
 }
+
+/// No thread has a number to itself.
+pub(crate) const NUMBERED: usize = 0;
 
 /// No model has user code in it.
 #[derive(Debug)]

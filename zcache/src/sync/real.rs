@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A value that models have on the heap: the stacks of their threads are small.
 pub(crate) type Lean<T> = T;
@@ -62,26 +63,81 @@ pub(crate) fn pause() {
 
 pub(crate) type ThreadId = usize;
 
-/// Not std's, which a thread that ends has no more while its last thread-locals are dropped.
+/// A number that no other thread of the process has or had. Not std's, which a thread that ends has
+/// no more while its last thread-locals are dropped.
 pub(crate) fn thread_id() -> ThreadId {
-    thread_number()
-}
-
-/// A small number of this thread's; threads get 0, 1, 2, ... as they come.
-#[inline]
-pub(crate) fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };
+        static ID: Cell<usize> = const { Cell::new(usize::MAX) };
     }
     // What has no drop is there to the thread's end.
-    let number = NUMBER.try_with(|number| {
-        if number.get() == usize::MAX {
-            number.set(NEXT.fetch_add(1, super::Ordering::Relaxed));
+    let id = ID.try_with(|id| {
+        if id.get() == usize::MAX {
+            id.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
-        number.get()
+        id.get()
     });
-    number.unwrap_or(0)
+    id.unwrap_or(0)
+}
+
+/// Threads that have a number to themselves.
+pub(crate) const NUMBERED: usize = 64 * 16;
+
+/// The numbers that threads have, as bits.
+static TAKEN: [AtomicU64; NUMBERED / 64] = [const { AtomicU64::new(0) }; NUMBERED / 64];
+
+/// The thread has no number yet.
+const NONE: usize = usize::MAX;
+
+/// Gives a thread's number back when the thread ends.
+struct Numbered(Cell<usize>);
+
+thread_local! {
+    static NUMBER: Cell<usize> = const { Cell::new(NONE) };
+    static NUMBERED_HERE: Numbered = const { Numbered(Cell::new(NONE)) };
+}
+
+/// A small number of this thread's: the lowest that no other thread has. It is another thread's
+/// once this one has ended. Past [`NUMBERED`] threads, and in a thread that is dropping its
+/// thread-locals, it is `NUMBERED`, which many may have at once.
+#[inline]
+pub(crate) fn thread_number() -> usize {
+    match NUMBER.try_with(Cell::get) {
+        Ok(NONE) => take_number(),
+        Ok(number) => number,
+        Err(_) => NUMBERED,
+    }
+}
+
+#[cold]
+fn take_number() -> usize {
+    let number = NUMBERED_HERE.try_with(|here| {
+        let number = lowest_free().unwrap_or(NUMBERED);
+        here.0.set(number);
+        number
+    });
+    let number = number.unwrap_or(NUMBERED);
+    let _ = NUMBER.try_with(|cell| cell.set(number));
+    number
+}
+
+fn lowest_free() -> Option<usize> {
+    TAKEN.iter().enumerate().find_map(|(word, taken)| {
+        // Acquire pairs with the Release below: what the number's last thread wrote alone is seen.
+        let take = |bits: u64| (bits != u64::MAX).then(|| bits | (bits + 1));
+        let bits = taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, take).ok()?;
+        Some(word * 64 + bits.trailing_ones() as usize)
+    })
+}
+
+impl Drop for Numbered {
+    fn drop(&mut self) {
+        let _ = NUMBER.try_with(|cell| cell.set(NUMBERED));
+        let number = self.0.get();
+        if number < NUMBERED {
+            TAKEN[number / 64].fetch_and(!(1 << (number % 64)), Ordering::Release);
+        }
+    }
 }
 
 /// Caches whose user code may be nested in one thread before they are not told apart any more.
@@ -181,6 +237,30 @@ impl<T: Clone> Gate<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_of_one_thread_at_a_time_and_come_back() {
+        use std::sync::Barrier;
+        let (threads, mine) = (NUMBERED / 4, thread_number());
+        for _ in 0..3 {
+            let barrier = Barrier::new(threads);
+            let number = || {
+                let number = thread_number();
+                barrier.wait();
+                assert_eq!(number, thread_number());
+                number
+            };
+            let mut numbers: Vec<usize> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..threads).map(|_| scope.spawn(number)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            numbers.push(mine);
+            numbers.sort_unstable();
+            // Other tests have some too.
+            assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "each has its own");
+            assert!(numbers[threads] < 2 * threads, "and they come back");
+        }
+    }
 
     #[test]
     fn a_thread_is_inside_each_cache_until_its_outermost_call_is_over() {
