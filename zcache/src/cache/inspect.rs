@@ -58,6 +58,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let tier = &self.tier;
         tier.store.pool.check();
         tier.store.scratch.check();
+        tier.index.check(|id| tier.tag_of(id));
         let policy = tier.policy.lock();
         policy.check();
         assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");

@@ -186,6 +186,11 @@ impl Index {
         self.table.shrink(&tag_of);
     }
 
+    /// Asserts every invariant.
+    pub(crate) fn check(&self, tag_of: impl Fn(u32) -> Tag) {
+        self.table.check(&tag_of);
+    }
+
     /// Gives back memory that was locked when lines went.
     pub(crate) fn trim(&self) {
         self.table.trim();

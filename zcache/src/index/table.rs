@@ -68,6 +68,8 @@ pub(crate) struct Table {
     first: Lean<SparseLines>,
     spill: Lean<SparseLines>,
     shards: Box<[Shard]>,
+    /// There are `1 << bits` shards.
+    bits: u32,
 }
 
 /// A shard whose lock is held, with what changes under that lock only.
@@ -122,6 +124,7 @@ const fn parent(number: u32) -> u32 {
 }
 
 impl Place<'_> {
+    #[inline(always)]
     fn id(&self) -> Option<u32> {
         self.line[self.way].load(Ordering::Acquire).checked_sub(1)
     }
@@ -148,25 +151,43 @@ impl Place<'_> {
     }
 }
 
-/// The ways of a line whose tags have this byte, or had.
+/// The ways of a line whose tags have a certain byte, or had: way `4 * w + b` is bit `8 * b + w`.
+#[derive(Clone, Copy)]
+struct Matches(u32);
+
 #[inline]
-fn matching(line: &Line, byte: u8) -> impl Iterator<Item = usize> + '_ {
+fn matching(line: &Line, byte: u8) -> Matches {
     const LOW: u32 = 0x0101_0101;
-    (0..IDS.div_ceil(EACH)).flat_map(move |word| {
+    let mut bits = 0;
+    for word in 0..IDS.div_ceil(EACH) {
         // Acquire: what is found missing here was taken out or moved, which `moves` tells.
         let differ = line[IDS + word].load(Ordering::Acquire) ^ LOW.wrapping_mul(u32::from(byte));
         // The highest bit of each byte that is 0; of one above such a byte perhaps, wrongly.
-        let mut equal = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
-        std::iter::from_fn(move || {
-            let place = (equal != 0).then(|| equal.trailing_zeros() as usize / 8)?;
-            equal &= equal - 1;
-            Some(word * EACH + place)
-        })
-        .filter(|way| *way < IDS)
-    })
+        let equal = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
+        bits |= equal >> (7 - word);
+    }
+    Matches(bits)
+}
+
+impl Iterator for Matches {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.0 != 0 {
+            let bit = self.0.trailing_zeros() as usize;
+            self.0 &= self.0 - 1;
+            let way = bit % 8 * EACH + bit / 8;
+            if way < IDS {
+                return Some(way);
+            }
+        }
+        None
+    }
 }
 
 /// All ways of a chain, from its first line on.
+#[derive(Clone)]
 struct Ways<'t> {
     table: &'t Table,
     number: usize,
@@ -228,6 +249,7 @@ impl Table {
             first: lean(pool.sparse_lines()),
             spill: lean(pool.sparse_lines()),
             shards: (0..shards).map(|_| shard()).collect(),
+            bits: shards.ilog2(),
         }
     }
 
@@ -252,14 +274,15 @@ impl Table {
         self.spill.trim();
     }
 
+    #[inline]
     fn shard(&self, tag: Tag) -> usize {
-        (tag >> (u32::BITS - self.shards.len().ilog2())) as usize
+        (tag >> (u32::BITS - self.bits)) as usize
     }
 
     /// The number of a shard's line.
     #[inline]
     fn line_number(&self, number: usize, line: u32) -> u32 {
-        line * self.shards.len() as u32 + number as u32
+        (line << self.bits) + number as u32
     }
 
     #[inline]
@@ -489,6 +512,11 @@ impl Table {
             let _lock = shard.lock.lock();
             f(number);
         }
+    }
+
+    /// Asserts every invariant.
+    pub(crate) fn check(&self, tag_of: &dyn Fn(u32) -> Tag) {
+        (0..self.shards.len()).for_each(|number| self.hold_shard(number).check(tag_of));
     }
 
     /// Lets buckets go that are not needed.

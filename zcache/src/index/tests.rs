@@ -139,6 +139,7 @@ fn it_is_a_map() {
         }
         assert_eq!(table.len(), known.len());
     }
+    table.check(&tag_of);
     assert_eq!(pool.stats().reserved_bytes, table.bytes());
     drop(table);
     assert_eq!(pool.stats().reserved_bytes, 0);
@@ -159,6 +160,47 @@ fn what_no_cap_has_room_for_changes_nothing() {
     assert_eq!(put(&table, 5), Ok(Some(5)));
     (0..refused).for_each(|id| assert_eq!(take(&table, id), Some(id)));
     assert!(table.len() == 0 && table.bytes() <= bytes);
+}
+
+#[test]
+fn lines_that_are_refused_at_any_time_change_nothing() {
+    let mut refused = 0;
+    for seed in 1..=40 {
+        let pool = pool();
+        let table = Table::new(2, &pool);
+        // Few tags, so that chains are long and buckets move whole.
+        let tag_of = |id: u32| tag_of(id % (20 * seed));
+        let mut state = u64::from(seed);
+        let mut there = std::collections::BTreeSet::new();
+        for round in 0..6000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if round % 16 == 0 {
+                let pages = (state >> 60).saturating_sub(8) as usize;
+                pool.set_max_bytes(pool.held_bytes() + pages * 2048);
+            }
+            let id = (state >> 33) as u32 % 3000;
+            let growing = round / 1500 % 2 == 0;
+            if (state >> 50) % 4 == 0 || growing && !there.contains(&id) {
+                match table.put((tag_of(id), id), &tag_of, is(id), |_| true) {
+                    Ok(old) => assert_eq!(old.is_none(), there.insert(id)),
+                    Err(PutError::NoRoom(_)) => refused += 1,
+                    Err(error) => panic!("{error:?}"),
+                }
+            } else {
+                let taken = table.take(tag_of(id), &tag_of, is(id), |_| ());
+                assert_eq!(taken.is_some(), there.remove(&id));
+            }
+            if round % 64 == 0 {
+                table.check(&tag_of);
+            }
+        }
+        table.check(&tag_of);
+        assert!(
+            (0..3000).all(|id| table.look(tag_of(id), is(id)).is_some() == there.contains(&id))
+        );
+        assert_eq!(pool.stats().reserved_bytes, table.bytes());
+    }
+    assert!(refused > 1000, "{refused} puts were refused");
 }
 
 /// Threads put, replace, swap and take keys of their own and look for all, whose ids a model of a

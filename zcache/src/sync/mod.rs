@@ -30,11 +30,13 @@ pub(crate) fn add(counter: &Counter, amount: u64) {
 }
 
 /// Takes off a counter.
+#[inline]
 pub(crate) fn sub(counter: &Counter, amount: u64) {
     counter.fetch_sub(amount, Ordering::Relaxed);
 }
 
 /// A counter's value.
+#[inline]
 pub(crate) fn get(counter: &Counter) -> u64 {
     counter.load(Ordering::Relaxed)
 }

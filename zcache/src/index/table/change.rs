@@ -6,7 +6,7 @@
 
 use zpool::{AllocError, SparseLines};
 
-use super::{Held, IDS, Line, Moving, NEXT, Place, Ways, bucket, ids, parent};
+use super::{Held, IDS, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent};
 use crate::index::Tag;
 use crate::sync::{FULL, Ordering, PutError, get, may_split};
 
@@ -50,16 +50,21 @@ impl<'t> Held<'t> {
         Ways { table: self.table, number: self.number, line, way: 0 }
     }
 
-    fn ways_of(&self, tag: Tag) -> Ways<'t> {
-        match self.len() {
-            0 => Ways { table: self.table, number: self.number, line: None, way: 0 },
-            len => self.ways(bucket(tag, len)),
-        }
-    }
-
     /// Where an id of this tag stands.
     pub(super) fn place(&self, tag: Tag, id: u32) -> Option<Place<'t>> {
-        self.ways_of(tag).find(|place| place.id() == Some(id))
+        let mut line = match self.len() {
+            0 => None,
+            len => self.table.first_line(self.number, bucket(tag, len)),
+        };
+        while let Some(words) = line {
+            let place = |way| Place { line: words, way };
+            let found = matching(words, byte(tag)).map(place).find(|at| at.id() == Some(id));
+            if found.is_some() {
+                return found;
+            }
+            line = self.table.next(words, self.number);
+        }
+        None
     }
 
     pub(super) fn replace(&self, tag: Tag, old: u32, new: u32) {
@@ -99,15 +104,21 @@ impl<'t> Held<'t> {
 
     /// A free way in the chain of a bucket, which gets longer by a line where it has none.
     fn free_way(&self, bucket: u32) -> Result<Place<'t>, PutError> {
-        let mut last = None;
-        for place in self.ways(bucket) {
-            if place.id().is_none() {
-                return Ok(place);
-            }
-            last = Some(place.line);
+        let last = self.last_line(bucket);
+        let free = |way: &usize| last[*way].load(Ordering::Relaxed) == 0;
+        match (0..IDS).find(free) {
+            Some(way) => Ok(Place { line: last, way }),
+            None => Ok(Place { line: self.extend(last)?, way: 0 }),
         }
-        let line = self.extend(last.expect("a bucket has a line"))?;
-        Ok(Place { line, way: 0 })
+    }
+
+    /// The last line of a chain, the only one with free ways.
+    fn last_line(&self, bucket: u32) -> &'t Line {
+        let mut last = self.table.first_line(self.number, bucket).expect("a bucket has a line");
+        while let Some(next) = self.table.next(last, self.number) {
+            last = next;
+        }
+        last
     }
 
     /// Another line behind the last one of a chain.
@@ -141,16 +152,10 @@ impl<'t> Held<'t> {
             return;
         }
         let _moving = self.moving();
-        loop {
-            let (mut hole, mut last) = (None, None);
-            for place in self.ways(bucket) {
-                match (place.id(), &hole) {
-                    (None, None) => hole = Some(place),
-                    (Some(id), Some(_)) => last = Some((place, id)),
-                    _ => {}
-                }
-            }
-            let (Some(hole), Some((last, id))) = (hole, last) else { break };
+        let mut ways = self.ways(bucket);
+        while let Some(hole) = ways.find(|place| place.id().is_none()) {
+            let entries = ways.clone().filter_map(|place| place.id().map(|id| (place, id)));
+            let Some((last, id)) = entries.last() else { break };
             if std::ptr::eq(hole.line, last.line) {
                 break; // the last line that has entries
             }
@@ -202,37 +207,47 @@ impl<'t> Held<'t> {
         line(from).iter().for_each(|word| word.store(0, Ordering::Release));
     }
 
-    /// Adds a bucket, with its part of the entries of another one. Nothing happens where there is
-    /// no memory.
+    /// Adds a bucket, with its part of the entries of another one. Nothing has changed where there is no
+    /// memory for that.
     fn split(&self, tag_of: &dyn Fn(u32) -> Tag) {
         let len = self.len();
         let old = parent(len);
-        let moves = |id| bucket(tag_of(id), len + 1) == len;
-        let movers = self.ways(old).filter_map(|place| place.id()).filter(|id| moves(*id)).count();
-        let Ok(first) = self.open(&self.table.first, len) else { return };
-        let mut last = first;
-        for _ in 1..movers.div_ceil(IDS) {
-            match self.extend(last) {
-                Ok(line) => last = line,
-                Err(_) => {
-                    while self.drop_tail(len, first, tag_of) {}
-                    self.table.first.close(self.table.line_number(self.number, len));
-                    return;
-                }
-            }
-        }
+        let Ok(mut last) = self.open(&self.table.first, len) else { return };
+        let first = last;
         let moving = self.moving();
-        let mut to = self.ways(len);
+        let mut way = 0;
         for place in self.ways(old) {
-            if let Some(id) = place.id().filter(|id| moves(*id)) {
-                to.next().expect("there are as many ways").put(id, place.byte());
-                place.clear();
+            let moves = |id: &u32| bucket(tag_of(*id), len + 1) == len;
+            let Some(id) = place.id().filter(moves) else { continue };
+            if way == IDS {
+                let Ok(line) = self.extend(last) else {
+                    self.unite(len, old);
+                    while self.drop_tail(len, first, tag_of) {}
+                    drop(moving);
+                    return self.table.first.close(self.table.line_number(self.number, len));
+                };
+                (last, way) = (line, 0);
             }
+            Place { line: last, way }.put(id, place.byte());
+            place.clear();
+            way += 1;
         }
         self.set_len(len + 1);
         drop(moving);
         self.tighten(old, tag_of);
         self.changed();
+    }
+
+    /// Moves all entries of a bucket to ways of another one, which has as many that are free. While
+    /// entries move.
+    fn unite(&self, from: u32, into: u32) {
+        let mut to = self.ways(into).filter(|place| place.id().is_none());
+        for place in self.ways(from) {
+            if let Some(id) = place.id() {
+                to.next().expect("there are as many ways").put(id, place.byte());
+                place.clear();
+            }
+        }
     }
 
     /// Takes the last bucket away; `false`: it is needed, or there is no memory to do without it.
@@ -247,10 +262,7 @@ impl<'t> Held<'t> {
             // The rest of its chain goes along; what is in its first line needs free ways.
             let into = parent(old);
             let free = |bucket| self.ways(bucket).filter(|place| place.id().is_none()).count();
-            let mut tail = self.table.first_line(self.number, into).expect("a bucket has a line");
-            while let Some(next) = self.table.next(tail, self.number) {
-                tail = next;
-            }
+            let mut tail = self.last_line(into);
             let own = IDS - ids(gone).count();
             if free(into) + free(old) - own < ids(gone).count() {
                 match self.extend(tail) {
@@ -260,14 +272,7 @@ impl<'t> Held<'t> {
             }
             let _moving = self.moving();
             tail[NEXT].store(gone[NEXT].swap(0, Ordering::Release), Ordering::Release);
-            let mut to = self.ways(into).filter(|place| place.id().is_none());
-            for way in 0..IDS {
-                let place = Place { line: gone, way };
-                if let Some(id) = place.id() {
-                    to.next().expect("there are as many ways").put(id, place.byte());
-                    place.clear();
-                }
-            }
+            self.unite(old, into);
             self.set_len(old);
         } else {
             let _moving = self.moving();
@@ -285,5 +290,31 @@ impl<'t> Held<'t> {
     pub(super) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
         let few = || self.entries() <= (self.len() as usize - 1) * FULL * 7 / 8;
         while self.len() > 0 && few() && self.merge(tag_of) {}
+    }
+
+    /// Asserts what the head of this file says, and that each entry is in the bucket of its tag.
+    pub(super) fn check(&self, tag_of: &dyn Fn(u32) -> Tag) {
+        let (mut entries, mut lines) = (0, 0);
+        for number in 0..self.len() {
+            let first = self.table.first_line(self.number, number);
+            let chain: Vec<_> =
+                std::iter::successors(first, |line| self.table.next(line, self.number)).collect();
+            lines += chain.len() - 1;
+            for (at, line) in chain.iter().enumerate() {
+                let here = ids(line).count();
+                assert!(here == IDS || at + 1 == chain.len(), "a hole in the middle of a chain");
+                assert!(here > 0 || at == 0, "a line without entries");
+                entries += here;
+            }
+            for place in self.ways(number) {
+                let Some(id) = place.id() else { continue };
+                let tag = tag_of(id);
+                assert_eq!(bucket(tag, self.len()), number, "entries are in their tags' buckets");
+                assert_eq!(place.byte(), byte(tag), "bytes are their tags'");
+            }
+        }
+        assert_eq!(entries, self.entries(), "entries are counted");
+        assert_eq!(lines as u64, get(&self.shard.spilled), "lines are counted");
+        assert_eq!(self.shard.moves.load(Ordering::Relaxed) % 2, 0, "nobody moves");
     }
 }
