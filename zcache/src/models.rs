@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use zpool::SourceKind;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Insert};
 use crate::codec;
 use crate::config::{Config, Share};
 use crate::error::{InsertError, LoadError};
@@ -19,6 +19,7 @@ use crate::sync::model::{beside, model, twin};
 use crate::sync::{AtomicU32, Ordering, Plant};
 
 mod cold;
+mod flights;
 mod hot;
 mod ids;
 mod scratch;
@@ -360,6 +361,36 @@ fn a_removal_outdates_the_loads_under_way() {
 #[should_panic(expected = "what was loaded before a removal is not handed out after it")]
 fn a_flight_that_is_not_told_is_noticed() {
     twin(Some(3), Plant::FlightUntold, load_and_remove);
+}
+
+/// The page that a flight of key 1 finds in the index; `None`: it would have to load it.
+fn find_aboard(world: &World) -> Option<u8> {
+    let load = |_: &mut Vec<u8>| Err::<(), _>("it is loaded anew");
+    world.load_missed(1, Insert::new(), load).map(|page| page[0]).ok()
+}
+
+/// What a flight finds before a removal is not handed out after it.
+fn find_aboard_and_remove() -> Option<u8> {
+    let world = world();
+    world.insert(1, &page(7)).unwrap();
+    let loader = beside(&world, find_aboard);
+    assert!(world.remove(&1));
+    let after = find_aboard(&world);
+    assert_eq!(after, None, "what was found before a removal is not handed out after it");
+    let found = loader.join().unwrap();
+    over(&world, 0);
+    found
+}
+
+#[test]
+fn a_removal_outdates_what_flights_find() {
+    assert_eq!(model(Some(2), find_aboard_and_remove).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "what was found before a removal is not handed out after it")]
+fn a_loader_that_looks_without_the_lock_is_noticed() {
+    twin(Some(2), Plant::FlightUnordered, find_aboard_and_remove);
 }
 
 fn lease_and_remove() -> (Result<(), InsertError>, bool) {

@@ -12,7 +12,7 @@ use super::maintain::strength;
 use crate::config::{Config, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE};
 use crate::hot::{Hot, Scales};
-use crate::index::Index;
+use crate::index::{Flights, Index};
 use crate::stats::Counters;
 use crate::store::{Coders, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
 use crate::sync::Charge;
@@ -93,6 +93,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
             + Index::fixed_bytes(shards, capacity)
+            + Flights::<K>::FIXED_BYTES
             + Scratch::fixed_bytes(cores)
             + Counters::fixed_bytes(counting);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.

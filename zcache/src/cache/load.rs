@@ -11,8 +11,9 @@ use super::{Cache, Insert};
 use crate::error::{InsertError, LoadError};
 use crate::index::{Boarding, Tag, Version, failed};
 use crate::stats::Counters;
-use crate::store::{Trouble, blank_page};
+use crate::store::{Entry, Trouble, blank_page};
 use crate::sync::add;
+use crate::tier::Tier;
 
 /// The right to store a page under a key that was missed, as long as nobody else has changed the key:
 /// from [`Cache::get_or_lease`], for [`Cache::insert_if_valid`].
@@ -74,7 +75,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn get_or_lease(&self, key: K) -> Result<Bytes, Lease<K>> {
         let tag = self.tag(&key);
         let hot = self.hot_page(tag, &key);
-        match hot.map_or_else(|| self.hit_or_version(tag, &key), Ok) {
+        let look = || self.hit_or_version(tag, &key, Tier::find_or_version);
+        match hot.map_or_else(look, Ok) {
             Ok(page) => {
                 // Before there is a page to return, which a panic here would leak.
                 drop(key);
@@ -117,11 +119,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.insert(tag, key, page, terms)
     }
 
-    /// A hit, or how the key stands, by the index: its shard's lock orders this after the end of an entry whose
-    /// flights were told, as a look at a frame would not.
-    fn hit_or_version(&self, tag: Tag, key: &K) -> Result<Bytes, Version> {
+    /// A hit, or how the key stands, by what `find` finds in the index.
+    fn hit_or_version(
+        &self,
+        tag: Tag,
+        key: &K,
+        find: impl for<'t> Fn(&'t Tier<K>, Tag, &K) -> Result<Entry<'t, K>, Version>,
+    ) -> Result<Bytes, Version> {
         loop {
-            let entry = self.tier.find_or_version(tag, key)?;
+            let entry = find(&self.tier, tag, key)?;
             let Some(mut page) = blank_page(entry.record().state().len()) else {
                 add(&self.tier.counters.unreadable, 1);
                 return Err(self.tier.version(tag));
@@ -206,6 +212,20 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             drop((key, load));
             return Ok(page);
         }
+        self.load_missed(key, how, load)
+    }
+
+    /// The page of a key that was missed.
+    pub(crate) fn load_missed<E>(
+        &self,
+        key: K,
+        how: Insert,
+        load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
         let tag = self.tag(&key);
         let mut pilot = match self.tier.flights.board(tag, key.clone()) {
             Boarding::Load(pilot) => pilot,
@@ -215,8 +235,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             }
             Boarding::Recursive => return Err(LoadError::Recursive),
         };
-        // Another flight may have landed since the key was missed.
-        let version = match self.hit_or_version(tag, &key) {
+        // Another flight may have landed since the key was missed. Not by a frame, which is looked
+        // up without the lock that orders this and a change of the key.
+        let version = match self.hit_or_version(tag, &key, Tier::find_or_version_aboard) {
             Ok(page) => {
                 pilot.lands(Ok(page.clone()));
                 drop((pilot, key, load));

@@ -83,9 +83,19 @@ impl Index {
         tag: Tag,
         mut probe: impl FnMut(u32) -> Probe<R>,
     ) -> Result<R, Version> {
-        if let Some(found) = self.table.look(tag, &mut probe) {
-            return Ok(found);
+        match self.table.look(tag, &mut probe) {
+            Some(found) => Ok(found),
+            None => self.find_or_version_held(tag, probe),
         }
+    }
+
+    /// The same, always under the lock of the tag's shard: what was done before it is seen by
+    /// whoever changes the key after it.
+    pub(crate) fn find_or_version_held<R>(
+        &self,
+        tag: Tag,
+        probe: impl FnMut(u32) -> Probe<R>,
+    ) -> Result<R, Version> {
         let at = self.version(tag);
         self.table.look_held(tag, probe, |found| {
             // Relaxed: it changes under this lock only.

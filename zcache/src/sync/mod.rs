@@ -67,6 +67,10 @@ pub(crate) enum Plant {
     LeaseUntold,
     /// A removal does not tell loads that are under way.
     FlightUntold,
+    /// A loader looks its key up without the lock of the index's shard.
+    FlightUnordered,
+    /// Who has compared keys adds a flight without a look at those that were added meanwhile.
+    FlightUncompared,
     /// A load that failed leaves its flight behind.
     FlightLeft,
     /// The frame of an entry stays when the index leads to the entry no more.

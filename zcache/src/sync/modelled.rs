@@ -122,6 +122,47 @@ impl<T> Mutex<T> {
     }
 }
 
+/// A stand-in for dashmap: all lists under one lock.
+#[derive(Debug)]
+pub(crate) struct ByTag<T>(Mutex<Vec<(u32, Vec<T>)>>);
+
+impl<T> ByTag<T> {
+    /// Models count no heap memory of a map that they do not have.
+    pub(crate) const FIXED_BYTES: usize = 0;
+
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    pub(crate) fn with<R>(&self, tag: u32, f: impl FnOnce(&mut Vec<T>) -> R) -> R {
+        let mut lists = self.0.lock();
+        let at = lists.iter().position(|(of, _)| *of == tag).unwrap_or_else(|| {
+            lists.push((tag, Vec::new()));
+            lists.len() - 1
+        });
+        let made = f(&mut lists[at].1);
+        lists.retain(|(_, list)| !list.is_empty());
+        made
+    }
+
+    pub(crate) fn with_listed(&self, tag: u32, f: impl FnOnce(&mut Vec<T>)) {
+        self.with(tag, |list| {
+            if !list.is_empty() {
+                f(list);
+            }
+        });
+    }
+
+    pub(crate) fn clear(&self) -> usize {
+        let mut lists = self.0.lock();
+        let dropped = lists.iter().map(|(_, list)| list.len()).sum();
+        lists.clear();
+        dropped
+    }
+
+    pub(crate) fn shrink(&self) {}
+}
+
 #[derive(Debug)]
 pub(crate) struct Gate<T> {
     value: loom::sync::Mutex<Option<T>>,

@@ -1,7 +1,9 @@
 //! std's and parking_lot's primitives.
 
 use std::cell::Cell;
+use std::hash::{BuildHasherDefault, Hasher};
 
+use dashmap::{DashMap, Entry};
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -203,6 +205,100 @@ impl Drop for Inside {
         if self.outermost {
             let _ = NEST.try_with(|nest| nest.depth.set(nest.depth.get() - 1));
         }
+    }
+}
+
+/// Shards of a [`ByTag`], each of which has a lock.
+const SHARDS: usize = 16;
+/// Bytes of a shard: as many as dashmap aligns it to.
+const SHARD: usize = 128;
+/// Places of a shard's table in a map that was never full: its smallest one twice.
+const PLACES: usize = 8;
+
+/// Short lists, found by a tag of 32 bits. Each is used under the lock of its tag's shard, so what
+/// runs there must not use the map, and must be no user code.
+#[derive(Debug)]
+pub(crate) struct ByTag<T>(DashMap<u32, Vec<T>, BuildHasherDefault<Spread>>);
+
+/// The hash of a tag. A tag is a hash already, but dashmap takes shards by the upper bits of 64.
+#[derive(Debug, Default)]
+pub(crate) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u32(&mut self, tag: u32) {
+        self.0 = u64::from(tag).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("tags are the only keys");
+    }
+}
+
+impl<T> ByTag<T> {
+    /// What a map without a list holds in bytes, with the tables that its shards have got by then.
+    pub(crate) const FIXED_BYTES: usize = {
+        // A byte of control for each place, and a group of them at the end.
+        let table = PLACES * (size_of::<(u32, Vec<T>)>() + 1) + 16;
+        zpool::source::heap_cost(SHARDS * SHARD) + SHARDS * zpool::source::heap_cost(table)
+    };
+
+    pub(crate) fn new() -> Self {
+        Self(DashMap::with_capacity_and_hasher_and_shard_amount(0, Default::default(), SHARDS))
+    }
+
+    /// What `f` makes of the list of a tag, which is empty if there was none.
+    pub(crate) fn with<R>(&self, tag: u32, f: impl FnOnce(&mut Vec<T>) -> R) -> R {
+        match self.0.entry(tag) {
+            Entry::Occupied(mut listed) => {
+                let made = f(listed.get_mut());
+                if listed.get().is_empty() {
+                    listed.remove();
+                }
+                made
+            }
+            Entry::Vacant(place) => {
+                // One is what most lists stay at.
+                let mut list = Vec::with_capacity(1);
+                let made = f(&mut list);
+                if !list.is_empty() {
+                    place.insert(list);
+                }
+                made
+            }
+        }
+    }
+
+    /// Calls `f` with the list of a tag, if there is one. It takes no memory.
+    pub(crate) fn with_listed(&self, tag: u32, f: impl FnOnce(&mut Vec<T>)) {
+        self.0.remove_if_mut(&tag, |_, list| {
+            f(list);
+            list.is_empty()
+        });
+    }
+
+    /// Drops all lists, those of a shard under its lock; says how many items that were.
+    pub(crate) fn clear(&self) -> usize {
+        let mut dropped = 0;
+        self.0.retain(|_, list| {
+            dropped += list.len();
+            false
+        });
+        dropped
+    }
+
+    /// Gives back memory that the lists there are do not need.
+    pub(crate) fn shrink(&self) {
+        self.0.shrink_to_fit();
+    }
+
+    /// Lists that there is room for.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.0.capacity()
     }
 }
 

@@ -96,13 +96,10 @@ impl<K: Send + Sync> Tier<K> {
         cause: Cause,
     ) -> Option<Gone<'_, K>> {
         // Told also where the key's `Eq` panics.
-        let told = self.flights.telling(tag);
+        let _told = self.flights.telling(tag);
         let entry = self.take_off(tag, |id| pin_equal(&self.store.pool, id, tag, key))?;
         self.policy_forgets(entry.id());
-        let gone = self.gone(entry, cause);
-        // Drops keys that loads were booked under: where that panics, the entry ends all the same.
-        drop(told);
-        Some(gone)
+        Some(self.gone(entry, cause))
     }
 
     /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread
@@ -142,7 +139,7 @@ impl<K: Send + Sync> Tier<K> {
             self.gone(entry, cause)
         });
         if by_owner {
-            // As in `unlink`.
+            // Before the hook.
             self.flights.tell(tag);
         }
         drop(gone);
@@ -288,7 +285,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         }
         let old = old.map(|old| tier.gone(old, Cause::Replaced));
         if condition.is_none() {
-            // As in `unlink`, and before the hook of what is replaced.
+            // Before the hook of what is replaced.
             tier.flights.tell(tag);
         }
         drop((new, old));

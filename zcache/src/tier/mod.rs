@@ -296,6 +296,19 @@ impl<K: Send + Sync> Tier<K> {
         self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
     }
 
+    /// The same for who has boarded a flight of `key`: see [`Flights`] for why it takes the lock of
+    /// the shard.
+    pub(crate) fn find_or_version_aboard<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+    ) -> Result<Entry<'_, K>, Version> {
+        if planted(Plant::FlightUnordered) {
+            return self.find_or_version(tag, key);
+        }
+        self.index.find_or_version_held(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+    }
+
     /// How a key of that tag stands, whether it has an entry or not.
     pub(crate) fn version(&self, tag: Tag) -> Version {
         let Err(version) = self.index.find_or_version(tag, |_| Probe::<Infallible>::Other);
