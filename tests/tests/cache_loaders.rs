@@ -2,6 +2,7 @@
 #![cfg(not(zcache_loom))]
 
 use std::error::Error;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,6 +95,49 @@ fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
         let stats = cache.stats();
         assert_eq!((stats.loads, stats.load_failures), (1, 0));
         assert_eq!(cache.get(&1).as_deref(), Some(&page(1, 3000)[..]));
+        cache.check();
+    });
+}
+
+/// Gives all keys one hash.
+#[derive(Debug, Default)]
+struct OneHash;
+
+impl Hasher for OneHash {
+    fn finish(&self) -> u64 {
+        7
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+}
+
+#[test]
+fn keys_of_one_hash_are_loaded_at_once_and_each_gets_its_own_page() {
+    in_time("one hash", || {
+        const KEYS: u64 = 6;
+        let hasher = BuildHasherDefault::<OneHash>::default();
+        let cache: Cache<u64, _> = Cache::with_hasher(config(2 << 20), hasher).unwrap();
+        // All loaders run when the first one goes on.
+        let start = Barrier::new(KEYS as usize);
+        let load = |key: u64| {
+            cache.get_or_insert_with(key, |to| {
+                start.wait();
+                to.extend(page(key, 2000));
+                Ok::<(), io::Error>(())
+            })
+        };
+        thread::scope(|scope| {
+            let loads: Vec<_> = (0..KEYS)
+                .map(|key| {
+                    let load = &load;
+                    scope.spawn(move || load(key))
+                })
+                .collect();
+            for (key, got) in (0..KEYS).zip(loads) {
+                assert_eq!(got.join().unwrap().unwrap(), page(key, 2000));
+            }
+        });
+        assert_eq!(cache.stats().loads, KEYS);
         cache.check();
     });
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tests::callbacks::{LONGEST, config, filled, in_time, page};
+use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page};
 use zcache::{Cache, Cause, Insert, Share};
 
 /// Calls every method, on keys above `from` and on those that are there.
@@ -290,6 +290,88 @@ fn keys_call_every_method(share: Share, when: When) {
         cache.check();
         CALLING.set(false);
         cache.clear();
+        cache.check();
+    });
+}
+
+/// Armed, the next comparison calls every method; at the end it counts.
+type Arm = Arc<[AtomicUsize; 2]>;
+
+/// A key that calls its cache when it is compared. Ten names each have one hash.
+#[derive(Debug, Clone)]
+struct Curious(u64, Weak<Cache<Curious>>, Arm);
+
+impl PartialEq for Curious {
+    fn eq(&self, other: &Self) -> bool {
+        if self.2[0].swap(0, Ordering::Relaxed) == 1 {
+            let cache = self.1.upgrade().expect("its cache is in use");
+            let key = |name| Self(name, Weak::clone(&self.1), Arc::clone(&self.2));
+            let calls = self.2[1].fetch_add(1, Ordering::Relaxed);
+            call_everything(&cache, key, calls % 4 == 3);
+        }
+        self.0 == other.0
+    }
+}
+
+impl Eq for Curious {}
+
+impl Hash for Curious {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.0 / 10).hash(state);
+    }
+}
+
+#[test]
+fn a_keys_eq_may_call_every_method() {
+    SHARES.into_iter().for_each(eq_calls_every_method);
+}
+
+fn eq_calls_every_method(share: Share) {
+    in_time("eq", move || {
+        let cache: Arc<Cache<Curious>> =
+            Arc::new(Cache::new(config(600 << 10).hot(share)).unwrap());
+        let arm = Arm::default();
+        let key = |name| Curious(name, Arc::downgrade(&cache), Arc::clone(&arm));
+        let load = |to: &mut Vec<u8>| {
+            to.extend([2; 30]);
+            Ok::<(), io::Error>(())
+        };
+        // What compares keys of one hash, of which there is one in the cache.
+        type Call<'c> = (&'c str, &'c dyn Fn());
+        let calls: [Call<'_>; 7] = [
+            ("insert", &|| cache.insert(key(1001), &page(1, 4096)).unwrap()),
+            ("get", &|| drop(cache.get(&key(1001)))),
+            ("get_or_lease", &|| drop(cache.get_or_lease(key(1002)))),
+            ("get_or_insert_with", &|| {
+                assert_eq!(cache.get_or_insert_with(key(1002), load).unwrap(), [2; 30][..]);
+            }),
+            ("replace", &|| cache.insert(key(1000), &page(2, 2000)).unwrap()),
+            ("remove", &|| ignore(cache.remove(&key(1000)))),
+            ("take", &|| drop(cache.take(&key(1000)))),
+        ];
+        let called = || arm[1].load(Ordering::Relaxed);
+        for (number, (what, call)) in calls.iter().cycle().take(8 * calls.len()).enumerate() {
+            cache.insert(key(1000), &page(3, 4096)).unwrap();
+            arm[0].store(1, Ordering::Relaxed);
+            call();
+            assert_eq!((arm[0].load(Ordering::Relaxed), called()), (0, number + 1), "{what}");
+            (1000..1003).for_each(|name| ignore(cache.remove(&key(name))));
+            cache.check();
+        }
+
+        // A load that compares its key with that of another one under way, of which neither is in the cache.
+        let before = called();
+        let outer = cache.get_or_insert_with(key(2000), |to| {
+            for name in 2001..2009 {
+                arm[0].store(1, Ordering::Relaxed);
+                assert_eq!(cache.get_or_insert_with(key(name), load).unwrap(), [2; 30][..]);
+                cache.remove(&key(name));
+            }
+            to.push(1);
+            Ok::<(), io::Error>(())
+        });
+        assert_eq!(outer.unwrap(), [1][..]);
+        assert_eq!(called() - before, 8);
         cache.check();
     });
 }

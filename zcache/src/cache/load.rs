@@ -156,7 +156,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// page whose load started before.
     ///
     /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be. It runs under
-    /// no lock and may use the cache, for other keys. If it waits, in two threads, for each other's keys, they
+    /// no lock and may use the cache, for other keys; so may the key's `Eq`. If it waits, in two threads, for each other's keys, they
     /// wait for ever. A look-up that missed before this call is counted beside this one's.
     ///
     /// # Errors

@@ -17,7 +17,7 @@
 //! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
 //!    index's is comparing entries.
 //!
-//! Locks: a shard of the index, the policy, a place of contexts or of a buffer, the table of
+//! Locks: a shard of the index, the flights of a tag, the policy, a place of contexts or of a buffer, the table of
 //! coders, the pool's own; no two at once, but that a place of contexts may be held over other
 //! places, which are only tried for; a
 //! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
