@@ -108,10 +108,10 @@ fn one_thread_may_map_many_objects_at_once_in_any_way() {
 }
 
 #[test]
-fn the_1023rd_map_is_an_error_and_no_spin() {
+fn the_1022nd_map_is_an_error_and_no_spin() {
     let pool: Pool = Setup::new(Pages::Mmap).pool();
     let handle = pool.alloc(b"popular").unwrap();
-    let mut maps: Vec<_> = (0..1022).map(|_| pool.map(handle).unwrap()).collect();
+    let mut maps: Vec<_> = (0..1021).map(|_| pool.map(handle).unwrap()).collect();
     assert_eq!(pool.map(handle).err(), Some(MapError::TooManyMaps));
     let full = Err(ReadError::Map(MapError::TooManyMaps));
     assert_eq!(pool.read_into(handle, &mut [0; 7]), full);

@@ -71,11 +71,14 @@ fn a_pin_needs_no_memory_where_a_map_does() {
 fn a_pin_excludes_writers_and_is_counted_like_a_map() {
     each_pool(|pool, _| {
         let handle = pool.alloc(&[1; 5000]).unwrap();
-        let pins: Vec<_> = (0..1022).map(|_| pool.pin_id(id(pool, handle)).unwrap()).collect();
+        let pins: Vec<_> = (0..1021).map(|_| pool.pin_id(id(pool, handle)).unwrap()).collect();
         assert_eq!(pool.pin(handle).err(), Some(MapError::TooManyMaps));
         assert_eq!(pool.pin_id(id(pool, handle)).err(), Some(MapError::TooManyMaps));
         assert_eq!(pool.map_mut(handle).err(), Some(MapError::Busy));
-        drop(pins);
+        let last = pool.pin_id_reserved(id(pool, handle)).unwrap();
+        let none = pool.pin_id_reserved(id(pool, handle)).err();
+        assert_eq!(none, Some(MapError::TooManyMaps), "there is one in reserve");
+        drop((pins, last));
         let map = pool.map_mut(handle).unwrap();
         assert_eq!(pool.pin(handle).err(), Some(MapError::Busy));
         assert_eq!(pool.pin_id(id(pool, handle)).err(), Some(MapError::Busy));

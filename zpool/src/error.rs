@@ -30,7 +30,7 @@ pub enum MapError {
     Stale,
     /// A writer has the object, or a writer was asked for and somebody has it. Nothing waited; retry.
     Busy,
-    /// The object has as many shared maps as fit in its word: 1022.
+    /// The object has as many shared maps as fit in its word: 1021.
     TooManyMaps,
     /// The object crosses a seam or has no address, and there is no memory for a copy of it: the
     /// cap leaves no room, or the system gave none. [`Pool::read_into`](crate::Pool::read_into)

@@ -19,7 +19,7 @@ use crate::zspage::MappedMut;
 
 /// An object mapped for reading, by [`Pool::map`](crate::Pool::map). Derefs to its bytes.
 ///
-/// Up to 1022 of these can share an object. Dropping it is one addition; if the object was
+/// Up to 1021 of these can share an object. Dropping it is one addition; if the object was
 /// freed meanwhile and this was its last guard, the object ends here, without waiting for any lock.
 ///
 /// Keep guards short-lived. While one exists its object cannot be moved, so its zspage, a chain of up

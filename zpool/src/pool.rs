@@ -225,7 +225,18 @@ impl<T: Send + Sync> Pool<T> {
     #[inline(always)]
     pub fn pin_id(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
         let zspages = &self.arena.zspages;
-        self.pinned(self.arena.table.pin_index(id, |location| zspages.prefetch(location)))
+        self.pinned(self.arena.table.pin_index(id, false, |location| zspages.prefetch(location)))
+    }
+
+    /// The same, also where there are as many pins as [`TooManyMaps`](MapError::TooManyMaps) says:
+    /// one more for each object. For who holds a lock that others may wait for while they have
+    /// pins, and would wait for those pins under that lock.
+    ///
+    /// # Errors
+    /// See [`pin_id`](Self::pin_id). [`TooManyMaps`](MapError::TooManyMaps) if that one is taken as
+    /// well.
+    pub fn pin_id_reserved(&self, id: u32) -> Result<Pinned<'_, T>, MapError> {
+        self.pinned(self.arena.table.pin_index(id, true, |_| ()))
     }
 
     #[inline(always)]

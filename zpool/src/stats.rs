@@ -62,7 +62,7 @@ pub struct Failures {
     pub busy: u64,
     /// Calls with a handle that names no live object.
     pub stale: u64,
-    /// Maps refused because an object had 1022 of them.
+    /// Maps refused because an object had 1021 of them.
     pub too_many_maps: u64,
     /// Maps for whose copy there was no memory.
     pub no_scratch: u64,

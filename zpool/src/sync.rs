@@ -176,7 +176,7 @@ mod real {
     /// Words of 32 bits in a cache line.
     pub(crate) const LINE: usize = 16;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
-    pub(crate) const MAX_PINS: u64 = 1022;
+    pub(crate) const MAX_PINS: u64 = 1021;
     /// How often an exclusive map looks for a migration to end.
     pub(crate) const LOCK_TRIES: usize = 100;
     /// How often a compaction is tried again that another one left nothing to do.

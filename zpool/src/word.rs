@@ -23,7 +23,9 @@ const PIN: u64 = 1 << LOCATION_BITS;
 const PINS: u64 = (1 << PIN_BITS) - 1;
 /// The pins of a word that is held exclusively.
 pub(crate) const EXCLUSIVE: u64 = PINS;
-const _: () = assert!(MAX_PINS < EXCLUSIVE);
+/// Pins beyond [`MAX_PINS`] for those who hold a lock that others with pins wait for.
+const RESERVED: u64 = 1;
+const _: () = assert!(MAX_PINS + RESERVED < EXCLUSIVE);
 const GENERATION: u64 = 1 << (LOCATION_BITS + PIN_BITS);
 
 /// A location that no object has: that of objects of length 0.
@@ -90,19 +92,22 @@ impl Word {
     /// One more shared pin, and the location it protects.
     #[inline]
     pub(crate) fn pin(&self, wanted: u64) -> Result<u64, Refusal> {
-        self.pin_if(|seen| generation(seen) == wanted).map(location)
+        self.pin_if(|seen| generation(seen) == wanted, MAX_PINS).map(location)
     }
 
-    /// One more shared pin on whatever object is live: its generation, and the location.
+    /// One more shared pin on whatever object is live: its generation, and the location. From the
+    /// `reserve` where that is asked for.
     #[inline]
-    pub(crate) fn pin_live(&self) -> Result<(u64, u64), Refusal> {
-        let pinned = self.pin_if(|seen| live(seen) || planted(Plant::PinDead))?;
+    pub(crate) fn pin_live(&self, reserve: bool) -> Result<(u64, u64), Refusal> {
+        let most = if reserve { MAX_PINS + RESERVED } else { MAX_PINS };
+        let pinned = self.pin_if(|seen| live(seen) || planted(Plant::PinDead), most)?;
         Ok((generation(pinned), location(pinned)))
     }
 
-    /// One more shared pin, if the word is `wanted`; the word that it was added to.
+    /// One more shared pin, if the word is `wanted` and has less than `most`; the word that it was
+    /// added to.
     #[inline(always)]
-    fn pin_if(&self, wanted: impl Fn(u64) -> bool) -> Result<u64, Refusal> {
+    fn pin_if(&self, wanted: impl Fn(u64) -> bool, most: u64) -> Result<u64, Refusal> {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             if !wanted(seen) {
@@ -110,7 +115,7 @@ impl Word {
             }
             match pins(seen) {
                 EXCLUSIVE => return Err(Refusal::Busy),
-                held if held >= MAX_PINS && !planted(Plant::PinUnbounded) => {
+                held if held >= most && !planted(Plant::PinUnbounded) => {
                     return Err(Refusal::Full);
                 }
                 _ => {}

@@ -231,17 +231,18 @@ impl<T> Table<T> {
     }
 
     /// The same of whatever object is live in slot `index`. `hint` is told the object's location
-    /// before its length is read.
+    /// before its length is read. From the `reserve` where that is asked for.
     #[inline(always)]
     pub(crate) fn pin_index(
         &self,
         index: u32,
+        reserve: bool,
         hint: impl FnOnce(u64),
     ) -> Result<Pin<'_, T>, Refusal> {
         let slot = self.slots.get(index).ok_or(Refusal::Stale)?;
         // No load passes the compare-exchange: its cache miss and the length's would add up.
         self.slots.prefetch_len(index);
-        let (generation, location) = slot.word.pin_live()?;
+        let (generation, location) = slot.word.pin_live(reserve)?;
         hint(location);
         Ok(self.pinned(slot, (index, generation), location))
     }

@@ -417,7 +417,7 @@ fn reusing_a_generation_is_noticed() {
 /// The same while somebody asks for whatever object the slot holds: the generation that was pinned.
 fn reuse_and_pin_live() -> Option<u64> {
     let object = Object::live();
-    let reader = beside(&object, |object| match object.word.pin_live() {
+    let reader = beside(&object, |object| match object.word.pin_live(false) {
         Ok((generation, at)) => {
             assert_eq!(generation & 1, 1, "a reader pins what is live");
             let value = object.value(at);

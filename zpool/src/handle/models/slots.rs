@@ -67,7 +67,7 @@ impl World {
 
     /// Reads whatever object has slot `index`.
     pub(super) fn read_index(&self, index: u32) -> Result<(u32, Handle), Refusal> {
-        let pin = self.table.pin_index(index, |_| ())?;
+        let pin = self.table.pin_index(index, false, |_| ())?;
         let read = (*pin.record(), pin.handle());
         if let Some((ended, _)) = pin.unpin() {
             self.table.recycle(ended.split().1, &self.ledger);
