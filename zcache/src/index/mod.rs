@@ -17,7 +17,7 @@ mod tests;
 mod walk;
 
 pub(crate) use flight::{Boarding, Flights, failed};
-pub(crate) use table::Probe;
+pub(crate) use table::Seek;
 #[cfg(all(test, zcache_loom))]
 pub(crate) use table::Table;
 #[cfg(not(all(test, zcache_loom)))]
@@ -71,51 +71,51 @@ impl Index {
         ((u64::from(tag) * self.versions.len() as u64) >> 32) as usize
     }
 
-    /// What `probe` makes of the id that it takes for the key.
+    /// The entry that is sought.
     #[inline]
-    pub(crate) fn find<R>(&self, tag: Tag, probe: impl FnMut(u32) -> Probe<R>) -> Option<R> {
-        self.table.look(tag, probe)
+    pub(crate) fn find<S: Seek>(&self, tag: Tag, seek: S) -> Option<S::Entry> {
+        self.table.look(tag, seek)
     }
 
     /// As [`find`](Self::find); a miss says how the key stood at that instant.
-    pub(crate) fn find_or_version<R>(
+    pub(crate) fn find_or_version<S: Seek>(
         &self,
         tag: Tag,
-        mut probe: impl FnMut(u32) -> Probe<R>,
-    ) -> Result<R, Version> {
-        match self.table.look(tag, &mut probe) {
+        mut seek: S,
+    ) -> Result<S::Entry, Version> {
+        match self.table.look(tag, &mut seek) {
             Some(found) => Ok(found),
-            None => self.find_or_version_held(tag, probe),
+            None => self.find_or_version_held(tag, seek),
         }
     }
 
     /// The same, always under the lock of the tag's shard: what was done before it is seen by
     /// whoever changes the key after it.
-    pub(crate) fn find_or_version_held<R>(
+    pub(crate) fn find_or_version_held<S: Seek>(
         &self,
         tag: Tag,
-        probe: impl FnMut(u32) -> Probe<R>,
-    ) -> Result<R, Version> {
+        seek: S,
+    ) -> Result<S::Entry, Version> {
         let at = self.version(tag);
-        self.table.look_held(tag, probe, |found| {
+        self.table.look_held(tag, seek, |found| {
             // Relaxed: it changes under this lock only.
             let count = || self.versions[at].load(Ordering::Relaxed);
             found.ok_or_else(|| Version { at, count: count() })
         })
     }
 
-    /// Publishes `id`; what `probe` made of the one it replaces. Under `condition` only if the key
-    /// was not touched since; without one this is a touch. `admitted` runs under the lock with what
-    /// is replaced, when nothing can go wrong any more.
-    pub(crate) fn put<R>(
+    /// Publishes `id`; the entry that is sought is replaced and returned. Under `condition` only if the
+    /// key was not touched since; without one this is a touch. `admitted` runs under the lock with
+    /// what is replaced, when nothing can go wrong any more.
+    pub(crate) fn put<S: Seek>(
         &self,
         entry: (Tag, u32),
         condition: Option<Version>,
         tag_of: impl Fn(u32) -> Tag,
-        probe: impl FnMut(u32) -> Probe<R>,
-        admitted: impl FnOnce(Option<&R>),
-    ) -> Result<Option<R>, PutError> {
-        let admit = |replaced: Option<&R>| {
+        seek: S,
+        admitted: impl FnOnce(Option<&S::Entry>),
+    ) -> Result<Option<S::Entry>, PutError> {
+        let admit = |replaced: Option<&S::Entry>| {
             let valid = condition
                 .is_none_or(|then| self.versions[then.at].load(Ordering::Relaxed) == then.count);
             if condition.is_none() {
@@ -126,11 +126,11 @@ impl Index {
             }
             valid
         };
-        self.table.put(entry, &tag_of, probe, admit)
+        self.table.put(entry, &tag_of, seek, admit)
     }
 
-    /// Puts the id that `change` gives in the place of `old`, if that is there; whether it did.
-    /// `change` runs under the lock. No touch: the key keeps its page.
+    /// Puts the id that `change` gives in the place of `old`, if that is there; whether it did. `change`
+    /// runs under the lock, and may let go of `old`. No touch: the key keeps its page.
     pub(crate) fn swap(&self, tag: Tag, old: u32, change: impl FnOnce() -> Option<u32>) -> bool {
         self.table.swap(tag, old, change)
     }
@@ -147,16 +147,16 @@ impl Index {
         }
     }
 
-    /// Takes the id out that `probe` takes for the key, as its owner: a touch, found or not.
-    /// `taken` runs under the lock.
-    pub(crate) fn take<R>(
+    /// Takes the entry out that is sought, as its owner: a touch, found or not. `taken` runs under the
+    /// lock.
+    pub(crate) fn take<S: Seek>(
         &self,
         tag: Tag,
         tag_of: impl Fn(u32) -> Tag,
-        probe: impl FnMut(u32) -> Probe<R>,
-        taken: impl FnOnce(&R),
-    ) -> Option<R> {
-        self.table.take(tag, &tag_of, probe, |found| {
+        seek: S,
+        taken: impl FnOnce(&S::Entry),
+    ) -> Option<S::Entry> {
+        self.table.take(tag, &tag_of, seek, |found| {
             self.touch(tag);
             found.inspect(|found| taken(found));
         })

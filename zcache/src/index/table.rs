@@ -35,12 +35,52 @@ mod change;
 /// Bytes of tags in a word.
 const EACH: usize = 4;
 
-/// What a look at an entry came to.
-pub(crate) enum Probe<R> {
-    This(R),
-    Other,
-    /// The id is nobody's just now, or cannot be pinned: look again.
-    Gone,
+/// How a key's entry is told from those of others. Nothing of it runs under a lock.
+pub(crate) trait Seek {
+    type Entry;
+
+    /// Holds the entry `id`, so that the id is nobody else's. `None`: it is nobody's just now, or
+    /// cannot be held.
+    fn hold(&mut self, id: u32) -> Option<Self::Entry>;
+
+    /// Whether it is the one: may call the key's `Eq`.
+    fn is(&mut self, entry: &Self::Entry) -> bool;
+}
+
+impl<R, H: FnMut(u32) -> Option<R>, I: FnMut(&R) -> bool> Seek for (H, I) {
+    type Entry = R;
+
+    #[inline(always)]
+    fn hold(&mut self, id: u32) -> Option<R> {
+        self.0(id)
+    }
+
+    #[inline(always)]
+    fn is(&mut self, entry: &R) -> bool {
+        self.1(entry)
+    }
+}
+
+impl<S: Seek> Seek for &mut S {
+    type Entry = S::Entry;
+
+    #[inline(always)]
+    fn hold(&mut self, id: u32) -> Option<S::Entry> {
+        (**self).hold(id)
+    }
+
+    #[inline(always)]
+    fn is(&mut self, entry: &S::Entry) -> bool {
+        (**self).is(entry)
+    }
+}
+
+/// What a look at a chain came to.
+enum Look<R> {
+    Found(u32, R),
+    Missed,
+    /// Something changed meanwhile.
+    Again,
 }
 
 type Line = [AtomicU32; SparseLines::WORDS];
@@ -89,10 +129,11 @@ struct Moving<'s> {
     after: u32,
 }
 
-/// What a writer found, and at which version.
-struct Found<R> {
-    version: usize,
-    found: Option<(u32, R)>,
+/// An id that is out of its place for as long as this is there, and an id that takes the place then.
+struct Lifted<'t> {
+    place: Place<'t>,
+    id: u32,
+    _moving: Moving<'t>,
 }
 
 /// Where an id stands.
@@ -227,6 +268,12 @@ impl<'s> Moving<'s> {
     }
 }
 
+impl Drop for Lifted<'_> {
+    fn drop(&mut self) {
+        self.place.set(self.id);
+    }
+}
+
 impl Drop for Moving<'_> {
     fn drop(&mut self) {
         self.tell(self.after);
@@ -296,14 +343,9 @@ impl Table {
         self.spill.get(self.line_number(number, next))
     }
 
-    /// One look for a tag. `Gone`: something changed meanwhile.
+    /// One look for a tag.
     #[inline]
-    fn look_once<R>(
-        &self,
-        number: usize,
-        tag: Tag,
-        probe: &mut impl FnMut(u32) -> Probe<R>,
-    ) -> Probe<(u32, R)> {
+    fn look_once<S: Seek>(&self, number: usize, tag: Tag, seek: &mut S) -> Look<S::Entry> {
         let shard = &self.shards[number];
         let moves = shard.moves.load(Ordering::Acquire);
         let len = shard.len.load(Ordering::Acquire);
@@ -313,38 +355,39 @@ impl Table {
             for way in matching(words, byte(tag)) {
                 let place = Place { line: words, way };
                 let Some(id) = place.id() else { continue };
-                match probe(id) {
-                    Probe::This(found) => {
-                        if place.id() == Some(id) || planted(Plant::FoundUnasked) {
-                            return Probe::This((id, found));
+                let entry = seek.hold(id);
+                // Held and still there: it is in the index at this instant, whatever comes.
+                let here = place.id() == Some(id) || planted(Plant::FoundUnasked);
+                match entry {
+                    Some(entry) if here => {
+                        if seek.is(&entry) {
+                            return Look::Found(id, entry);
                         }
-                        sure = false;
                     }
-                    Probe::Other => {}
-                    Probe::Gone => sure = false,
+                    _ => sure = false,
                 }
             }
             line = self.next(words, number);
             // A chain that changes may lead round and round.
             if line.is_some() && shard.moves.load(Ordering::Relaxed) != moves {
-                return Probe::Gone;
+                return Look::Again;
             }
         }
         // Relaxed: whoever saw what a change did has acquired it, and sees here that there was one.
         let same = shard.moves.load(Ordering::Relaxed) == moves || planted(Plant::MissedUnasked);
-        if sure && same { Probe::Other } else { Probe::Gone }
+        if sure && same { Look::Missed } else { Look::Again }
     }
 
-    /// What `probe` makes of the id that it takes for a key of this tag; under no lock.
+    /// The entry that is sought, under no lock.
     #[inline]
-    pub(crate) fn look<R>(&self, tag: Tag, mut probe: impl FnMut(u32) -> Probe<R>) -> Option<R> {
+    pub(crate) fn look<S: Seek>(&self, tag: Tag, mut seek: S) -> Option<S::Entry> {
         let number = self.shard(tag);
         let mut tries = 0;
         loop {
-            match self.look_once(number, tag, &mut probe) {
-                Probe::This((_, found)) => return Some(found),
-                Probe::Other => return None,
-                Probe::Gone => self.wait(number, &mut tries),
+            match self.look_once(number, tag, &mut seek) {
+                Look::Found(_, entry) => return Some(entry),
+                Look::Missed => return None,
+                Look::Again => self.wait(number, &mut tries),
             }
         }
     }
@@ -361,17 +404,17 @@ impl Table {
         }
     }
 
-    /// As a writer looks, before it takes the lock.
-    fn search<R>(&self, tag: Tag, probe: &mut impl FnMut(u32) -> Probe<R>) -> Found<R> {
+    /// As a writer looks, before it takes the lock: the version, and what it found then.
+    fn search<S: Seek>(&self, tag: Tag, seek: &mut S) -> (usize, Option<(u32, S::Entry)>) {
         let number = self.shard(tag);
-        // Acquire below pairs with the Release in `Held::changed`: what is found is no older.
         let mut tries = 0;
         loop {
+            // Acquire pairs with the Release in `Held::changed`: what is found is no older.
             let version = self.shards[number].version.load(Ordering::Acquire);
-            match self.look_once(number, tag, probe) {
-                Probe::This(found) => return Found { version, found: Some(found) },
-                Probe::Other => return Found { version, found: None },
-                Probe::Gone => self.wait(number, &mut tries),
+            match self.look_once(number, tag, seek) {
+                Look::Found(id, entry) => return (version, Some((id, entry))),
+                Look::Missed => return (version, None),
+                Look::Again => self.wait(number, &mut tries),
             }
         }
     }
@@ -388,60 +431,59 @@ impl Table {
         Held { table: self, shard, number, len, version, _lock: lock }
     }
 
-    /// The shard of a tag, held, with what `probe` made of the id that it takes for the key.
-    fn hold_with<R>(
-        &self,
-        tag: Tag,
-        probe: &mut impl FnMut(u32) -> Probe<R>,
-    ) -> (Held<'_>, Option<(u32, R)>) {
+    /// The shard of a tag, held, with the entry that is sought.
+    fn hold_with<S: Seek>(&self, tag: Tag, seek: &mut S) -> (Held<'_>, Option<(u32, S::Entry)>) {
         loop {
-            let Found { version, found } = self.search(tag, probe);
+            let (version, found) = self.search(tag, seek);
             let held = self.hold(tag);
-            if held.version.get() == version || planted(Plant::SearchedUnasked) {
+            // What was found is held: where its id is, it is. So the changes of others cost no look.
+            let there = |(id, _): &(u32, S::Entry)| held.place(tag, *id).is_some();
+            let same = held.version.get() == version || found.as_ref().is_some_and(there);
+            if same || planted(Plant::SearchedUnasked) {
                 return (held, found);
             }
-            // `found` may be the caller's: not to be dropped under the lock.
+            // `found` may be the last hold of an entry: not to be dropped under the lock.
             drop(held);
         }
     }
 
-    /// What `f` makes of what `probe` took for the key, under the lock.
-    pub(crate) fn look_held<R, T>(
+    /// What `f` makes, under the lock, of the entry that is sought.
+    pub(crate) fn look_held<S: Seek, T>(
         &self,
         tag: Tag,
-        mut probe: impl FnMut(u32) -> Probe<R>,
-        f: impl FnOnce(Option<R>) -> T,
+        mut seek: S,
+        f: impl FnOnce(Option<S::Entry>) -> T,
     ) -> T {
-        let (held, found) = self.hold_with(tag, &mut probe);
-        let made = f(found.map(|(_, found)| found));
+        let (held, found) = self.hold_with(tag, &mut seek);
+        let made = f(found.map(|(_, entry)| entry));
         drop(held);
         made
     }
 
-    /// Puts `id` in, in the place of the one that `probe` takes for the key, if there is one,
-    /// unless `admit` says no under the lock.
+    /// Puts `id` in, in the place of the entry that is sought, if there is one, unless `admit` says
+    /// no under the lock.
     ///
     /// # Errors
     /// See [`PutError`]; nothing has changed.
-    pub(crate) fn put<R>(
+    pub(crate) fn put<S: Seek>(
         &self,
         (tag, id): (Tag, u32),
         tag_of: &dyn Fn(u32) -> Tag,
-        mut probe: impl FnMut(u32) -> Probe<R>,
-        admit: impl FnOnce(Option<&R>) -> bool,
-    ) -> Result<Option<R>, PutError> {
-        let (held, found) = self.hold_with(tag, &mut probe);
-        if let Some((old, found)) = found {
-            let admitted = admit(Some(&found));
+        mut seek: S,
+        admit: impl FnOnce(Option<&S::Entry>) -> bool,
+    ) -> Result<Option<S::Entry>, PutError> {
+        let (held, found) = self.hold_with(tag, &mut seek);
+        if let Some((old, entry)) = found {
+            let admitted = admit(Some(&entry));
             if admitted {
                 held.replace(tag, old, id);
             }
             drop(held);
-            return if admitted { Ok(Some(found)) } else { Err(PutError::NotAdmitted) };
+            return if admitted { Ok(Some(entry)) } else { Err(PutError::NotAdmitted) };
         }
         let place = held.make_place(tag, tag_of)?;
         if !admit(None) {
-            held.tighten(bucket(tag, held.len()), tag_of);
+            held.tidy(tag, tag_of);
             return Err(PutError::NotAdmitted);
         }
         place.put(id, byte(tag));
@@ -450,15 +492,16 @@ impl Table {
         Ok(None)
     }
 
-    /// Puts the id that `f` gives under the lock in the place of `old`, if that is there; whether
-    /// it did.
+    /// Puts the id that `f` gives under the lock in the place of `old`, if that is there; whether it
+    /// did. `f` may let go of `old`: nobody is led there any more when it is called.
     pub(crate) fn swap(&self, tag: Tag, old: u32, f: impl FnOnce() -> Option<u32>) -> bool {
         let held = self.hold(tag);
-        if held.place(tag, old).is_none() {
-            return false;
-        }
+        let Some(place) = held.place(tag, old) else { return false };
+        let mut moved = held.lift(place, old);
         let Some(new) = f() else { return false };
-        held.replace(tag, old, new);
+        moved.id = new;
+        drop(moved);
+        held.changed();
         true
     }
 
@@ -472,21 +515,21 @@ impl Table {
         there
     }
 
-    /// Takes out what `probe` takes for the key; `f` runs under the lock with it, or with `None`.
-    pub(crate) fn take<R>(
+    /// Takes the entry out that is sought; `f` runs under the lock with it, or with `None`.
+    pub(crate) fn take<S: Seek>(
         &self,
         tag: Tag,
         tag_of: &dyn Fn(u32) -> Tag,
-        mut probe: impl FnMut(u32) -> Probe<R>,
-        f: impl FnOnce(Option<&R>),
-    ) -> Option<R> {
-        let (held, found) = self.hold_with(tag, &mut probe);
-        f(found.as_ref().map(|(_, found)| found));
+        mut seek: S,
+        f: impl FnOnce(Option<&S::Entry>),
+    ) -> Option<S::Entry> {
+        let (held, found) = self.hold_with(tag, &mut seek);
+        f(found.as_ref().map(|(_, entry)| entry));
         if let Some((id, _)) = &found {
             held.remove(tag, *id, tag_of);
         }
         drop(held);
-        found.map(|(_, found)| found)
+        found.map(|(_, entry)| entry)
     }
 
     /// Takes `id` out, if it is there; `f` runs under the lock with whether it is.

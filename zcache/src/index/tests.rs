@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use zpool::{Config, Pool};
 
 use super::Tag;
-use super::table::{Probe, Table};
+use super::table::{Seek, Table};
 use crate::sync::PutError;
 
 /// A tag of each id.
@@ -16,8 +16,8 @@ fn pool() -> Pool {
     Pool::new(Config::new()).unwrap()
 }
 
-const fn is(id: u32) -> impl Fn(u32) -> Probe<u32> {
-    move |of| if of == id { Probe::This(of) } else { Probe::Other }
+const fn is(id: u32) -> impl Seek<Entry = u32> {
+    (Some as fn(u32) -> Option<u32>, move |of: &u32| *of == id)
 }
 
 fn put(table: &Table, id: u32) -> Result<Option<u32>, PutError> {
@@ -52,7 +52,6 @@ fn an_entry_takes_8_bytes_or_less_at_any_number_of_them() {
             }
         }
         let mean = sum / f64::from(points);
-        println!("{shards} shards: {mean:.2} bytes an entry, {worst:.2} at the worst");
         assert!(mean < 8.0 && worst < 8.5, "{mean} and {worst} with {shards} shards");
         assert!((0..400_000).all(|id| look(&table, id) == Some(id)));
         assert_eq!((look(&table, 400_000), table.len()), (None, 400_000));
@@ -103,17 +102,14 @@ fn it_is_a_map() {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let growing = round / 10_000 % 2 == 0;
         let (key, what) = ((state >> 40) as u32 % 3000, (state >> 33) % 8);
-        let probe = |id: u32| match keys.borrow()[&id] == key {
-            true => Probe::This(id),
-            false => Probe::Other,
-        };
-        assert_eq!(table.look(tag(key), probe), known.get(&key).copied(), "round {round}");
+        let seek = (Some, |id: &u32| keys.borrow()[id] == key);
+        assert_eq!(table.look(tag(key), seek), known.get(&key).copied(), "round {round}");
         match what {
             0..=4 if growing || what == 0 => {
                 next += 1;
                 keys.borrow_mut().insert(next, key);
                 let told = Cell::new(None);
-                let put = table.put((tag(key), next), &tag_of, probe, |old| {
+                let put = table.put((tag(key), next), &tag_of, seek, |old| {
                     told.set(old.copied());
                     true
                 });
@@ -132,10 +128,10 @@ fn it_is_a_map() {
                 }
             }
             6 => {
-                let refused = table.put((tag(key), 0), &tag_of, probe, |_| false);
+                let refused = table.put((tag(key), 0), &tag_of, seek, |_| false);
                 assert_eq!(refused, Err(PutError::NotAdmitted));
             }
-            _ => assert_eq!(table.take(tag(key), &tag_of, probe, |_| ()), known.remove(&key)),
+            _ => assert_eq!(table.take(tag(key), &tag_of, seek, |_| ()), known.remove(&key)),
         }
         assert_eq!(table.len(), known.len());
     }
@@ -203,11 +199,49 @@ fn lines_that_are_refused_at_any_time_change_nothing() {
     assert!(refused > 1000, "{refused} puts were refused");
 }
 
+/// A comparison that takes long was repeated for each change of another key beside it.
+#[test]
+fn changes_of_other_keys_cost_a_writer_no_comparison() {
+    let (pool, compared) = (pool(), Cell::new(0));
+    let table = Table::new(2, &pool);
+    assert_eq!(put(&table, 7), Ok(None));
+    let same_shard = (8..).filter(|id| tag_of(*id) >> 31 == tag_of(7) >> 31);
+    let others: Vec<u32> = same_shard.take(1000).collect();
+    // With 300 of them the entry is in another bucket, and back in the first one at the end.
+    let slow = |of: &u32| {
+        if *of == 7 {
+            compared.set(compared.get() + 1);
+            others[..300].iter().for_each(|id| assert!(put(&table, *id).is_ok()));
+        }
+        *of == 7
+    };
+    assert_eq!(table.put((tag_of(7), 7), &tag_of, (Some, slow), |_| true), Ok(Some(7)));
+    assert_eq!(compared.get(), 1);
+    table.check(&tag_of);
+}
+
+/// The page of before a replacement is as good as that of after it, in a call that began before it.
+#[test]
+fn a_replacement_beside_a_comparison_costs_no_other_one() {
+    let (pool, compared) = (pool(), Cell::new(0));
+    let table = Table::new(2, &pool);
+    let tag_of = |_: u32| 7;
+    let any = || (Some, |_: &u32| true);
+    assert_eq!(table.put((7, 0), &tag_of, any(), |_| true), Ok(None));
+    let slow = |_: &u32| {
+        compared.set(compared.get() + 1);
+        let put = table.put((7, compared.get()), &tag_of, any(), |_| true);
+        put.is_ok()
+    };
+    assert_eq!((table.look(7, (Some, slow)), compared.get()), (Some(0), 1));
+    assert_eq!(table.look(7, any()), Some(1));
+}
+
 /// Threads put, replace, swap and take keys of their own and look for all, whose ids a model of a
 /// pool gives out.
 #[test]
 fn a_key_that_is_there_is_found_whatever_moves() {
-    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    use crate::sync::{AtomicU32, Ordering};
     const IDS: u32 = 4096;
     let pool = pool();
     let table = Table::new(2, &pool);
@@ -215,17 +249,17 @@ fn a_key_that_is_there_is_found_whatever_moves() {
     let keys: Vec<AtomicU32> = (0..IDS).map(|_| AtomicU32::new(0)).collect();
     let tag = |key: u32| tag_of(key % 700);
     let tag_of_id = |id: u32| tag(keys[id as usize].load(Ordering::Relaxed) - 1);
-    let probe = |key: u32| {
+    let seek = |key: u32| {
         let keys = &keys;
-        move |id: u32| match keys[id as usize].load(Ordering::SeqCst) {
-            0 => Probe::Gone,
-            of if of == key + 1 => Probe::This(id),
-            _ => Probe::Other,
-        }
+        let hold = move |id: u32| match keys[id as usize].load(Ordering::Acquire) {
+            0 => None,
+            of => Some((id, of - 1)),
+        };
+        (hold, move |(_, of): &(u32, u32)| *of == key)
     };
-    let over = AtomicBool::new(false);
+    let over = AtomicU32::new(0);
     std::thread::scope(|scope| {
-        let (table, over, keys, probe) = (&table, &over, &keys, &probe);
+        let (table, over, keys, seek) = (&table, &over, &keys, &seek);
         let writers: Vec<_> = (0..2_u32)
             .map(|me| {
                 scope.spawn(move || {
@@ -239,9 +273,9 @@ fn a_key_that_is_there_is_found_whatever_moves() {
                         let number = if fresh { round } else { (state >> 40) as u32 % 1500 };
                         let key = 2 * number + me;
                         let id = free.pop().unwrap();
-                        keys[id as usize].store(key + 1, Ordering::SeqCst);
-                        let old =
-                            table.put((tag(key), id), &tag_of_id, probe(key), |_| true).unwrap();
+                        keys[id as usize].store(key + 1, Ordering::Release);
+                        let old = table.put((tag(key), id), &tag_of_id, seek(key), |_| true);
+                        let old = old.unwrap().map(|(id, _)| id);
                         let known = mine.iter_mut().find(|(of, _)| *of == key);
                         assert_eq!(old, known.as_ref().map(|known| known.1));
                         match known {
@@ -249,13 +283,13 @@ fn a_key_that_is_there_is_found_whatever_moves() {
                             None => mine.push((key, id)),
                         }
                         free.extend(old);
-                        old.inspect(|old| keys[*old as usize].store(0, Ordering::SeqCst));
+                        old.inspect(|old| keys[*old as usize].store(0, Ordering::Release));
                         if mine.len() > 1200 || state >> 60 < 6 && mine.len() > 100 {
                             let (key, id) =
                                 mine.swap_remove(100 + (state >> 50) as usize % (mine.len() - 100));
-                            let taken = table.take(tag(key), &tag_of_id, probe(key), |_| ());
-                            assert_eq!(taken, Some(id));
-                            keys[id as usize].store(0, Ordering::SeqCst);
+                            let taken = table.take(tag(key), &tag_of_id, seek(key), |_| ());
+                            assert_eq!(taken, Some((id, key)));
+                            keys[id as usize].store(0, Ordering::Release);
                             free.push(id);
                         }
                     }
@@ -266,16 +300,16 @@ fn a_key_that_is_there_is_found_whatever_moves() {
             scope.spawn(move || {
                 let mut seen = [false; 200];
                 let mut key = reader;
-                while !over.load(Ordering::Relaxed) {
+                while over.load(Ordering::Relaxed) == 0 {
                     key = (key + 1) % 200;
-                    let found = table.look(tag(key), probe(key)).is_some();
+                    let found = table.look(tag(key), seek(key)).is_some();
                     assert!(found || !seen[key as usize], "key {key} is there and not found");
                     seen[key as usize] |= found;
                 }
             });
         }
         let joined: Vec<_> = writers.into_iter().map(|writer| writer.join()).collect();
-        over.store(true, Ordering::Relaxed);
+        over.store(1, Ordering::Relaxed);
         assert!(joined.iter().all(Result::is_ok));
     });
 }

@@ -1,8 +1,10 @@
 //! Entries that get lower ids beside everybody else.
 
 use super::{World, get, over, page, world};
+use crate::store::Record;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant};
+use crate::tier::{Newcomer, Reach};
 
 /// A free id, and the entry of key 2 in the next one.
 fn gap() -> Arc<World> {
@@ -97,4 +99,37 @@ fn whoever_goes_through_all_entries_meets_one_that_moves() {
 #[should_panic(expected = "cleared, whichever id it had")]
 fn moving_beside_a_walk_is_noticed() {
     twin(Some(3), Plant::SwapPastWalk, move_and_clear);
+}
+
+/// The id that the entry had goes to a page of `key` that is never published, beside its move.
+fn move_and_use_again(key: u8) -> bool {
+    let (moved, got, world) = moving(|world| {
+        let (page, tag) = (page(8), world.tag(&key));
+        let draft = world.tier.store.draft(tag, &page, None).unwrap();
+        let record = Record::new(key, tag, draft.len, draft.form, draft.expires, 0);
+        let made = Newcomer::make(&world.tier, Reach::AtHand, record, draft.parts(), true);
+        let newcomer = made.map_err(|(lack, _)| lack).expect("there is room");
+        let got = get(world, 2);
+        newcomer.give_up();
+        got
+    });
+    assert_eq!(got, Some(7), "what is there is found, and nothing that is not");
+    over(&world, 1);
+    moved
+}
+
+#[test]
+fn the_id_of_before_leads_to_no_page_of_the_same_key() {
+    assert_eq!(model(Some(3), || move_and_use_again(2)).len(), 2);
+}
+
+#[test]
+fn the_id_of_before_hides_no_page_behind_another_keys() {
+    assert_eq!(model(Some(3), || move_and_use_again(3)).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "what is there is found, and nothing that is not")]
+fn leading_to_the_id_of_before_is_noticed() {
+    twin(Some(2), Plant::LiftedLeads, || move_and_use_again(2));
 }

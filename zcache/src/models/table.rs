@@ -3,7 +3,7 @@
 
 use loom::sync::atomic::AtomicU32;
 
-use crate::index::{Probe, Table, Tag};
+use crate::index::{Seek, Table, Tag};
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Ordering, Plant, let_split};
 
@@ -34,17 +34,18 @@ impl World {
         tag(self.ids[id as usize].load(Ordering::Relaxed) / 16)
     }
 
-    /// The version of the page that `id` is of `key`.
-    fn probe(&self, key: u32) -> impl Fn(u32) -> Probe<u32> + '_ {
-        move |id| match self.ids[id as usize].load(Ordering::Acquire) {
-            0 => Probe::Gone,
-            of if of / 16 == key => Probe::This(of % 16),
-            _ => Probe::Other,
-        }
+    /// Holds a page's key and version, as one number, which stand for the page.
+    fn seek(&self, key: u32) -> impl Seek<Entry = u32> + '_ {
+        let hold = |id| {
+            let page = self.ids[id as usize].load(Ordering::Acquire);
+            (page != 0).then_some(page)
+        };
+        (hold, move |page: &u32| page / 16 == key)
     }
 
+    /// The version of the page of `key`.
     fn look(&self, key: u32) -> Option<u32> {
-        self.table.look(tag(key), self.probe(key))
+        self.table.look(tag(key), self.seek(key)).map(|page| page % 16)
     }
 
     /// Makes `id` the page of `key` in this version.
@@ -58,12 +59,13 @@ impl World {
 
     fn put(&self, id: u32, key: u32) -> Option<u32> {
         let tag_of = |id| self.tag_of(id);
-        self.table.put((tag(key), id), &tag_of, self.probe(key), |_| true).unwrap()
+        let put = self.table.put((tag(key), id), &tag_of, self.seek(key), |_| true);
+        put.unwrap().map(|page| page % 16)
     }
 
     fn take(&self, key: u32) -> Option<u32> {
         let tag_of = |id| self.tag_of(id);
-        self.table.take(tag(key), &tag_of, self.probe(key), |_| ())
+        self.table.take(tag(key), &tag_of, self.seek(key), |_| ()).map(|page| page % 16)
     }
 }
 

@@ -61,6 +61,8 @@ pub(crate) enum Plant {
     MissedUnasked,
     /// Whoever moves entries, or takes one out, does not say so.
     MovedUntold,
+    /// The index leads to an entry's old id while the entry gets another one.
+    LiftedLeads,
     /// A writer does not ask whether the shard is as it was when it looked for the key.
     SearchedUnasked,
     /// A removal does not tell leases.

@@ -9,10 +9,10 @@ use zpool::Handle;
 use super::evict::{Lack, Reach};
 use super::hook::Removal;
 use super::queue::Unready;
-use super::{Tier, pin_equal, pin_if, pin_live};
+use super::{Tier, by_key, by_pin, pin_live};
 use crate::codec::Form;
 use crate::hot::Under;
-use crate::index::{Probe, Tag, Version};
+use crate::index::{Seek, Tag, Version};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Store};
@@ -82,7 +82,7 @@ impl<K: Send + Sync> Tier<K> {
     fn take_off<'t>(
         &'t self,
         tag: Tag,
-        which: impl FnMut(u32) -> Probe<Entry<'t, K>>,
+        which: impl Seek<Entry = Entry<'t, K>>,
     ) -> Option<Entry<'t, K>> {
         let cool = |entry: &Entry<'t, K>| self.cool(tag, entry.id());
         self.index.take(tag, |id| self.tag_of(id), which, cool)
@@ -97,7 +97,7 @@ impl<K: Send + Sync> Tier<K> {
     ) -> Option<Gone<'_, K>> {
         // Told also where the key's `Eq` panics.
         let _told = self.flights.telling(tag);
-        let entry = self.take_off(tag, |id| pin_equal(&self.store.pool, id, tag, key))?;
+        let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;
         self.policy_forgets(entry.id());
         Some(self.gone(entry, cause))
     }
@@ -107,8 +107,8 @@ impl<K: Send + Sync> Tier<K> {
     fn end_unseen(&self, tag: Tag) -> bool {
         let mut ended = false;
         let _told = self.flights.telling(tag);
-        let by_tag = |id| pin_if(&self.store.pool, id, |entry| entry.record().tag == tag);
-        while let Some(entry) = self.take_off(tag, by_tag) {
+        let by_tag = || by_pin(&self.store.pool, |entry| entry.record().tag == tag);
+        while let Some(entry) = self.take_off(tag, by_tag()) {
             self.policy_forgets(entry.id());
             self.bury(entry, Cause::Replaced);
             ended = true;
@@ -268,7 +268,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let pool = &tier.store.pool;
         let new = pin_live(pool, id);
-        let same = |of| pin_equal(pool, of, tag, &new.record().key);
+        let same = by_key(pool, tag, &new.record().key);
         let tag_of = |of| tier.tag_of(of);
         let admitted = |old: Option<&Entry<'_, K>>| {
             // Under the shard's lock, so that who goes through all entries after a touch misses none.
@@ -308,7 +308,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if planted(Plant::SwapFreesFirst) {
             let _ = tier.store.pool.free(old.handle());
         }
-        let there = || tier.index.find(tag, Probe::This).unwrap_or(old.id());
+        let there = || tier.index.find(tag, (Some, |_: &u32| true)).unwrap_or(old.id());
         let of = if planted(Plant::SwapUnasked) { there() } else { old.id() };
         let swap = || tier.index.swap(tag, of, change).then_some(());
         if tier.walks.between(swap).is_none() {

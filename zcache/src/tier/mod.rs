@@ -33,7 +33,7 @@ use equivalent::Equivalent;
 use zpool::MapError;
 
 use crate::hot::{Hot, Scales};
-use crate::index::{Flights, Index, Probe, Tag, Version, Walk, Walks};
+use crate::index::{Flights, Index, Seek, Tag, Version, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
@@ -155,29 +155,23 @@ fn wait_for_pin(id: u32, error: MapError) {
     }
 }
 
-/// Pins the entry `id`, if it is one just now, and the caller wants it.
+/// The entry of `key`, by pins.
 #[inline(always)]
-fn pin_if<'p, K: Send + Sync>(
+fn by_key<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
     pool: &'p Memory<K>,
-    id: u32,
-    wanted: impl FnOnce(&Entry<'p, K>) -> bool,
-) -> Probe<Entry<'p, K>> {
-    match pool.pin_id(id) {
-        Ok(entry) if wanted(&entry) => Probe::This(entry),
-        Ok(_) => Probe::Other,
-        Err(_) => Probe::Gone,
-    }
-}
-
-/// The same, where the entry's key is `key`.
-#[inline(always)]
-fn pin_equal<'p, K: Send + Sync, Q: Equivalent<K> + ?Sized>(
-    pool: &'p Memory<K>,
-    id: u32,
     tag: Tag,
     key: &Q,
-) -> Probe<Entry<'p, K>> {
-    pin_if(pool, id, |entry| is_equal(entry, tag, key))
+) -> impl Seek<Entry = Entry<'p, K>> {
+    by_pin(pool, move |entry| is_equal(entry, tag, key))
+}
+
+/// An entry that `is` takes for the one that is sought.
+#[inline(always)]
+fn by_pin<'p, K: Send + Sync>(
+    pool: &'p Memory<K>,
+    is: impl FnMut(&Entry<'p, K>) -> bool,
+) -> impl Seek<Entry = Entry<'p, K>> {
+    (move |id| pool.pin_id(id).ok(), is)
 }
 
 #[inline]
@@ -270,7 +264,7 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
-        self.index.find(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+        self.index.find(tag, by_key(&self.store.pool, tag, key))
     }
 
     /// A look-up that found no entry.
@@ -293,7 +287,7 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Result<Entry<'_, K>, Version> {
-        self.index.find_or_version(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+        self.index.find_or_version(tag, by_key(&self.store.pool, tag, key))
     }
 
     /// The same for who has boarded a flight of `key`: see [`Flights`] for why it takes the lock of
@@ -306,12 +300,13 @@ impl<K: Send + Sync> Tier<K> {
         if planted(Plant::FlightUnordered) {
             return self.find_or_version(tag, key);
         }
-        self.index.find_or_version_held(tag, |id| pin_equal(&self.store.pool, id, tag, key))
+        self.index.find_or_version_held(tag, by_key(&self.store.pool, tag, key))
     }
 
     /// How a key of that tag stands, whether it has an entry or not.
     pub(crate) fn version(&self, tag: Tag) -> Version {
-        let Err(version) = self.index.find_or_version(tag, |_| Probe::<Infallible>::Other);
+        let nothing = (|_| None::<Infallible>, |_: &Infallible| false);
+        let Err(version) = self.index.find_or_version(tag, nothing);
         version
     }
 
@@ -332,12 +327,14 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Result<Option<Entry<'_, K>>, MapError> {
-        let found = self.index.find(tag, |id| match self.store.pool.pin_id(id) {
-            Ok(entry) if is_equal(&entry, tag, key) => Probe::This(Ok(entry)),
-            Ok(_) => Probe::Other,
-            Err(error @ MapError::TooManyMaps) => Probe::This(Err(error)),
-            Err(_) => Probe::Gone,
-        });
+        let pin = |id| match self.store.pool.pin_id(id) {
+            Err(error) if error != MapError::TooManyMaps => None,
+            pinned => Some(pinned),
+        };
+        let is = |pinned: &Result<Entry<'_, K>, MapError>| {
+            pinned.as_ref().map_or(true, |entry| is_equal(entry, tag, key))
+        };
+        let found = self.index.find(tag, (pin, is));
         found.transpose()
     }
 
@@ -366,9 +363,13 @@ impl<K: Send + Sync> Tier<K> {
         0..self.store.pool.ids()
     }
 
-    /// The tag of a live entry: for the index, when it shrinks.
+    /// The tag of an entry in the index, for who holds the lock of its shard. Those who wait for that
+    /// lock may have all pins of the entry but one.
     pub(crate) fn tag_of(&self, id: u32) -> Tag {
-        pin_live(&self.store.pool, id).record().tag
+        match self.store.pool.pin_id_reserved(id) {
+            Ok(entry) => entry.record().tag,
+            Err(error) => panic!("entry {id} is in the index and not in the pool: {error}"),
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 
 use zpool::{AllocError, SparseLines};
 
-use super::{Held, IDS, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent};
+use super::{
+    Held, IDS, Lifted, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent,
+};
 use crate::index::Tag;
-use crate::sync::{FULL, Ordering, PutError, get, may_split};
+use crate::sync::{FULL, Ordering, Plant, PutError, get, may_split, planted};
 
 /// Entries for each bucket below which the last one goes, where [`FULL`] of them are too many.
 const SPARSE: usize = FULL / 2;
@@ -75,8 +77,21 @@ impl<'t> Held<'t> {
         self.changed();
     }
 
+    /// Takes an id out of its place, until what this returns is dropped.
+    pub(super) fn lift(&self, place: Place<'t>, id: u32) -> Lifted<'t> {
+        let moving = self.moving();
+        if !planted(Plant::LiftedLeads) {
+            place.clear();
+        }
+        Lifted { place, id, _moving: moving }
+    }
+
     /// Memory for a line; its words are 0.
     fn open(&self, lines: &'t SparseLines, line: u32) -> Result<&'t Line, PutError> {
+        // No hash that is any good puts so many keys into one shard.
+        if line >= u32::MAX >> self.table.bits {
+            return Err(PutError::NoMemory);
+        }
         let number = self.table.line_number(self.number, line);
         lines.open(number).map_err(|error| match error {
             AllocError::OutOfPages => PutError::NoRoom(SparseLines::open_bytes()),
@@ -135,9 +150,15 @@ impl<'t> Held<'t> {
         let moving = self.moving();
         place.clear();
         drop(moving);
-        self.tighten(bucket(tag, self.len()), tag_of);
         self.count(-1);
         self.changed();
+        self.tidy(tag, tag_of);
+    }
+
+    /// After an entry of this tag went, or did not come: its chain gets tight, and the last bucket goes
+    /// where there are few entries.
+    pub(super) fn tidy(&self, tag: Tag, tag_of: &dyn Fn(u32) -> Tag) {
+        self.tighten(bucket(tag, self.len()), tag_of);
         let len = self.len() as usize;
         let few = self.entries() < (len - 1) * SPARSE || self.entries() == 0;
         if few && (may_split() || len == 1) {
@@ -146,7 +167,7 @@ impl<'t> Held<'t> {
     }
 
     /// Fills the holes of a chain of several lines from its end, and lets lines go that come empty.
-    pub(super) fn tighten(&self, bucket: u32, tag_of: &dyn Fn(u32) -> Tag) {
+    fn tighten(&self, bucket: u32, tag_of: &dyn Fn(u32) -> Tag) {
         let first = self.table.first_line(self.number, bucket).expect("a bucket has a line");
         if first[NEXT].load(Ordering::Relaxed) == 0 {
             return;
