@@ -396,12 +396,12 @@ impl Table {
     #[cold]
     fn wait(&self, number: usize, tries: &mut usize) {
         *tries += 1;
-        if *tries % TRIES == 0 {
-            // Its writer may have lost the processor.
-            drop(self.shards[number].lock.lock());
-        } else {
-            pause();
+        if *tries < TRIES {
+            return pause();
         }
+        // Its writer may have lost the processor.
+        drop(self.shards[number].lock.lock());
+        *tries = 0;
     }
 
     /// As a writer looks, before it takes the lock: the version, and what it found then.

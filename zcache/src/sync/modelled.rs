@@ -88,7 +88,7 @@ pub(crate) fn thread_number() -> usize {
 }
 
 /// No thread has a number to itself.
-pub(crate) const NUMBERED: usize = 0;
+pub(crate) const NUMBERED: usize = 1;
 
 /// No model has user code in it.
 #[derive(Debug)]

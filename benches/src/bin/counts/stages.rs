@@ -1,8 +1,8 @@
 //! Where the instructions of a path go, by stage.
 //!
 //! The compiler inlines most of a path into few functions, so an instruction belongs to the innermost
-//! function of its inlining that a rule below knows: what hashbrown does for the index is the index's, and
-//! what a directory of the pool does for a pin is the pin's.
+//! function of its inlining that a rule below knows: what a directory of the pool does for a pin is
+//! the pin's.
 
 use std::path::Path;
 
@@ -80,7 +80,6 @@ const NARROW: &[Rule] = &[
     ("index", "zcache/src/index/mod.rs", ""),
     ("index", "zcache/src/sync/shards.rs", ""),
     ("index", "zcache/src/tier/mod.rs", "find"),
-    ("index", "/dashmap-", ""),
     ("pin", "zpool/src/arena.rs", "pin"),
 ];
 
