@@ -1,6 +1,17 @@
 //! What can go wrong, one enum an operation.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Drops `value`. A panic in that is not the caller's business, so it ends here, and so does one in
+/// the drop of what was thrown.
+pub(crate) fn drop_unheard<T>(value: T) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            std::mem::forget(again);
+        }
+    }
+}
 
 /// Why [`Pool::alloc`](crate::Pool::alloc) and its kin placed nothing. The pool is as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -83,6 +83,7 @@ mod snapshot;
 pub mod source;
 #[forbid(unsafe_code)]
 mod stats;
+mod swapped;
 #[forbid(unsafe_code)]
 mod sync;
 #[forbid(unsafe_code)]
@@ -102,3 +103,4 @@ pub use mapped::{Lines, NoMemory, SparseLines, Words};
 pub use pinned::Pinned;
 pub use pool::Pool;
 pub use stats::{ClassStats, CompactionTotals, Failures, PoolStats};
+pub use swapped::Swapped;

@@ -4,9 +4,11 @@
 //! Loom watches accesses to its own cells and atomics but not to raw bytes; [`Witness`] stands in
 //! for the bytes of objects, so that a missing `Release` shows up as a race in a model.
 
+mod epoch;
 #[cfg(all(test, zcache_loom))]
 pub(crate) mod model;
 
+pub(crate) use self::epoch::{Atomic, Guard, Owned, pin};
 #[cfg(zcache_loom)]
 pub(crate) use self::modelled::*;
 #[cfg(not(zcache_loom))]
@@ -144,6 +146,20 @@ pub(crate) enum Plant {
     SlotsGrownOver,
     /// The upper slots of a set of frames go whether they are empty or not.
     SlotsUnasked,
+    /// A version that was replaced ends at once, whoever reads it.
+    VersionEndsAtOnce,
+    /// The bytes of a version are given back when it is replaced, not when it has ended.
+    VersionUncharged,
+    /// A version that was replaced does not count as waiting.
+    VersionUncounted,
+    /// The number of versions that wait does not release what was done to those that ended.
+    VersionEndUnreleased,
+    /// Whoever asks for the number of versions that wait does not acquire what was done to others.
+    VersionLookUnacquired,
+    /// A version is current before it is seen whole.
+    VersionPutRelaxed,
+    /// A reader does not acquire the version that it finds.
+    VersionFindRelaxed,
 }
 
 /// `order`, or `Relaxed` where a model plants `bug`.
@@ -173,6 +189,9 @@ mod real {
     pub(crate) const GATHERED: u32 = 64;
     /// How often a table doubles at most.
     pub(crate) const DOUBLINGS: usize = 22;
+    /// How often a collection of versions moves the epoch on: once is enough after a replacement,
+    /// and others may have left more than one pass ends.
+    pub(crate) const COLLECTIONS: usize = 4;
     /// Words of 32 bits in a cache line.
     pub(crate) const LINE: usize = 16;
     /// The most shared pins one object can have: all that its word counts, but the exclusive one.
@@ -303,6 +322,7 @@ mod modelled {
     pub(crate) const ARRAY_BLOCKS: usize = 4;
     pub(crate) const GATHERED: u32 = 2;
     pub(crate) const DOUBLINGS: usize = 2;
+    pub(crate) const COLLECTIONS: usize = 2;
     pub(crate) const LINE: usize = 3;
     pub(crate) const MAX_PINS: u64 = 2;
     pub(crate) const LOCK_TRIES: usize = 1;

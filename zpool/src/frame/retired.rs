@@ -1,10 +1,10 @@
 //! What becomes of frames that are off their slots: they wait until no reader can have them, and
 //! end.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use super::{Frame, Frames, Readers, Sealed};
+use crate::error::drop_unheard;
 use crate::sync::{Ordering, Plant, halved, planted, unless};
 
 impl<H: Send + Sync> Frames<H> {
@@ -91,8 +91,7 @@ impl<H> Frames<H> {
     }
 
     /// Ends a list of frames that nobody else has: their heads go, and their memory, unless it is
-    /// shared. A panic in the drop of a head is nobody's here, and neither is one in the drop of
-    /// what it panics with.
+    /// shared.
     pub(super) fn end(&self, mut first: *mut Frame<H>) {
         while !first.is_null() {
             // SAFETY: it was made a box by `Blank::fill` in `put`, came off its slot once, off the
@@ -100,11 +99,7 @@ impl<H> Frames<H> {
             let Frame { head, owned, life, next, .. } = *unsafe { Box::from_raw(first) };
             first = next.load(Ordering::Relaxed);
             let _ = life.to_write();
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(head))) {
-                if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-                    std::mem::forget(again);
-                }
-            }
+            drop_unheard(head);
             self.account.take_back(Frame::<H>::BYTES);
             self.account.waiting.fetch_sub(Frame::<H>::BYTES, Ordering::Relaxed);
             if planted(Plant::FrameSharedEnded) {

@@ -7,6 +7,7 @@ use crate::frame::Frames;
 use crate::mapped::{Lines, SparseLines};
 use crate::snapshot::snapshot;
 use crate::stats::PoolStats;
+use crate::swapped::Swapped;
 
 impl<T: Send + Sync> Pool<T> {
     /// Bytes held now, pages, metadata and [reserved](Self::reserve) ones: what `max_bytes` caps.
@@ -96,6 +97,21 @@ impl<T: Send + Sync> Pool<T> {
     #[must_use]
     pub fn sparse_lines(&self) -> SparseLines {
         SparseLines::new(self.arena.supply().ledger)
+    }
+
+    /// A value that is read without a lock and replaced whole. `bytes` is what it holds on the heap
+    /// beside its own size; this is charged to this pool's cap with it, and so are those that take
+    /// its place. The pool may be dropped first.
+    ///
+    /// # Errors
+    /// [`AllocError::OutOfPages`]: no room for it under the cap. [`AllocError::NoMemory`]: the heap
+    /// has none. `value` is dropped.
+    pub fn swapped<V: Send + Sync + 'static>(
+        &self,
+        value: V,
+        bytes: usize,
+    ) -> Result<Swapped<V>, AllocError> {
+        Swapped::new(value, bytes, self.arena.supply().ledger)
     }
 
     /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
