@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hash};
+use std::io;
 use std::time::Duration;
 
 use zpool::source::heap_cost;
@@ -105,7 +106,9 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let working = working_bytes::<K>(max_page, &*codec)
             .saturating_add(cold.as_ref().map_or(0, |cold| context_bytes(max_page, &**cold)))
             .saturating_add(training.as_ref().map_or(0, |(_, needed)| *needed));
-        let needed = fixed.saturating_add(pool.held_bytes() + regions).saturating_add(working);
+        let needed = fixed
+            .saturating_add(pool.held_bytes() + regions + Coders::BYTES)
+            .saturating_add(working);
         let least = with_aside(needed);
         if capacity < least {
             return Err(ConfigError::TooSmall { least });
@@ -115,7 +118,9 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
-        let coders = Coders::new(cold, training.map(|(training, _)| training));
+        let coders = Coders::new(&pool, cold, training.map(|(training, _)| training));
+        let refused = |_| zpool::ConfigError::Source(io::ErrorKind::OutOfMemory.into());
+        let coders = coders.map_err(|error| ConfigError::Pool(refused(error)))?;
         let scratch = Scratch::new(cores, capacity);
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
         let index = Index::new(shards, capacity, &store.pool);

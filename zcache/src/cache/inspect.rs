@@ -45,7 +45,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.policy = policy;
         bytes.codec = tier.store.scratch.bytes() + dictionary_bytes;
         bytes.sample = tier.sampler.bytes();
-        bytes.fixed = self.charged + grown + aside(tier.capacity());
+        bytes.fixed = self.charged + coders.table_bytes() + grown + aside(tier.capacity());
         stats
     }
 
@@ -86,6 +86,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
         assert_eq!(self.tier.flights.len(), 0, "no load is under way");
+        // Other caches' readers may keep old tables, and end them meanwhile.
+        tier.store.coders.settle();
         let reserved = self.reserved(policy.policy().bytes());
         assert_eq!(reserved, tier.store.pool.stats().reserved_bytes, "all that is held is charged");
         let held = tier.held();
@@ -98,7 +100,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let codec = tier.store.scratch.bytes();
         let heads = |hot: &Hot<K>| hot.frames().heap_bytes() + hot.grown_bytes();
         let heads = tier.hot.as_deref().map_or(0, heads);
-        let trained = tier.store.coders.trained().1 + tier.sampler.bytes();
+        let coders = &tier.store.coders;
+        let trained = coders.trained().1 + coders.table_bytes() + tier.sampler.bytes();
         self.charged + policy + tier.index.bytes() + codec + heads + trained
     }
 

@@ -153,7 +153,11 @@ impl<K: Eq + Send + Sync> Tier<K> {
         match self.compressed(&held_out, &codec) {
             None => Trained::Nothing,
             Some((before, after)) if after * 100 <= before * (100 - GAIN) => {
-                store.coders.adopt(codec, charged.keep());
+                let adopt = || store.coders.adopt(&codec, charged.bytes());
+                if self.with_room(|| adopt().map_err(|full| Some(full.into()))).is_err() {
+                    return Trained::Nothing;
+                }
+                charged.keep();
                 Trained::Adopted
             }
             Some(_) => Trained::Rejected,

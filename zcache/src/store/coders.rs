@@ -1,19 +1,39 @@
 //! Coders: the codecs of a cache, by the numbers that its entries have in their records.
 //! ```text
-//! 0        the codec that the cache was made with            no synchronisation
-//! 1        the stronger one for cold entries, if any         the same
-//! 2..=31   the same with a dictionary trained here           under a lock; by way of contexts only
+//! 0        the codec that the cache was made with         no synchronisation
+//! 1        the stronger one for cold entries, if any      the same
+//! 2..=31   the same with a dictionary trained here        a table that readers take no lock for
 //! ```
-//! A number is given once: it stands for its dictionary for ever, so that an entry is decoded with what it was
-//! compressed with or not at all. A trained coder goes when it is not the newest one any more and nothing is left that
-//! was compressed with it:
-//! 1. each object and each draft on its way to be one is counted, from before it is made until after it is freed; a
-//!    draft's count rises under the lock, and only while its coder is the newest. So a count of 0 stays;
-//! 2. an object that is freed may be in a reader's hands still. The pool counts those, of all coders together; that
-//!    count may be one short for an instant, so it has to be 0 in two calls.
+//! A number is given once: it stands for its dictionary for ever, so that an entry is decoded with
+//! what it was compressed with or not at all. Readers look into a table that is replaced whole
+//! (`zpool::Swapped`). Writers change the desk under its lock, and put a new table in the place of
+//! the old one.
+//!
+//! A trained coder is dropped when it has a successor and nothing is left that was compressed with
+//! it:
+//! 1. Each object and each draft of one is counted, from before it is made until after it is freed.
+//!    A draft takes the newest coder of the table that it reads, and is counted before it lets go
+//!    of that table.
+//! 2. So a count may rise as long as a reader has a table in which that coder is the newest. No
+//!    coder is judged before all tables that were replaced have ended, which `Swapped::collect`
+//!    says. From then on a count of 0 stays.
+//! 3. An object that is freed may still be read. The pool counts those, of all coders together;
+//!    that count may be one too small for a moment, so it has to be 0 in two calls.
+//! 4. The coder is taken off the table, and stands in `leaving` until the tables that name it have
+//!    ended. Then the caller drops it and releases what it was charged.
+//!
+//! Tables end in any thread, of another cache perhaps, and a codec is the user's code. So a table
+//! holds codecs weakly: its end drops none. Only their blocks go with the last table that names
+//! them, and until then they are charged, by 4. A reader that stalls delays 2 and 4, and no call.
 
+use zpool::source::heap_cost;
+use zpool::{AllocError, Pool, Swapped};
+
+use super::charged::Full;
 use crate::codec::{CODERS, Codec};
-use crate::sync::{Arc, Charge, Counter, Mutex, Ordering, add, get};
+use crate::sync::{
+    Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, Plant, Weak, get, pause, planted,
+};
 
 /// The number of the stronger codec.
 pub(crate) const COLD: u8 = 1;
@@ -37,13 +57,21 @@ pub(crate) struct Coders {
     /// The newest trained coder, or 0. A hint: the table decides.
     newest: Counter,
     /// Objects and drafts of each coder but the first, which needs no counting.
-    alive: [Counter; CODERS],
-    table: Mutex<Table>,
+    alive: [AtomicUsize; CODERS],
+    table: Swapped<Table>,
+    desk: Mutex<Desk>,
 }
 
+/// Trained coders as readers find them, the newest one last.
+type Table = Vec<(u8, Weak<dyn Codec>)>;
+
+/// What those who change the table have.
 #[derive(Debug)]
-struct Table {
+struct Desk {
+    /// What the table names.
     trained: Vec<Trained>,
+    /// What older tables name, perhaps.
+    leaving: Option<Trained>,
     /// Numbers given.
     given: u8,
 }
@@ -74,21 +102,35 @@ impl Drop for Use<'_> {
 }
 
 impl Coders {
-    pub(crate) fn new(cold: Option<Arc<dyn Codec>>, training: Option<TrainingPlan>) -> Self {
-        Self {
+    /// What an empty table is charged.
+    pub(crate) const BYTES: usize = Swapped::<Table>::fixed_bytes();
+    /// The rounds in which [`settle`](Self::settle) waits.
+    const PATIENCE: usize = 10_000;
+
+    /// Coders whose table is charged to the pool.
+    ///
+    /// # Errors
+    /// There is no memory for that.
+    pub(crate) fn new<R: Send + Sync>(
+        pool: &Pool<R>,
+        cold: Option<Arc<dyn Codec>>,
+        training: Option<TrainingPlan>,
+    ) -> Result<Self, AllocError> {
+        Ok(Self {
             cold,
             training,
             newest: Counter::new(0),
-            alive: [const { Counter::new(0) }; CODERS],
-            table: Mutex::new(Table { trained: Vec::new(), given: TRAINED }),
-        }
+            alive: std::array::from_fn(|_| AtomicUsize::new(0)),
+            table: pool.swapped(Table::new(), 0)?,
+            desk: Mutex::new(Desk { trained: Vec::new(), leaving: None, given: TRAINED }),
+        })
     }
 
     /// One object more of this coder.
     #[inline]
     pub(crate) fn entered(&self, coder: u8) {
         if coder != 0 {
-            add(&self.alive[usize::from(coder)], 1);
+            self.alive[usize::from(coder)].fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -102,7 +144,7 @@ impl Coders {
     }
 
     /// Objects and drafts of a coder but the first.
-    pub(crate) fn alive(&self, coder: u8) -> u64 {
+    pub(crate) fn alive(&self, coder: u8) -> usize {
         self.alive[usize::from(coder)].load(Ordering::Acquire) // pairs with the Release in `left`
     }
 
@@ -114,9 +156,17 @@ impl Coders {
 
     #[cold]
     fn use_newest(&self) -> Option<Use<'_>> {
-        let table = self.table.lock();
-        let number = table.trained.last()?.number;
-        self.entered(number);
+        let late = planted(Plant::DraftCountedLate);
+        let number = self.table.read(|table| {
+            let (number, _) = table.last()?;
+            if !late {
+                self.entered(*number);
+            }
+            Some(*number)
+        })?;
+        if late {
+            self.entered(number);
+        }
         Some(Use(self, number))
     }
 
@@ -147,47 +197,106 @@ impl Coders {
         if coder == COLD {
             return self.cold.clone();
         }
-        let table = self.table.lock();
-        let trained = table.trained.iter().find(|trained| trained.number == coder)?;
-        Some(Arc::clone(&trained.codec))
+        self.table.read(|table| {
+            let (_, codec) = table.iter().find(|(number, _)| *number == coder)?;
+            codec.upgrade()
+        })
     }
 
     /// The number that the next trained codec gets, if there are any left.
     pub(crate) fn next(&self) -> Option<u8> {
-        let given = self.table.lock().given;
+        let given = self.desk.lock().given;
         (usize::from(given) < CODERS).then_some(given)
     }
 
-    /// Makes `codec`, for which so much was charged, the newest coder under the [`next`](Self::next) number.
-    pub(crate) fn adopt(&self, codec: Arc<dyn Codec>, charged: usize) {
-        let mut table = self.table.lock();
-        let number = table.given;
-        table.given += 1;
-        table.trained.push(Trained { number, codec, charged, idle: false });
+    /// Makes `codec`, for which so much was charged, the newest coder under the
+    /// [`next`](Self::next) number.
+    ///
+    /// # Errors
+    /// There is no memory for the new table. The newest coder is the one from before.
+    pub(crate) fn adopt(&self, codec: &Arc<dyn Codec>, charged: usize) -> Result<(), Full> {
+        let mut desk = self.desk.lock();
+        let (number, codec) = (desk.given, Arc::clone(codec));
+        desk.trained.push(Trained { number, codec, charged, idle: false });
+        if let Err(full) = self.publish(&desk) {
+            desk.trained.pop();
+            return Err(full);
+        }
+        desk.given += 1;
         // Relaxed: who reads an old one compresses with the coder before.
         self.newest.store(number.into(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Puts a table of what the desk has in the place of the old one.
+    fn publish(&self, desk: &Desk) -> Result<(), Full> {
+        let mut table = Table::new();
+        table.try_reserve_exact(desk.trained.len()).map_err(|_| Full::NoMemory)?;
+        let seen = |trained: &Trained| (trained.number, Arc::downgrade(&trained.codec));
+        table.extend(desk.trained.iter().map(seen));
+        let bytes = heap_cost(table.capacity() * size_of::<(u8, Weak<dyn Codec>)>());
+        self.table.replace(table, bytes).map_err(|error| match error {
+            AllocError::NoMemory => Full::NoMemory,
+            _ => Full::Cap(Self::BYTES + bytes),
+        })
     }
 
     /// Takes a coder off that nothing is left of. `dying`: objects that are freed and still read.
     pub(crate) fn expel(&self, dying: impl Fn() -> usize) -> Option<Trained> {
-        let mut table = self.table.lock();
-        let (_, older) = table.trained.split_last_mut()?;
-        for trained in older.iter_mut() {
-            let empty = self.alive(trained.number) == 0 && dying() == 0;
-            if empty && trained.idle {
-                let number = trained.number;
-                let at = table.trained.iter().position(|trained| trained.number == number)?;
-                return Some(table.trained.remove(at));
-            }
-            trained.idle = empty;
+        let mut desk = self.desk.lock();
+        if self.is_seen() {
+            return None;
         }
-        None
+        if desk.leaving.is_none() {
+            let (_, older) = desk.trained.split_last_mut()?;
+            let mut gone = None;
+            for (at, trained) in older.iter_mut().enumerate() {
+                let empty = self.alive(trained.number) == 0 && dying() == 0;
+                if empty && trained.idle {
+                    gone = Some(at);
+                    break;
+                }
+                trained.idle = empty;
+            }
+            let at = gone?;
+            let trained = desk.trained.remove(at);
+            if self.publish(&desk).is_err() {
+                desk.trained.insert(at, trained);
+                return None;
+            }
+            desk.leaving = Some(trained);
+            if self.is_seen() {
+                return None;
+            }
+        }
+        desk.leaving.take()
+    }
+
+    /// Whether a reader may have a table that was replaced.
+    fn is_seen(&self) -> bool {
+        self.table.collect() > 0 && !planted(Plant::TablesUnawaited)
     }
 
     /// Trained coders, and what is charged for them.
     pub(crate) fn trained(&self) -> (usize, usize) {
-        let table = self.table.lock();
-        (table.trained.len(), table.trained.iter().map(|trained| trained.charged).sum())
+        let desk = self.desk.lock();
+        let all = || desk.trained.iter().chain(&desk.leaving);
+        (all().count(), all().map(|trained| trained.charged).sum())
+    }
+
+    /// Bytes of the table, and of those that readers may still have.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.table.bytes()
+    }
+
+    /// Waits until tables that were replaced have ended, but not for a reader that stalls.
+    pub(crate) fn settle(&self) {
+        for _ in 0..Self::PATIENCE {
+            if self.table.collect() == 0 {
+                break;
+            }
+            pause();
+        }
     }
 }
 
@@ -214,38 +323,216 @@ mod tests {
         Arc::new(None)
     }
 
+    fn pool() -> Pool {
+        Pool::new(zpool::Config::new()).unwrap()
+    }
+
+    impl Coders {
+        fn take(&self, codec: Arc<dyn Codec>, charged: usize) {
+            self.adopt(&codec, charged).expect("there is memory");
+        }
+
+        /// Expels once no old table is left: other tests of this process read, too.
+        fn expel_settled(&self, dying: impl Fn() -> usize) -> Option<Trained> {
+            self.settle();
+            self.expel(dying).or_else(|| {
+                let leaves = self.desk.lock().leaving.is_some();
+                self.settle();
+                if leaves { self.expel(|| 0) } else { Option::None }
+            })
+        }
+    }
+
     #[test]
     fn numbers_are_given_once_and_coders_go_when_nothing_is_left_of_them() {
-        let coders = Coders::new(Option::None, Option::None);
+        let coders = Coders::new(&pool(), Option::None, Option::None).unwrap();
         assert!(coders.writer().is_none() && coders.stronger().is_none() && coders.target() == 0);
-        coders.adopt(codec(), 1);
+        coders.take(codec(), 1);
         let first = coders.writer().expect("the newest");
         assert_eq!((first.number(), coders.target(), coders.is_superseded(2)), (2, 2, false));
-        coders.adopt(codec(), 1);
+        coders.take(codec(), 1);
         assert!(coders.is_superseded(2) && coders.trained() == (2, 2));
-        assert!((0..3).all(|_| coders.expel(|| 0).is_none()), "a draft is under way");
+        assert!((0..3).all(|_| coders.expel_settled(|| 0).is_none()), "a draft is under way");
         drop(first);
-        assert!(coders.expel(|| 1).is_none(), "somebody reads");
-        assert!(coders.expel(|| 0).is_none(), "seen once");
-        assert!(coders.expel(|| 1).is_none() && coders.expel(|| 0).is_none(), "seen once again");
-        assert_eq!(coders.expel(|| 0).map(|gone| gone.number()), Some(2));
-        assert!((0..3).all(|_| coders.expel(|| 0).is_none()), "the newest one stays");
+        assert!(coders.expel_settled(|| 1).is_none(), "somebody reads");
+        assert!(coders.expel_settled(|| 0).is_none(), "seen once");
+        assert!(
+            coders.expel_settled(|| 1).is_none() && coders.expel_settled(|| 0).is_none(),
+            "seen once again"
+        );
+        assert_eq!(coders.expel_settled(|| 0).map(|gone| gone.number()), Some(2));
+        assert!((0..3).all(|_| coders.expel_settled(|| 0).is_none()), "the newest one stays");
         assert!(coders.codec(2).is_none() && coders.codec(3).is_some());
         for number in 4..CODERS as u8 {
             assert_eq!(coders.next(), Some(number));
-            coders.adopt(codec(), 1);
+            coders.take(codec(), 1);
         }
         assert_eq!(coders.next(), Option::None);
     }
 
     #[test]
     fn a_codec_for_cold_entries_leaves_inserts_alone() {
-        let coders = Coders::new(Some(codec()), Option::None);
+        let coders = Coders::new(&pool(), Some(codec()), Option::None).unwrap();
         assert_eq!((coders.target(), coders.writer().is_none()), (COLD, true));
-        coders.adopt(codec(), 1);
+        coders.take(codec(), 1);
         assert_eq!((coders.target(), coders.writer().is_none()), (2, true));
         assert_eq!(coders.stronger().map(|held| held.number()), Some(2));
         assert!(!coders.is_superseded(COLD), "it stays whatever comes");
         assert_eq!((coders.alive(COLD), coders.alive(2)), (0, 0));
+    }
+
+    /// Says in which thread it was dropped, and whether it was let.
+    #[derive(Debug)]
+    struct Watched {
+        let_go: Arc<Counter>,
+        dropped: Arc<Counter>,
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            assert_eq!(get(&self.let_go), 1, "a codec is dropped by `discard` only");
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Codec for Watched {
+        fn name(&self) -> std::borrow::Cow<'static, str> {
+            "watched".into()
+        }
+
+        fn context_bytes(&self, _max_page: usize) -> usize {
+            0
+        }
+
+        fn context(&self, _max_page: usize) -> std::io::Result<Box<dyn crate::codec::Context>> {
+            None.context(0)
+        }
+    }
+
+    #[derive(Debug, Default)]
+    struct Watch {
+        let_go: Arc<Counter>,
+        dropped: Arc<Counter>,
+    }
+
+    impl Watch {
+        fn codec(&self) -> Arc<dyn Codec> {
+            let (let_go, dropped) = (Arc::clone(&self.let_go), Arc::clone(&self.dropped));
+            Arc::new(Watched { let_go, dropped })
+        }
+
+        fn let_go(&self, drops: impl FnOnce()) {
+            self.let_go.store(1, Ordering::Relaxed);
+            drops();
+            self.let_go.store(0, Ordering::Relaxed);
+        }
+    }
+
+    impl crate::sync::Charge for Pool {
+        fn charge(&self, bytes: usize) -> bool {
+            self.reserve(bytes).is_ok()
+        }
+
+        fn release(&self, bytes: usize) {
+            Pool::release(self, bytes);
+        }
+    }
+
+    #[test]
+    fn a_draft_has_its_coder_beside_those_that_come_and_are_dropped() {
+        let (pool, watch) = (pool(), Watch::default());
+        let start = pool.held_bytes();
+        let coders = Coders::new(&pool, Option::None, Option::None).unwrap();
+        coders.take(watch.codec(), 0);
+        let over = Counter::new(0);
+        let mut expelled = Vec::new();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut last = 0;
+                    while get(&over) == 0 {
+                        let draft = coders.writer().expect("there is one");
+                        assert!(draft.number() >= last, "an older one is not the newest again");
+                        last = draft.number();
+                        for _ in 0..3 {
+                            assert!(coders.codec(last).is_some(), "a draft has its coder");
+                            std::thread::yield_now();
+                        }
+                    }
+                });
+            }
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            while expelled.len() < CODERS - 3 {
+                assert!(std::time::Instant::now() < end, "coders are dropped: {expelled:?}");
+                if coders.next().is_some() {
+                    coders.take(watch.codec(), 0);
+                }
+                if let Some(trained) = coders.expel(|| 0) {
+                    assert_eq!(coders.alive(trained.number()), 0);
+                    expelled.push(trained.number());
+                    watch.let_go(|| trained.discard(&pool));
+                }
+            }
+            over.store(1, Ordering::Relaxed);
+        });
+        expelled.sort_unstable();
+        assert!(expelled.into_iter().eq(TRAINED..CODERS as u8 - 1), "all but the newest");
+        coders.settle();
+        assert_eq!(get(&watch.dropped), CODERS as u64 - 3);
+        watch.let_go(|| drop(coders));
+        assert_eq!((get(&watch.dropped), pool.held_bytes()), (CODERS as u64 - 2, start));
+    }
+
+    #[test]
+    fn a_reader_that_stalls_delays_what_is_dropped_and_no_drop_of_a_codec_waits_for_it() {
+        let (pool, watch) = (pool(), Watch::default());
+        let coders = Coders::new(&pool, Option::None, Option::None).unwrap();
+        coders.take(watch.codec(), 0);
+        coders.settle();
+        pool.reserve(7).unwrap();
+        coders.table.read(|_| {
+            coders.take(watch.codec(), 7);
+            assert!((0..5).all(|_| coders.expel(|| 0).is_none()), "it may take coder 2 yet");
+        });
+        coders.settle();
+        assert!(coders.expel(|| 0).is_none(), "seen once");
+        coders.table.read(|table| {
+            assert!((0..5).all(|_| coders.expel(|| 0).is_none()), "it has a table with coder 2");
+            assert_eq!(table.len(), 2);
+            assert!(coders.codec(2).is_none(), "which others find no more");
+            assert_eq!(coders.trained(), (2, 7), "but it is there, and charged");
+        });
+        coders.settle();
+        let trained = coders.expel(|| 0).expect("nobody has a table with coder 2");
+        assert_eq!((trained.number(), coders.trained()), (2, (1, 7)));
+        watch.let_go(|| trained.discard(&pool));
+        // The drop of all coders drops the codecs, whoever has a table.
+        let other = Coders::new(&pool, Option::None, Option::None).unwrap();
+        other.table.read(|_| {
+            coders.take(watch.codec(), 0);
+            assert_eq!(get(&watch.dropped), 1);
+            watch.let_go(|| drop(coders));
+            assert_eq!(get(&watch.dropped), 3);
+        });
+    }
+
+    #[test]
+    fn a_table_that_is_refused_changes_nothing() {
+        let pool = pool();
+        let coders = Coders::new(&pool, Option::None, Option::None).unwrap();
+        coders.take(codec(), 0);
+        coders.settle();
+        let held = pool.held_bytes();
+        pool.set_max_bytes(held + 50);
+        assert!(matches!(coders.adopt(&codec(), 0), Err(Full::Cap(bytes)) if bytes > 50));
+        assert_eq!((coders.target(), coders.next(), coders.trained()), (2, Some(3), (1, 0)));
+        pool.set_max_bytes(held + 10_000);
+        coders.take(codec(), 0);
+        coders.settle();
+        pool.set_max_bytes(pool.held_bytes());
+        assert!((0..5).all(|_| coders.expel(|| 0).is_none()), "there is no room for a table");
+        assert!(coders.codec(2).is_some() && coders.trained() == (2, 0));
+        pool.set_max_bytes(usize::MAX);
+        assert_eq!(coders.expel_settled(|| 0).map(|gone| gone.number()), Some(2));
     }
 }

@@ -20,8 +20,8 @@ pub(crate) use self::real::*;
 pub(crate) use std::sync::atomic::AtomicU64 as Counter;
 pub(crate) use std::sync::atomic::Ordering;
 // These decide nothing either.
-pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::{Arc, Weak};
 
 /// Adds to a counter.
 #[inline]
@@ -99,6 +99,10 @@ pub(crate) enum Plant {
     MovedUnlocked,
     /// The policy goes on knowing a moved entry by its old id.
     MovedUnqueued,
+    /// A coder is judged empty while a reader may have a table in which it is the newest.
+    TablesUnawaited,
+    /// A draft is counted when the table in which its coder is the newest may have gone.
+    DraftCountedLate,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.
