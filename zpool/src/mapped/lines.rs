@@ -132,7 +132,7 @@ impl Lines {
 /// let bytes = lines.bytes();
 /// lines.close(1000);
 /// assert!(lines.bytes() < bytes);
-/// # Ok::<(), zpool::AllocError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct SparseLines {
     lines: Sparse<Line>,
