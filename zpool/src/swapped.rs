@@ -61,7 +61,7 @@ use crate::sync::{
 /// assert_eq!(names.read(|names| names.join(" ")), "a b");
 /// while names.collect() > 0 {} // nobody reads
 /// assert_eq!(pool.held_bytes(), before + 16);
-/// # Ok::<(), zpool::AllocError>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Swapped<T: Send + Sync + 'static> {
     current: Atomic<Block<T>>,
