@@ -443,3 +443,32 @@ fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
         cache.check();
     });
 }
+
+/// Sixteen threads that looked a key up kept a writer of its shard out for as long as they ran.
+#[test]
+fn readers_keep_no_writer_waiting() {
+    in_time("a writer", || {
+        let config = Config::new(4 << 20).shards(2).hot(zcache::Share::None);
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        let page = page(1, 64);
+        let over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for reader in 0..16 {
+                let (cache, over) = (&cache, &over);
+                // One key in three is there, one is not, and one comes and goes.
+                scope.spawn(move || {
+                    while !over.load(Ordering::Relaxed) {
+                        cache.contains(&(reader % 3));
+                    }
+                });
+            }
+            for _ in 0..1000 {
+                cache.insert(0, &page).unwrap();
+                cache.insert(1, &page).unwrap();
+                assert!(cache.remove(&1));
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        cache.check();
+    });
+}
