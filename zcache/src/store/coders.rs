@@ -323,7 +323,8 @@ mod tests {
         Arc::new(None)
     }
 
-    /// Enough that some draft is interrupted between its look and its count.
+    /// A draft is interrupted between its look and its count in one run of several; the models have
+    /// every order.
     const ROUNDS: usize = 300;
 
     fn pool() -> Pool {

@@ -14,15 +14,15 @@
 //! acquires what the collector did before it, so it finds the slot without the frame. Of a pair, newcomers take one
 //! counter until all others were seen at zero, and then those, so that each comes to zero however many readers there are.
 //!
-//! Why not the epoch that `swapped` waits for: a pin and unpin of it takes 4.9 ns, counting in and out
-//! 8.3 (of 18 that a hit takes where the page is only looked at, of 57 where it is copied; one thread
-//! or two). But readers of frames may run code of a user's, and one that stalls would keep what all
-//! pools of the process retire. Each frame that waits would have a bag of 2 KiB that no budget counts,
-//! or wait in a bag of a thread that may never come again; and the heads of frames, keys of a user's,
-//! would be dropped by whatever thread comes along. Here each byte is counted until it is gone, and
-//! one call of `collect` ends all that may end: 6336 frames after a stall, where the epoch takes 787
-//! calls. A stalled reader keeps what went after it came, in this set of frames alone;
-//! [`Frames::waiting_bytes`] says how much.
+//! Why not the epoch that `swapped` waits for: a pin and unpin of it takes 4.9 ns, counting in and
+//! out 8.3 (of 18 that a hit takes where the page is only looked at, of 57 where it is copied; one
+//! thread or two). But readers of frames may run code of a user's, and one that stalls would keep
+//! what all pools of the process retire. Each frame that waits would have a bag of 2 KiB that no
+//! budget counts, or wait in a bag of a thread that may never come again; and the heads of frames,
+//! keys of a user's, would be dropped by whatever thread comes along. Here each byte is counted
+//! until it is gone, and one call of `collect` ends all that may end: 6336 frames after a stall,
+//! where the epoch takes 787 calls. A stalled reader keeps what went after it came, in this set of
+//! frames alone; [`Frames::waiting_bytes`] says how much.
 //!
 //! Memory is the source's pages, not the general-purpose allocator's, which would keep what is freed:
 //! frames go all at once where room is needed. Only heads and what counts holders are heap blocks
