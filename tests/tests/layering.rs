@@ -202,10 +202,12 @@ fn no_file_is_a_whole_system() {
 }
 
 /// No access is `SeqCst`: loom reads those as `AcqRel`, and would pass what the hardware does not.
+/// It does know fences.
 #[test]
 fn no_access_is_sequentially_consistent() {
     each_file(|_, File { path, code, .. }| {
-        assert!(!code.iter().any(|line| line.contains("SeqCst")), "{path}");
+        let bad = |line: &String| line.contains("SeqCst") && !line.contains("fence(");
+        assert!(!code.iter().any(bad), "{path}");
     });
 }
 

@@ -17,7 +17,7 @@ use crate::config::{Config, Share};
 use crate::error::{InsertError, LoadError};
 use crate::policy::Lru;
 use crate::sync::model::{beside, model, twin};
-use crate::sync::{AtomicU32, Ordering, Plant};
+use crate::sync::{AtomicU32, Ordering, Plant, let_see_latest};
 
 mod coders;
 mod cold;
@@ -117,6 +117,7 @@ fn replacing_by_removal_is_noticed() {
 }
 
 fn remove_and_remove() -> (bool, bool) {
+    let_see_latest();
     let world = world();
     world.insert(1, &page(7)).unwrap();
     let other = beside(&world, |world| world.remove(&1));
@@ -218,6 +219,7 @@ fn naming_an_unpublished_entry_is_noticed() {
 }
 
 fn replace_and_evict() -> (Option<u8>, usize) {
+    let_see_latest();
     let world = world();
     world.insert(1, &page(7)).unwrap();
     let evictor = beside(&world, |world| world.tier.evict(1).entries);
@@ -235,6 +237,7 @@ fn an_evicted_version_takes_no_newer_one_with_it() {
 }
 
 fn hit_and_evict() -> (Option<u8>, bool) {
+    let_see_latest();
     let world = world();
     world.insert(1, &page(7)).unwrap();
     world.insert(2, &page(8)).unwrap();

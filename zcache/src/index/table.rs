@@ -27,7 +27,7 @@ use zpool::{Pool, SparseLines};
 use super::Tag;
 use crate::sync::{
     AtomicU32, AtomicUsize, Counter, IDS, Lean, Mutex, MutexGuard, Ordering, Plant, PutError,
-    TRIES, get, lean, pause, planted,
+    TRIES, get, lean, pause, planted, seen, tell,
 };
 
 mod change;
@@ -167,7 +167,7 @@ const fn parent(number: u32) -> u32 {
 impl Place<'_> {
     #[inline(always)]
     fn id(&self) -> Option<u32> {
-        self.line[self.way].load(Ordering::Acquire).checked_sub(1)
+        seen(&self.line[self.way], Ordering::Acquire).checked_sub(1)
     }
 
     fn byte(&self) -> u8 {
@@ -178,17 +178,17 @@ impl Place<'_> {
     fn put(&self, id: u32, byte: u8) {
         let (word, shift) = (&self.line[IDS + self.way / EACH], 8 * (self.way % EACH));
         let others = word.load(Ordering::Relaxed) & !(0xff << shift);
-        word.store(others | u32::from(byte) << shift, Ordering::Release);
+        tell(word, others | u32::from(byte) << shift);
         self.set(id);
     }
 
     fn set(&self, id: u32) {
         // Release pairs with the Acquire of readers: they see the entry, and that entries move.
-        self.line[self.way].store(id + 1, Ordering::Release);
+        tell(&self.line[self.way], id + 1);
     }
 
     fn clear(&self) {
-        self.line[self.way].store(0, Ordering::Release);
+        tell(&self.line[self.way], 0);
     }
 }
 
@@ -202,7 +202,8 @@ fn matching(line: &Line, byte: u8) -> Matches {
     let mut bits = 0;
     for word in 0..IDS.div_ceil(EACH) {
         // Acquire: what is found missing here was taken out or moved, which `moves` tells.
-        let differ = line[IDS + word].load(Ordering::Acquire) ^ LOW.wrapping_mul(u32::from(byte));
+        let tags = seen(&line[IDS + word], Ordering::Acquire);
+        let differ = tags ^ LOW.wrapping_mul(u32::from(byte));
         // The highest bit of each byte that is 0; of one above such a byte perhaps, wrongly.
         let equal = differ.wrapping_sub(LOW) & !differ & (LOW << 7);
         bits |= equal >> (7 - word);
@@ -263,7 +264,7 @@ impl<'s> Moving<'s> {
         if !planted(Plant::MovedUntold) {
             // Release at the end pairs with the Acquire of who looks next. At the start what follows
             // is Release, all of it, and so comes after this for whoever sees it.
-            self.shard.moves.store(moves, Ordering::Release);
+            tell(&self.shard.moves, moves);
         }
     }
 }
@@ -339,7 +340,7 @@ impl Table {
 
     #[inline]
     fn next(&self, line: &Line, number: usize) -> Option<&Line> {
-        let next = line[NEXT].load(Ordering::Acquire).checked_sub(1)?;
+        let next = seen(&line[NEXT], Ordering::Acquire).checked_sub(1)?;
         self.spill.get(self.line_number(number, next))
     }
 
@@ -347,8 +348,8 @@ impl Table {
     #[inline]
     fn look_once<S: Seek>(&self, number: usize, tag: Tag, seek: &mut S) -> Look<S::Entry> {
         let shard = &self.shards[number];
-        let moves = shard.moves.load(Ordering::Acquire);
-        let len = shard.len.load(Ordering::Acquire);
+        let moves = seen(&shard.moves, Ordering::Acquire);
+        let len = seen(&shard.len, Ordering::Acquire);
         let mut line = if len == 0 { None } else { self.first_line(number, bucket(tag, len)) };
         let mut sure = moves & 1 == 0;
         while let Some(words) = line {
@@ -369,12 +370,12 @@ impl Table {
             }
             line = self.next(words, number);
             // A chain that changes may lead round and round.
-            if line.is_some() && shard.moves.load(Ordering::Relaxed) != moves {
+            if line.is_some() && seen(&shard.moves, Ordering::Relaxed) != moves {
                 return Look::Again;
             }
         }
         // Relaxed: whoever saw what a change did has acquired it, and sees here that there was one.
-        let same = shard.moves.load(Ordering::Relaxed) == moves || planted(Plant::MissedUnasked);
+        let same = seen(&shard.moves, Ordering::Relaxed) == moves || planted(Plant::MissedUnasked);
         if sure && same { Look::Missed } else { Look::Again }
     }
 

@@ -4,7 +4,7 @@
 use super::{World, get, over, page, world};
 use crate::cold::Outcome;
 use crate::sync::model::{beside, model, twin};
-use crate::sync::{Arc, Plant};
+use crate::sync::{Arc, Plant, let_see_latest};
 
 /// What `maintain` does to a cold entry; whether it came to a new object.
 fn recompress(world: &World, key: u8) -> bool {
@@ -23,6 +23,7 @@ fn recompress(world: &World, key: u8) -> bool {
 }
 
 fn one() -> Arc<World> {
+    let_see_latest();
     let world = world();
     world.insert(1, &page(7)).unwrap();
     world

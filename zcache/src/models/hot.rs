@@ -4,9 +4,10 @@
 use super::{World, get, over, page, world_with};
 use crate::config::Share;
 use crate::sync::model::{beside, model, twin};
-use crate::sync::{Arc, Plant, let_grow};
+use crate::sync::{Arc, Plant, let_grow, let_see_latest};
 
 fn hot_world() -> Arc<World> {
+    let_see_latest();
     world_with(Share::Of(8))
 }
 

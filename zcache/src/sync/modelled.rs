@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use super::Ordering;
+
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
 
@@ -22,6 +24,31 @@ pub(crate) const FULL: usize = 1;
 
 /// Loom knows who waits for a lock, and not who looks again and again.
 pub(crate) const TRIES: usize = 1;
+
+/// What a reader finds in a word of the index. In models of the whole cache that is what was written
+/// last: the table has models of its own, in which it may be any older word, too.
+pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {
+    latest();
+    word.load(order)
+}
+
+/// Writes a word of the index.
+pub(crate) fn tell(word: &AtomicU32, value: u32) {
+    word.store(value, Ordering::Release);
+    latest();
+}
+
+fn latest() {
+    if LATEST.with(Cell::get) {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+/// Has readers of the index find what was written last, in everything this model's thread runs.
+#[cfg(test)]
+pub(crate) fn let_see_latest() {
+    LATEST.with(|cell| cell.set(true));
+}
 
 /// Whether shards of the index get more buckets, in everything this model's thread runs from now on.
 #[cfg(test)]
@@ -49,6 +76,7 @@ pub(crate) const fn readers(_threads: usize) -> usize {
 thread_local! {
     static GROWS: Cell<bool> = const { Cell::new(false) };
     static SPLITS: Cell<bool> = const { Cell::new(false) };
+    static LATEST: Cell<bool> = const { Cell::new(false) };
     static PLANTED: Cell<Option<super::Plant>> = const { Cell::new(None) };
 }
 

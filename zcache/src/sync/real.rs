@@ -21,6 +21,18 @@ pub(crate) const IDS: usize = 12;
 /// longer chains, and less memory: with 9, 11 and 13 of them an entry takes 8.4, 7.8 and 7.5 bytes.
 pub(crate) const FULL: usize = 11;
 
+/// What a reader finds in a word of the index.
+#[inline(always)]
+pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {
+    word.load(order)
+}
+
+/// Writes a word of the index.
+#[inline(always)]
+pub(crate) fn tell(word: &AtomicU32, value: u32) {
+    word.store(value, Ordering::Release);
+}
+
 /// Looks at a shard of the index that changes before one waits for its writer.
 pub(crate) const TRIES: usize = 8;
 
@@ -209,7 +221,7 @@ impl Drop for Inside {
 }
 
 /// Shards of a [`ByTag`], each of which has a lock.
-const SHARDS: usize = 16;
+const SHARDS: usize = 4;
 /// Bytes of a shard: as many as dashmap aligns it to.
 const SHARD: usize = 128;
 /// Places of a shard's table in a map that was never full: its smallest one twice.

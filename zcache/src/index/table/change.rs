@@ -10,7 +10,7 @@ use super::{
     Held, IDS, Lifted, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent,
 };
 use crate::index::Tag;
-use crate::sync::{FULL, Ordering, Plant, PutError, get, may_split, planted};
+use crate::sync::{FULL, Ordering, Plant, PutError, get, may_split, planted, tell};
 
 /// Entries for each bucket below which the last one goes, where [`FULL`] of them are too many.
 const SPARSE: usize = FULL / 2;
@@ -21,7 +21,7 @@ impl<'t> Held<'t> {
     }
 
     fn set_len(&self, len: u32) {
-        self.shard.len.store(len, Ordering::Release);
+        tell(&self.shard.len, len);
         self.len.set(len);
     }
 
@@ -141,7 +141,7 @@ impl<'t> Held<'t> {
         let number = get(&self.shard.spilled) as u32;
         let line = self.open(&self.table.spill, number)?;
         self.shard.spilled.store(u64::from(number) + 1, Ordering::Relaxed);
-        last[NEXT].store(number + 1, Ordering::Release);
+        tell(&last[NEXT], number + 1);
         Ok(line)
     }
 
@@ -197,7 +197,8 @@ impl<'t> Held<'t> {
         if ids(tail).next().is_some() {
             return false;
         }
-        let number = before[NEXT].swap(0, Ordering::Release) - 1;
+        let number = before[NEXT].load(Ordering::Relaxed) - 1;
+        tell(&before[NEXT], 0);
         let last = get(&self.shard.spilled) as u32 - 1;
         if number != last {
             self.renumber(last, number, bucket, tag_of);
@@ -222,10 +223,10 @@ impl<'t> Held<'t> {
         }
         // Tags, and what comes after the line, before the entries; these before the way to them.
         for word in (0..SparseLines::WORDS).rev() {
-            line(to)[word].store(line(from)[word].load(Ordering::Relaxed), Ordering::Release);
+            tell(&line(to)[word], line(from)[word].load(Ordering::Relaxed));
         }
-        link[NEXT].store(to + 1, Ordering::Release);
-        line(from).iter().for_each(|word| word.store(0, Ordering::Release));
+        tell(&link[NEXT], to + 1);
+        line(from).iter().for_each(|word| tell(word, 0));
     }
 
     /// Adds a bucket, with its part of the entries of another one. Nothing has changed where there is no
@@ -292,7 +293,8 @@ impl<'t> Held<'t> {
                 }
             }
             let _moving = self.moving();
-            tail[NEXT].store(gone[NEXT].swap(0, Ordering::Release), Ordering::Release);
+            tell(&tail[NEXT], gone[NEXT].load(Ordering::Relaxed));
+            tell(&gone[NEXT], 0);
             self.unite(old, into);
             self.set_len(old);
         } else {
