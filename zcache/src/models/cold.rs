@@ -42,13 +42,13 @@ fn swap_and_replace() -> bool {
 
 #[test]
 fn an_entry_that_is_recompressed_brings_no_old_page_back() {
-    assert_eq!(model(Some(3), swap_and_replace).len(), 2);
+    assert_eq!(model(Some(2), swap_and_replace).len(), 2);
 }
 
 #[test]
 #[should_panic(expected = "an old page never comes back")]
 fn a_swap_that_does_not_ask_for_the_entry_is_noticed() {
-    twin(Some(3), Plant::SwapUnasked, swap_and_replace);
+    twin(Some(2), Plant::SwapUnasked, swap_and_replace);
 }
 
 fn swap_and_remove() -> bool {
