@@ -2,7 +2,7 @@
 //! ```text
 //! line      12 ids of 4 B, plus one | 12 bytes of their tags | the next line of the chain, plus one
 //! shard     buckets 0..len, a chain of lines each: the first one a line of `first`, more of `spill`
-//! find      tag -> shard -> bucket -> byte of the tag -> id -> probe (pin, compare) -> still in its place? found
+//! find      tag -> shard -> bucket -> byte of the tag -> id -> held, and still in its place? -> the key's? found
 //! ```
 //! A shard's buckets are added one by one, as in linear hashing: bucket `len` takes its part of the
 //! entries of the bucket with the same lower bits. So no insert waits for a long table to be
@@ -10,15 +10,16 @@
 //! entries. Line `n` of each shard stands side by side with those of the others, so that pages come
 //! and go whole.
 //!
-//! **Readers** take no lock and write nothing. What they find is in the index at the instant of
-//! their last look at its place, while they hold a pin: so the id was nobody else's. A miss counts
-//! where no entry was moved, replaced or taken out meanwhile (`moves`, which is odd while that is
-//! done); otherwise they look again. Memory of lines that are closed can be looked at, so an old
-//! chain is followed to no harm; and what is found there was looked at twice.
+//! **Readers** take no lock and write nothing. They hold an entry by its id, by a pin, and look
+//! whether the id is still in its place. If it is, the entry was in the index at that instant, for
+//! the id of an entry that is held is nobody else's. Then they compare keys. A miss counts if no
+//! entry was moved, replaced or taken out meanwhile (`moves`, which is odd while that is done);
+//! otherwise they look again. Lines that are closed can be looked at, so nobody who follows an old
+//! chain comes to harm.
 //!
 //! **Writers** look for the key as readers do, so the key's `Eq` runs under no lock, and then take
-//! the shard's lock. Where `version` says that the shard is as it was, so is what they found;
-//! otherwise they look again. Each time somebody else got on with it.
+//! the shard's lock. What they found counts if it is still in its place; what they did not find, if
+//! `version` says that the shard is as it was. Otherwise they look again: somebody else got on.
 
 use std::cell::Cell;
 
