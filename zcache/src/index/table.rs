@@ -528,7 +528,7 @@ impl Table {
         let (held, found) = self.hold_with(tag, &mut seek);
         f(found.as_ref().map(|(_, entry)| entry));
         if let Some((id, _)) = &found {
-            held.remove(tag, *id, tag_of);
+            held.remove(held.place_of(tag, *id), tag, tag_of);
         }
         drop(held);
         found.map(|(_, entry)| entry)
@@ -543,12 +543,9 @@ impl Table {
         f: impl FnOnce(bool),
     ) -> bool {
         let held = self.hold(tag);
-        let there = held.place(tag, id).is_some();
-        f(there);
-        if there {
-            held.remove(tag, id, tag_of);
-        }
-        there
+        let place = held.place(tag, id);
+        f(place.is_some());
+        place.map(|place| held.remove(place, tag, tag_of)).is_some()
     }
 
     /// Runs `f` with the number of each shard, under its lock.

@@ -78,7 +78,7 @@ const NARROW: &[Rule] = &[
     ("free", "zcache/src/tier/life.rs", "gone"),
     ("zspage's records, fullness", "zpool/src/zspage/mod.rs", "record"),
     ("index", "zcache/src/index/mod.rs", ""),
-    ("index", "zcache/src/sync/shards.rs", ""),
+    ("index", "zcache/src/index/table", ""),
     ("index", "zcache/src/tier/mod.rs", "find"),
     ("pin", "zpool/src/arena.rs", "pin"),
 ];

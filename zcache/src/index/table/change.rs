@@ -69,8 +69,13 @@ impl<'t> Held<'t> {
         None
     }
 
+    /// The same of an id that was found, in a shard as it was.
+    pub(super) fn place_of(&self, tag: Tag, id: u32) -> Place<'t> {
+        self.place(tag, id).expect("what was found is there")
+    }
+
     pub(super) fn replace(&self, tag: Tag, old: u32, new: u32) {
-        let place = self.place(tag, old).expect("an id that was found, in a shard as it was");
+        let place = self.place_of(tag, old);
         let moving = self.moving();
         place.set(new);
         drop(moving);
@@ -145,8 +150,7 @@ impl<'t> Held<'t> {
         Ok(line)
     }
 
-    pub(super) fn remove(&self, tag: Tag, id: u32, tag_of: &dyn Fn(u32) -> Tag) {
-        let place = self.place(tag, id).expect("an id that was found, in a shard as it was");
+    pub(super) fn remove(&self, place: Place<'t>, tag: Tag, tag_of: &dyn Fn(u32) -> Tag) {
         let moving = self.moving();
         place.clear();
         drop(moving);
