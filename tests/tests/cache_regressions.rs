@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 use std::io;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -417,7 +417,9 @@ impl Eq for Patient {}
 fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
     in_time("writers", || {
         let config = Config::new(16 << 20).shards(2).hot(zcache::Share::None);
-        let cache: Cache<Patient> = Cache::new(config).unwrap();
+        // The same in each run: who looks for a key with the same byte of a tag waits for a pin, too.
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let cache: Cache<Patient, _> = Cache::with_hasher(config, hasher).unwrap();
         let insert = |key| cache.insert(Patient(key), &page(key, 100)).unwrap();
         (0..500).for_each(insert);
         // 1021 in all.
@@ -469,6 +471,68 @@ fn readers_keep_no_writer_waiting() {
             }
             over.store(true, Ordering::Relaxed);
         });
+        cache.check();
+    });
+}
+
+/// A codec whose contexts are refused on demand.
+#[derive(Debug)]
+struct Refusing(&'static AtomicBool);
+
+impl Codec for Refusing {
+    fn name(&self) -> Cow<'static, str> {
+        "refusing".into()
+    }
+
+    fn context_bytes(&self, _max_page: usize) -> usize {
+        0
+    }
+
+    fn context(&self, _max_page: usize) -> io::Result<Box<dyn Context>> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        Ok(Box::new(Halves))
+    }
+}
+
+/// Keeps the first half of a page whose halves are equal.
+struct Halves;
+
+impl Context for Halves {
+    fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize> {
+        let (first, second) = page.split_at(page.len() / 2);
+        let to = to.get_mut(..first.len()).filter(|_| first == second)?;
+        to.copy_from_slice(first);
+        Some(first.len())
+    }
+
+    fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
+        let (first, second) = page.split_at_mut(page.len() / 2);
+        first.copy_from_slice(payload);
+        second.copy_from_slice(payload);
+        Ok(())
+    }
+}
+
+/// A look-up for the key's version, which does not care for the entry, waited for the entry to go.
+#[test]
+fn a_page_that_cannot_be_read_for_want_of_memory_can_be_loaded() {
+    static REFUSED: AtomicBool = AtomicBool::new(false);
+    in_time("a load", || {
+        let config = Config::new(4 << 20).shards(2).codec(Refusing(&REFUSED));
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        let page: Vec<u8> = (0..=255).cycle().take(512).collect();
+        cache.insert(1, &page).unwrap();
+        cache.trim();
+        REFUSED.store(true, Ordering::Relaxed);
+        assert!(cache.get(&1).is_none());
+        assert!(cache.get_or_lease(1).is_err());
+        let load = |to: &mut Vec<u8>| {
+            to.extend_from_slice(&page);
+            Ok::<(), io::Error>(())
+        };
+        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), page);
         cache.check();
     });
 }

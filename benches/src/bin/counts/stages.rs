@@ -186,7 +186,7 @@ mod tests {
             ("load", "library/core/src/sync/atomic.rs"),
             ("get<u64>", "x/zpool/src/directory.rs"),
             ("pin_index<u64>", "x/zpool/src/handle/table.rs"),
-            ("look", "x/zcache/src/sync/shards.rs"),
+            ("look", "x/zcache/src/index/table.rs"),
             ("get_into", "x/zcache/src/cache/mod.rs"),
         ]);
         assert_eq!(stage(&pin), "pin");
