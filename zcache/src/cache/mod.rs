@@ -436,4 +436,27 @@ mod tests {
         assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001].map(of), [0, 1, 1, 1, 2]);
         assert_eq!(rounded_up(Duration::MAX), Millis::MAX);
     }
+
+    /// An entry was given a lower id in the place of one with an equal byte of its tag, which had the id
+    /// before: its frame kept the old id, and stayed when the page was replaced.
+    #[test]
+    fn an_entry_is_not_moved_in_the_name_of_another_one() {
+        let config = crate::Config::new(8 << 20).max_page(4096).shards(2).hot(crate::Share::Of(2));
+        let cache: super::Cache<u64> = super::Cache::new(config).unwrap();
+        let page = |seed: usize| (0..4096).map(|at| ((at / 9) ^ seed) as u8).collect::<Vec<_>>();
+        cache.insert(0, &page(0)).unwrap();
+        cache.insert(1, &page(1)).unwrap();
+        (0..9).for_each(|_| assert_eq!(cache.get(&1).unwrap(), page(1)));
+        assert!(cache.stats().frames == 1 && cache.remove(&0), "there is a lower id");
+        let tag = cache.tag(&1_u64);
+        let id = cache.tier.find(tag, &1).unwrap().id();
+        // The index tells tags by some bits: some of these stand where the entry's does.
+        let others = (1..1 << 16).map(|bits| tag ^ bits);
+        assert!(!others.into_iter().any(|other| cache.tier.move_if_tagged(other, id)));
+        cache.check();
+        assert!(cache.tier.move_if_tagged(tag, id));
+        cache.check();
+        cache.insert(1, &page(2)).unwrap();
+        assert_eq!(cache.get(&1).unwrap(), page(2));
+    }
 }

@@ -104,6 +104,14 @@ impl Index {
         })
     }
 
+    /// How keys of that tag stand, whatever the index leads to.
+    pub(crate) fn version_held(&self, tag: Tag) -> Version {
+        let at = self.version(tag);
+        // Relaxed: it changes under this lock only.
+        let count = self.table.locked(tag, || self.versions[at].load(Ordering::Relaxed));
+        Version { at, count }
+    }
+
     /// Publishes `id`; the entry that is sought is replaced and returned. Under `condition` only if the
     /// key was not touched since; without one this is a touch. `admitted` runs under the lock with
     /// what is replaced, when nothing can go wrong any more.

@@ -41,7 +41,7 @@ pub(crate) trait Seek {
     type Entry;
 
     /// Holds the entry `id`, so that the id is nobody else's. `None`: it is nobody's just now, or
-    /// cannot be held.
+    /// cannot be held, and is looked for again.
     fn hold(&mut self, id: u32) -> Option<Self::Entry>;
 
     /// Whether it is the one: may call the key's `Eq`.
@@ -546,6 +546,12 @@ impl Table {
         let place = held.place(tag, id);
         f(place.is_some());
         place.map(|place| held.remove(place, tag, tag_of)).is_some()
+    }
+
+    /// Runs `f` under the lock of a tag's shard.
+    pub(crate) fn locked<T>(&self, tag: Tag, f: impl FnOnce() -> T) -> T {
+        let _lock = self.shards[self.shard(tag)].lock.lock();
+        f()
     }
 
     /// Runs `f` with the number of each shard, under its lock.

@@ -26,7 +26,6 @@
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
 //! User code runs under no lock.
 
-use std::convert::Infallible;
 use std::time::Instant;
 
 use equivalent::Equivalent;
@@ -305,9 +304,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// How a key of that tag stands, whether it has an entry or not.
     pub(crate) fn version(&self, tag: Tag) -> Version {
-        let nothing = (|_| None::<Infallible>, |_: &Infallible| false);
-        let Err(version) = self.index.find_or_version(tag, nothing);
-        version
+        self.index.version_held(tag)
     }
 
     /// Makes room for `id` in the policy's tables.

@@ -36,12 +36,18 @@ impl<K: Send + Sync> Tier<K> {
         let pool = &self.store.pool;
         // The pin goes at once, or the pool could not move the object.
         let Ok(tag) = pool.pin_id(id).map(|entry| entry.record().tag) else { return false };
+        self.move_if_tagged(tag, id)
+    }
+
+    /// The same, if the entry is one of that tag: it may be another one by now.
+    pub(crate) fn move_if_tagged(&self, tag: Tag, id: u32) -> bool {
         let mut new = None;
         if planted(Plant::MovedUnlocked) {
             new = self.renumber(tag, id);
         }
         // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
-        let change = || new.or_else(|| self.renumber(tag, id));
+        let same = || self.tag_of(id) == tag;
+        let change = || new.or_else(|| same().then(|| self.renumber(tag, id)).flatten());
         self.walks.between(|| self.index.swap(tag, id, change).then_some(())).is_some()
     }
 

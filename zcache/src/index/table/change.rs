@@ -52,7 +52,8 @@ impl<'t> Held<'t> {
         Ways { table: self.table, number: self.number, line, way: 0 }
     }
 
-    /// Where an id of this tag stands.
+    /// Where an id of this tag stands, or of another tag with the same byte. So the caller holds the
+    /// entry, whose tag this is, or compares tags.
     pub(super) fn place(&self, tag: Tag, id: u32) -> Option<Place<'t>> {
         let mut line = match self.len() {
             0 => None,
