@@ -19,6 +19,7 @@ use crate::policy::Lru;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{AtomicU32, Ordering, Plant, let_see_latest};
 
+mod chains;
 mod coders;
 mod cold;
 mod flights;

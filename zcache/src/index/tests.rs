@@ -3,8 +3,8 @@ use std::collections::HashMap;
 
 use zpool::{Config, Pool};
 
-use super::Tag;
 use super::table::{Seek, Table};
+use super::{Index, Tag};
 use crate::sync::PutError;
 
 /// A tag of each id.
@@ -199,6 +199,57 @@ fn lines_that_are_refused_at_any_time_change_nothing() {
     assert!(refused > 1000, "{refused} puts were refused");
 }
 
+/// As one that has as many pins as it can have.
+#[test]
+fn an_entry_that_cannot_be_held_just_now_is_not_missed() {
+    let (pool, looks) = (pool(), Cell::new(0));
+    let table = Table::new(2, &pool);
+    assert_eq!(put(&table, 7), Ok(None));
+    let late = |id: u32| {
+        looks.set(looks.get() + 1);
+        (looks.get() % 20 == 0).then_some(id)
+    };
+    assert_eq!(table.look(tag_of(7), (late, |of: &u32| *of == 7)), Some(7));
+    let taken = table.take(tag_of(7), &tag_of, (late, |of: &u32| *of == 7), |_| ());
+    assert_eq!((taken, looks.get()), (Some(7), 40));
+}
+
+/// Changes by the owner of a key outdate what was read of it before, and no others do.
+#[test]
+fn a_version_tells_of_each_change_by_the_owner() {
+    let index = Index::new(2, 1 << 20, &pool());
+    let tag = tag_of(7);
+    let version = || {
+        let other = (Some as fn(u32) -> Option<u32>, |_: &u32| false);
+        index.find_or_version(tag, other).unwrap_err()
+    };
+    let put = |id, condition| index.put((tag, id), condition, |_| tag, is(id), |_| ());
+    let mut before = version();
+    let mut changed = || {
+        let after = version();
+        std::mem::replace(&mut before, after) != after
+    };
+    assert!(!changed(), "a miss is no change");
+    assert_eq!(put(7, None), Ok(None));
+    assert!(changed(), "an insert is one");
+    let then = version();
+    assert_eq!((put(7, Some(then)), changed()), (Ok(Some(7)), false), "one by a lease is none");
+    assert_eq!((put(7, None), changed()), (Ok(Some(7)), true), "a replacement is one");
+    assert_eq!(put(7, Some(then)), Err(PutError::NotAdmitted));
+    assert!(!index.take_id((tag, 9), |_| tag, || (), false) && !changed(), "no victim");
+    assert!(!index.take_id((tag, 9), |_| tag, || (), true) && changed(), "gone already");
+    assert!(index.take_id((tag, 7), |_| tag, || (), false) && !changed(), "a victim");
+    assert_eq!((put(7, None), changed()), (Ok(None), true));
+    assert!(index.take_id((tag, 7), |_| tag, || (), true) && changed(), "one not retained");
+    assert_eq!((put(7, None), changed()), (Ok(None), true));
+    assert_eq!(index.take(tag, |_| tag, is(7), |_| ()), Some(7));
+    assert!(changed(), "a removal is one");
+    assert_eq!(index.take(tag, |_| tag, is(7), |_| ()), None);
+    assert!(changed(), "also one of nothing");
+    index.touch_all();
+    assert!(changed(), "clear touches all");
+}
+
 /// A comparison that takes long was repeated for each change of another key beside it.
 #[test]
 fn changes_of_other_keys_cost_a_writer_no_comparison() {
@@ -211,6 +262,7 @@ fn changes_of_other_keys_cost_a_writer_no_comparison() {
     let slow = |of: &u32| {
         if *of == 7 {
             compared.set(compared.get() + 1);
+            assert_eq!(compared.get(), 1, "once is enough");
             others[..300].iter().for_each(|id| assert!(put(&table, *id).is_ok()));
         }
         *of == 7
