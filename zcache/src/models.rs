@@ -27,6 +27,7 @@ mod hot;
 mod ids;
 mod scratch;
 mod table;
+mod versions;
 
 /// Hashes a small key to itself, spread.
 #[derive(Debug, Default)]
@@ -137,6 +138,28 @@ fn one_of_two_removals_removes() {
 #[should_panic(expected = "each object may be evicted")]
 fn freeing_what_the_policy_still_knows_is_noticed() {
     twin(Some(4), Plant::FreedQueued, remove_and_remove);
+}
+
+/// The id of a page that goes is that of the next page.
+fn end_and_insert(end: impl FnOnce(&World) + 'static) {
+    let world = world();
+    world.insert(1, &page(7)).unwrap();
+    let other = beside(&world, end);
+    world.insert(2, &page(9)).unwrap();
+    other.join().unwrap();
+    assert_eq!(get(&world, 2), Some(9), "it is there");
+    over(&world, 1);
+}
+
+#[test]
+fn the_id_of_a_removed_page_is_the_next_ones() {
+    let remove = |world: &World| assert!(world.remove(&1), "it is there");
+    model(Some(2), move || end_and_insert(remove));
+}
+
+#[test]
+fn the_id_of_a_page_that_is_not_retained_is_the_next_ones() {
+    model(Some(2), || end_and_insert(|world| world.retain(|key| *key != 1)));
 }
 
 fn insert_and_remove() -> bool {

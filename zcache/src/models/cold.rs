@@ -1,6 +1,7 @@
 //! Entries that get another object beside whoever reads them, changes them or walks over them. What is compressed again here is
 //! same-filled, like all pages of models: it is the way of the entry that counts.
 
+use super::hot::hit;
 use super::{World, get, over, page, world};
 use crate::cold::Outcome;
 use crate::sync::model::{beside, model, twin};
@@ -67,6 +68,22 @@ fn an_entry_that_is_recompressed_can_be_removed_at_any_time() {
     assert_eq!(model(Some(3), swap_and_remove).len(), 2);
 }
 
+/// The same of an entry that has a frame.
+fn swap_hot_and_remove() -> bool {
+    let world = hit(2);
+    let other = beside(&world, |world| recompress(world, 1));
+    assert!(world.remove(&1), "a key that is recompressed is there to be removed");
+    let swapped = other.join().unwrap();
+    assert_eq!(get(&world, 1), None, "a removed page is not found");
+    over(&world, 0);
+    swapped
+}
+
+#[test]
+fn a_frame_goes_when_its_entry_is_recompressed() {
+    assert_eq!(model(Some(2), swap_hot_and_remove).len(), 2);
+}
+
 fn swap_and_hit() -> bool {
     let world = one();
     let other = beside(&world, |world| recompress(world, 1));
@@ -86,6 +103,22 @@ fn a_key_that_is_recompressed_is_never_missed() {
 #[should_panic(expected = "exceeded maximum number of branches")] // a look that never ends
 fn freeing_the_old_object_before_the_new_one_is_there_is_noticed() {
     twin(Some(4), Plant::SwapFreesFirst, swap_and_hit);
+}
+
+/// The id of the old object is that of the next page.
+fn swap_and_insert() -> usize {
+    let world = one();
+    let other = beside(&world, |world| recompress(world, 1));
+    world.insert(2, &page(9)).unwrap();
+    assert!(other.join().unwrap(), "nobody is in its way");
+    assert_eq!((get(&world, 1), get(&world, 2)), (Some(7), Some(9)), "both are there");
+    over(&world, 2);
+    2
+}
+
+#[test]
+fn the_id_of_a_recompressed_entry_is_the_next_ones() {
+    model(Some(2), swap_and_insert);
 }
 
 fn swap_and_evict() -> (bool, usize) {

@@ -57,3 +57,23 @@ fn of_two_who_miss_a_key_one_at_a_time_loads_it() {
 fn adding_a_flight_beside_one_of_the_same_key_is_noticed() {
     twin(None, Plant::FlightUncompared, ask_and_ask);
 }
+
+/// A flight comes beside a change of another key of its tag.
+fn board_and_tell() -> usize {
+    #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one")]
+    let world = Arc::new(World { flights: Flights::new(), running: AtomicUsize::new(0) });
+    let first = world.flights.board(TAG, 2);
+    let other = beside(&world, |world| drop(world.flights.board(TAG, 1)));
+    world.flights.tell(TAG);
+    let left = world.flights.len();
+    assert!(left <= 1, "no flight is taken off before it is counted");
+    drop(first);
+    other.join().unwrap();
+    assert_eq!(world.flights.len(), 0, "nothing is under way");
+    left
+}
+
+#[test]
+fn a_flight_is_counted_before_it_is_taken_off() {
+    assert_eq!(model(None, board_and_tell).len(), 2);
+}

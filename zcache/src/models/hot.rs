@@ -6,13 +6,13 @@ use crate::config::Share;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant, let_grow, let_see_latest};
 
-fn hot_world() -> Arc<World> {
+pub(super) fn hot_world() -> Arc<World> {
     let_see_latest();
     world_with(Share::Of(8))
 }
 
 impl World {
-    fn frames(&self) -> usize {
+    pub(super) fn frames(&self) -> usize {
         self.tier.hot.as_ref().unwrap().frames().len()
     }
 
@@ -23,7 +23,7 @@ impl World {
 }
 
 /// A world in which key 1 is page 7, and was hit so often.
-fn hit(times: usize) -> Arc<World> {
+pub(super) fn hit(times: usize) -> Arc<World> {
     let world = hot_world();
     world.insert(1, &page(7)).unwrap();
     (0..times).for_each(|_| assert_eq!(get(&world, 1), Some(7)));

@@ -1,5 +1,6 @@
 //! Entries that get lower ids beside everybody else.
 
+use super::hot::hot_world;
 use super::{World, get, over, page, world};
 use crate::store::Record;
 use crate::sync::model::{beside, model, twin};
@@ -63,6 +64,27 @@ fn move_and_remove() -> bool {
 #[test]
 fn an_entry_that_is_removed_while_it_moves_ends_once() {
     assert_eq!(model(Some(3), move_and_remove).len(), 2);
+}
+
+/// An entry that has a frame moves and is replaced.
+fn move_hot_and_replace() -> bool {
+    let world = hot_world();
+    world.insert(1, &page(1)).unwrap();
+    world.insert(2, &page(7)).unwrap();
+    assert!(world.remove(&1));
+    assert_eq!([0; 2].map(|_| get(&world, 2)), [Some(7); 2]);
+    assert_eq!(world.frames(), 1);
+    let mover = beside(&world, |world| world.tier.move_one(1));
+    world.insert(2, &page(8)).unwrap();
+    assert_eq!(get(&world, 2), Some(8), "a page that was replaced is not found");
+    let moved = mover.join().unwrap();
+    over(&world, 1);
+    moved
+}
+
+#[test]
+fn a_frame_goes_when_its_entry_moves() {
+    assert_eq!(model(Some(1), move_hot_and_replace).len(), 2);
 }
 
 fn move_and_evict() -> (bool, usize) {
