@@ -2,7 +2,8 @@
 
 A mutant is a file, a text that occurs once in it, in which `[[...]]` is what is replaced, and what
 takes its place; or several of both. `models` are parts of tests' names, tried in this order until
-one fails. A mutant that no model can catch says why in `equivalent`.
+one fails. A mutant that no model can catch says why in `equivalent`. Those of zcache stand in
+`mutants_zcache.py`.
 """
 
 import os
@@ -11,6 +12,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import mutants_zcache
 
 
 class Mutant(NamedTuple):
@@ -213,6 +216,9 @@ MUTANTS = [
 ]
 
 
+CRATES = {"zpool": MUTANTS, "zcache": [Mutant(*each) for each in mutants_zcache.MUTANTS]}
+
+
 def places(mutant, text):
     """What `mutant` replaces in `text`, and by what: starts, ends and codes."""
     single = isinstance(mutant.text, str)
@@ -235,10 +241,10 @@ pub(crate) fn mutant(number: u32) -> bool {
 """
 
 
-def plant(source):
-    """Puts all mutants behind a switch, into the copy at `source`."""
+def plant(crate, source):
+    """Puts all mutants of a crate behind a switch, into the copy of it at `source`."""
     files = {}
-    for mutant in MUTANTS:
+    for mutant in CRATES[crate]:
         files.setdefault(mutant.file, []).append(mutant)
     for file, mutants in files.items():
         path = source / file
@@ -259,23 +265,26 @@ def plant(source):
                 code = f"{{ {code} }}"
             text = text[:start] + code + text[end:]
         path.write_text(text)
-    with open(source / "sync.rs", "a") as sync:
-        sync.write(SWITCH)
+    sync = next(path for path in (source / "sync.rs", source / "sync/mod.rs") if path.exists())
+    sync.write_text(sync.read_text() + SWITCH)
 
 
 class Runner:
-    def __init__(self, binary):
-        self.binary = binary
+    def __init__(self, binaries):
         self.limit = int(os.environ["SECONDS_EACH"])
-        listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
-        tests = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
-        self.models = [test for test in tests if "models::" in test and not test.endswith("_noticed")]
+        self.tests = {}
+        for binary in binaries:
+            listed = subprocess.run([binary, "--list"], capture_output=True, text=True, check=True).stdout
+            tests = [line.removesuffix(": test") for line in listed.splitlines() if line.endswith(": test")]
+            models = [test for test in tests if "models::" in test and not test.endswith("_noticed")]
+            # The binary with models is loom's: what else there is in it runs without loom as well.
+            self.tests |= {test: binary for test in models or tests}
         self.sound = {}
 
     def fails(self, test, mutant):
         """What the test says with this mutant on; none if it passes, or comes to no end in its time."""
         environment = dict(os.environ, ZPOOL_MUTANT=str(mutant))
-        command = [self.binary, "--exact", test, "--include-ignored", "--nocapture"]
+        command = [self.tests[test], "--exact", test, "--include-ignored", "--nocapture"]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, timeout=self.limit)
         except subprocess.TimeoutExpired:
@@ -290,7 +299,7 @@ class Runner:
         """The first of the mutant's models that fails with it and passes without, and what it says."""
         tried = set()
         for part in mutant.models:
-            for test in self.models:
+            for test in self.tests:
                 if part not in "::" + test or test in tried:
                     continue
                 tried.add(test)
@@ -300,9 +309,9 @@ class Runner:
         return None
 
 
-def run(binary, wanted):
-    runner = Runner(binary)
-    mutants = [mutant for mutant in MUTANTS if not wanted or mutant.number in wanted]
+def run(crate, binaries, wanted):
+    runner = Runner(binaries)
+    mutants = [mutant for mutant in CRATES[crate] if not wanted or mutant.number in wanted]
     missed = []
     print("| mutant | where | caught by |\n|---|---|---|", flush=True)
     with ThreadPoolExecutor(int(os.environ["JOBS"])) as pool:
@@ -321,15 +330,22 @@ def run(binary, wanted):
                 by = "NONE"
                 missed.append(mutant.number)
             print(f"| {mutant.number} {mutant.what} | `{mutant.file}` | {by} |", flush=True)
-    print(f"mutants: {len(mutants)}, of which {len(missed)} are not as listed here{': ' if missed else ''}"
+    print(f"mutants of {crate}: {len(mutants)}, of which {len(missed)} are not as listed here{': ' if missed else ''}"
           + " ".join(map(str, missed)))
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    numbers = [mutant.number for mutant in MUTANTS]
+    numbers = [mutant.number for mutants in CRATES.values() for mutant in mutants]
     assert len(set(numbers)) == len(numbers), "each mutant has a number of its own"
-    if sys.argv[1] == "plant":
-        plant(Path(sys.argv[2]))
+    command, *words = sys.argv[1:]
+    wanted = {int(word) for word in words if word.isdigit()}
+    if command == "crates":
+        named = [crate for crate in CRATES if crate in words]
+        for crate in named or CRATES:
+            if not wanted or wanted & {mutant.number for mutant in CRATES[crate]}:
+                print(crate)
+    elif command == "plant":
+        plant(words[0], Path(words[1]))
     else:
-        sys.exit(run(sys.argv[2], {int(number) for number in sys.argv[3:] if number != "-v"}))
+        sys.exit(run(words[0], [word for word in words[1:] if os.sep in word], wanted))
