@@ -1,5 +1,5 @@
-//! Chains of lines that change beside readers: who looks for a key that is there finds it, whichever
-//! lines are linked, left, used again or given another number meanwhile.
+//! Chains of lines that change beside readers: who looks for a key that is there finds it,
+//! whichever lines are linked, left, used again or given another number meanwhile.
 
 use super::table::{World, tag, with};
 use crate::sync::model::{beside, model};
@@ -53,8 +53,8 @@ fn a_key_whose_place_one_of_its_tag_takes_is_never_missed() {
     model(Some(2), || move_up_and_come(4));
 }
 
-/// Two buckets with two lines each. The second line of the first one goes, and that of the other one
-/// gets its number.
+/// Two buckets with two lines each. The second line of the first one goes, and that of the other
+/// one gets its number.
 fn renumber(key: u32) -> usize {
     let world = with_keys([5, 1, 6, 2], 2);
     look_beside(&world, key, |world| assert_eq!(world.take(5), Some(1)));
@@ -132,7 +132,7 @@ fn a_key_that_goes_to_a_new_bucket_is_never_missed() {
     model(Some(2), || split([5, 1], 1));
 }
 
-/// The id of a key's page changes, as where an entry is renumbered: the old one is nobody's by then.
+/// The id of a key's page changes, as where an entry is renumbered: the old id is nobody's then.
 fn change_id() -> Option<u32> {
     let world = with(1);
     let reader = beside(&world, |world| world.look(1));

@@ -18,7 +18,8 @@ pub(super) struct World {
 const KEYS: [u32; 3] = [1, 2, 3];
 
 /// Of two buckets keys 1 and 2 go into the second one, and key 3 into the first one.
-/// Of four buckets keys 5 and 6 have the first one, 1 and 2 the second, 3 the third, 7 and 8 the last.
+/// Of four buckets keys 5 and 6 have the first one, 1 and 2 the second, 3 the third, 7 and 8 the
+/// last.
 /// Key 4 has the tag of key 2.
 pub(super) const fn tag(key: u32) -> Tag {
     [0, 1, 4, 2, 4, 3, 6, 5, 8][key as usize]
