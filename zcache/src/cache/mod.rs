@@ -422,6 +422,7 @@ impl<K, S> fmt::Debug for Cache<K, S> {
 #[cfg(all(test, not(zcache_loom)))]
 mod tests {
     use super::*;
+    use crate::config::{Config, Share};
 
     #[test]
     fn a_cache_is_shared_and_sent() {
@@ -441,7 +442,7 @@ mod tests {
     /// before: its frame kept the old id, and stayed when the page was replaced.
     #[test]
     fn an_entry_is_not_moved_in_the_name_of_another_one() {
-        let config = crate::Config::new(8 << 20).max_page(4096).shards(2).hot(crate::Share::Of(2));
+        let config = Config::new(8 << 20).max_page(4096).shards(2).hot(Share::Of(2));
         let cache: super::Cache<u64> = super::Cache::new(config).unwrap();
         let page = |seed: usize| (0..4096).map(|at| ((at / 9) ^ seed) as u8).collect::<Vec<_>>();
         cache.insert(0, &page(0)).unwrap();
