@@ -319,4 +319,26 @@ mod tests {
             assert_eq!(hits, round * THREADS * HITS);
         }
     }
+
+    #[test]
+    fn a_stripe_is_one_threads_or_that_of_all_others() {
+        const THREADS: usize = 8;
+        let counters = Counters::new(3);
+        let barrier = std::sync::Barrier::new(THREADS);
+        let mine = || {
+            let Mine { stripe, alone } = counters.mine();
+            // All are there at once.
+            barrier.wait();
+            (std::ptr::from_ref(stripe) as usize, alone)
+        };
+        let stripes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(mine)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let shared = std::ptr::from_ref(&counters.stripes[3]) as usize;
+        assert!(stripes.iter().all(|(stripe, alone)| *alone == (*stripe != shared)));
+        let mut alone: Vec<_> = stripes.iter().filter(|(_, alone)| *alone).collect();
+        alone.sort_unstable();
+        assert!(alone.windows(2).all(|pair| pair[0] != pair[1]), "no two share one");
+    }
 }
