@@ -217,7 +217,7 @@ fn a_frame_that_is_replaced_while_the_table_grows_is_not_found() {
 #[test]
 #[should_panic(expected = "a page that was replaced is not found")]
 fn a_frame_that_moves_without_its_shards_lock_is_noticed() {
-    twin(Some(1), Plant::ShiftUnlocked, grow_and_replace);
+    twin(Some(2), Plant::ShiftUnlocked, grow_and_replace);
 }
 
 /// The table grows beside a promotion.

@@ -322,13 +322,15 @@ mod tests {
 
     #[test]
     fn a_stripe_is_one_threads_or_that_of_all_others() {
-        const THREADS: usize = 8;
+        const THREADS: u64 = 8;
         let counters = Counters::new(3);
-        let barrier = std::sync::Barrier::new(THREADS);
+        let arrived = Counter::new(0);
         let mine = || {
             let Mine { stripe, alone } = counters.mine();
-            // All are there at once.
-            barrier.wait();
+            add(&arrived, 1);
+            while get(&arrived) < THREADS {
+                std::thread::yield_now(); // all are there at once
+            }
             (std::ptr::from_ref(stripe) as usize, alone)
         };
         let stripes: Vec<_> = std::thread::scope(|scope| {
