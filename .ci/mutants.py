@@ -120,7 +120,7 @@ MUTANTS = [
            "if [[generation(seen) != wanted]] {\n                return Err(Refusal::Stale);\n            }\n            if pins(seen)",
            "false", WORD + ("handle::models::tokens::",)),
     Mutant(93, "`pin` takes any object that is live", "word.rs",
-           "self.pin_if(|seen| [[generation(seen) == wanted]])", "live(seen)", WORD + SLOTS),
+           "self.pin_if(|seen| [[generation(seen) == wanted]], MAX_PINS)", "live(seen)", WORD + SLOTS),
     Mutant(96, "a migration pins a place whose object is dead", "word.rs",
            "if [[!live(seen)]] || location", "false", WORD),
     Mutant(99, "a migration pins an object that is elsewhere", "word.rs",
