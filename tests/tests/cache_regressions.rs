@@ -417,7 +417,7 @@ impl Eq for Patient {}
 fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
     in_time("writers", || {
         let config = Config::new(16 << 20).shards(2).hot(zcache::Share::None);
-        // The same in each run: who looks for a key with the same byte of a tag waits for a pin, too.
+        // Hashes are equal in all runs: who looks for a key whose tag has an equal byte needs a pin.
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let cache: Cache<Patient, _> = Cache::with_hasher(config, hasher).unwrap();
         let insert = |key| cache.insert(Patient(key), &page(key, 100)).unwrap();

@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn an_entry_is_not_moved_in_the_name_of_another_one() {
         let config = Config::new(8 << 20).max_page(4096).shards(2).hot(Share::Of(2));
-        let cache: super::Cache<u64> = super::Cache::new(config).unwrap();
+        let cache: Cache<u64> = Cache::new(config).unwrap();
         let page = |seed: usize| (0..4096).map(|at| ((at / 9) ^ seed) as u8).collect::<Vec<_>>();
         cache.insert(0, &page(0)).unwrap();
         cache.insert(1, &page(1)).unwrap();

@@ -31,7 +31,7 @@ use crate::sync::{
 /// What a flight brings.
 pub(crate) type Landing = Result<Bytes, LoadError>;
 
-/// So many flights at once leave a map that is not worth making smaller.
+/// A map that was never used for more flights at once is not worth making smaller.
 const FEW: u64 = 64;
 /// The map gets smaller when there is one flight for this many that it grew for.
 const SPARSE: u64 = 8;
@@ -191,7 +191,7 @@ impl<K> Flights<K> {
         self.taken_off(taken);
     }
 
-    /// So many flights are on no list any more. What the map grew for is given back: a burst costs
+    /// Notes that `flights` have left their lists. What the map grew for is given back: a burst costs
     /// as much again at the most, and a single load only looks at the numbers.
     fn taken_off(&self, flights: usize) {
         if flights == 0 {

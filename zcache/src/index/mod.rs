@@ -1,5 +1,5 @@
-//! The index: key -> entry, as tags and ids. It sees no key: who looks compares keys in `probe`,
-//! which runs under no lock.
+//! The index: key -> entry, as tags and ids. It sees no key: who looks compares keys, under no
+//! lock ([`Seek`]).
 //! ```text
 //! key --hash--> tag 32 -> shard, bucket -> ids (`table`)     entry: key, tag, place of its bytes
 //! ```
@@ -37,7 +37,6 @@ pub(crate) struct Version {
 #[derive(Debug)]
 pub(crate) struct Index {
     table: Table,
-    shards: usize,
     versions: Box<[AtomicU32]>,
 }
 
@@ -56,7 +55,6 @@ impl Index {
     ) -> Self {
         Self {
             table: Table::new(shards, pool),
-            shards,
             versions: (0..versions(capacity, shards)).map(|_| AtomicU32::new(0)).collect(),
         }
     }
@@ -89,27 +87,26 @@ impl Index {
         }
     }
 
-    /// The same, always under the lock of the tag's shard: what was done before it is seen by
-    /// whoever changes the key after it.
+    /// As [`find_or_version`](Self::find_or_version), always under the lock of the tag's shard: what
+    /// was done before this call is seen by whoever changes the key after it.
     pub(crate) fn find_or_version_held<S: Seek>(
         &self,
         tag: Tag,
         seek: S,
     ) -> Result<S::Entry, Version> {
-        let at = self.version(tag);
-        self.table.look_held(tag, seek, |found| {
-            // Relaxed: it changes under this lock only.
-            let count = || self.versions[at].load(Ordering::Relaxed);
-            found.ok_or_else(|| Version { at, count: count() })
-        })
+        self.table.look_held(tag, seek, |found| found.ok_or_else(|| self.standing(tag)))
     }
 
     /// How keys of that tag stand, whatever the index leads to.
     pub(crate) fn version_held(&self, tag: Tag) -> Version {
+        self.table.locked(tag, || self.standing(tag))
+    }
+
+    /// How keys of that tag stand, for the holder of the lock of its shard.
+    fn standing(&self, tag: Tag) -> Version {
         let at = self.version(tag);
-        // Relaxed: it changes under this lock only.
-        let count = self.table.locked(tag, || self.versions[at].load(Ordering::Relaxed));
-        Version { at, count }
+        // Relaxed: it changes under that lock only.
+        Version { at, count: self.versions[at].load(Ordering::Relaxed) }
     }
 
     /// Publishes `id`; the entry that is sought is replaced and returned. Under `condition` only if the
@@ -191,7 +188,7 @@ impl Index {
 
     /// Touches every key there is or could be.
     pub(crate) fn touch_all(&self) {
-        let each = self.versions.len() / self.shards;
+        let each = self.versions.len() / self.table.shards();
         self.table.each(|shard| {
             self.versions[shard * each..(shard + 1) * each].iter().for_each(|version| {
                 version.fetch_add(1, Ordering::Relaxed);

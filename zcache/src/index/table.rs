@@ -2,7 +2,8 @@
 //! ```text
 //! line      12 ids of 4 B, plus one | 12 bytes of their tags | the next line of the chain, plus one
 //! shard     buckets 0..len, a chain of lines each: the first one a line of `first`, more of `spill`
-//! find      tag -> shard -> bucket -> byte of the tag -> id -> held, and still in its place? -> the key's? found
+//! find      tag -> shard -> bucket -> byte of the tag -> id -> held, and still in its place?
+//!           -> the key's? found
 //! ```
 //! A shard's buckets are added one by one, as in linear hashing: bucket `len` takes its part of the
 //! entries of the bucket with the same lower bits. So no insert waits for a long table to be
@@ -307,6 +308,10 @@ impl Table {
         zpool::source::heap_cost((shards + 1) * size_of::<Shard>())
     }
 
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
     /// Bytes of all lines.
     pub(crate) fn bytes(&self) -> usize {
         self.first.bytes() + self.spill.bytes()
@@ -550,26 +555,26 @@ impl Table {
 
     /// Runs `f` under the lock of a tag's shard.
     pub(crate) fn locked<T>(&self, tag: Tag, f: impl FnOnce() -> T) -> T {
-        let _lock = self.shards[self.shard(tag)].lock.lock();
+        let _held = self.hold(tag);
         f()
     }
 
     /// Runs `f` with the number of each shard, under its lock.
     pub(crate) fn each(&self, mut f: impl FnMut(usize)) {
-        for (number, shard) in self.shards.iter().enumerate() {
-            let _lock = shard.lock.lock();
+        for number in 0..self.shards() {
+            let _held = self.hold_shard(number);
             f(number);
         }
     }
 
     /// Asserts every invariant.
     pub(crate) fn check(&self, tag_of: &dyn Fn(u32) -> Tag) {
-        (0..self.shards.len()).for_each(|number| self.hold_shard(number).check(tag_of));
+        (0..self.shards()).for_each(|number| self.hold_shard(number).check(tag_of));
     }
 
     /// Lets buckets go that are not needed.
     pub(crate) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
-        (0..self.shards.len()).for_each(|number| self.hold_shard(number).shrink(tag_of));
+        (0..self.shards()).for_each(|number| self.hold_shard(number).shrink(tag_of));
     }
 }
 

@@ -90,7 +90,7 @@ fn a_key_in_the_second_line_of_a_bucket_that_goes_is_never_missed() {
     model(Some(2), || merge_lines(8));
 }
 
-/// The same where the bucket that stays needs another line for what comes.
+/// The last of four buckets goes, and the bucket that stays needs another line for what comes.
 fn merge_into_another_line(key: u32) -> usize {
     let world = with_keys([1, 5, 7, 8], 4);
     assert_eq!((world.take(8), world.take(5)), (Some(1), Some(1)));

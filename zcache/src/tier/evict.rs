@@ -414,7 +414,8 @@ impl<K: Send + Sync> Tier<K> {
         self.settle_frames();
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
-        // A table is made shorter by making a shorter one, for which there is no room above the cap.
+        // A bucket that goes may need another line where its entries go: there is no room for that
+        // above the cap.
         self.cap(before);
         self.index.shrink(|id| self.tag_of(id));
         self.cap(0);

@@ -134,7 +134,7 @@ impl<K: Send + Sync> Entries for View<'_, K> {
     }
 }
 
-/// Pins the entry `id`, which the caller knows to be live, as by the lock of its shard: only more than a thousand
+/// Pins the entry `id`, which the caller has made and nobody has ended: only more than a thousand
 /// threads at it in this instant can be in the way, and each of them is there for one decoding.
 #[inline(always)]
 pub(crate) fn pin_live<K: Send + Sync>(pool: &Memory<K>, id: u32) -> Entry<'_, K> {

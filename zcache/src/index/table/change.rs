@@ -70,7 +70,7 @@ impl<'t> Held<'t> {
         None
     }
 
-    /// The same of an id that was found, in a shard as it was.
+    /// Where an id stands that was found, as by [`Table::hold_with`](super::Table).
     pub(super) fn place_of(&self, tag: Tag, id: u32) -> Place<'t> {
         self.place(tag, id).expect("what was found is there")
     }
