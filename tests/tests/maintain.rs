@@ -305,9 +305,13 @@ fn a_dictionary_goes_with_its_last_entry() {
     (0..5).for_each(|_| assert_eq!(cache.maintain(0).dropped, 0, "one is left"));
     assert!(cache.get(&5049).as_deref() == Some(&prose(5049)[..]));
     assert!(cache.remove(&5049));
-    let dropped: u64 = (0..3).map(|_| cache.maintain(0).dropped).sum();
+    // Readers of other caches in this process delay it.
+    while cache.maintain(0).dropped == 0 {
+        std::thread::yield_now();
+    }
+    (0..5).for_each(|_| assert_eq!(cache.maintain(0).dropped, 0, "the newest one stays"));
     let last = cache.stats();
-    assert_eq!((dropped, last.trainings.dropped, last.trainings.dictionaries), (1, 1, 1));
+    assert_eq!((last.trainings.dropped, last.trainings.dictionaries), (1, 1));
     assert!(last.bytes.codec + (100 << 10) <= both.bytes.codec, "its bytes are back: {both}{last}");
     cache.check();
 }
