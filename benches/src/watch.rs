@@ -187,9 +187,14 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn memory_that_is_touched_is_resident() {
         let me = std::process::id();
-        let before = resident(me).expect("a figure");
-        let bytes = vec![1_u8; 64 << 20];
-        let grown = resident(me).expect("a figure") - before;
-        assert!((63 << 20..80 << 20).contains(&grown), "{grown} of {} bytes", bytes.len());
+        // Tests beside this one hold memory too, and give it back between two looks.
+        let is_seen = |_| {
+            let before = resident(me).expect("a figure");
+            let bytes = std::hint::black_box(vec![1_u8; 64 << 20]);
+            let after = resident(me).expect("a figure");
+            drop(bytes);
+            (before + (63 << 20)..before + (80 << 20)).contains(&after)
+        };
+        assert!((0..100).any(is_seen));
     }
 }

@@ -79,13 +79,17 @@ mod tests {
 
     #[test]
     fn memory_that_is_touched_is_seen() {
+        const BYTES: usize = 32 << 20;
         let memory = Memory::open().unwrap();
-        let before = memory.resident().unwrap();
-        let block = std::hint::black_box(vec![1_u8; 32 << 20]);
-        let growth = memory.resident().unwrap() - before;
-        // Tests beside this one hold memory too.
-        assert!(growth >= block.len() as u64, "{growth}");
-        assert!(memory.glance().unwrap() > block.len() as u64);
+        // Tests beside this one hold memory too, and give it back between two looks.
+        let is_seen = |_| {
+            let before = memory.resident().unwrap();
+            let block = std::hint::black_box(vec![1_u8; BYTES]);
+            let after = memory.resident().unwrap();
+            assert!(memory.glance().unwrap() > block.len() as u64);
+            after >= before + BYTES as u64
+        };
+        assert!((0..100).any(is_seen));
     }
 
     #[test]
