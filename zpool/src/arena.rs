@@ -108,6 +108,12 @@ impl<T> Arena<T> {
         self.framed.load(Ordering::Relaxed)
     }
 
+    /// Bytes of pages that nobody has: under the caps, and kept by the source.
+    pub(crate) fn slack(&self) -> usize {
+        let kept = self.ledger.pages().saturating_sub(self.zspages.chained() + self.framed());
+        self.ledger.page_headroom() + kept * self.zspages.source().page_size()
+    }
+
     pub(crate) fn ground(&self) -> Ground<'_, T> {
         Ground { zspages: &self.zspages, table: &self.table, ledger: &self.ledger }
     }

@@ -227,6 +227,12 @@ impl Ledger {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 
+    /// The same in bytes of pages: what both caps leave.
+    pub(crate) fn page_headroom(&self) -> usize {
+        let pages = self.max_pages.load(Ordering::Relaxed).saturating_sub(self.pages());
+        self.headroom().min(pages.saturating_mul(self.page_size))
+    }
+
     /// Whether more than three quarters of a cap are used.
     pub(crate) fn about_full(&self) -> bool {
         let cap = self.max_bytes.load(Ordering::Relaxed);

@@ -6,6 +6,10 @@
 //! case, the cache learns what they are within some hundred inserts. Where a share of them shrinks,
 //! about that share is tried.
 //!
+//! The look takes as long as a twentieth of LZ4's work, and where pages are text or rows it finds
+//! nothing. So after some pages in a row that did not look random, and were none, it is only taken
+//! of one page in 16, until one looks so or does not shrink.
+//!
 //! What trials showed is one word for all threads, read by inserts of pages that look random and
 //! written where a trial shows something new.
 
@@ -15,6 +19,11 @@ use crate::sync::{Counter, Ordering};
 
 /// A page that looks random is a trial if this many bits of a hash are 0.
 const BITS: u32 = 8;
+
+/// Pages looked at after one that looked random, before most are not looked at any more.
+const WARY: u64 = 64;
+/// One page in so many is always looked at.
+const LOOKED: Tag = 16;
 
 /// What to do with a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +39,8 @@ pub(super) enum Verdict {
 pub(super) struct Trials {
     /// A bit for each coder: whether its last trial made a page smaller.
     paid: Counter,
+    /// Pages that are still to be looked at, each of them.
+    wary: Counter,
     /// Whether every page is compressed.
     always: bool,
 }
@@ -38,14 +49,26 @@ const _: () = assert!(CODERS <= 64);
 
 impl Trials {
     pub(super) fn new(always: bool) -> Self {
-        Self { paid: Counter::new(0), always }
+        Self { paid: Counter::new(0), wary: Counter::new(WARY), always }
     }
 
     /// What to do with a page of a key with this tag that a coder may compress.
     pub(super) fn verdict(&self, tag: Tag, page: &[u8], coder: u8) -> Verdict {
-        if self.always || !looks_incompressible(page) {
+        if self.always {
             return Verdict::Compress;
         }
+        // Relaxed, as in `learn`.
+        let wary = self.wary.load(Ordering::Relaxed);
+        if wary == 0 && tag % LOOKED != 0 {
+            return Verdict::Compress;
+        }
+        if !looks_incompressible(page) {
+            if wary > 0 {
+                self.wary.store(wary - 1, Ordering::Relaxed);
+            }
+            return Verdict::Compress;
+        }
+        self.beware();
         // Both count: a key's page may change, and pages of many keys may end alike.
         let end = page.last_chunk().map_or(0, |end| u64::from_le_bytes(*end));
         let hash = (end ^ u64::from(tag)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -55,6 +78,13 @@ impl Trials {
             Verdict::Compress
         } else {
             Verdict::Skip
+        }
+    }
+
+    /// A page was random, or as good as that: there may be more.
+    pub(super) fn beware(&self) {
+        if self.wary.load(Ordering::Relaxed) != WARY {
+            self.wary.store(WARY, Ordering::Relaxed);
         }
     }
 
@@ -106,6 +136,21 @@ mod tests {
         trials.learn(1, false);
         assert_eq!(amount(Verdict::Compress), 0);
         assert_eq!(trials.verdict(0, b"never a short page", 1), Verdict::Compress);
+    }
+
+    #[test]
+    fn few_pages_are_looked_at_where_none_is_random() {
+        let (trials, noise, text) = (Trials::new(false), noise(), b"rows of text ".repeat(300));
+        let seen = |page: &[u8]| {
+            let verdicts = (0..64).map(|tag| trials.verdict(tag | 1, page, 0));
+            verdicts.filter(|verdict| *verdict != Verdict::Compress).count()
+        };
+        assert_eq!((seen(&text), seen(&noise)), (0, 0));
+        trials.beware();
+        assert!(seen(&noise) > 32, "one that did not shrink is enough");
+        assert_eq!((seen(&text), seen(&noise)), (0, 0));
+        assert_ne!(trials.verdict(LOOKED, &noise, 0), Verdict::Compress);
+        assert!(seen(&noise) > 32, "and so is one that is looked at");
     }
 
     #[test]

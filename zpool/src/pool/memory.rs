@@ -43,6 +43,14 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.zspage_bytes(len.min(self.max_object))
     }
 
+    /// Bytes of pages that new objects can have without anything being freed or moved: what the
+    /// caps leave, and pages that the source keeps. Other threads may take them at any time. Costs
+    /// a few loads.
+    #[must_use]
+    pub fn slack_bytes(&self) -> usize {
+        self.arena.slack()
+    }
+
     /// Charges `bytes` of memory that the caller is about to take to the cap on bytes held, so that
     /// an index of the caller's, say, and the pool share one budget. It takes what is free under
     /// `max_bytes` at this moment and makes no room: nothing is moved or given back for it. The pool

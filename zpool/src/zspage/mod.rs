@@ -25,7 +25,9 @@ use crate::ledger::{Ledger, heap_cost};
 use crate::mapped::Sparse;
 use crate::numbers::Numbers;
 use crate::source::{Access, Base, PageSource};
-use crate::sync::{Arc, AtomicPtr, AtomicU32, AtomicUsize, Leaf, Ordering, Plant, Witness, unless};
+use crate::sync::{
+    Arc, AtomicPtr, AtomicU32, AtomicUsize, Counter, Leaf, Ordering, Plant, Witness, unless,
+};
 use crate::word::NOWHERE;
 
 mod bytes;
@@ -63,6 +65,8 @@ pub(crate) struct Zspages {
     /// Ended objects of each class whose release met a taken lock: index + 1 of the newest, or 0.
     pending: Box<[AtomicU32]>,
     pending_count: AtomicUsize,
+    /// Pages of all chains.
+    chained: Counter,
     witness: Witness,
 }
 
@@ -92,6 +96,7 @@ impl Zspages {
             records,
             pending: sizes.iter().map(|_| AtomicU32::new(0)).collect(),
             pending_count: AtomicUsize::new(0),
+            chained: Counter::new(0),
             sizes,
             witness: Witness::new(),
         };
@@ -180,6 +185,7 @@ impl Zspages {
             let entry = id | if joined { JOINED } else { 0 };
             self.entry(*page).store(entry, Ordering::Relaxed);
         }
+        self.chained.fetch_add(chain.len(), Ordering::Relaxed);
         self.shade_all(id, true);
         Ok(id)
     }
@@ -339,7 +345,13 @@ impl Zspages {
         let length = self.take_record(id).len();
         ledger.release(heap_cost(length * size_of::<AtomicU32>()));
         self.leave(&chain[..pages], ledger);
+        self.chained.fetch_sub(pages, Ordering::Relaxed);
         self.source.give(&chain[..pages], ledger);
+    }
+
+    /// Pages of all chains.
+    pub(crate) fn chained(&self) -> usize {
+        self.chained.load(Ordering::Relaxed)
     }
 
     /// Gives all pages back to a source that others hold when this goes.
