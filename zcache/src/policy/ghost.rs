@@ -42,8 +42,10 @@ const NUMBERS: usize = 1 << BORN_BITS;
 /// Generations that a full set of ghosts is born in.
 const GENERATIONS: usize = 64;
 /// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is time
-/// to sweep in: each new ghost sweeps a bucket, which is all of them in 6 generations.
+/// to sweep in.
 const SPAN: u32 = 480;
+/// One new ghost in so many of a generation sweeps a bucket, which is all of them in 13 generations.
+const SWEEP: usize = 4;
 
 /// Buckets in a chunk.
 fn buckets_of_chunk() -> usize {
@@ -85,6 +87,11 @@ impl Slot {
     fn born(self) -> u32 {
         self.0 & (NUMBERS as u32 - 1)
     }
+
+    /// Whether two have the same fingerprint.
+    fn is_same(self, other: Self) -> bool {
+        (self.0 ^ other.0) >> BORN_BITS == 0
+    }
 }
 
 fn fingerprint(tag: u32) -> u32 {
@@ -101,6 +108,25 @@ const fn halves(word: u64) -> [Slot; 2] {
 #[inline]
 fn slots(bucket: &Bucket) -> impl Iterator<Item = Slot> {
     bucket.iter().flat_map(|word| halves(*word))
+}
+
+/// The places of a bucket's slots that compare to `other` by `is`. All are looked at first, which
+/// takes no branch.
+#[inline]
+fn places(
+    bucket: &Bucket,
+    other: Slot,
+    is: impl Fn(Slot, Slot) -> bool,
+) -> impl Iterator<Item = usize> {
+    let mut found = bucket.iter().enumerate().fold(0_u32, |found, (at, word)| {
+        let [low, high] = halves(*word);
+        found | (u32::from(is(low, other)) | u32::from(is(high, other)) << 1) << (2 * at)
+    });
+    std::iter::from_fn(move || {
+        let at = found.trailing_zeros() as usize;
+        found &= found.wrapping_sub(1);
+        (at < WAYS).then_some(at)
+    })
 }
 
 #[inline]
@@ -192,12 +218,14 @@ impl Ghosts {
             self.remake(wanted);
         }
         self.most = most.clamp(1, self.buckets * LOAD);
-        self.sweep_one();
         if self.born == self.generation() {
             (self.now, self.born) = ((self.now + 1) % NUMBERS as u32, 0);
             if generations(self.oldest, self.now) >= SPAN {
                 self.retire();
             }
+        }
+        if self.born % SWEEP == 0 {
+            self.sweep_one();
         }
         self.place(tag);
         // Half a generation more or less, so that it is `most` on average.
@@ -209,9 +237,9 @@ impl Ghosts {
     /// Whether the key is remembered; it is not any longer.
     pub(super) fn take(&mut self, tag: u32) -> bool {
         let Some(number) = self.number(tag) else { return false };
-        let wanted = fingerprint(tag);
-        let is_it = |slot: Slot| slot.fingerprint() == wanted && self.lives(slot);
-        let found = slots(self.bucket(number)).position(is_it);
+        let bucket = self.bucket(number);
+        let is_alive = |at: &usize| self.lives(slot(bucket, *at));
+        let found = places(bucket, Slot::new(tag, 0), Slot::is_same).find(is_alive);
         if let Some(at) = found {
             self.forget(number, at);
         }
@@ -223,7 +251,8 @@ impl Ghosts {
         let number = self.number(tag).expect("there are buckets");
         let bucket = self.bucket(number);
         let age = |at: &usize| generations(slot(bucket, *at).born(), self.now);
-        let free = slots(bucket).position(|slot| !self.lives(slot));
+        let empty = places(bucket, Slot::default(), |slot, empty| slot == empty).next();
+        let free = empty.or_else(|| slots(bucket).position(|slot| !self.lives(slot)));
         let at = free.or_else(|| (0..WAYS).max_by_key(age)).expect("a bucket has slots");
         if free.is_none() {
             self.forget(number, at);
