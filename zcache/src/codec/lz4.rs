@@ -48,6 +48,10 @@ impl Codec for Lz4 {
         Ok(Box::new(engine::Encoder::new(max_page)?))
     }
 
+    fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
+        engine::encode(page, to)
+    }
+
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
         Some(decode(payload, page, engine::decode))
     }
@@ -106,6 +110,11 @@ mod c {
             let room = length(to)?;
             compress_to_buffer(page, None, false, &mut to[..room as usize]).ok()
         }
+    }
+
+    #[inline]
+    pub(super) fn encode(page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
+        Some(Encoder.encode(page, to))
     }
 
     #[inline]
@@ -169,6 +178,12 @@ mod flex {
             to.get_mut(..len)?.copy_from_slice(&self.scratch[..len]);
             Some(len)
         }
+    }
+
+    /// Its encoder has a table, which is a context.
+    #[cfg_attr(feature = "lz4-c", allow(dead_code, reason = "the other engine's is asked"))]
+    pub(super) const fn encode(_page: &[u8], _to: &mut [u8]) -> Option<Option<usize>> {
+        None
     }
 
     pub(super) fn decode(payload: &[u8], page: &mut [u8]) -> Option<usize> {

@@ -135,6 +135,13 @@ pub trait Codec: fmt::Debug + Send + Sync {
         false
     }
 
+    /// As [`Context::compress`], for codecs that need no context to compress: then an insert touches
+    /// none. `None`: this one needs it, as it says of any page.
+    fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
+        let _ = (page, to);
+        Option::None
+    }
+
     /// As [`Context::decompress`], for codecs that need no context to decode: then a hit touches none.
     /// `None`: this one needs it.
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
@@ -196,6 +203,10 @@ impl<C: Codec + ?Sized> Codec for Arc<C> {
 
     fn is_plain(&self) -> bool {
         (**self).is_plain()
+    }
+
+    fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
+        (**self).encode(page, to)
     }
 
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {

@@ -77,6 +77,8 @@ pub(crate) struct Store<K> {
     pub(crate) scratch: Scratch,
     words: Words,
     trials: Trials,
+    /// Whether coder 0 compresses without a context.
+    alone: bool,
     checksum: bool,
     max_page: usize,
 }
@@ -152,7 +154,8 @@ impl<K: Send + Sync> Store<K> {
         max_page: usize,
     ) -> Self {
         let (words, trials) = (Words::new(), Trials::new(always_compress));
-        Self { pool, codec, coders, scratch, words, trials, checksum, max_page }
+        let alone = codec.encode(&[], &mut []).is_some();
+        Self { pool, codec, coders, scratch, words, trials, alone, checksum, max_page }
     }
 
     pub(crate) fn max_page(&self) -> usize {
@@ -309,24 +312,49 @@ impl<K: Send + Sync> Store<K> {
         let (most, raw) = (self.pool.max_object(), page.len() + behind);
         let raw = if raw > most { usize::MAX } else { self.pool.slot_bytes(raw) };
         let room = (page.len() - 1).min(most - behind);
-        // The context comes first: threads that wait for one have no buffer. It goes back at once:
-        // room is made for the page next, and that may call user code.
-        let mut context = match self.context(page.len(), coder) {
-            Ok(context) => context,
-            Err(Trouble::Full(full)) => return Err(full),
-            Err(_) => return Ok(None),
-        };
-        let mut buffer = self.buffer();
-        let bytes = buffer.stretch(page.len())?;
-        let coded = context.get().compress(page, &mut bytes[..room]);
-        drop(context);
+        let Some((buffer, coded)) = self.code(page, coder, room)? else { return Ok(None) };
         let coded = coded.filter(|len| *len <= room);
         let slot = coded.map_or(usize::MAX, |len| self.pool.slot_bytes(len + behind));
-        if verdict == Verdict::Try {
-            self.trials.learn(coder, slot < raw);
+        match verdict {
+            Verdict::Try => self.trials.learn(coder, slot < raw),
+            _ if slot >= raw => self.trials.beware(),
+            _ => {}
         }
         let coded = coded.filter(|_| slot < raw.min(bound));
         Ok(coded.map(|len| (form, Payload::Coded(buffer, len))))
+    }
+
+    /// What a coder makes of a page in at most `room` bytes, and how long that is, if it fits.
+    /// `None`: there is no such coder.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    #[allow(clippy::type_complexity, reason = "a buffer, and what is in it")]
+    fn code(
+        &self,
+        page: &[u8],
+        coder: u8,
+        room: usize,
+    ) -> Result<Option<(LentBuffer<'_, Memory<K>>, Option<usize>)>, Full> {
+        // The context comes first: threads that wait for one have no buffer. It goes back at once:
+        // room is made for the page next, and that may call user code.
+        let mut context = if coder == 0 && self.alone {
+            None
+        } else {
+            match self.context(page.len(), coder) {
+                Ok(context) => Some(context),
+                Err(Trouble::Full(full)) => return Err(full),
+                Err(_) => return Ok(None),
+            }
+        };
+        let mut buffer = self.buffer();
+        let to = &mut buffer.stretch(page.len())?[..room];
+        let coded = match &mut context {
+            None => self.codec.encode(page, to).flatten(),
+            Some(context) => context.get().compress(page, to),
+        };
+        drop(context);
+        Ok(Some((buffer, coded)))
     }
 
     /// Fills `to` with the first `to.len()` bytes of the page, no more than it has.
