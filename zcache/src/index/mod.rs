@@ -45,6 +45,11 @@ pub(crate) const fn tag(hash: u64) -> Tag {
     (hash.wrapping_mul(0xd6e8_feb8_6659_fd93) >> 32) as u32 ^ hash as u32
 }
 
+/// Steps a version, for the holder of the lock of its shard: nobody else changes it.
+fn step(version: &AtomicU32) {
+    version.store(version.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
 impl Index {
     /// An index of `shards` shards, a power of two above 1, for a cache of that capacity, whose
     /// lines are charged to `pool`.
@@ -147,8 +152,7 @@ impl Index {
 
     fn touch(&self, tag: Tag) {
         if !planted(Plant::LeaseUntold) {
-            // Relaxed: it changes under the shard's lock only.
-            self.versions[self.version(tag)].fetch_add(1, Ordering::Relaxed);
+            step(&self.versions[self.version(tag)]);
         }
     }
 
@@ -190,9 +194,7 @@ impl Index {
     pub(crate) fn touch_all(&self) {
         let each = self.versions.len() / self.table.shards();
         self.table.each(|shard| {
-            self.versions[shard * each..(shard + 1) * each].iter().for_each(|version| {
-                version.fetch_add(1, Ordering::Relaxed);
-            });
+            self.versions[shard * each..(shard + 1) * each].iter().for_each(step);
         });
     }
 
