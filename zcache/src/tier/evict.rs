@@ -38,6 +38,8 @@ const MOVED: usize = 1024;
 const TABLES: usize = 32;
 /// Victims of one round at the most.
 const VICTIMS: usize = 1024;
+/// Victims that are named under one hold of the policy's lock at the most.
+const NAMED: usize = 8;
 /// Entries that the policy looks at for one victim.
 const LOOKS: usize = 512;
 /// Times that readers of decoded pages are waited for, where nothing else is left to go.
@@ -71,6 +73,44 @@ pub(crate) struct Evicted {
     pub(crate) entries: usize,
     /// What they took, all counted.
     bytes: usize,
+}
+
+/// An entry that the policy has named and forgotten.
+struct Victim<'t, K: Send + Sync> {
+    entry: Entry<'t, K>,
+    /// What it takes, all counted.
+    bytes: usize,
+    /// The queue that it went from, and the part of more room that this would get.
+    queue: (usize, f32),
+}
+
+/// Entries that the policy has named and forgotten, one after the other. Those that are left when
+/// this is dropped, as where a hook panics, go as well, or they would stay for ever.
+struct Victims<'t, K: Send + Sync> {
+    tier: &'t Tier<K>,
+    named: [Option<Victim<'t, K>>; NAMED],
+    next: usize,
+}
+
+impl<'t, K: Send + Sync> Iterator for Victims<'t, K> {
+    type Item = Victim<'t, K>;
+
+    fn next(&mut self) -> Option<Victim<'t, K>> {
+        let victim = self.named.get_mut(self.next)?.take()?;
+        self.next += 1;
+        if let Some(scales) = self.tier.scales() {
+            let (queue, part) = victim.queue;
+            scales.evicted(victim.entry.record().tag, queue, part);
+        }
+        Some(victim)
+    }
+}
+
+impl<K: Send + Sync> Drop for Victims<'_, K> {
+    fn drop(&mut self) {
+        let tier = self.tier;
+        self.for_each(|victim| _ = tier.withdraw_victim(victim.entry));
+    }
 }
 
 /// How far an attempt goes for room.
@@ -224,7 +264,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to go.
-    fn frames_end(&self, demote: impl FnOnce(&Hot<K>)) -> bool {
+    pub(super) fn frames_end(&self, demote: impl FnOnce(&Hot<K>)) -> bool {
         let Some(hot) = &self.hot else { return false };
         let before = hot.frame_bytes();
         demote(hot);
@@ -319,10 +359,15 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn evict(&self, goal: usize) -> Evicted {
         let mut evicted = Evicted::default();
         while evicted.bytes < goal && evicted.entries < VICTIMS {
-            let Some(victim) = self.victim() else { break };
-            evicted.bytes += self.cost(victim.len());
-            self.withdraw(victim, Cause::Evicted, false);
-            evicted.entries += 1;
+            let before = evicted.entries;
+            for victim in self.victims(goal - evicted.bytes) {
+                evicted.bytes += victim.bytes;
+                evicted.entries += 1;
+                self.withdraw_victim(victim.entry);
+            }
+            if evicted.entries == before {
+                break;
+            }
         }
         evicted
     }
@@ -332,24 +377,34 @@ impl<K: Send + Sync> Tier<K> {
         self.store.pool.slot_bytes(len) + size_of::<crate::store::Record<K>>() + TABLES
     }
 
-    /// The policy's next victim, pinned before anybody else can free it: it was in the policy, so it is
-    /// live as long as the lock is held.
-    fn victim(&self) -> Option<Entry<'_, K>> {
+    /// The policy's next victims, which took `goal` bytes or little more, but no more of them than
+    /// are named under one hold of the lock. They are pinned before anybody else can free them: what
+    /// is in the policy is live as long as the lock is held.
+    fn victims(&self, goal: usize) -> Victims<'_, K> {
         let pool = &self.store.pool;
+        let mut victims = Victims { tier: self, named: Default::default(), next: 0 };
+        let mut bytes = 0;
         let mut policy = self.policy.lock();
-        let id = policy.evict(&View(self), LOOKS)?;
-        let victim = pool.pin_id(id).ok();
-        let (queue, part) = policy.policy().last_queue();
-        let Some(victim) = victim else {
-            // It has as many pins as it can have. Whoever holds one may be waiting for this lock.
-            policy.put_back(id, 0);
-            return None;
-        };
-        drop(policy);
-        if let Some(scales) = self.scales() {
-            scales.evicted(victim.record().tag, queue, part);
+        for named in &mut victims.named {
+            let Some(id) = policy.evict(&View(self), LOOKS) else { break };
+            let Ok(victim) = pool.pin_id(id) else {
+                // It has as many pins as it can have. Whoever holds one may wait for this lock.
+                policy.put_back(id, 0);
+                break;
+            };
+            let victim = Victim {
+                bytes: self.cost(victim.len()),
+                entry: victim,
+                queue: policy.policy().last_queue(),
+            };
+            bytes += victim.bytes;
+            *named = Some(victim);
+            if bytes >= goal {
+                break;
+            }
         }
-        Some(victim)
+        policy.shrink(pool);
+        victims
     }
 
     /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.

@@ -22,7 +22,8 @@ use crate::sync::{Inside, Plant, PutError, add, planted};
 /// old entry of its key with it unless it came under a condition.
 pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
     tier: &'t Tier<K>,
-    handle: Option<Handle>,
+    /// Pinned from its first moment on, so that its id is nobody else's.
+    entry: Option<Entry<'t, K>>,
     id: u32,
     tag: Tag,
     conditional: bool,
@@ -132,8 +133,7 @@ impl<K: Send + Sync> Tier<K> {
     /// where it is its owner that wants it gone.
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
-        let cool = || self.cool(tag, id);
-        let taken = self.index.take_id((tag, id), |id| self.tag_of(id), cool, by_owner);
+        let taken = self.take_this(&entry, by_owner);
         let gone = (taken || planted(Plant::LoserFrees)).then(|| {
             self.policy_forgets(id);
             self.gone(entry, cause)
@@ -144,6 +144,22 @@ impl<K: Send + Sync> Tier<K> {
         }
         drop(gone);
         taken
+    }
+
+    /// The same for a victim, which the policy has forgotten already.
+    pub(super) fn withdraw_victim(&self, entry: Entry<'_, K>) -> bool {
+        let taken = self.take_this(&entry, false);
+        if taken || planted(Plant::LoserFrees) {
+            drop(self.gone(entry, Cause::Evicted));
+        }
+        taken
+    }
+
+    /// Takes this very entry off the index, if it is still there.
+    fn take_this(&self, entry: &Entry<'_, K>, by_owner: bool) -> bool {
+        let (tag, id) = (entry.record().tag, entry.id());
+        let cool = || self.cool(tag, id);
+        self.index.take_id((tag, id), |id| self.tag_of(id), cool, by_owner)
     }
 
     /// The same for an entry that the caller keeps a hold of.
@@ -251,7 +267,11 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let state = entry.record().state();
         tier.counters.entered(state.form(), state.len(), entry.len());
         tier.store.coders.entered(coder(&entry));
-        Self { tier, handle: Some(handle), id, tag, conditional, queued: false }
+        Self { tier, entry: Some(entry), id, tag, conditional, queued: false }
+    }
+
+    fn entry(&self) -> &Entry<'t, K> {
+        self.entry.as_ref().expect("there until it is published")
     }
 
     /// Makes it known to the policy, whose tables have room for it.
@@ -266,21 +286,20 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     /// See [`PutError`]; it may be tried again.
     pub(crate) fn publish(&mut self, condition: Option<Version>) -> Result<(), PutError> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
-        let pool = &tier.store.pool;
-        let new = pin_live(pool, id);
-        let same = by_key(pool, tag, &new.record().key);
+        let new = self.entry().record();
+        let same = by_key(&tier.store.pool, tag, &new.key);
         let tag_of = |of| tier.tag_of(of);
         let admitted = |old: Option<&Entry<'_, K>>| {
             // Under the shard's lock, so that who goes through all entries after a touch misses none.
-            new.record().publish();
+            new.publish();
             old.inspect(|old| tier.cool(tag, old.id()));
         };
         let old = tier.index.put((tag, id), condition, tag_of, same, admitted)?;
-        self.handle = None;
+        // Pinned still: gone meanwhile or not, its id is nobody else's.
+        let new = self.entry.take();
         // It is in, whatever the hook of what it replaces does.
         add(&tier.counters.inserts, 1);
         if let Some(old) = &old {
-            // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
             tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         }
         let old = old.map(|old| tier.gone(old, Cause::Replaced));
@@ -296,12 +315,12 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     /// nobody walks.
     pub(crate) fn swap(mut self, old: Entry<'_, K>) -> bool {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
-        let new = pin_live(&tier.store.pool, id);
+        let new = self.entry().record();
         // `old` is pinned: its id is nobody else's.
         let change = || {
             tier.cool(tag, old.id());
             // Under the locks, so that who goes through all entries meets one of the two.
-            new.record().publish();
+            new.publish();
             old.record().retire();
             Some(id)
         };
@@ -314,8 +333,8 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if tier.walks.between(swap).is_none() {
             return false;
         }
-        self.handle = None;
-        // `new` is pinned still: gone meanwhile or not, its id is nobody else's.
+        // Pinned still: gone meanwhile or not, its id is nobody else's.
+        let new = self.entry.take();
         tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         drop(new);
         tier.supersede(old);
@@ -330,11 +349,10 @@ impl<K: Eq + Send + Sync> Newcomer<'_, K> {
     }
 
     fn end(&mut self) -> bool {
-        let Some(handle) = self.handle.take() else { return false };
+        let Some(entry) = self.entry.take() else { return false };
         let tier = self.tier;
         // Freed at the end, also where a hook panics.
-        let entry = pin_live(&tier.store.pool, self.id);
-        let _free = Free(&tier.store, handle, coder(&entry));
+        let _free = Free(&tier.store, entry.handle(), coder(&entry));
         // Declared after, so dropped before.
         let entry = entry;
         if self.queued {
