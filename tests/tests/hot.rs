@@ -392,8 +392,11 @@ fn a_hook_that_inserts_into_a_full_cache_leaves_the_frames_alone() {
         let weak = weak.clone();
         let config = Config::new(8 << 20).max_page(4096).hot(Share::Of(4));
         Cache::<u64>::new(config).unwrap().on_removal(move |gone| {
-            if let Some(cache) = weak.upgrade().filter(|_| gone.key() % 2 == 0) {
-                let _ = cache.insert(gone.key() + 1_000_001, &fastrand_page()[..2000]);
+            let Some(cache) = weak.upgrade().filter(|_| gone.key() % 2 == 0) else { return };
+            // More than there is room at hand for.
+            for nth in 0..2 {
+                let key = gone.key() + 1_000_001 + (nth << 32);
+                let _ = cache.insert(key, &fastrand_page()[..2000]);
             }
         })
     });

@@ -72,7 +72,7 @@ pub(crate) enum Lack {
 pub(crate) struct Evicted {
     pub(crate) entries: usize,
     /// What they took, all counted.
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 /// An entry that the policy has named and forgotten.
@@ -126,7 +126,7 @@ pub(crate) enum Reach {
 #[derive(Debug, Default)]
 pub(crate) struct Spent {
     /// Bytes of entries that it has evicted.
-    bytes: usize,
+    pub(super) bytes: usize,
     /// Whether it has given kept pages back: what its own attempts leave comes back again and again.
     trimmed: bool,
     /// Whether it may evict no more.

@@ -100,6 +100,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
+        self.pay(draft.bytes(), &mut spent);
         let newcomer = self.place(&mut way, &draft, terms.priority, &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);

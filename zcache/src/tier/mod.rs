@@ -38,6 +38,7 @@ use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
 use crate::sync::{Apart, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, pause, planted};
 
+mod debt;
 mod evict;
 mod hook;
 mod insert;

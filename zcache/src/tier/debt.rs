@@ -1,0 +1,50 @@
+//! What an insert pays: room at hand for those that come after it.
+//!
+//! An insert that finds no room has to make some before its page can be placed, and that takes long:
+//! evicting frees slots, and it takes many of them before pages come free for a class that lacks
+//! some. So in a cache that is about full each insert pays its part beforehand: as long as less than
+//! a batch is at hand it compacts a little, or evicts about twice the bytes that it needs. Slots
+//! that come free add up to pages over many inserts, and few inserts have to wait for them.
+
+use super::Tier;
+use super::evict::Spent;
+use crate::sync::Inside;
+
+/// Bytes that compaction moves for one insert.
+const MOVED: usize = 8 << 10;
+/// Room at hand is for so many of the chains of pages that the next object may need, but no more
+/// than the capacity by [`SHARE`].
+const CHAINS: usize = 2;
+const SHARE: usize = 512;
+/// Entries that get a lower id for one insert.
+const RENUMBERED: usize = 4;
+
+impl<K: Send + Sync> Tier<K> {
+    /// Makes some room where little is left, before an object of `len` bytes is placed.
+    #[inline]
+    pub(super) fn pay(&self, len: usize, spent: &mut Spent) {
+        let pool = &self.store.pool;
+        // A look that costs little, for caches that are not full.
+        let (slack, most) = (pool.slack_bytes(), self.capacity() / SHARE);
+        if slack < most && slack < CHAINS * pool.zspage_bytes(len) {
+            self.pay_off(2 * self.cost(len), spent);
+        }
+    }
+
+    #[inline(never)]
+    fn pay_off(&self, bytes: usize, spent: &mut Spent) {
+        // What a hook inserts evicts nothing.
+        if Inside::is(self.number) {
+            return;
+        }
+        let pool = &self.store.pool;
+        self.weigh();
+        let done = pool.compact(MOVED).pages_freed > 0
+            || self.store.scratch.make_room(pool)
+            || self.frames_end(|hot| hot.insist_on_room(bytes))
+            || self.move_down(RENUMBERED) > 0;
+        if !done {
+            spent.bytes += self.evict(bytes).bytes;
+        }
+    }
+}
