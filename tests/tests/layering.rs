@@ -14,7 +14,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
             &["error", "geometry", "sync"],
             &["ledger", "stats", "word"],
             &["directory", "scratch"],
-            &["bits", "mapped", "swapped"],
+            &["bits", "mapped", "ripe", "swapped"],
             &["numbers"],
             &["handle", "source"],
             &["config", "frame", "zspage"],

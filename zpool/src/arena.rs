@@ -11,6 +11,7 @@ use crate::frame::Supply;
 use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Handle, Place, Renumbered, Spent, Table};
 use crate::ledger::{Ledger, heap_cost, shared_cost};
+use crate::ripe::Ripe;
 use crate::scratch::{Buffer, Scratch};
 use crate::source::PageSource;
 use crate::stats::{Counters, count};
@@ -26,6 +27,7 @@ pub(crate) struct Arena<T> {
     classes: Box<[Once<Box<[Class; 1]>>]>,
     /// Tokens of the classes that no object has needed yet.
     unborn: Mutex<Vec<Option<Token>>>,
+    pub(crate) ripe: Ripe,
     pub(crate) scratch: Scratch,
     pub(crate) counters: Counters,
     zero_on_free: bool,
@@ -71,6 +73,7 @@ impl<T> Arena<T> {
             + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
             + heap_cost(count * size_of::<AtomicU32>())
+            + Ripe::bytes(count)
             + shared_cost(size_of::<Ledger>())
             + shared_cost(size_of::<AtomicUsize>());
         ledger.reserve(own).map_err(|_| own)?;
@@ -82,6 +85,7 @@ impl<T> Arena<T> {
             classes: boxed(count, Once::new).ok_or(own)?,
             population: boxed(count, || AtomicU32::new(0)).ok_or(own)?,
             unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
+            ripe: Ripe::new(count).ok_or(own)?,
             geometry,
             _tables: Tables(Arc::clone(&ledger)),
             ledger,
@@ -115,7 +119,8 @@ impl<T> Arena<T> {
     }
 
     pub(crate) fn ground(&self) -> Ground<'_, T> {
-        Ground { zspages: &self.zspages, table: &self.table, ledger: &self.ledger }
+        let Self { zspages, table, ledger, ripe, .. } = self;
+        Ground { zspages, table, ledger, ripe }
     }
 
     pub(crate) fn payload(&self) -> usize {
@@ -161,11 +166,17 @@ impl<T> Arena<T> {
         numbered.filter_map(|(class, number)| Some((number, &class.get()?[0])))
     }
 
+    /// The classes that a compaction may gain from, each with its number.
+    pub(crate) fn ripe(&self) -> impl Iterator<Item = (u16, &Class)> {
+        self.ripe.classes().filter_map(|number| Some((number, self.born(number)?)))
+    }
+
+    fn born(&self, number: u16) -> Option<&Class> {
+        self.classes[usize::from(number)].get().map(|class| &class[0])
+    }
+
     fn class(&self, number: u16) -> Result<&Class, AllocError> {
-        match self.classes[usize::from(number)].get() {
-            Some(class) => Ok(&class[0]),
-            None => self.bear(number),
-        }
+        self.born(number).map_or_else(|| self.bear(number), Ok)
     }
 
     /// Makes class `number`.
@@ -220,10 +231,7 @@ impl<T> Arena<T> {
                 continue;
             }
             last = number;
-            let Some([class]) = self.classes[usize::from(number)].get().map(|class| &**class)
-            else {
-                continue;
-            };
+            let Some(class) = self.born(number) else { continue };
             if class.has_room() || self.zspages.has_pending(number) {
                 if let Some(place) = class.place(on, owner) {
                     return Ok(place);
@@ -267,8 +275,8 @@ impl<T> Arena<T> {
     /// Gives back a place that nobody points at any more, and its handle's slot with it.
     pub(crate) fn release(&self, mut place: Place, slot: Option<Spent>) {
         self.scrub(&mut place);
-        let class = self.classes[usize::from(self.zspages.class_of(&place))].get();
-        class.expect("a place has a class")[0].release(self.ground(), place, slot);
+        let class = self.born(self.zspages.class_of(&place)).expect("a place has a class");
+        class.release(self.ground(), place, slot);
     }
 
     /// Gives the object in slot `index` the lowest free slot, if that is a lower one, `ready` for
@@ -328,8 +336,8 @@ impl<T> Arena<T> {
             } else {
                 self.untidy.swap(1, unless(Plant::UntidyRelaxed, Ordering::Release));
             }
-            if let Some(class) = self.classes[usize::from(number)].get() {
-                class[0].try_take_in(self.ground());
+            if let Some(class) = self.born(number) {
+                class.try_take_in(self.ground());
             }
         } else {
             self.table.recycle(ended.split().1, &self.ledger);

@@ -5,12 +5,15 @@
 //!
 //! Invariants, under the lock: each zspage of the class is on its fullness list, or is the one that
 //! `emptying` names; `inuse` is the sum over them, `room` the sum of what is left in those on lists.
+//! The class is ripe if a zspage is being emptied, or if there is as much room as `least` says.
+//! Otherwise none of the sparsest zspages (all, in a class of up to [`LOOKED`]) can be emptied.
 
 use crate::error::AllocError;
 use crate::fullness::Fullness;
 use crate::geometry::Shape;
 use crate::handle::{Pin, Place, Spent, Table};
 use crate::ledger::Ledger;
+use crate::ripe::Ripe;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Plant, planted};
 use crate::zspage::{Fill, NONE, Token, Zspages};
 
@@ -20,6 +23,7 @@ pub(crate) struct Ground<'p, T> {
     pub(crate) zspages: &'p Zspages,
     pub(crate) table: &'p Table<T>,
     pub(crate) ledger: &'p Ledger,
+    pub(crate) ripe: &'p Ripe,
 }
 
 impl<T> Clone for Ground<'_, T> {
@@ -36,12 +40,17 @@ struct State {
     lists: Fullness,
     /// The zspage that a compaction is emptying; it is on no list.
     emptying: u32,
-    /// The fewest slots of a zspage since the class last had none.
+    /// With less room than this a compaction gains nothing: the fewest slots of a zspage that was
+    /// there at the last look in vain, or was built or got sparser since.
     least: u16,
-    /// The shortest and the longest chain since then.
+    /// Whether a compaction may gain from the class, as others see it.
+    ripe: bool,
+    /// The shortest and the longest chain since the class last had no zspage.
     chains: (u16, u16),
     /// Slots in use; a class has fewer than 2^32, because handles do.
     inuse: u32,
+    /// Free slots in zspages on lists.
+    room: usize,
     zspages: u32,
     pages: u32,
 }
@@ -49,7 +58,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Class {
     state: Mutex<State>,
-    /// Free slots in zspages on lists, for a look without the lock.
+    /// The room, for a look without the lock.
     room: AtomicUsize,
 }
 
@@ -101,6 +110,10 @@ impl State {
     fn take<T>(&mut self, on: Ground<'_, T>, id: u32, owner: u32) -> Option<Place> {
         let (place, now) = on.zspages.place(&mut self.token, id, owner)?;
         self.lists.shift(on.zspages, &mut self.token, id, (now.inuse - 1, now));
+        if now.inuse == 1 {
+            // A look passes over empty zspages.
+            self.least = self.least.min(now.objects);
+        }
         self.inuse += 1;
         Some(place)
     }
@@ -108,8 +121,10 @@ impl State {
     /// Gives a slot back. An emptied zspage stays on its list: see [`Class::sweep`].
     fn give<T>(&mut self, on: Ground<'_, T>, place: Place) -> u32 {
         let (id, now) = on.zspages.release(&mut self.token, place);
-        if id != self.emptying {
-            self.lists.shift(on.zspages, &mut self.token, id, (now.inuse + 1, now));
+        if id != self.emptying
+            && self.lists.shift(on.zspages, &mut self.token, id, (now.inuse + 1, now))
+        {
+            self.least = self.least.min(now.objects);
         }
         self.inuse -= 1;
         id
@@ -118,6 +133,16 @@ impl State {
     /// Whether a compaction is emptying a zspage; there is one at a time.
     fn busy(&self) -> bool {
         self.emptying != NONE && !planted(Plant::TwoMovers)
+    }
+
+    /// Notes whether a compaction may gain from the class, after all that changes it.
+    #[inline]
+    fn ripen<T>(&mut self, on: Ground<'_, T>) {
+        let ripe = self.emptying != NONE || self.room >= usize::from(self.least);
+        if ripe != self.ripe {
+            self.ripe = ripe;
+            on.ripe.set(self.token.class(), ripe);
+        }
     }
 
     fn drop_zspage<T>(&mut self, on: Ground<'_, T>, id: u32, pages: u16) {
@@ -138,8 +163,10 @@ impl Class {
                 lists: Fullness::new(),
                 emptying: NONE,
                 least: u16::MAX,
+                ripe: false,
                 chains: NO_CHAIN,
                 inuse: 0,
+                room: 0,
                 zspages: 0,
                 pages: 0,
             }),
@@ -169,8 +196,14 @@ impl Class {
 
     fn give<T>(&self, state: &mut State, on: Ground<'_, T>, place: Place) {
         if state.give(on, place) != state.emptying {
-            self.room.fetch_add(1, Ordering::Relaxed);
+            self.set_room(state, on, state.room + 1);
         }
+    }
+
+    fn set_room<T>(&self, state: &mut State, on: Ground<'_, T>, room: usize) {
+        state.room = room;
+        self.room.store(room, Ordering::Relaxed);
+        state.ripen(on);
     }
 
     /// Gives the pages of empty zspages back to the source.
@@ -179,7 +212,7 @@ impl Class {
             let Fill { objects, pages, .. } = on.zspages.fill(&state.token, id);
             state.lists.remove(on.zspages, &mut state.token, id);
             state.drop_zspage(on, id, pages);
-            self.room.fetch_sub(usize::from(objects), Ordering::Relaxed);
+            self.set_room(state, on, state.room - usize::from(objects));
         }
     }
 
@@ -197,7 +230,7 @@ impl Class {
     fn place_locked<T>(&self, state: &mut State, on: Ground<'_, T>, owner: u32) -> Option<Place> {
         let id = state.lists.fullest()?;
         let place = state.take(on, id, owner)?;
-        self.room.fetch_sub(1, Ordering::Relaxed);
+        self.set_room(state, on, state.room - 1);
         Some(place)
     }
 
@@ -223,7 +256,7 @@ impl Class {
         let (shortest, longest) = state.chains;
         state.chains = (shortest.min(shape.pages), longest.max(shape.pages));
         state.pages += u32::from(shape.pages);
-        self.room.fetch_add(usize::from(shape.objects), Ordering::Relaxed);
+        state.room += usize::from(shape.objects);
         // The new zspage has a free slot.
         self.place_locked(&mut state, on, owner).ok_or(AllocError::OutOfPages)
     }
@@ -263,11 +296,11 @@ impl Class {
 
     /// What emptying a zspage of this class would free, the sparsest first, but those in `tried`.
     pub(crate) fn prospect<T>(&self, on: Ground<'_, T>, tried: &[u32]) -> Prospect {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.busy() {
             return Prospect::Busy;
         }
-        match self.sparse(&state, on, tried) {
+        match Self::sparse(&mut state, on, tried) {
             Some((_, Fill { pages, inuse, .. })) => Prospect::Gain { pages, inuse },
             None => Prospect::Nothing,
         }
@@ -275,15 +308,22 @@ impl Class {
 
     /// A zspage can be emptied when the free slots, its own not counted, hold its objects: when there
     /// are as many free slots in all as it has slots.
-    fn sparse<T>(&self, state: &State, on: Ground<'_, T>, tried: &[u32]) -> Option<(u32, Fill)> {
-        let room = self.room.load(Ordering::Relaxed);
+    fn sparse<T>(state: &mut State, on: Ground<'_, T>, tried: &[u32]) -> Option<(u32, Fill)> {
+        let room = state.room;
         if room < usize::from(state.least) {
             return None;
         }
-        let candidates = state.lists.sparsest_first(on.zspages, &state.token).take(LOOKED);
-        let untried = candidates.filter(|id| !tried.contains(id));
-        let mut filled = untried.map(|id| (id, on.zspages.fill(&state.token, id)));
-        filled.find(|(_, fill)| room >= usize::from(fill.objects))
+        let mut least = u16::MAX;
+        for id in state.lists.sparsest_first(on.zspages, &state.token).take(LOOKED) {
+            let fill = on.zspages.fill(&state.token, id);
+            if room >= usize::from(fill.objects) && !tried.contains(&id) {
+                return Some((id, fill));
+            }
+            least = least.min(fill.objects);
+        }
+        state.least = least;
+        state.ripen(on);
+        None
     }
 
     /// Takes the sparsest zspage that is not in `tried` off its list, to be emptied. One at a time.
@@ -293,11 +333,12 @@ impl Class {
         if state.busy() {
             return None;
         }
-        let (id, Fill { inuse, objects, .. }) = self.sparse(&state, on, tried)?;
+        let (id, Fill { inuse, objects, .. }) = Self::sparse(&mut state, on, tried)?;
         let State { lists, token, .. } = &mut *state;
         lists.remove(on.zspages, token, id);
         state.emptying = id;
-        self.room.fetch_sub(usize::from(objects - inuse), Ordering::Relaxed);
+        let room = state.room - usize::from(objects - inuse);
+        self.set_room(&mut state, on, room);
         Some(Emptying { id, slot: 0 })
     }
 
@@ -336,7 +377,9 @@ impl Class {
         state.emptying = NONE;
         let State { lists, token, .. } = &mut *state;
         lists.insert(on.zspages, token, at.id);
-        self.room.fetch_add(usize::from(objects - inuse), Ordering::Relaxed);
+        state.least = state.least.min(objects);
+        let room = state.room + usize::from(objects - inuse);
+        self.set_room(&mut state, on, room);
         self.sweep(&mut state, on);
         if inuse == 0 { usize::from(pages) } else { 0 }
     }
@@ -347,7 +390,7 @@ impl Class {
             inuse: state.inuse as usize,
             zspages: state.zspages as usize,
             pages: state.pages as usize,
-            room: self.room.load(Ordering::Relaxed),
+            room: state.room,
             groups: state.lists.counts(),
             chains: state.chains,
         }
@@ -377,7 +420,18 @@ impl Class {
             f(on.zspages, &state.token, id);
         }
         assert_eq!((state.inuse, state.pages, state.zspages), (inuse, pages, zspages));
-        assert_eq!(self.room.load(Ordering::Relaxed), room, "free slots on lists");
+        assert_eq!(state.room, room, "free slots on lists");
+        assert_eq!(self.room.load(Ordering::Relaxed), room, "as seen without the lock");
+        let ripe = state.emptying != NONE || room >= usize::from(state.least);
+        assert_eq!(state.ripe, ripe, "ripe by {room} free slots");
+        assert_eq!(on.ripe.has(state.token.class()), ripe, "a class is noted if it is ripe");
+        let fills = state.lists.sparsest_first(on.zspages, &state.token);
+        let fills = fills.map(|id| on.zspages.fill(&state.token, id));
+        let mut gains = fills.map(|fill| room >= usize::from(fill.objects));
+        assert!(
+            ripe || zspages as usize > LOOKED || !gains.any(|gains| gains),
+            "one can be emptied"
+        );
         pages as usize
     }
 }

@@ -1,6 +1,9 @@
 //! Compaction: objects move out of sparse zspages into free slots of fuller ones, so that whole
 //! chains of pages come free.
 //!
+//! Which classes may have something to gain is noted as objects come and go (`ripe`). A look finds
+//! none in most cases, and takes no lock then.
+//!
 //! One step takes the class that frees the most pages for the fewest bytes moved and empties its
 //! sparsest zspage. It holds the class's lock to pick an object and a place for it, copies with no
 //! lock held, under a pin of its own, then swings the word if nobody else pins the object at that
@@ -58,6 +61,10 @@ impl Failed {
 pub(crate) fn compact<T>(arena: &Arena<T>, budget: usize) -> Compaction {
     // What readers left empty needs no moving, and no class would be chosen for it.
     arena.tidy_up();
+    if arena.ripe.is_empty() {
+        count(&arena.counters.compactions, 1);
+        return Compaction { done: true, ..Compaction::default() };
+    }
     let mut did = Compaction::default();
     let mut failed = Failed { zspages: [0; 32], count: 0, classes: [0; 16] };
     let mut ranking = Ranking::default();
@@ -87,7 +94,7 @@ pub(crate) fn compact<T>(arena: &Arena<T>, budget: usize) -> Compaction {
 }
 
 /// The classes with a zspage that frees the most pages for each byte that has to move, best last. A
-/// look at all classes fills it; one that was worked on is ranked anew.
+/// look at all that are ripe fills it; one that was worked on is ranked anew.
 #[derive(Default)]
 struct Ranking<'a> {
     best: [Option<(u64, u16, &'a Class)>; 8],
@@ -104,10 +111,10 @@ impl<'a> Ranking<'a> {
         self.best[self.count].map(|(_, number, class)| (number, class))
     }
 
-    /// Looks at all classes; says whether another compaction is emptying a zspage of one.
+    /// Looks at all ripe classes; says whether another compaction is emptying a zspage of one.
     fn fill<T>(&mut self, arena: &'a Arena<T>, failed: &Failed) -> bool {
         arena
-            .classes()
+            .ripe()
             .fold(false, |busy, (number, class)| self.rank(arena, failed, number, class) | busy)
     }
 
@@ -119,7 +126,7 @@ impl<'a> Ranking<'a> {
         number: u16,
         class: &'a Class,
     ) -> bool {
-        if !class.has_room() || failed.class(number) {
+        if failed.class(number) {
             return false;
         }
         let (pages, inuse) = match class.prospect(arena.ground(), failed.zspages()) {

@@ -82,7 +82,8 @@ impl Fullness {
         self.unlink(zspages, token, id, group_of(zspages, token, id));
     }
 
-    /// Moves a zspage that had `before` slots in use, and is as full as `now` says, to its list.
+    /// Moves a zspage that had `before` slots in use, and is as full as `now` says, to its list; says
+    /// whether that is another one.
     #[inline]
     pub(crate) fn shift(
         &mut self,
@@ -90,12 +91,13 @@ impl Fullness {
         token: &mut Token,
         id: u32,
         (before, now): (u16, Fill),
-    ) {
+    ) -> bool {
         let (old, new) = (group(before, now.objects), group(now.inuse, now.objects));
         if old != new {
             self.unlink(zspages, token, id, old);
             self.link(zspages, token, id, new);
         }
+        old != new
     }
 
     /// A zspage with room, of the fullest group that has one.

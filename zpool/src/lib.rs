@@ -77,6 +77,8 @@ mod pinned;
 #[forbid(unsafe_code)]
 mod pool;
 #[forbid(unsafe_code)]
+mod ripe;
+#[forbid(unsafe_code)]
 mod scratch;
 #[forbid(unsafe_code)]
 mod snapshot;

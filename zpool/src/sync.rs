@@ -96,6 +96,8 @@ pub(crate) enum Plant {
     EndWaits,
     /// Two compactions empty zspages of one class.
     TwoMovers,
+    /// A class is noted for compactions by a load and a store.
+    RipeStored,
     /// An object can be pinned before its length is noted.
     LengthLate,
     /// A frame is in its slot before its head and bytes are visible.

@@ -1,6 +1,7 @@
 //! One class under its lock: allocations side by side, and objects whose end meets a taken lock.
 
 use super::{LEN, World};
+use crate::compact::Compaction;
 use crate::error::MapError;
 use crate::sync::Plant;
 use crate::sync::model::{beside, model, twin};
@@ -86,6 +87,38 @@ fn objects_that_two_readers_end_are_taken_in() {
 #[should_panic(expected = "Causality violation: Concurrent write")]
 fn suspending_two_objects_without_release_is_noticed() {
     twin(Some(2), Plant::SuspendRelaxed, end_and_end);
+}
+
+/// Two threads free an object each, after which a compaction can gain from both classes.
+fn ripen_and_ripen() -> usize {
+    let world = World::new();
+    // Two to a zspage, and three: two zspages of each, in which one more slot has to come free.
+    let alloc = |len| [1, 2, 3, 4].map(|value| world.alloc_of(value, len));
+    let (a, b) = (alloc(LEN), alloc(LEN / 8 * 5));
+    world.pool.free(a[0]).unwrap();
+    assert!(world.pool.arena().ripe.is_empty());
+    let other = beside(&world, move |world| world.pool.free(a[2]).unwrap());
+    world.pool.free(b[0]).unwrap();
+    other.join().unwrap();
+    let numbers: Vec<_> = world.pool.arena().classes().map(|(number, _)| number / 64).collect();
+    assert!(numbers[0] == numbers[1], "the bits of both are in one word");
+    let Compaction { pages_freed, objects_moved, done, .. } = world.pool.compact(usize::MAX);
+    assert_eq!((pages_freed, objects_moved, done), (2, 2, true), "no class is overlooked");
+    let left = [a[1], a[3], b[1], b[2], b[3]];
+    assert_eq!(left.map(|handle| world.read(handle)), [2, 4, 2, 3, 4].map(Ok));
+    world.over(&left);
+    objects_moved
+}
+
+#[test]
+fn classes_of_which_two_threads_free_are_both_compacted() {
+    model(Some(3), ripen_and_ripen);
+}
+
+#[test]
+#[should_panic(expected = "no class is overlooked")]
+fn noting_a_class_by_a_store_is_noticed() {
+    twin(Some(3), Plant::RipeStored, ripen_and_ripen);
 }
 
 /// Readers end objects of so many classes beside one who tidies.

@@ -78,6 +78,13 @@ fn line(source: &dyn PageSource) -> (u64, Base) {
     (grains.min(NOWHERE), base)
 }
 
+impl Token {
+    /// The class that it is of.
+    pub(crate) fn class(&self) -> u16 {
+        self.class
+    }
+}
+
 impl Zspages {
     /// Zspages over `source` for classes of these object sizes, with the token of each class.
     pub(crate) fn new(source: Arc<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
