@@ -391,6 +391,14 @@ impl Numbers {
         (below >= wanted).then(|| first..first + self.each as u32)
     }
 
+    /// Whether a number of the chunks in which these numbers are is in use.
+    pub(crate) fn uses(&self, numbers: Range<usize>) -> bool {
+        let chunks = numbers.start >> self.shift..numbers.end.div_ceil(self.each);
+        let last = self.chunks.len();
+        let known = chunks.start.min(last)..chunks.end.min(last);
+        self.chunks[known].iter().any(|chunk| chunk.inuse > 0)
+    }
+
     /// Calls `f` with the range of each open chunk that has memory.
     pub(crate) fn each_open(&self, mut f: impl FnMut(Range<usize>)) {
         for (at, chunk) in self.chunks.iter().enumerate().filter(|(_, chunk)| chunk.made > 0) {

@@ -155,3 +155,35 @@ fn the_id_of_before_hides_no_page_behind_another_keys() {
 fn leading_to_the_id_of_before_is_noticed() {
     twin(Some(2), Plant::LiftedLeads, || move_and_use_again(2));
 }
+
+/// The policy's room for two ids that are free is given back while one of them is handed out.
+fn insert_and_shrink() -> bool {
+    let world = world();
+    (1..=5).for_each(|key| world.insert(key, &page(key)).unwrap());
+    assert!(world.remove(&4) && world.remove(&3));
+    let roomy = world.tier.policy.roomy();
+    let other = beside(&world, |world| assert!(world.remove(&5)));
+    world.insert(9, &page(9)).unwrap();
+    let fell = world.tier.policy.roomy() < roomy;
+    other.join().unwrap();
+    assert_eq!(get(&world, 9), Some(9));
+    over(&world, 3);
+    fell
+}
+
+#[test]
+fn an_id_that_is_handed_out_has_room_in_the_policy() {
+    assert_eq!(model(Some(2), insert_and_shrink).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "has no room")]
+fn room_that_is_given_back_unasked_is_noticed() {
+    twin(Some(2), Plant::RoomUnasked, insert_and_shrink);
+}
+
+#[test]
+#[should_panic(expected = "has no room")]
+fn room_that_is_said_to_be_there_while_it_goes_is_noticed() {
+    twin(Some(2), Plant::RoomyThroughout, insert_and_shrink);
+}

@@ -186,6 +186,7 @@ impl Chunks {
     pub(super) fn hold(&mut self, index: usize) {
         let number = self.chunk_of(index);
         let beside = self.beside_mut(number);
+        assert!(beside.open, "word {index} has no room");
         beside.used += 1;
         if beside.used == 1 {
             self.unused -= 1;

@@ -11,10 +11,10 @@
 //!    more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
 //! ```
-//! A batch is some 32 KiB, so that the slots of one round serve the inserts that follow: one insert in
-//! ten or so makes room, the others find it. One operation evicts one batch, or 8 times what it needs if
-//! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they give
-//! nothing. Expired entries that are passed are ended first.
+//! Few inserts come to that: see `debt`. A batch is some 32 KiB, so that the slots of one
+//! round serve the inserts that follow. One operation evicts one batch, or 8 times what it needs if
+//! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they
+//! give nothing. Expired entries that are passed are ended first.
 
 use zpool::AllocError;
 

@@ -236,7 +236,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let mut asked = None;
         let ready = |id| {
             let expected = tier.expect(id);
-            asked = Some((id, expected));
+            asked = Some(expected);
             expected.is_ok()
         };
         let made = match reach {
@@ -249,13 +249,9 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         };
         let bytes = parts.iter().map(|part| part.len()).sum();
         let lack = match asked {
-            Some((_, Err(Unready::NoRoom(bytes)))) => Some(Lack::Bytes(bytes)),
-            Some((_, Err(Unready::NoMemory))) => Some(Lack::NoMemory),
-            Some((id, Ok(()))) => {
-                tier.policy.lock().expect_no_more(id);
-                Lack::of(error.0, bytes)
-            }
-            None => Lack::of(error.0, bytes),
+            Some(Err(Unready::NoRoom(bytes))) => Some(Lack::Bytes(bytes)),
+            Some(Err(Unready::NoMemory)) => Some(Lack::NoMemory),
+            Some(Ok(())) | None => Lack::of(error.0, bytes),
         };
         Err((lack, error.1))
     }
@@ -357,8 +353,6 @@ impl<K: Eq + Send + Sync> Newcomer<'_, K> {
         let entry = entry;
         if self.queued {
             tier.policy_forgets(self.id);
-        } else {
-            tier.policy.lock().expect_no_more(self.id);
         }
         let state = entry.record().state();
         tier.counters.withdrawn(state.form(), state.len(), entry.len());

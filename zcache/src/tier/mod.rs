@@ -20,7 +20,8 @@
 //! Locks: a shard of the index, the flights of a tag, the policy, a place of contexts or of a buffer, the table of
 //! coders, the pool's own; no two at once, but that a place of contexts may be held over other
 //! places, which are only tried for; a
-//! shard or the policy may be held over a pin or a charge, which take none; a shard over a frame that goes into its slot or off
+//! shard or the policy may be held over a pin or a charge, which take none; the policy over the pool's
+//! lock of ids; a shard over a frame that goes into its slot or off
 //! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
 //! the pool's own.
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
@@ -57,7 +58,7 @@ use queue::{Queue, Unready};
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
     pub(crate) index: Index,
-    pub(crate) policy: Apart<Mutex<Queue>>,
+    pub(crate) policy: Apart<Queue>,
     pub(crate) flights: Flights<K>,
     /// Decoded pages in front of the entries.
     pub(crate) hot: Option<Box<Hot<K>>>,
@@ -205,7 +206,7 @@ impl<K: Send + Sync> Tier<K> {
             hand: Mutex::new(Hand::default()),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
             most: policy.max_mark().min(MAX_MARK),
-            policy: Apart(Mutex::new(Queue::new(policy))),
+            policy: Apart(Queue::new(policy)),
             hook: None,
             born: Instant::now(),
             capacity: AtomicUsize::new(capacity),
@@ -308,12 +309,12 @@ impl<K: Send + Sync> Tier<K> {
         self.index.version_held(tag)
     }
 
-    /// Makes room for `id` in the policy's tables.
+    /// Makes room for `id`, which the pool has handed out, in the policy's tables.
     ///
     /// # Errors
     /// See [`Unready`].
     pub(crate) fn expect(&self, id: u32) -> Result<(), Unready> {
-        self.policy.lock().expect(id, &self.store.pool)
+        self.policy.expect(id, &self.store.pool)
     }
 
     /// The entry of `key`, pinned without waiting: for those who hold pins already.

@@ -1,19 +1,35 @@
-//! The policy under its lock, and the ids that are about to enter it.
+//! The policy under its lock, and which ids it has room for.
 //!
 //! A policy has tables by id. They grow before the entry of an id exists, so that an insert never
 //! has to end an entry because of its own bookkeeping, and they come back when their entries have
-//! gone. Between the growth and the entry the id is *expected*: what it needs stays.
+//! gone. Most ids have room already, which is known without the lock: all ids below `roomy` do.
+//!
+//! Room that is given back must be nobody's who counts on it. So `roomy` falls first, and then the
+//! pool is asked whether an id of the range is in use, under the lock that ids are handed out
+//! under. Whoever got one before is found in use there. Whoever gets one later has seen that lock
+//! after it, and so the lower `roomy`.
 
 use crate::index::Tag;
 use crate::policy::{Entries, Policy, Priority};
-use crate::sync::Charge;
+use crate::store::Memory;
+use crate::sync::{AtomicU32, Charge, Mutex, MutexGuard, Ordering, Plant, planted};
 
-/// A policy, and what it is to have soon.
+/// Ids that `roomy` rises by at once.
+const STEP: u32 = 64;
+
+/// A policy, and what it has room for.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    policy: Box<dyn Policy>,
-    /// Ids that have room and are on their way: about one for each thread that inserts.
-    expected: Vec<u32>,
+    policy: Mutex<Box<dyn Policy>>,
+    /// Ids below this have room. Changed under the lock. Relaxed: see the head of this file.
+    roomy: AtomicU32,
+}
+
+/// The policy, held.
+#[derive(Debug)]
+pub(crate) struct Held<'q> {
+    policy: MutexGuard<'q, Box<dyn Policy>>,
+    roomy: &'q AtomicU32,
 }
 
 /// Why an id is not expected.
@@ -27,19 +43,45 @@ pub(crate) enum Unready {
 
 impl Queue {
     pub(crate) fn new(policy: Box<dyn Policy>) -> Self {
-        Self { policy, expected: Vec::new() }
+        Self { policy: Mutex::new(policy), roomy: AtomicU32::new(0) }
     }
 
+    pub(crate) fn lock(&self) -> Held<'_> {
+        Held { policy: self.policy.lock(), roomy: &self.roomy }
+    }
+
+    /// Ids below this have room, for models.
+    #[cfg(all(test, zcache_loom))]
+    pub(crate) fn roomy(&self) -> u32 {
+        self.roomy.load(Ordering::Relaxed)
+    }
+
+    /// Makes room for an id that the pool has handed out to the caller: it stays as long as the id
+    /// is in use.
+    ///
+    /// # Errors
+    /// See [`Unready`]; nothing has changed.
+    #[inline]
+    pub(crate) fn expect(&self, id: u32, memory: &impl Charge) -> Result<(), Unready> {
+        if id < self.roomy.load(Ordering::Relaxed) { Ok(()) } else { self.grow(id, memory) }
+    }
+
+    #[cold]
+    fn grow(&self, id: u32, memory: &impl Charge) -> Result<(), Unready> {
+        self.lock().expect(id, memory)
+    }
+}
+
+impl Held<'_> {
     pub(crate) fn policy(&self) -> &dyn Policy {
-        &*self.policy
+        &**self.policy
     }
 
-    /// Makes room for `id`, which is expected from here on.
+    /// As [`Queue::expect`].
     ///
     /// # Errors
     /// See [`Unready`]; nothing has changed.
     pub(crate) fn expect(&mut self, id: u32, memory: &impl Charge) -> Result<(), Unready> {
-        self.expected.try_reserve(1).map_err(|_| Unready::NoMemory)?;
         let growth = self.policy.growth(id);
         if growth > 0 {
             if !memory.charge(growth) {
@@ -50,39 +92,39 @@ impl Queue {
                 return Err(Unready::NoMemory);
             }
         }
-        self.expected.push(id);
+        let roomy = self.roomy.load(Ordering::Relaxed);
+        let next = (roomy..roomy.saturating_add(STEP)).find(|next| self.policy.growth(*next) > 0);
+        self.roomy.store(next.unwrap_or(roomy.saturating_add(STEP)), Ordering::Relaxed);
         Ok(())
-    }
-
-    /// An expected id does not come, or has come.
-    pub(crate) fn expect_no_more(&mut self, id: u32) {
-        if let Some(at) = self.expected.iter().position(|expected| *expected == id) {
-            self.expected.swap_remove(at);
-        }
     }
 
     /// An expected id enters.
     pub(crate) fn enter(&mut self, id: u32, tag: Tag, priority: Priority) {
         self.policy.insert(id, tag, priority);
-        self.expect_no_more(id);
     }
 
     /// The entry `old`, whose key has this tag, has the expected id `new` from now on.
-    pub(crate) fn rename(&mut self, old: u32, new: u32, tag: Tag, memory: &impl Charge) {
+    pub(crate) fn rename<K: Send + Sync>(
+        &mut self,
+        old: u32,
+        new: u32,
+        tag: Tag,
+        pool: &Memory<K>,
+    ) {
         self.enter(new, tag, Priority::Low);
-        self.replace(old, new, memory);
+        self.replace(old, new, pool);
     }
 
     /// `new`, which is in the queue, takes the place of `old`, which leaves it.
-    pub(crate) fn replace(&mut self, old: u32, new: u32, memory: &impl Charge) {
+    pub(crate) fn replace<K: Send + Sync>(&mut self, old: u32, new: u32, pool: &Memory<K>) {
         self.policy.replace(old, new);
-        self.shrink(memory);
+        self.shrink(pool);
     }
 
     /// An entry has gone.
-    pub(crate) fn remove(&mut self, id: u32, memory: &impl Charge) {
+    pub(crate) fn remove<K: Send + Sync>(&mut self, id: u32, pool: &Memory<K>) {
         self.policy.remove(id);
-        self.shrink(memory);
+        self.shrink(pool);
     }
 
     /// The next entry to go, which is in the queue no more.
@@ -96,15 +138,26 @@ impl Queue {
     }
 
     /// Gives back what no entry needs.
-    pub(crate) fn shrink(&mut self, memory: &impl Charge) {
-        let Self { policy, expected } = self;
-        let freed = policy.shrink(&|ids| expected.iter().any(|id| ids.contains(id)));
-        memory.release(freed);
+    pub(crate) fn shrink<K: Send + Sync>(&mut self, pool: &Memory<K>) {
+        let Self { policy, roomy } = self;
+        let freed = policy.shrink(&|ids| {
+            let before = roomy.load(Ordering::Relaxed);
+            if !planted(Plant::RoomyThroughout) {
+                roomy.store(before.min(ids.start), Ordering::Relaxed);
+            }
+            let in_use = pool.uses_ids(ids) && !planted(Plant::RoomUnasked);
+            if in_use {
+                roomy.store(before, Ordering::Relaxed);
+            }
+            in_use
+        });
+        pool.release(freed);
     }
 
-    /// Asserts that the policy's invariants hold, and that no id is on its way.
+    /// Asserts that the policy's invariants hold, and that there is room where it is said to be.
     pub(crate) fn check(&self) {
         self.policy.check();
-        assert!(self.expected.is_empty(), "nobody inserts, so no id is expected");
+        let roomy = self.roomy.load(Ordering::Relaxed);
+        assert!((0..roomy).all(|id| self.policy.growth(id) == 0), "ids below {roomy} have room");
     }
 }

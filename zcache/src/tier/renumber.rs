@@ -64,12 +64,9 @@ impl<K: Send + Sync> Tier<K> {
         let moved = pool.renumber(id, ready).is_some();
         let new = expected?;
         if !moved {
-            queue.expect_no_more(new);
             return None;
         }
-        if planted(Plant::MovedUnqueued) {
-            queue.expect_no_more(new);
-        } else {
+        if !planted(Plant::MovedUnqueued) {
             queue.rename(id, new, tag, pool);
         }
         drop(queue);

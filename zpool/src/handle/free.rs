@@ -176,6 +176,13 @@ impl<T> Table<T> {
         numbers.sparse(spare)
     }
 
+    /// Whether a slot of the chunks in which these are is in use.
+    pub(crate) fn uses(&self, slots: Range<u32>, ledger: &Ledger) -> bool {
+        let mut numbers = self.numbers.lock();
+        self.take_in(&mut numbers, ledger);
+        numbers.uses(slots.start as usize..slots.end as usize)
+    }
+
     /// Bytes of pages that the table holds.
     pub(crate) fn mapped(&self) -> usize {
         self.slots.mapped()

@@ -41,6 +41,18 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.table.sparse(spare as usize, &self.arena.ledger)
     }
 
+    /// Whether an object has an id in a chunk of [`ID_CHUNK`](Self::ID_CHUNK) ids of which `ids` has
+    /// some, or is about to get one: for arrays by id of the caller's own, of which parts come and
+    /// go.
+    ///
+    /// It takes the lock that an id is handed out under. So who makes a part as good as gone for
+    /// others first, and asks then, is told of whoever may have seen it there: `ready` of
+    /// [`try_alloc_record_at`](Self::try_alloc_record_at) is asked after that lock.
+    #[must_use]
+    pub fn uses_ids(&self, ids: Range<u32>) -> bool {
+        self.arena.table.uses(ids, &self.arena.ledger)
+    }
+
     /// Gives the object with this id the lowest free id instead, and so another handle; its bytes
     /// stay where they are, and its record is moved. The old handle is stale from then on. Takes a
     /// lock for a moment, and no memory but what the lower id may need.
