@@ -44,7 +44,7 @@ fn rows(
     let mut group = criterion.benchmark_group(format!("hit/{name}"));
     group.throughput(Throughput::Elements(1));
     let mut rng = fastrand::Rng::with_seed(1);
-    let mut decoder = bare.decoder(codec).expect("a context");
+    let mut decoder = bare.decoder(codec, page_size).expect("a context");
     group.bench_function(BenchmarkId::new("bare", entries), |bencher| {
         bencher.iter(|| decoder.decode(rng.usize(..entries), &mut to));
     });

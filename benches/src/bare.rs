@@ -12,7 +12,6 @@ pub struct Bare {
     bytes: Vec<u8>,
     /// Start and length.
     places: Vec<(usize, u32)>,
-    page_size: usize,
 }
 
 /// What a thread decodes with.
@@ -23,8 +22,8 @@ pub struct Decoder<'b> {
 }
 
 impl Bare {
-    /// The pages of `file` one after the other under the keys below `entries`, each compressed alone, or as
-    /// it is where that does not shrink it.
+    /// The pages of `file` one after the other under the keys below `entries`, each compressed
+    /// alone, or as it is where that does not shrink it.
     ///
     /// # Errors
     /// The codec has no context to give.
@@ -39,13 +38,23 @@ impl Bare {
                 None => page.to_vec(),
             })
             .collect();
-        let (mut bytes, mut places) = (Vec::new(), Vec::new());
-        for key in 0..entries {
-            let payload = &packed[key % packed.len()];
-            places.push((bytes.len(), payload.len() as u32));
-            bytes.extend_from_slice(payload);
+        Ok(Self::of(&packed, (0..entries).map(|key| key % packed.len())))
+    }
+
+    /// For each key its own copy of one of `payloads`: `chosen` has the payload of key 0, of key 1
+    /// and so on.
+    ///
+    /// # Panics
+    /// There is no such payload.
+    #[must_use]
+    pub fn of(payloads: &[Vec<u8>], chosen: impl ExactSizeIterator<Item = usize> + Clone) -> Self {
+        let bytes = chosen.clone().map(|at| payloads[at].len()).sum();
+        let (mut bytes, mut places) = (Vec::with_capacity(bytes), Vec::with_capacity(chosen.len()));
+        for at in chosen {
+            places.push((bytes.len(), payloads[at].len() as u32));
+            bytes.extend_from_slice(&payloads[at]);
         }
-        Ok(Self { bytes, places, page_size: file.page_size() })
+        Self { bytes, places }
     }
 
     /// Keys.
@@ -70,12 +79,16 @@ impl Bare {
         &self.bytes[start..start + len as usize]
     }
 
-    /// For one thread; `codec` is what the payloads are of.
+    /// For one thread; `codec` is what the payloads are of, and `page_size` what they decode to.
     ///
     /// # Errors
     /// The codec has no context to give.
-    pub fn decoder<'b>(&'b self, codec: &'b dyn Codec) -> io::Result<Decoder<'b>> {
-        Ok(Decoder { bare: self, codec, context: codec.context(self.page_size)? })
+    pub fn decoder<'b>(
+        &'b self,
+        codec: &'b dyn Codec,
+        page_size: usize,
+    ) -> io::Result<Decoder<'b>> {
+        Ok(Decoder { bare: self, codec, context: codec.context(page_size)? })
     }
 }
 
@@ -117,7 +130,7 @@ mod tests {
         let zstd = Zstd::level(3).expect("a level of zstd's");
         for codec in [&None as &dyn Codec, &Lz4, &zstd] {
             let bare = Bare::new(&file, codec, 100).expect("payloads");
-            let mut decoder = bare.decoder(codec).expect("a context");
+            let mut decoder = bare.decoder(codec, file.page_size()).expect("a context");
             let mut to = vec![0; file.page_size()];
             for key in 0..100 {
                 decoder.decode(key, &mut to);

@@ -95,6 +95,71 @@ fn plain_values_are_told_from_compressed_ones() {
     assert!(number(&rows[1], "pages_held") > 2.0 * number(&rows[0], "pages_held"));
 }
 
+/// Names of the caches that stand beside each other, and the bare codec's.
+fn rivals() -> Vec<&'static str> {
+    let mut names = vec!["bare lz4", "zcache"];
+    if cfg!(feature = "peers") {
+        names.extend(["moka", "quick_cache", "foyer-s3fifo", "foyer-lru"]);
+    }
+    names
+}
+
+/// A ratio to quick_cache's figure.
+fn check_ratio(rows: &[Value], row: &Value, figure: &str, ratio: &str) {
+    let yardstick = rows.iter().find(|row| row["cache"] == "quick_cache");
+    match yardstick.map(|yardstick| number(yardstick, figure)) {
+        // Figures are rounded.
+        Some(theirs) => {
+            let off = number(row, ratio) / (number(row, figure) / theirs) - 1.0;
+            assert!(off.abs() < 0.02, "{figure} of {row}");
+        }
+        None => assert!(row[ratio].is_null(), "{row}"),
+    }
+}
+
+#[test]
+fn what_operations_cost_is_told_for_each_cache_beside_the_bare_codec() {
+    let sizes = "--keys 40,200 --capacity 1MiB --threads 1,2 --windows 2 --ops 30";
+    let rows = rows(&format!("cost {sizes} --json"));
+    let names = rivals();
+    // Two populations of hits and of misses, and one capacity of inserts.
+    assert_eq!(rows.len(), (2 * 2 + 1) * 2 * names.len());
+    for rows in rows.chunks(names.len()) {
+        assert_eq!(rows.iter().map(|row| &row["cache"]).collect::<Vec<_>>(), names);
+        for row in rows {
+            assert!(
+                ["what", "keys", "capacity_bytes", "threads"]
+                    .iter()
+                    .all(|of| row[of] == rows[0][of])
+            );
+            assert_eq!((&row["kind"], &row["page_bytes"]), (&"cost".into(), &4096.into()));
+            assert_eq!(number(row, "windows"), 2.0 * number(row, "threads"));
+            let [p10, p50] = ["cpu_p10_ns", "cpu_p50_ns"].map(|name| number(row, name));
+            assert!(p10 > 1.0 && p10 <= p50 && number(row, "clock_p10_ns") > 1.0, "{row}");
+            check_ratio(rows, row, "cpu_p10_ns", "p10_ratio");
+            check_ratio(rows, row, "cpu_p50_ns", "p50_ratio");
+            match row["what"].as_str() {
+                Some("insert") => {
+                    assert_eq!(
+                        (&row["keys"], number(row, "capacity_bytes")),
+                        (&Value::Null, 1048576.0)
+                    );
+                    let (held, ours) = (number(row, "held"), number(&rows[1], "held"));
+                    assert!(held > 100.0 && (held / ours - 1.0).abs() < 0.1, "{row}");
+                }
+                _ => assert_eq!(row["held"], row["keys"], "{row}"),
+            }
+        }
+    }
+    let output = versus("cost --what hit --keys 40 --threads 1 --windows 1 --ops 10");
+    let table = String::from_utf8(output.stdout).expect("a table");
+    assert_eq!(table.lines().count(), 2 + names.len(), "{table}");
+    assert!(
+        output.status.success() && table.contains("\nhit             40       1  zcache "),
+        "{table}"
+    );
+}
+
 #[test]
 fn what_is_wrong_is_one_line_and_exit_code_2() {
     for arguments in [
@@ -106,6 +171,16 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         "--trace scan --requests 0",
         "--trace scan --budget 1",
         "--frob",
+        "cost --frob",
+        "cost --keys 0",
+        "cost --threads 65",
+        "cost --what hits",
+        "cost --windows 0",
+        "cost --cache zcache/none",
+        "cost --capacity 1MiB,x",
+        "cost --pages no-such-pages",
+        // zcache refuses it, and says so.
+        "cost --what insert --capacity 1KiB",
     ] {
         let output = versus(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);

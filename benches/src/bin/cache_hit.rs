@@ -146,7 +146,7 @@ fn run_race(
         for threads in [1, 2] {
             let length = Length { threads, windows: WINDOWS, ops };
             let bare_row = |_| {
-                let mut decoder = bare.decoder(codec).expect("a context");
+                let mut decoder = bare.decoder(codec, file.page_size()).expect("a context");
                 let mut to = vec![0; file.page_size()];
                 move |key: usize| {
                     decoder.decode(key, &mut to);

@@ -6,6 +6,7 @@ use benches::packing::Failure;
 use zcache::codec::{self, Context, Dictionary, Lz4, Zstd};
 
 use crate::spec::Codec;
+use crate::stage::Stage;
 
 /// A codec, ready to make encoders and decoders of. A payload as long as the page is the page.
 #[derive(Debug, Clone)]
@@ -45,6 +46,14 @@ impl Engine {
                 Worker::Codec(Arc::clone(codec), context)
             }
         }
+    }
+
+    /// What is stored for each page of the file.
+    pub(crate) fn payloads(&self, stage: &Stage) -> Vec<Vec<u8>> {
+        let mut worker = self.worker(stage.page_size);
+        let mut to = vec![0; stage.page_size];
+        let pages = 0..stage.file_pages();
+        pages.map(|page| worker.encode(stage.file_page(page), &mut to).to_vec()).collect()
     }
 }
 

@@ -115,6 +115,35 @@ pub(crate) fn dictionary(stage: &Stage, bytes: usize) -> Result<Vec<u8>, Failure
     Ok(Dictionary::train(&samples, bytes)?.as_bytes().to_vec())
 }
 
+/// Pages in a random order, which no request names yet. Pages that consist of one word are left out:
+/// zcache stores nothing for those, so a time of them says nothing about others.
+pub(crate) fn pages(name: Option<&str>, page_size: usize) -> Result<Stage, Failure> {
+    let file = match name {
+        Some(name) => page_file(name, Some(page_size))?,
+        None => sample(page_size)?,
+    };
+    let lengths = lz4_lengths(&file)?;
+    let varied = |page: &&[u8]| page.chunks_exact(8).any(|word| *word != page[..8]);
+    let mut stage =
+        Stage { pages: file.name().into(), page_size: file.page_size(), ..Stage::default() };
+    for (page, len) in file.pages().zip(lengths).filter(|(page, _)| varied(page)) {
+        stage.page_of.push(stage.page_of.len() as u32);
+        stage.bytes.extend_from_slice(page);
+        stage.lz4_bytes += len as u64;
+    }
+    if stage.page_of.is_empty() {
+        return Err(format!("{}: no page of it takes room in a cache", stage.pages).into());
+    }
+    fastrand::Rng::with_seed(1).shuffle(&mut stage.page_of);
+    Ok(stage)
+}
+
+/// The sample, cut.
+fn sample(page_size: usize) -> Result<PageFile, Failure> {
+    let cut = corpus::sample().cut(page_size);
+    cut.ok_or_else(|| format!("the sample has no pages of {page_size} bytes").into())
+}
+
 /// Reads and joins it all.
 pub(crate) fn stage(source: &Source) -> Result<Stage, Failure> {
     let named = source.pages.as_deref().or_else(|| pairs::pages_of(&source.trace));
@@ -124,11 +153,10 @@ pub(crate) fn stage(source: &Source) -> Result<Stage, Failure> {
     });
     let first = match named {
         Some(name) => page_file(name, page_size)?,
-        None if pairs::is_made(&source.trace) => {
-            let sample = corpus::sample();
-            let bytes = page_size.unwrap_or(sample.page_size());
-            sample.cut(bytes).ok_or_else(|| format!("the sample has no pages of {bytes} bytes"))?
-        }
+        None if pairs::is_made(&source.trace) => match page_size {
+            Some(bytes) => sample(bytes)?,
+            None => corpus::sample(),
+        },
         None => return Err(format!("{}: which pages? give --pages", source.trace).into()),
     };
     let second = match &source.second {

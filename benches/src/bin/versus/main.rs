@@ -4,6 +4,7 @@
 //! options -> suite -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
 //!            load -> stage                                  memory            engine
 //!            shares -> load, caches
+//!            cost -> load, rivals -> caches                              peers -> packed
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
@@ -13,16 +14,20 @@ mod caches;
 mod child;
 mod compare;
 mod contestant;
+mod cost;
 mod driver;
 mod engine;
 mod load;
 mod markdown;
 mod memory;
 mod options;
+mod packed;
 mod pairs;
 #[cfg(feature = "peers")]
 mod peers;
+mod quantiles;
 mod replay;
+mod rivals;
 mod shares;
 mod spec;
 mod stage;
@@ -30,6 +35,7 @@ mod suite;
 #[cfg(target_os = "linux")]
 mod swap;
 mod table;
+mod terms;
 mod timing;
 mod variants;
 
@@ -53,6 +59,7 @@ fn main() -> ExitCode {
         Options::Run(run) => compare::run(run),
         Options::Suite(suite) => suite::run(suite),
         Options::Shares(shares) => shares::run(shares),
+        Options::Cost(cost) => cost::run(cost),
         Options::Child(child) => child::run(child),
     })
 }

@@ -6,11 +6,13 @@ use benches::packing::Failure;
 use lexopt::prelude::*;
 
 use crate::budget::{Budget, bytes};
+use crate::cost::options::{self as cost, Cost};
 use crate::driver::Rounds;
 use crate::load::Source;
 use crate::pairs;
 use crate::shares::options::{self as shares, Shares};
 use crate::spec::{Codec, Kind, Spec};
+use crate::terms;
 use crate::variants::FEATURES;
 
 /// What was asked for.
@@ -19,6 +21,7 @@ pub(crate) enum Options {
     Run(Run),
     Suite(Suite),
     Shares(Shares),
+    Cost(Cost),
     Child(Child),
 }
 
@@ -63,13 +66,15 @@ pub(crate) struct Child {
 }
 
 pub(crate) fn usage() -> String {
-    format!("{USAGE}\n{}\nTraces and their pages:\n{}", shares::USAGE, pairs::listed())
+    let own = [shares::USAGE, cost::USAGE, terms::USAGE].join("\n");
+    format!("{USAGE}\n{own}\nTraces and their pages:\n{}", pairs::listed())
 }
 
 const USAGE: &str = "\
 usage: versus --trace TRACE [options]
        versus suite [suite's options]
        versus shares [shares' options]
+       versus cost [cost's options]
 
 Replays a trace against caches, one process a cache, all in equal memory, and prints a row of JSON each.
 
@@ -142,6 +147,9 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
             Value(name) if first && name == "suite" => return suite(parser),
             Value(name) if first && name == "shares" => {
                 return Ok(shares::parse(parser)?.map(Options::Shares));
+            }
+            Value(name) if first && name == "cost" => {
+                return Ok(cost::parse(parser)?.map(Options::Cost));
             }
             Long("trace") => run.source.trace = parser.value()?.string()?,
             Long("pages") => run.source.pages = Some(parser.value()?.string()?),

@@ -1,32 +1,22 @@
-//! The peers: caches that keep values on the heap. A value is the compressed page, or the page; a hit
-//! decodes it into the caller's buffer, outside the cache's locks.
+//! The peers: caches that keep values on the heap, each as a [`Store`].
 //!
 //! Each has the settings that it comes with. An entry's weight is the value's length, the key's, and
 //! [`ENTRY`], as their documentation asks of a weigher that is to count bytes.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use benches::packing::Failure;
 use foyer_memory::{CacheBuilder, CacheEntry, EvictionConfig, LruConfig, S3FifoConfig};
 
 use crate::contestant::Contestant;
-use crate::engine::{Engine, Worker};
+use crate::engine::Engine;
+use crate::packed::{Packed, Store};
 use crate::spec::{Kind, Spec};
 use crate::stage::Stage;
 
 /// What a weigher adds for an entry beside its value: the key, the pointer to the value with its length, and
 /// the two counts of an `Arc`. What a cache itself adds, its users do not see.
-const ENTRY: usize = size_of::<u64>() + size_of::<Arc<[u8]>>() + 2 * size_of::<usize>();
-
-/// What a peer does with values.
-trait Store: Sync {
-    fn put(&self, key: u64, value: &[u8]);
-    /// Calls `f` with the value of `key`, if there is one.
-    fn with(&self, key: u64, f: &mut dyn FnMut(&[u8])) -> bool;
-    fn has(&self, key: u64) -> bool;
-    fn settle(&self) {}
-}
+pub(crate) const ENTRY: usize = size_of::<u64>() + size_of::<Arc<[u8]>>() + 2 * size_of::<usize>();
 
 type Moka = moka::sync::Cache<u64, Arc<[u8]>>;
 
@@ -92,46 +82,6 @@ impl Store for Foyer {
     }
 }
 
-/// What a thread compresses with and into.
-type Desk = (Worker, Vec<u8>);
-
-thread_local! {
-    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
-}
-
-/// A peer and its codec.
-struct Packed<S> {
-    store: S,
-    engine: Engine,
-    page_size: usize,
-}
-
-impl<S: Store> Packed<S> {
-    fn desk<R>(&self, f: impl FnOnce(&mut Desk) -> R) -> R {
-        let size = self.page_size;
-        let make = || (self.engine.worker(size), vec![0; size]);
-        DESK.with_borrow_mut(|desk| f(desk.get_or_insert_with(make)))
-    }
-}
-
-impl<S: Store> Contestant for Packed<S> {
-    fn get(&self, key: u64, to: &mut [u8]) -> bool {
-        self.desk(|(worker, _)| self.store.with(key, &mut |value| worker.decode(value, to)))
-    }
-
-    fn insert(&self, key: u64, page: &[u8]) {
-        self.desk(|(worker, to)| self.store.put(key, worker.encode(page, to)));
-    }
-
-    fn contains(&self, key: u64) -> bool {
-        self.store.has(key)
-    }
-
-    fn settle(&self) {
-        self.store.settle();
-    }
-}
-
 /// Makes the peer that `spec` names.
 pub(crate) fn make(
     spec: Spec,
@@ -144,20 +94,20 @@ pub(crate) fn make(
         let builder = CacheBuilder::new(usize::try_from(configured)?)
             .with_eviction_config(eviction)
             .with_weighter(|_, value: &Boxed| value.len() + ENTRY);
-        Ok(Box::new(Packed::<Foyer> { store: builder.build(), engine: engine.clone(), page_size }))
+        Ok(Box::new(Packed::<Foyer>::new(builder.build(), engine.clone(), page_size)))
     };
     Ok(match spec.kind {
         Kind::Moka => {
             let weigh = |_: &u64, value: &Arc<[u8]>| (value.len() + ENTRY) as u32;
             let store = Moka::builder().max_capacity(configured).weigher(weigh).build();
-            Box::new(Packed { store, engine, page_size })
+            Box::new(Packed::new(store, engine, page_size))
         }
         Kind::QuickCache => {
             // It asks for the entries that will fit, to size its shards and ghosts.
             let mean = stage.mean_value(spec.codec) + ENTRY as u64;
             let items = usize::try_from(configured / mean)?;
             let store = QuickCache::with_weighter(items, configured, Weigher);
-            Box::new(Packed { store, engine, page_size })
+            Box::new(Packed::new(store, engine, page_size))
         }
         Kind::FoyerS3Fifo => foyer(S3FifoConfig::default().into())?,
         Kind::FoyerLru => foyer(LruConfig::default().into())?,

@@ -135,6 +135,16 @@ impl Spec {
         }
     }
 
+    /// The name among caches that all have one codec: the policy is told where it is a choice.
+    pub(crate) fn short(&self) -> String {
+        match (self.kind, self.policy) {
+            (Kind::Zcache, Policy::Sieve | Policy::Lru) => {
+                format!("{}/{}", self.kind.name(), self.policy.name())
+            }
+            _ => self.kind.name().to_owned(),
+        }
+    }
+
     fn checked(self, text: &str) -> Result<Self, Failure> {
         let fits = match self.kind {
             Kind::Zcache => self.codec != Codec::Flex,

@@ -58,8 +58,13 @@ impl Stage {
     pub(crate) fn mean_value(&self, codec: Codec) -> u64 {
         match codec {
             Codec::None => self.page_size as u64,
-            _ => self.lz4_bytes / self.page_of.len() as u64,
+            _ => self.mean_lz4(),
         }
+    }
+
+    /// Bytes of a number's page as an LZ4 block, on average.
+    pub(crate) fn mean_lz4(&self) -> u64 {
+        self.lz4_bytes / self.page_of.len() as u64
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use benches::bare::Bare;
 use benches::packing::Failure;
 use benches::race::{Length, nanoseconds};
 use serde_json::{Value, json};
@@ -37,37 +38,6 @@ const STRETCH: (usize, usize, usize) = (200, 1000, 20_000);
 const STRETCH_TIME: Duration = Duration::from_millis(400);
 /// Keys of inserts start here, above all numbers of a trace.
 const NEW_KEYS: u64 = 1 << 40;
-
-/// Payloads back to back, a copy for every key that is held: as cold as the cache's.
-struct Bare {
-    bytes: Vec<u8>,
-    /// Start and length.
-    places: Vec<(usize, u32)>,
-}
-
-impl Bare {
-    fn new(stage: &Stage, engine: &Engine, keys: &[u32]) -> Self {
-        let mut worker = engine.worker(stage.page_size);
-        let mut to = vec![0; stage.page_size];
-        let pages = 0..stage.file_pages();
-        let payload = |page| worker.encode(stage.file_page(page), &mut to).to_vec();
-        let payloads: Vec<Vec<u8>> = pages.map(payload).collect();
-        let of = |key: &u32| &payloads[stage.page_of[*key as usize] as usize];
-        let mut bytes = Vec::with_capacity(keys.iter().map(|key| of(key).len()).sum());
-        let place = |key| {
-            let payload = of(key);
-            bytes.extend_from_slice(payload);
-            (bytes.len() - payload.len(), payload.len() as u32)
-        };
-        let places = keys.iter().map(place).collect();
-        Self { bytes, places }
-    }
-
-    fn payload(&self, at: usize) -> &[u8] {
-        let (start, len) = self.places[at];
-        &self.bytes[start..start + len as usize]
-    }
-}
 
 /// A cache after its replay, and what it is timed beside.
 pub(crate) struct Timer<'a> {
@@ -97,14 +67,9 @@ impl<'a> Timer<'a> {
     /// What the pages that are held take as LZ4 blocks: over what is resident it says how well a cache packs,
     /// whichever pages its policy keeps.
     pub(crate) fn held_lz4_bytes(&self) -> Result<u64, Failure> {
-        let mut worker = Engine::new(Codec::Lz4, &[])?.worker(self.stage.page_size);
-        let mut to = vec![0; self.stage.page_size];
-        let pages = 0..self.stage.file_pages();
-        let lens =
-            pages.map(|page| worker.encode(self.stage.file_page(page), &mut to).len() as u64);
-        let lens: Vec<u64> = lens.collect();
+        let payloads = Engine::new(Codec::Lz4, &[])?.payloads(self.stage);
         let page = |key: &u32| self.stage.page_of[*key as usize] as usize;
-        Ok(self.keys.iter().map(|key| lens[page(key)]).sum())
+        Ok(self.keys.iter().map(|key| payloads[page(key)].len() as u64).sum())
     }
 
     /// Answers to one line of the driver's.
@@ -129,7 +94,10 @@ impl<'a> Timer<'a> {
 
     fn hits(&mut self) -> Value {
         let (stage, cache, keys) = (self.stage, self.cache, &self.keys);
-        let bare = self.bare.get_or_insert_with(|| Bare::new(stage, &self.engine, keys));
+        let bare = self.bare.get_or_insert_with(|| {
+            let payloads = self.engine.payloads(stage);
+            Bare::of(&payloads, keys.iter().map(|key| stage.page_of[*key as usize] as usize))
+        });
         let bare_hit = |_| {
             let mut worker = self.engine.worker(stage.page_size);
             let (bare, mut to) = (&*bare, vec![0; stage.page_size]);
