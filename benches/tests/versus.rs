@@ -104,17 +104,16 @@ fn rivals() -> Vec<&'static str> {
     names
 }
 
-/// A ratio to quick_cache's figure.
-fn check_ratio(rows: &[Value], row: &Value, figure: &str, ratio: &str) {
-    let yardstick = rows.iter().find(|row| row["cache"] == "quick_cache");
-    match yardstick.map(|yardstick| number(yardstick, figure)) {
-        // Figures are rounded.
-        Some(theirs) => {
-            let off = number(row, ratio) / (number(row, figure) / theirs) - 1.0;
-            assert!(off.abs() < 0.02, "{figure} of {row}");
-        }
-        None => assert!(row[ratio].is_null(), "{row}"),
-    }
+/// A ratio to quick_cache's figure; both figures are rounded, and the ratio too.
+fn check_ratio(ratio: &Value, ours: f64, theirs: Option<f64>) {
+    let Some(theirs) = theirs else { return assert!(ratio.is_null(), "{ratio}, beside none") };
+    let ratio = ratio.as_f64().expect("a ratio");
+    let (least, most) = ((ours - 0.05) / (theirs + 0.05), (ours + 0.05) / (theirs - 0.05));
+    assert!((least - 1e-3..most + 1e-3).contains(&ratio), "{ratio}: {ours} by {theirs}");
+}
+
+fn yardstick(rows: &[Value]) -> Option<&Value> {
+    rows.iter().find(|row| row["cache"] == "quick_cache")
 }
 
 #[test]
@@ -136,8 +135,9 @@ fn what_operations_cost_is_told_for_each_cache_beside_the_bare_codec() {
             assert_eq!(number(row, "windows"), 2.0 * number(row, "threads"));
             let [p10, p50] = ["cpu_p10_ns", "cpu_p50_ns"].map(|name| number(row, name));
             assert!(p10 > 1.0 && p10 <= p50 && number(row, "clock_p10_ns") > 1.0, "{row}");
-            check_ratio(rows, row, "cpu_p10_ns", "p10_ratio");
-            check_ratio(rows, row, "cpu_p50_ns", "p50_ratio");
+            let theirs = |name| yardstick(rows).map(|theirs| number(theirs, name));
+            check_ratio(&row["p10_ratio"], p10, theirs("cpu_p10_ns"));
+            check_ratio(&row["p50_ratio"], p50, theirs("cpu_p50_ns"));
             match row["what"].as_str() {
                 Some("insert") => {
                     assert_eq!(
@@ -161,6 +161,43 @@ fn what_operations_cost_is_told_for_each_cache_beside_the_bare_codec() {
 }
 
 #[test]
+fn the_tails_of_hits_and_inserts_are_told_for_each_cache() {
+    let sizes = "--capacity 1MiB --threads 1,3 --windows 2 --window-ms 20";
+    let rows = rows(&format!("tails {sizes} --json"));
+    let names = rivals();
+    // Hits, and inserts.
+    assert_eq!(rows.len(), 2 * 2 * names.len());
+    for (at, rows) in rows.chunks(names.len()).enumerate() {
+        assert_eq!(rows.iter().map(|row| &row["cache"]).collect::<Vec<_>>(), names);
+        for row in rows {
+            let (what, threads) = (["hit", "insert"][at % 2], [1, 3][at / 2]);
+            assert_eq!((&row["kind"], &row["what"]), (&"tails".into(), &what.into()), "{row}");
+            assert_eq!(row["threads"], threads);
+            assert!(number(row, "count") > 10.0 && number(row, "held") > 100.0, "{row}");
+            for clock in ["clock", "cpu"] {
+                let figures = |row: &Value, name| number(&row[format!("{clock}_ns")], name);
+                let told = ["p50", "p99", "p999", "max"].map(|name| figures(row, name));
+                assert!(told[0] > 1.0 && told.is_sorted(), "{row}");
+                // Some window's, so between those of all.
+                let window = figures(row, "window_p99");
+                assert!((1.0..=told[3]).contains(&window), "{row}");
+                for name in ["p50", "p99", "p999", "max", "window_p99"] {
+                    let theirs = yardstick(rows).map(|theirs| figures(theirs, name));
+                    check_ratio(&row[format!("{clock}_ratio")][name], figures(row, name), theirs);
+                }
+            }
+        }
+    }
+    let output = versus("tails --capacity 1MiB --threads 1 --windows 1 --window-ms 5");
+    let table = String::from_utf8(output.stdout).expect("a table");
+    assert_eq!(table.lines().count(), 2 + 2 * 2 * names.len(), "{table}");
+    assert!(
+        output.status.success() && table.contains("\ninsert      1 MiB       1  zcache "),
+        "{table}"
+    );
+}
+
+#[test]
 fn what_is_wrong_is_one_line_and_exit_code_2() {
     for arguments in [
         "--trace no-such-trace",
@@ -179,6 +216,10 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         "cost --cache zcache/none",
         "cost --capacity 1MiB,x",
         "cost --pages no-such-pages",
+        "tails --keys 300",
+        "tails --window-ms 0",
+        "tails --alpha x",
+        "tails --threads 0",
         // zcache refuses it, and says so.
         "cost --what insert --capacity 1KiB",
     ] {

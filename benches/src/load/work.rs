@@ -16,8 +16,9 @@ use zcache::{Cache, Cause, Config, Stats};
 use super::field::{Field, Plan, say};
 use super::house::House;
 use super::stage::{self, HERD, Held, Stage};
-use super::worker::{Tally, Worker, histogram};
+use super::worker::{Tally, Worker};
 use crate::packing::Failure;
+use crate::times::histogram;
 use crate::watch::{self, Board};
 
 /// Samples of a soak.

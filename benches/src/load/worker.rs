@@ -10,9 +10,7 @@ use zcache::{Insert, InsertError};
 
 use super::field::Field;
 use super::stage::{self, Stage};
-
-/// The longest time of a hit that is told from longer ones, in nanoseconds.
-const LONGEST: u64 = 100_000_000_000;
+use crate::times::histogram;
 
 /// What threads count.
 #[derive(Debug, Default, Clone, Copy)]
@@ -29,10 +27,6 @@ pub(super) struct Worker<'f> {
     pub(super) times: Histogram<u64>,
     page: Vec<u8>,
     to: Vec<u8>,
-}
-
-pub(super) fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LONGEST, 2).expect("bounds that fit")
 }
 
 /// What the system's allocator will keep for this thread, of the pages that the thread gets and

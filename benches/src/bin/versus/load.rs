@@ -51,7 +51,7 @@ fn page_file(name: &str, page_size: Option<usize>) -> Result<PageFile, Failure> 
 
 /// The n-th most popular of `distinct` pages is asked for as often as 1/n^alpha says; where it lies is
 /// random.
-fn zipf(alpha: f64, distinct: usize, requests: usize) -> Vec<Request> {
+pub(crate) fn zipf(alpha: f64, distinct: usize, requests: usize) -> Vec<u64> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut ids: Vec<u64> = (0..distinct as u64).collect();
     random.shuffle(&mut ids);
@@ -64,7 +64,7 @@ fn zipf(alpha: f64, distinct: usize, requests: usize) -> Vec<Request> {
     let request = |_| {
         let at = random.f64() * sum;
         let rank = upto.partition_point(|upto| *upto < at).min(distinct - 1);
-        Request { id: ids[rank], write: false }
+        ids[rank]
     };
     (0..requests).map(request).collect()
 }
@@ -88,7 +88,7 @@ fn requests(source: &Source, file_pages: usize) -> Result<(String, Vec<Request>)
             if !(0.0..=10.0).contains(&alpha) {
                 return Err(format!("{name}: an exponent is 0 to 10").into());
             }
-            zipf(alpha, distinct, count)
+            zipf(alpha, distinct, count).into_iter().map(read).collect()
         }
         _ => {
             let trace = Trace::read(&pairs::locate(name, pairs::Place::Traces)?)?;
@@ -217,8 +217,8 @@ mod tests {
     #[test]
     fn popular_pages_are_asked_for_as_the_law_says() {
         let mut counts = vec![0_u32; 100];
-        for request in zipf(1.0, 100, 100_000) {
-            counts[request.id as usize] += 1;
+        for id in zipf(1.0, 100, 100_000) {
+            counts[id as usize] += 1;
         }
         counts.sort_unstable_by(|a, b| b.cmp(a));
         let share = f64::from(counts[0]) / f64::from(counts[1]);

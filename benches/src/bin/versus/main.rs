@@ -4,7 +4,7 @@
 //! options -> suite -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
 //!            load -> stage                                  memory            engine
 //!            shares -> load, caches
-//!            cost -> load, rivals -> caches                              peers -> packed
+//!            cost, tails -> load, rivals -> caches                              peers -> packed
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
@@ -35,6 +35,7 @@ mod suite;
 #[cfg(target_os = "linux")]
 mod swap;
 mod table;
+mod tails;
 mod terms;
 mod timing;
 mod variants;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         Options::Suite(suite) => suite::run(suite),
         Options::Shares(shares) => shares::run(shares),
         Options::Cost(cost) => cost::run(cost),
+        Options::Tails(tails) => tails::run(tails),
         Options::Child(child) => child::run(child),
     })
 }

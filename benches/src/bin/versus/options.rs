@@ -12,6 +12,7 @@ use crate::load::Source;
 use crate::pairs;
 use crate::shares::options::{self as shares, Shares};
 use crate::spec::{Codec, Kind, Spec};
+use crate::tails::options::{self as tails, Tails};
 use crate::terms;
 use crate::variants::FEATURES;
 
@@ -22,6 +23,7 @@ pub(crate) enum Options {
     Suite(Suite),
     Shares(Shares),
     Cost(Cost),
+    Tails(Tails),
     Child(Child),
 }
 
@@ -66,7 +68,7 @@ pub(crate) struct Child {
 }
 
 pub(crate) fn usage() -> String {
-    let own = [shares::USAGE, cost::USAGE, terms::USAGE].join("\n");
+    let own = [shares::USAGE, cost::USAGE, tails::USAGE, terms::USAGE].join("\n");
     format!("{USAGE}\n{own}\nTraces and their pages:\n{}", pairs::listed())
 }
 
@@ -75,6 +77,7 @@ usage: versus --trace TRACE [options]
        versus suite [suite's options]
        versus shares [shares' options]
        versus cost [cost's options]
+       versus tails [tails' options]
 
 Replays a trace against caches, one process a cache, all in equal memory, and prints a row of JSON each.
 
@@ -150,6 +153,9 @@ pub(crate) fn parse(mut parser: lexopt::Parser) -> Result<Option<Options>, Failu
             }
             Value(name) if first && name == "cost" => {
                 return Ok(cost::parse(parser)?.map(Options::Cost));
+            }
+            Value(name) if first && name == "tails" => {
+                return Ok(tails::parse(parser)?.map(Options::Tails));
             }
             Long("trace") => run.source.trace = parser.value()?.string()?,
             Long("pages") => run.source.pages = Some(parser.value()?.string()?),

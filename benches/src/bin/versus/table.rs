@@ -12,6 +12,13 @@ pub(crate) fn number(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "-".into(), |figure| format!("{figure:.digits$}"))
 }
 
+/// The capacity of a row's cache, as `64 MiB`, or its keys.
+pub(crate) fn size(row: &Value) -> String {
+    let mib = |bytes: f64| format!("{} MiB", bytes / f64::from(1 << 20));
+    let keys = || number(figure(row, "keys"), 0);
+    figure(row, "capacity_bytes").map_or_else(keys, mib)
+}
+
 /// The name of a row's cache, with what tells it from others.
 pub(crate) fn name(row: &Value) -> String {
     let text = |name: &str| row[name].as_str().unwrap_or_default();

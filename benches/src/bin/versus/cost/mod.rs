@@ -21,7 +21,7 @@ use crate::load;
 use crate::quantiles::{self, Beside};
 use crate::rivals::Rivals;
 use crate::spec::Kind;
-use crate::table::{figure, number};
+use crate::table::{figure, number, size};
 
 /// One thing to time.
 #[derive(Debug, Clone, Copy)]
@@ -123,13 +123,6 @@ fn head() -> String {
         "clock p10",
         "held",
     )
-}
-
-/// `100000`, or `64 MiB`.
-pub(crate) fn size(row: &Value) -> String {
-    let mib = |bytes: f64| format!("{} MiB", bytes / f64::from(1 << 20));
-    let keys = || number(figure(row, "keys"), 0);
-    figure(row, "capacity_bytes").map_or_else(keys, mib)
 }
 
 fn line(row: &Value) -> String {
