@@ -155,14 +155,14 @@ fn what_operations_cost_is_told_for_each_cache_beside_the_bare_codec() {
     let table = String::from_utf8(output.stdout).expect("a table");
     assert_eq!(table.lines().count(), 2 + names.len(), "{table}");
     assert!(
-        output.status.success() && table.contains("\nhit             40       1  zcache "),
+        output.status.success() && table.contains("\nhit          40 keys       1  zcache "),
         "{table}"
     );
 }
 
 #[test]
 fn the_tails_of_hits_and_inserts_are_told_for_each_cache() {
-    let sizes = "--capacity 1MiB --threads 1,3 --windows 2 --window-ms 20";
+    let sizes = "--capacity 1MiB --threads 1,3 --windows 3 --window-ms 50";
     let rows = rows(&format!("tails {sizes} --json"));
     let names = rivals();
     // Hits, and inserts.
@@ -266,9 +266,32 @@ fn a_suite_leaves_its_rows_and_a_table() {
     // What was not measured is null, never 0.
     assert!(rows.iter().all(|row| row["hit_ns"].is_null() && number(row, "hit_ratio") > 0.0));
     assert_eq!(suite["density"][0]["pages"], "pg-pgbench-8k");
+    assert!(["cost", "tails"].iter().all(|list| suite[list].as_array().is_some_and(Vec::is_empty)));
     let page = read("suite.md");
     assert!(page.contains("\n| zipf:0.9 | 50 % = "), "{page}");
     assert!(!cfg!(feature = "peers") || page.contains("\nOf 2 rows of hit ratios"), "{page}");
+}
+
+#[test]
+fn a_suite_with_times_has_what_operations_cost_and_their_tails() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = dir.path().display();
+    let what = "--traces zipf:0.9 --percents 10 --requests 3000 --rounds 1 --allocators system";
+    let output = versus(&format!("suite {what} --out {out}"));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name| std::fs::read_to_string(dir.path().join(name)).expect("a result");
+    let suite: Value = serde_json::from_str(&read("suite.json")).expect("JSON");
+    let caches: Vec<&str> = rivals();
+    for (list, settings) in [("cost", 2 * (2 * 2 + 2)), ("tails", 2 * 2 * 2)] {
+        let rows = suite[list].as_array().expect("rows");
+        assert_eq!(rows.len(), settings * caches.len(), "{list}");
+        assert!(rows.iter().all(|row| row["kind"] == list), "{list}");
+    }
+    let page = read("suite.md");
+    let head = |first: &str| format!("\n| {first} | {} | ", caches.join(" | "));
+    assert!(page.contains(&head(" |  | threads")), "{page}");
+    assert!(page.contains(&head(" |  | threads | by")), "{page}");
+    assert_eq!(page.matches("\n| insert | 2 MiB | ").count(), 2 + 2 * 2, "{page}");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! bars  curves
 //! canvas     elements of an SVG, hatching, markers, legends
 //! series  scale
+//! turns      tables of what was timed in turns
 //! suite      the rows, as they are read
 //! ```
 //! The elements come from the `svg` crate; scales and layout are this module's own, for the chart libraries at hand
@@ -28,3 +29,4 @@ pub mod suite;
 #[cfg(test)]
 mod tests;
 mod throughput;
+pub mod turns;

@@ -7,6 +7,7 @@ use crate::charts::curves::Curves;
 use crate::charts::figures::Figure;
 use crate::charts::scale::label;
 use crate::charts::suite::Suite;
+use crate::charts::turns::{self, Table};
 
 const STYLE: &str = "\
 body { font: 15px/1.45 Helvetica, Arial, 'DejaVu Sans', sans-serif; color: #1a1a1a; background: #fff;
@@ -51,6 +52,7 @@ pub fn page(suite: &Suite, figures: &[Figure]) -> String {
         }
         page.push_str("</figure>\n");
     }
+    turns::tables(suite).iter().for_each(|table| page.push_str(&in_turns(table)));
     page.push_str("</body>\n</html>\n");
     page
 }
@@ -101,6 +103,19 @@ fn row(table: &mut String, tag: &str, names: &[&str], cells: impl Iterator<Item 
         let _ = write!(table, "<{tag}>{}</{tag}>", escape(&cell.unwrap_or_default()));
     }
     table.push_str("</tr>\n");
+}
+
+/// A table of what was timed in turns.
+fn in_turns(table: &Table) -> String {
+    let mut rows = String::new();
+    for (at, line) in table.lines.iter().enumerate() {
+        let tag = if at == 0 { "th" } else { "td" };
+        let (names, figures) = line.split_at(table.names);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        row(&mut rows, tag, &names, figures.iter().cloned().map(Some));
+    }
+    let (title, note) = (escape(table.title), escape(&table.note));
+    format!("<figure>\n<h2>{title}</h2>\n<p>{note}</p>\n<table>\n{rows}</table>\n</figure>\n")
 }
 
 fn bars_table(figure: &Bars) -> Option<String> {

@@ -32,6 +32,12 @@ pub struct Suite {
     /// Hits by threads.
     #[serde(default, deserialize_with = "or_none")]
     pub scaling: Vec<Scaling>,
+    /// What operations cost, all caches in turns.
+    #[serde(default, deserialize_with = "or_none")]
+    pub cost: Vec<Cost>,
+    /// How long single operations take, all caches in turns.
+    #[serde(default, deserialize_with = "or_none")]
+    pub tails: Vec<Tails>,
 }
 
 /// The machine of a measurement.
@@ -112,6 +118,60 @@ pub struct Scaling {
     pub threads: f64,
     /// Hits of all of them.
     pub hits_per_second: Option<f64>,
+}
+
+/// Figures by name.
+pub type Figures = BTreeMap<String, Option<f64>>;
+
+/// A setting in which all caches were timed, and what identifies it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Setting {
+    /// The operation.
+    pub what: String,
+    /// Entries of the caches, where they hold all keys.
+    pub keys: Option<f64>,
+    /// Bytes that zcache had.
+    pub capacity_bytes: Option<f64>,
+    /// Threads at once.
+    pub threads: f64,
+    /// The page file.
+    pub pages: String,
+    /// Bytes of a page.
+    pub page_bytes: f64,
+}
+
+/// What an operation of one cache costs.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Cost {
+    /// Where.
+    #[serde(flatten)]
+    pub setting: Setting,
+    /// The cache.
+    pub cache: String,
+    /// Nanoseconds of CPU time, of the tenth part of all windows that was the cheapest.
+    pub cpu_p10_ns: Option<f64>,
+    /// The same to the yardstick's.
+    pub p10_ratio: Option<f64>,
+    /// The ratio of medians.
+    pub p50_ratio: Option<f64>,
+}
+
+/// How long operations of one cache take.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Tails {
+    /// Where.
+    #[serde(flatten)]
+    pub setting: Setting,
+    /// The cache.
+    pub cache: String,
+    /// Nanoseconds by the clock, by the names of quantiles.
+    pub clock_ns: Figures,
+    /// The same in CPU time.
+    pub cpu_ns: Figures,
+    /// By the clock, to the yardstick's.
+    pub clock_ratio: Figures,
+    /// The same in CPU time.
+    pub cpu_ratio: Figures,
 }
 
 /// A list of nothing where there is null.

@@ -151,6 +151,17 @@ fn the_page_stands_alone_and_names_what_was_measured_where() {
 }
 
 #[test]
+fn what_was_timed_in_turns_is_a_table_where_there_are_rows() {
+    let row = r#"{"kind":"suite","cost":[{"what":"hit","keys":300,"threads":1,"pages":"a<b",
+        "page_bytes":4096,"cache":"zcache","cpu_p10_ns":376.4,"p10_ratio":1.098}]}"#;
+    let [with, without] =
+        [Suite::parse(row).expect("a suite"), empty()].map(|suite| page(&suite, &figures(&suite)));
+    let line = "<td class=\"name\">hit</td><td class=\"name\">300 keys</td><td>1</td><td>376</td>";
+    assert!(with.contains(line) && with.contains("a&lt;b"), "{with}");
+    assert!(!without.contains("CPU time"), "{without}");
+}
+
+#[test]
 fn page_sizes_of_one_file_are_sets_of_their_own() {
     let mut suite = suite(1);
     suite.rows.iter_mut().filter(|run| run.cache == "moka").for_each(|run| {

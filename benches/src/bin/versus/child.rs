@@ -5,11 +5,12 @@
 use std::io::{self, BufRead, Write};
 
 use benches::packing::Failure;
+use benches::watch;
 use serde_json::{Value, json};
 
 use crate::caches;
 use crate::engine::Engine;
-use crate::memory::{self, Memory};
+use crate::memory::Memory;
 use crate::options::Child;
 use crate::replay::replay;
 use crate::spec::{Codec, Kind, Spec};
@@ -56,7 +57,7 @@ pub(crate) fn run(child: &Child) -> Result<(), Failure> {
     let engine = Engine::new(spec.codec, &stage.dictionary)?;
     let memory = Memory::open()?;
     warm(&stage, &engine);
-    memory::trim();
+    watch::trim_heap();
     let (baseline, glance) = (memory.resident()?, memory.glance()?);
     let cache = caches::make(spec, child.configured, &stage)?;
     let outcome = replay(&*cache, &stage, &memory, child.verify)?;

@@ -1,5 +1,7 @@
 //! A suite as Markdown.
 
+use benches::charts::suite::{Cost, Tails};
+use benches::charts::turns;
 use serde_json::Value;
 
 use crate::table::figure;
@@ -225,6 +227,15 @@ fn rest(all: &Value, to: &mut String) {
     }
 }
 
+/// What was timed with all caches in turns.
+fn in_turns(all: &Value, to: &mut String) {
+    let costs: Vec<Cost> = serde_json::from_value(all["cost"].clone()).unwrap_or_default();
+    let tails: Vec<Tails> = serde_json::from_value(all["tails"].clone()).unwrap_or_default();
+    for table in [turns::cost(&costs), turns::tails(&tails)].into_iter().flatten() {
+        *to += &table.markdown();
+    }
+}
+
 /// The whole page.
 pub(crate) fn render(all: &Value) -> String {
     let rows = all["rows"].as_array().map_or(&[][..], Vec::as_slice);
@@ -251,6 +262,7 @@ pub(crate) fn render(all: &Value) -> String {
     times(&groups, &mut to);
     effective(&groups, &mut to);
     rest(all, &mut to);
+    in_turns(all, &mut to);
     let [won, tied, lost] = score.0;
     to += &format!(
         "\nOf {} rows of hit ratios zcache with LZ4 has won {won}, tied {tied} (within {} points) and lost {lost}.\n",

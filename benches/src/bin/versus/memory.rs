@@ -64,15 +64,6 @@ pub(crate) fn cpu_seconds() -> Result<f64, Failure> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
-/// Gives back what was freed, lest the cache get it for nothing.
-pub(crate) fn trim() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: the call gives free memory back and touches none that is in use.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

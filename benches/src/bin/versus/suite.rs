@@ -5,6 +5,7 @@
 //!     each budget  zcache; the peers in the memory it took       two processes at a time
 //!                  times, in turns                               one process at a time
 //!     results are written: a run that is cut off leaves what it had
+//! what operations cost, and their tails                          all caches in this process
 //! ```
 #![allow(clippy::print_stderr, clippy::print_stdout, reason = "progress, and the table")]
 
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::about;
 use crate::budget;
+use crate::cost::{self, options::Cost};
 use crate::driver::{self, Ground, Guesses, Process, Rounds};
 use crate::load::{self, Source};
 use crate::markdown;
@@ -28,6 +30,7 @@ use crate::pairs;
 use crate::spec::{Codec, Kind, Policy, Spec};
 use crate::stage::Stage;
 use crate::table::{self, figure};
+use crate::tails::{self, options::Tails};
 use crate::variants::{self, Variant};
 
 /// Traces of the default run, the quickest that differ most.
@@ -65,6 +68,8 @@ pub(crate) struct Results {
     rows: Vec<Value>,
     density: Vec<Value>,
     scaling: Vec<Value>,
+    cost: Vec<Value>,
+    tails: Vec<Value>,
     notes: Vec<String>,
 }
 
@@ -75,6 +80,8 @@ impl Results {
         all["rows"] = json!(self.rows);
         all["density"] = json!(self.density);
         all["scaling"] = json!(self.scaling);
+        all["cost"] = json!(self.cost);
+        all["tails"] = json!(self.tails);
         all
     }
 
@@ -83,11 +90,19 @@ impl Results {
         let old: Value = serde_json::from_str(&fs::read_to_string(dir.join("suite.json"))?)?;
         let list = |name: &str| old[name].as_array().cloned().unwrap_or_default();
         (self.rows, self.density) = (list("rows"), list("density"));
+        (self.cost, self.tails) = (list("cost"), list("tails"));
         let left_out =
             list("notes").into_iter().filter_map(|note| note.as_str().map(str::to_owned));
         self.notes.extend(left_out.filter(|note| note.contains(" is left out: ")));
         let traces = self.rows.iter().filter_map(|row| row["trace"].as_str().map(str::to_owned));
         Ok(traces.collect())
+    }
+
+    /// Times all caches in turns, in this process.
+    fn take_turns(&mut self) -> Result<(), Failure> {
+        self.cost = cost::rows(&Cost::default(), &mut |_| ())?;
+        self.tails = tails::rows(&Tails::default(), &mut |_| ())?;
+        Ok(())
     }
 
     fn save(&self, dir: &Path) -> Result<(), Failure> {
@@ -117,8 +132,15 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
     for note in &notes {
         eprintln!("suite: {note}");
     }
-    let mut results =
-        Results { head: about::head(full), rows: vec![], density: vec![], scaling: vec![], notes };
+    let mut results = Results {
+        head: about::head(full),
+        rows: vec![],
+        density: vec![],
+        scaling: vec![],
+        cost: vec![],
+        tails: vec![],
+        notes,
+    };
     let table = Table { suite, variants, scratch: scratch.path().to_owned(), cut };
     let there = if suite.go_on { results.take_over(&suite.out)? } else { vec![] };
     for trace in traces.iter().filter(|trace| !there.contains(trace)) {
@@ -130,6 +152,10 @@ pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
         }
         results.scaling = about::scaling(&results.rows);
         results.save(&suite.out)?;
+    }
+    if suite.rounds > 0 {
+        eprintln!("suite: cost and tails, {} s so far", begin.elapsed().as_secs());
+        results.take_turns()?;
     }
     let part = if suite.go_on { "the last part " } else { "" };
     results.notes.push(format!("{part}took {} s, building apart", begin.elapsed().as_secs()));

@@ -1,5 +1,6 @@
 //! Rows for the eye.
 
+use benches::charts::turns;
 use serde_json::Value;
 
 /// A row's figure of this name; nothing, where there is none.
@@ -12,11 +13,9 @@ pub(crate) fn number(figure: Option<f64>, digits: usize) -> String {
     figure.map_or_else(|| "-".into(), |figure| format!("{figure:.digits$}"))
 }
 
-/// The capacity of a row's cache, as `64 MiB`, or its keys.
+/// How large a row's cache is.
 pub(crate) fn size(row: &Value) -> String {
-    let mib = |bytes: f64| format!("{} MiB", bytes / f64::from(1 << 20));
-    let keys = || number(figure(row, "keys"), 0);
-    figure(row, "capacity_bytes").map_or_else(keys, mib)
+    turns::size(figure(row, "keys"), figure(row, "capacity_bytes"))
 }
 
 /// The name of a row's cache, with what tells it from others.

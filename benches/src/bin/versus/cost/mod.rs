@@ -110,7 +110,7 @@ fn timed(cost: &Cost, setting: Setting, rivals: &Rivals<'_>) -> Vec<Value> {
 fn head() -> String {
     format!(
         "nanoseconds of CPU time an operation, ratios to {}'s\n\
-         {:<7} {:>10} {:>7}  {:<18} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
+         {:<7} {:>12} {:>7}  {:<14} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
         Kind::QuickCache.name(),
         "",
         "size",
@@ -130,7 +130,7 @@ fn line(row: &Value) -> String {
     let ns = |name: &str| number(figure(row, name), digits);
     let ratio = |name: &str| number(figure(row, name), 3);
     format!(
-        "{:<7} {:>10} {:>7}  {:<18} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
+        "{:<7} {:>12} {:>7}  {:<14} {:>8} {:>8} {:>9} {:>9} {:>9} {:>8}",
         row["what"].as_str().unwrap_or_default(),
         size(row),
         number(figure(row, "threads"), 0),
