@@ -52,8 +52,8 @@ pub struct Time {
     pub cpu: u64,
 }
 
-/// Nanoseconds for which this thread has had a processor. Elsewhere than on Linux, nanoseconds of the
-/// clock from some instant on.
+/// Nanoseconds for which this thread has had a processor. Elsewhere than on Linux, nanoseconds of
+/// the clock from some instant on.
 #[must_use]
 pub fn thread_nanoseconds() -> u64 {
     #[cfg(target_os = "linux")]

@@ -90,7 +90,8 @@ pub fn cost(rows: &[Cost]) -> Option<Table> {
         lines.push(line);
     }
     let note = format!(
-        "p10 of windows; all caches in turns in one process, {}. Ratios: {OURS}'s to {YARDSTICK}'s.",
+        "p10 of windows; all caches in turns in one process, {}. Ratios: {OURS}'s to \
+         {YARDSTICK}'s.",
         over(&rows.first()?.setting),
     );
     Some(Table { title: "CPU time of an operation, in nanoseconds", note, lines, names: 2 })
@@ -126,9 +127,9 @@ pub fn tails(rows: &[Tails]) -> Option<Table> {
         line("CPU", |row| [&row.cpu_ns, &row.cpu_ratio]);
     }
     let note = format!(
-        "p50 / p99 / p99.9 / maximum, under requests of which the misses are inserted; all caches in \
-         turns in one process, {}. Ratios: {OURS}'s to {YARDSTICK}'s; a window's p99 is the median \
-         over windows.",
+        "p50 / p99 / p99.9 / maximum, under requests of which the misses are inserted; all caches \
+         in turns in one process, {}. Ratios: {OURS}'s to {YARDSTICK}'s; a window's p99 is the \
+         median over windows.",
         over(&rows.first()?.setting),
     );
     Some(Table { title: "Tails of hits and inserts, in microseconds", note, lines, names: 2 })
@@ -186,7 +187,8 @@ mod tests {
     #[test]
     fn tails_have_a_line_for_each_clock() {
         let row = r#"[{"what":"hit","capacity_bytes":4194304,"threads":8,"pages":"p",
-            "page_bytes":4096,"cache":"zcache","clock_ns":{"p50":900,"p99":2400,"p999":null,"max":1e6},
+            "page_bytes":4096,"cache":"zcache",
+            "clock_ns":{"p50":900,"p99":2400,"p999":null,"max":1e6},
             "cpu_ns":{"p50":800},"clock_ratio":{"p99":0.93},"cpu_ratio":{"window_p99":0.9}}]"#;
         let rows: Vec<Tails> = serde_json::from_str(row).expect("rows");
         let lines = tails(&rows).expect("a table").lines;

@@ -105,7 +105,7 @@ Replays a trace against caches, one process a cache, all in equal memory, and pr
 
 versus suite runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and all peers, each under the
 allocator that packs best, and writes benches/results/suite.json and suite.md; without the shared data, made
-traces over the sample. Times are taken at 10 percent. Then come the tables of cost and tails, see below.
+traces over the sample. Times are taken at 10 percent. Cost and tails, see below, come last.
   --whole           all traces at full length, without times, into benches/results/whole (three quarters of an hour)
   --full            the same with all allocators, codecs and policies, all timed (hours)
   --go-on           goes on where a suite with the same options was ended: traces that it has stay

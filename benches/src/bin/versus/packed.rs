@@ -1,5 +1,5 @@
-//! A store of values as a cache of pages. A value is the compressed page, or the page; a hit decodes
-//! the value into the caller's buffer, outside the store's locks.
+//! A store of values as a cache of pages. A value is the compressed page, or the page; a hit
+//! decodes the value into the caller's buffer, outside the store's locks.
 
 use std::cell::RefCell;
 use std::hint::black_box;
