@@ -17,6 +17,9 @@ use crate::stage::Stage;
 
 /// What the bare codec's row is called.
 const BARE: &str = "bare lz4";
+/// Keys that the bare codec's row holds beside full caches, at most: their payloads are far more
+/// than the processor's caches hold.
+const COLD: u64 = 100_000;
 /// A full cache has seen this many times the pages whose payloads fill it.
 const TURNOVERS: u64 = 3;
 /// How far from zcache's number of entries a full peer may be, and how often it is made for that.
@@ -85,7 +88,7 @@ impl<'a> Rivals<'a> {
             return Err(format!("{} holds {wanted} of {keys} keys", first.name).into());
         }
         let mut rivals = Self::new(stage);
-        rivals.bare(wanted)?;
+        rivals.bare(wanted.min(COLD))?;
         rivals.all.push(first);
         for spec in &specs[1..] {
             rivals.all.push(match spec.kind {
@@ -104,6 +107,11 @@ impl<'a> Rivals<'a> {
         let bare = Packed::new(Bare::of(&payloads, chosen), engine, self.stage.page_size);
         self.all.push(Rival { name: BARE.into(), cache: Box::new(bare), held: keys });
         Ok(())
+    }
+
+    /// The one that goes by the capacity; it comes after the bare codec.
+    pub(crate) fn zcache(&self) -> &Rival {
+        &self.all[1]
     }
 
     /// The first of the keys that are only for the thread that asks.

@@ -55,8 +55,7 @@ pub(crate) fn rows(tails: &Tails, say: &mut dyn FnMut(&Value)) -> Result<Vec<Val
     let mut rows = Vec::new();
     for capacity in &terms.capacities {
         let rivals = Rivals::full(&stage, &terms.specs, *capacity)?;
-        // The bare codec's row holds as many.
-        let held = rivals.all[0].held;
+        let held = rivals.zcache().held;
         let count = usize::try_from((REQUESTS * held).min(MOST))?;
         let requests = load::zipf(tails.alpha, usize::try_from(KEYS * held)?, count);
         settle(&rivals, &requests[..count.min(usize::try_from(SETTLING * held)?)]);

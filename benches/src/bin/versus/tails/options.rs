@@ -29,8 +29,9 @@ pub(crate) const USAGE: &str = "\
 versus tails times operations one by one, by the clock and by the CPU time of the thread, in full
 caches: look-ups by Zipf's law over four times the keys that zcache holds, each miss followed by an
 insert. All caches take turns in one process, and so does the bare codec. p50, p99, p99.9 and the
-maximum of hits and of inserts are over all windows and threads, in microseconds, and ratios are to
-quick_cache's; what the clocks take in the median is taken off.
+maximum of hits and of inserts are over all windows and threads, in microseconds; `window` is the
+median over windows of their p99, which some bad windows do not change. Ratios are to quick_cache's.
+What the clocks take in the median is taken off. The bare codec's tail is the machine's.
   --threads LIST    (default 2,8)
   --capacity LIST   zcache's (default 4MiB,64MiB); peers hold as many entries, within 2 %
   --windows N       of each cache (default 40)
