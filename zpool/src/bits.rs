@@ -85,9 +85,19 @@ impl Bits {
     }
 
     /// The lowest member that is not below `from`.
+    #[inline]
     pub(crate) fn next(&self, from: usize) -> Option<usize> {
-        let mut at = from;
-        for level in 0..LEVELS {
+        let word = self.levels[0].get(from / WORD)? & (u64::MAX << (from % WORD));
+        if word != 0 {
+            return Some(from / WORD * WORD + word.trailing_zeros() as usize);
+        }
+        self.next_above(from / WORD + 1)
+    }
+
+    /// The lowest member that is in word `at` of level 0, or behind it.
+    fn next_above(&self, at: usize) -> Option<usize> {
+        let mut at = at;
+        for level in 1..LEVELS {
             let word = self.levels[level].get(at / WORD)? & (u64::MAX << (at % WORD));
             if word != 0 {
                 return Some(self.lowest_under(level, at / WORD, word));
@@ -120,18 +130,30 @@ impl Bits {
 
     /// How many of the numbers from `from` on are members without a gap, `most` at most.
     pub(crate) fn run(&self, from: usize, most: usize) -> usize {
-        let mut length = 0;
-        while length < most {
-            let at = from + length;
-            let Some(word) = self.levels[0].get(at / WORD) else { break };
-            let ones = (!(word >> (at % WORD))).trailing_zeros() as usize;
-            length += ones;
-            if ones < WORD - at % WORD {
-                break;
-            }
-        }
-        length.min(most)
+        run(from, most, |at| self.levels[0].get(at).copied())
     }
+
+    /// The same of the members of two sets for the same numbers.
+    pub(crate) fn run_of_either(&self, other: &Self, from: usize, most: usize) -> usize {
+        let words = |at| Some(self.levels[0].get(at)? | other.levels[0].get(at)?);
+        run(from, most, words)
+    }
+}
+
+/// How many bits from `from` on are set in `words` without a gap, `most` at most.
+#[inline]
+fn run(from: usize, most: usize, words: impl Fn(usize) -> Option<u64>) -> usize {
+    let mut length = 0;
+    while length < most {
+        let at = from + length;
+        let Some(word) = words(at / WORD) else { break };
+        let ones = (!(word >> (at % WORD))).trailing_zeros() as usize;
+        length += ones;
+        if ones < WORD - at % WORD {
+            break;
+        }
+    }
+    length.min(most)
 }
 
 impl fmt::Debug for Bits {
@@ -175,6 +197,19 @@ mod tests {
                 assert_eq!(bits.len(), model.len());
             }
         }
+    }
+
+    #[test]
+    fn a_run_of_either_goes_on_where_one_set_ends() {
+        let (mut even, mut odd) = (Bits::default(), Bits::default());
+        (even, odd) = (even.widened(300).unwrap(), odd.widened(300).unwrap());
+        for number in (3..200).filter(|number| *number != 150) {
+            if number % 2 == 0 { &mut even } else { &mut odd }.insert(number);
+        }
+        let run = |from, most| even.run_of_either(&odd, from, most);
+        assert_eq!([run(2, 300), run(3, 300), run(63, 300), run(140, 300)], [0, 147, 87, 10]);
+        assert_eq!([run(151, 300), run(199, 300), run(3, 100), run(64, 64)], [49, 1, 100, 64]);
+        assert_eq!([run(299, 9), run(1000, 9)], [0, 0]);
     }
 
     #[test]

@@ -238,6 +238,11 @@ impl FreePages {
     /// frontier counts when the run reaches it.
     fn run(&self, first: usize, most: usize) -> usize {
         let end = self.reserved.min(first.saturating_add(most));
+        if self.grain == 1 {
+            let below = self.frontier.min(end).saturating_sub(first);
+            let length = self.kept.run_of_either(&self.clean, first, below);
+            return if length < below { length } else { end - first };
+        }
         let mut at = first;
         while at < end {
             if at >= self.frontier {
