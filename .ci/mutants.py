@@ -200,7 +200,7 @@ MUTANTS = [
     Mutant(80, "the holder of a lock does not take in what is pending", "class.rs",
            "let mut state = self.state.lock();\n        [[self.take_in(&mut state, on);]]\n        state", "", POOL),
     Mutant(81, "a place for an object that cannot be moved is lost", "class.rs",
-           "None => [[self.give(&mut state, on, to)]],", "", MOVING),
+           "None => [[self.give(&mut state, on, on.zspages.home(to))]],", "", MOVING),
     Mutant(82, "an owner entry is believed", "class.rs",
            "if [[!on.table.points(owner, location)]] &&", "false", ("moving::",) + MOVING,
            "the pin that follows asks again"),

@@ -15,7 +15,7 @@ use crate::handle::{Pin, Place, Spent, Table};
 use crate::ledger::Ledger;
 use crate::ripe::Ripe;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Plant, planted};
-use crate::zspage::{Fill, NONE, Token, Zspages};
+use crate::zspage::{Fill, Home, NONE, Token, Zspages};
 
 /// What every operation on a class works with.
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl State {
     }
 
     /// Gives a slot back. An emptied zspage stays on its list: see [`Class::sweep`].
-    fn give<T>(&mut self, on: Ground<'_, T>, place: Place) -> u32 {
-        let (id, now) = on.zspages.release(&mut self.token, place);
+    fn give<T>(&mut self, on: Ground<'_, T>, home: Home) -> u32 {
+        let (id, now) = on.zspages.release(&mut self.token, home);
         if id != self.emptying
             && self.lists.shift(on.zspages, &mut self.token, id, (now.inuse + 1, now))
         {
@@ -181,21 +181,26 @@ impl Class {
         state
     }
 
+    #[inline]
     fn take_in<T>(&self, state: &mut State, on: Ground<'_, T>) {
-        if planted(Plant::PendingForgotten) {
-            return;
+        if on.zspages.has_pending(state.token.class()) && !planted(Plant::PendingForgotten) {
+            self.take_in_pending(state, on);
         }
+    }
+
+    #[cold]
+    fn take_in_pending<T>(&self, state: &mut State, on: Ground<'_, T>) {
         for ended in on.zspages.resume(&state.token, on.table) {
             let (place, slot) = ended.split();
             if let Some(place) = place {
-                self.give(state, on, place);
+                self.give(state, on, on.zspages.home(place));
             }
             on.table.recycle(slot, on.ledger);
         }
     }
 
-    fn give<T>(&self, state: &mut State, on: Ground<'_, T>, place: Place) {
-        if state.give(on, place) != state.emptying {
+    fn give<T>(&self, state: &mut State, on: Ground<'_, T>, home: Home) {
+        if state.give(on, home) != state.emptying {
             self.set_room(state, on, state.room + 1);
         }
     }
@@ -262,9 +267,9 @@ impl Class {
     }
 
     /// Takes back a place, and the slot of its handle if that ended too.
-    pub(crate) fn release<T>(&self, on: Ground<'_, T>, place: Place, slot: Option<Spent>) {
+    pub(crate) fn release<T>(&self, on: Ground<'_, T>, home: Home, slot: Option<Spent>) {
         let mut state = self.lock(on);
-        self.give(&mut state, on, place);
+        self.give(&mut state, on, home);
         if let Some(slot) = slot {
             on.table.recycle(slot, on.ledger);
         }
@@ -364,7 +369,7 @@ impl Class {
             let to = self.place_locked(&mut state, on, owner)?;
             match on.table.pin_at(owner, location) {
                 Some(pin) => return Some((pin, to)),
-                None => self.give(&mut state, on, to),
+                None => self.give(&mut state, on, on.zspages.home(to)),
             };
         }
     }

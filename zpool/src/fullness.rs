@@ -8,7 +8,7 @@
 //! that its `inuse` names, unless a compaction has taken it off to empty it. Lock: the class's, of
 //! which the [`Token`] is the proof.
 
-use crate::zspage::{Fill, NONE, Token, Zspages};
+use crate::zspage::{Fill, Listed, NONE, Token, Zspages};
 
 const GROUPS: usize = 16;
 const FULL: usize = GROUPS - 1;
@@ -25,11 +25,29 @@ pub(crate) struct Fullness {
 /// The most free slots in groups 1 to 15.
 const MOST_FREE: [u16; FULL] = [u16::MAX, 512, 128, 64, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0];
 
+/// The groups of zspages with 0, 1, 2 and so on free slots, that are not empty.
+const BY_FREE: [u8; 129] = {
+    let (mut groups, mut free) = ([FULL as u8; 129], 1);
+    while free < groups.len() {
+        groups[free] = groups[free - 1];
+        if free > MOST_FREE[groups[free] as usize - 1] as usize {
+            groups[free] -= 1;
+        }
+        free += 1;
+    }
+    groups
+};
+
 /// The list of a zspage with `inuse` of `objects` slots in use.
+#[inline]
 fn group(inuse: u16, objects: u16) -> usize {
-    match inuse {
-        0 => 0,
-        _ => MOST_FREE.partition_point(|most| *most >= objects - inuse),
+    if inuse == 0 {
+        return 0;
+    }
+    let free = objects - inuse;
+    match BY_FREE.get(usize::from(free)) {
+        Some(group) => usize::from(*group),
+        None => MOST_FREE.partition_point(|most| *most >= free),
     }
 }
 
@@ -45,15 +63,23 @@ impl Fullness {
 
     /// Puts a zspage that is on no list where its `inuse` says.
     pub(crate) fn insert(&mut self, zspages: &Zspages, token: &mut Token, id: u32) {
-        self.link(zspages, token, id, group_of(zspages, token, id));
+        let own = zspages.listed(token, id);
+        let Fill { inuse, objects, .. } = own.fill();
+        self.link(zspages, token, (id, own), group(inuse, objects));
     }
 
-    fn link(&mut self, zspages: &Zspages, token: &mut Token, id: u32, group: usize) {
+    fn link(
+        &mut self,
+        zspages: &Zspages,
+        token: &Token,
+        (id, own): (u32, Listed<'_>),
+        group: usize,
+    ) {
         let next = self.heads[group];
-        zspages.set_previous(token, id, NONE);
-        zspages.set_next(token, id, next);
+        own.set_previous(NONE);
+        own.set_next(next);
         if next != NONE {
-            zspages.set_previous(token, next, id);
+            zspages.listed(token, next).set_previous(id);
         }
         self.heads[group] = id;
         self.counts[group] += 1;
@@ -61,14 +87,14 @@ impl Fullness {
     }
 
     /// Takes a zspage off the list that `inuse` put it on.
-    fn unlink(&mut self, zspages: &Zspages, token: &mut Token, id: u32, group: usize) {
-        let (previous, next) = zspages.links(token, id);
+    fn unlink(&mut self, zspages: &Zspages, token: &Token, own: Listed<'_>, group: usize) {
+        let (previous, next) = own.links();
         self.counts[group] -= 1;
         if next != NONE {
-            zspages.set_previous(token, next, previous);
+            zspages.listed(token, next).set_previous(previous);
         }
         if previous != NONE {
-            zspages.set_next(token, previous, next);
+            zspages.listed(token, previous).set_next(next);
         } else {
             self.heads[group] = next;
             if next == NONE {
@@ -79,7 +105,9 @@ impl Fullness {
 
     /// Takes a zspage off its list.
     pub(crate) fn remove(&mut self, zspages: &Zspages, token: &mut Token, id: u32) {
-        self.unlink(zspages, token, id, group_of(zspages, token, id));
+        let own = zspages.listed(token, id);
+        let Fill { inuse, objects, .. } = own.fill();
+        self.unlink(zspages, token, own, group(inuse, objects));
     }
 
     /// Moves a zspage that had `before` slots in use, and is as full as `now` says, to its list; says
@@ -94,8 +122,9 @@ impl Fullness {
     ) -> bool {
         let (old, new) = (group(before, now.objects), group(now.inuse, now.objects));
         if old != new {
-            self.unlink(zspages, token, id, old);
-            self.link(zspages, token, id, new);
+            let own = zspages.listed(token, id);
+            self.unlink(zspages, token, own, old);
+            self.link(zspages, token, (id, own), new);
         }
         old != new
     }
@@ -135,7 +164,7 @@ impl Fullness {
     ) -> impl Iterator<Item = u32> + use<'z> {
         let first = (self.heads[group] != NONE).then_some(self.heads[group]);
         std::iter::successors(first, |id| {
-            Some(zspages.links(token, *id).1).filter(|next| *next != NONE)
+            Some(zspages.listed(token, *id).links().1).filter(|next| *next != NONE)
         })
     }
 
@@ -167,6 +196,8 @@ mod tests {
         for objects in 1..=2048_u16 {
             let groups: Vec<usize> = (0..=objects).map(|inuse| group(inuse, objects)).collect();
             assert!(groups.is_sorted(), "{objects} objects");
+            let by_list = |inuse| MOST_FREE.partition_point(|most| *most >= objects - inuse);
+            assert!((1..=objects).map(by_list).eq(groups[1..].iter().copied()));
             assert_eq!((groups[0], groups[usize::from(objects)]), (0, FULL));
             assert!(groups[1..usize::from(objects)].iter().all(|group| (1..FULL).contains(group)));
         }

@@ -78,10 +78,12 @@ pub(crate) struct Geometry {
     page_size: usize,
     /// Object size of each class, ascending.
     sizes: Box<[u32]>,
-    /// Each level's classes, ascending by size.
-    levels: [Box<[Fit]>; LEVELS],
-    /// Each level's class for `len` in grains, up to 4 KiB, by its place in `levels`.
-    small: [Box<[u16]>; LEVELS],
+    /// The classes of level 0, ascending by size, then those of level 1, and so on.
+    fits: Box<[Fit]>,
+    /// Where those of each level start in `fits`, and where the last ones end.
+    starts: [u16; LEVELS + 1],
+    /// Where in `fits` the class for `len` in grains is, up to 4 KiB, at each level.
+    small: Box<[[u16; LEVELS]]>,
 }
 
 /// The chain for objects of `size` bytes.
@@ -143,12 +145,16 @@ impl Geometry {
         sizes.dedup();
         let number = |size: usize| sizes.partition_point(|class| (*class as usize) < size) as u16;
         let fit = |(size, shape): (usize, Shape)| Fit { class: number(size), shape };
-        let levels = raw.map(|classes| classes.into_iter().map(fit).collect::<Box<[Fit]>>());
-        let small = std::array::from_fn(|level| {
-            let find = |grains: usize| search(&sizes, &levels[level], grains * GRAIN) as u16;
-            (0..=SMALL / GRAIN).map(find).collect()
-        });
-        Self { page_size, sizes: sizes.into_boxed_slice(), levels, small }
+        let mut starts = [0; LEVELS + 1];
+        for (level, classes) in raw.iter().enumerate() {
+            starts[level + 1] = starts[level] + classes.len() as u16;
+        }
+        let fits = raw.into_iter().flatten().map(fit).collect();
+        let sizes = sizes.into_boxed_slice();
+        let mut geometry = Self { page_size, sizes, fits, starts, small: Box::default() };
+        let row = |len| std::array::from_fn(|level| geometry.search(len, level) as u16);
+        geometry.small = (0..=SMALL / GRAIN).map(|grains| row(grains * GRAIN)).collect();
+        geometry
     }
 
     /// Object size of each class, ascending.
@@ -158,20 +164,26 @@ impl Geometry {
 
     /// What the tables hold in bytes.
     pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.sizes)
-            + self.levels.iter().map(|level| size_of_val(&**level)).sum::<usize>()
-            + self.small.iter().map(|small| size_of_val(&**small)).sum::<usize>()
+        size_of_val(&*self.sizes) + size_of_val(&*self.fits) + size_of_val(&*self.small)
     }
 
     /// The class for `len` bytes, from 1 to `max_object`, and its chain at `level`.
     #[inline]
     pub(crate) fn fit(&self, len: usize, level: usize) -> Fit {
-        let fits = &self.levels[level];
-        let at = match self.small[level].get(len.div_ceil(GRAIN)) {
-            Some(at) => usize::from(*at),
-            None => search(&self.sizes, fits, len),
+        let at = match self.small.get(len.div_ceil(GRAIN)) {
+            Some(row) => usize::from(row[level]),
+            None => self.search(len, level),
         };
-        fits[at]
+        self.fits[at]
+    }
+
+    /// Where in `fits` the smallest class of a level with room for `len` is, or the end of the level.
+    #[cold]
+    fn search(&self, len: usize, level: usize) -> usize {
+        let start = usize::from(self.starts[level]);
+        let fits = &self.fits[start..usize::from(self.starts[level + 1])];
+        let less = |fit: &Fit| (self.sizes[usize::from(fit.class)] as usize) < len;
+        start + fits.partition_point(less)
     }
 
     /// The group of `len` bytes: its class at the level whose classes are the groups.
@@ -182,9 +194,17 @@ impl Geometry {
 
     /// The level at which a group of `population` live objects grows, in a pool that is about full or
     /// not. There is no hysteresis: what a level decides is only what is built next.
-    pub(crate) fn level(population: usize, full: bool) -> usize {
-        let from = |rule: &Rule| if full { rule.from_full } else { rule.from };
-        RULES.iter().rposition(|rule| population >= from(rule)).unwrap_or(0)
+    #[inline]
+    pub(crate) fn level(population: usize, full: impl FnOnce() -> bool) -> usize {
+        let level = |from: fn(&Rule) -> usize| {
+            RULES.iter().rposition(|rule| population >= from(rule)).unwrap_or(0)
+        };
+        let usual = level(|rule| rule.from);
+        // A full pool asks for no smaller populations.
+        if population < RULES[usual].from_full && full() {
+            return level(|rule| rule.from_full);
+        }
+        usual
     }
 
     /// The smallest class whose objects have room for `len` bytes.
@@ -197,11 +217,6 @@ impl Geometry {
         let size = self.sizes[usize::from(class)] as usize;
         cut(self.page_size, size.div_ceil(self.page_size), size)
     }
-}
-
-/// The smallest of a level's classes with room for `len`.
-fn search(sizes: &[u32], fits: &[Fit], len: usize) -> usize {
-    fits.partition_point(|fit| (sizes[usize::from(fit.class)] as usize) < len)
 }
 
 #[cfg(test)]
@@ -264,7 +279,7 @@ mod tests {
     #[test]
     fn finer_levels_cost_no_more_and_levels_rise_with_the_population() {
         let levels = |full| {
-            [0, 3, 4, 63, 64, 319, 320, 4096, usize::MAX].map(|of| Geometry::level(of, full))
+            [0, 3, 4, 63, 64, 319, 320, 4096, usize::MAX].map(|of| Geometry::level(of, || full))
         };
         assert_eq!(levels(false), [0, 0, 1, 1, 1, 1, 2, 3, 3]);
         assert_eq!(levels(true), [0, 0, 0, 0, 1, 1, 2, 3, 3]);

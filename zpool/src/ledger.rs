@@ -233,7 +233,9 @@ impl Ledger {
         self.headroom().min(pages.saturating_mul(self.page_size))
     }
 
-    /// Whether more than three quarters of a cap are used.
+    /// Whether more than three quarters of a cap are used. Never inlined: who asks for a level seldom
+    /// needs it.
+    #[inline(never)]
     pub(crate) fn about_full(&self) -> bool {
         let cap = self.max_bytes.load(Ordering::Relaxed);
         let pages = self.max_pages.load(Ordering::Relaxed);
