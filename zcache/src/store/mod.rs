@@ -92,6 +92,8 @@ pub(crate) struct Draft<'a, K: Send + Sync> {
     payload: Payload<'a, K>,
     trailer: [u8; TRAILER],
     trailer_len: usize,
+    /// Bytes of the slot that the object takes, where that is known.
+    slot: Option<usize>,
     /// Its coder stays as long as it.
     _coder: Option<Use<'a>>,
 }
@@ -103,6 +105,9 @@ enum Payload<'a, K: Send + Sync> {
     Page(&'a [u8]),
     Coded(LentBuffer<'a, Memory<K>>, usize),
 }
+
+/// How a page is stored, and the bytes of a slot that this takes, where they are known.
+type Stored<'a, K> = (Form, Payload<'a, K>, Option<usize>);
 
 /// Why a page could not be read back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +141,11 @@ impl<K: Send + Sync> Draft<'_, K> {
     /// Bytes of the object.
     pub(crate) fn bytes(&self) -> usize {
         self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    /// Bytes of the slot that the object takes.
+    pub(crate) fn slot_bytes(&self, pool: &Memory<K>) -> usize {
+        self.slot.unwrap_or_else(|| pool.slot_bytes(self.bytes()))
     }
 }
 
@@ -233,20 +243,20 @@ impl<K: Send + Sync> Store<K> {
         expiry: Option<Millis>,
     ) -> Result<Draft<'a, K>, Full> {
         let mut coder = None;
-        let (form, payload) = match same_filled(page) {
+        let stored = match same_filled(page) {
             Some(word) => match self.words.number(word) {
-                Some(number) => (Form::Filled(number), Payload::Nothing),
-                None => (Form::Filled(INLINE), Payload::Word(word.to_ne_bytes())),
+                Some(number) => (Form::Filled(number), Payload::Nothing, None),
+                None => (Form::Filled(INLINE), Payload::Word(word.to_ne_bytes()), None),
             },
             None => {
                 coder = self.coders.writer();
                 let number = coder.as_ref().map_or(0, Use::number);
                 // A page of one byte less is not worth a decoding: the slot has to be a smaller one than raw.
                 let coded = self.compress(tag, page, expiry.is_some(), number, usize::MAX)?;
-                coded.unwrap_or((Form::Raw, Payload::Page(page)))
+                coded.unwrap_or((Form::Raw, Payload::Page(page), None))
             }
         };
-        Ok(self.finish(tag, page.len(), expiry, (form, payload), coder))
+        Ok(self.finish(tag, page.len(), expiry, stored, coder))
     }
 
     /// The same by the stronger coder, if that takes less than `bound` bytes of a slot.
@@ -271,13 +281,14 @@ impl<K: Send + Sync> Store<K> {
         tag: Tag,
         len: usize,
         expiry: Option<Millis>,
-        (form, payload): (Form, Payload<'a, K>),
+        (form, payload, slot): Stored<'a, K>,
         coder: Option<Use<'a>>,
     ) -> Draft<'a, K> {
         let expires = expiry.is_some();
         let trailer_len = self.trailer_len(form, expires);
         let trailer = [0; TRAILER];
-        let mut draft = Draft { len, form, expires, payload, trailer, trailer_len, _coder: coder };
+        let mut draft =
+            Draft { len, form, expires, payload, trailer, trailer_len, slot, _coder: coder };
         if let Some(at) = expiry {
             draft.trailer[..EXPIRY].copy_from_slice(&at.min(LATEST).to_le_bytes()[..EXPIRY]);
         }
@@ -297,7 +308,7 @@ impl<K: Send + Sync> Store<K> {
         expires: bool,
         coder: u8,
         bound: usize,
-    ) -> Result<Option<(Form, Payload<'a, K>)>, Full> {
+    ) -> Result<Option<Stored<'a, K>>, Full> {
         let plain = self.plain(coder).is_some_and(Codec::is_plain);
         if page.is_empty() || plain {
             return Ok(None);
@@ -321,7 +332,7 @@ impl<K: Send + Sync> Store<K> {
             _ => {}
         }
         let coded = coded.filter(|_| slot < raw.min(bound));
-        Ok(coded.map(|len| (form, Payload::Coded(buffer, len))))
+        Ok(coded.map(|len| (form, Payload::Coded(buffer, len), Some(slot))))
     }
 
     /// What a coder makes of a page in at most `room` bytes, and how long that is, if it fits.

@@ -20,14 +20,15 @@ const SHARE: usize = 512;
 const RENUMBERED: usize = 4;
 
 impl<K: Send + Sync> Tier<K> {
-    /// Makes some room where little is left, before an object of `len` bytes is placed.
+    /// Makes some room where little is left, before an object of `len` bytes is placed in a slot of
+    /// `slot` bytes.
     #[inline]
-    pub(super) fn pay(&self, len: usize, spent: &mut Spent) {
+    pub(super) fn pay(&self, len: usize, slot: usize, spent: &mut Spent) {
         let pool = &self.store.pool;
         // A look that costs little, for caches that are not full.
         let (slack, most) = (pool.slack_bytes(), self.capacity() / SHARE);
         if slack < most && slack < CHAINS * pool.zspage_bytes(len) {
-            self.pay_off(2 * self.cost(len), spent);
+            self.pay_off(2 * (slot + self.cost(0)), spent);
         }
     }
 

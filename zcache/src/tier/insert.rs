@@ -100,7 +100,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        self.pay(draft.bytes(), &mut spent);
+        self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), &mut spent);
         let newcomer = self.place(&mut way, &draft, terms.priority, &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);
@@ -146,8 +146,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         priority: Priority,
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, Option<Lack>> {
-        let (bytes, tag, conditional) = (draft.bytes(), way.tag, way.conditional);
-        let mark = if priority == Priority::High { self.most } else { self.credit(bytes) };
+        let (tag, conditional) = (way.tag, way.conditional);
+        let slot = draft.slot_bytes(&self.store.pool);
+        let mark = if priority == Priority::High { self.most } else { self.credit(slot) };
         self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
@@ -159,14 +160,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         })
     }
 
-    /// The mark that an entry with an object of `bytes` bytes starts with: a hit is worth more for
-    /// each byte in a small entry, so a small one needs fewer hits to stay. All that entries take
-    /// counts, or those without an object would stay for ever.
-    fn credit(&self, bytes: usize) -> u8 {
+    /// The mark that an entry starts with whose object takes a slot of `slot` bytes: a hit is worth
+    /// more for each byte in a small entry, so a small one needs fewer hits to stay. All that
+    /// entries take counts, or those without an object would stay for ever.
+    fn credit(&self, slot: usize) -> u8 {
         let pool = &self.store.pool;
         let beside = self.cost(0);
         let mean = pool.payload_bytes() / pool.len().max(1) + beside;
-        let ratio = mean / (pool.slot_bytes(bytes) + beside);
+        let ratio = mean / (slot + beside);
         let most = u32::from(self.most);
         (ratio.checked_ilog2().unwrap_or(0) * most / u32::from(MAX_MARK)).min(most) as u8
     }
