@@ -15,7 +15,7 @@ use crate::cache::{Cache, Insert};
 use crate::codec;
 use crate::config::{Config, Share};
 use crate::error::{InsertError, LoadError};
-use crate::policy::Lru;
+use crate::policy::{Lru, Policy};
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{AtomicU32, Ordering, Plant, let_see_latest};
 
@@ -45,10 +45,14 @@ impl Hasher for Itself {
 
 type World = Cache<u8, BuildHasherDefault<Itself>>;
 
-#[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
 fn world_with(hot: Share) -> Arc<World> {
+    world_of(hot, Lru::new())
+}
+
+#[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
+fn world_of(hot: Share, policy: impl Policy + 'static) -> Arc<World> {
     let config = Config::new(4 << 20).max_page(64).shards(2).checksum(false);
-    let config = config.source(SourceKind::Heap).codec(codec::None).policy(Lru::new()).hot(hot);
+    let config = config.source(SourceKind::Heap).codec(codec::None).policy(policy).hot(hot);
     Arc::new(World::with_hasher(config, BuildHasherDefault::default()).unwrap())
 }
 

@@ -101,8 +101,8 @@ pub(crate) enum Plant {
     MovedUnqueued,
     /// Room in the policy is given back, whoever is about to use it.
     RoomUnasked,
-    /// It is said to be there while it is given back.
-    RoomyThroughout,
+    /// It is said to be there until it is given back.
+    RoomLoweredLate,
     /// A coder is judged empty while a reader may have a table in which it is the newest.
     TablesUnawaited,
     /// A draft is counted when the table in which its coder is the newest may have gone.

@@ -142,13 +142,12 @@ impl Held<'_> {
         let Self { policy, roomy } = self;
         let freed = policy.shrink(&|ids| {
             let before = roomy.load(Ordering::Relaxed);
-            if !planted(Plant::RoomyThroughout) {
-                roomy.store(before.min(ids.start), Ordering::Relaxed);
+            let lower = before.min(ids.start);
+            if !planted(Plant::RoomLoweredLate) {
+                roomy.store(lower, Ordering::Relaxed);
             }
             let in_use = pool.uses_ids(ids) && !planted(Plant::RoomUnasked);
-            if in_use {
-                roomy.store(before, Ordering::Relaxed);
-            }
+            roomy.store(if in_use { before } else { lower }, Ordering::Relaxed);
             in_use
         });
         pool.release(freed);
