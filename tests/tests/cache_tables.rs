@@ -2,11 +2,13 @@
 //! one insert evicts no more than it needs, and a resize keeps what fits.
 #![cfg(not(zcache_loom))]
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tests::pattern;
-use zcache::policy::Lru;
+use zcache::policy::{Entries, Lru, Policy, Priority};
 use zcache::{Cache, Cause, Config, Removal, Share};
 
 /// A page of 4 KiB that LZ4 makes a third or so of.
@@ -274,4 +276,105 @@ fn a_large_cache_learns_which_pages_are_hit_in_turns() {
     let stats = cache.stats();
     assert!(stats.frames > 10_000, "{} frames after 8 hits on each page", stats.frames);
     cache.check();
+}
+
+/// A queue with the simplest table there is: as long as the highest id, cut at its end.
+#[derive(Debug, Default)]
+struct Fifo {
+    table: Vec<bool>,
+    queue: VecDeque<u32>,
+}
+
+impl Policy for Fifo {
+    fn name(&self) -> &'static str {
+        "fifo"
+    }
+
+    fn max_mark(&self) -> u8 {
+        1
+    }
+
+    fn growth(&self, id: u32) -> usize {
+        (id as usize + 1).saturating_sub(self.table.len())
+    }
+
+    fn grow(&mut self, id: u32) -> Result<(), zpool::NoMemory> {
+        self.table.resize(self.table.len() + self.growth(id), false);
+        Ok(())
+    }
+
+    fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
+        let before = self.table.len();
+        while self.table.last() == Some(&false) {
+            let last = self.table.len() as u32 - 1;
+            if in_use(last..last + 1) {
+                break;
+            }
+            self.table.pop();
+        }
+        before - self.table.len()
+    }
+
+    fn insert(&mut self, id: u32, _tag: u32, _priority: Priority) {
+        assert!(!self.table[id as usize], "an id with room enters once");
+        self.table[id as usize] = true;
+        self.queue.push_back(id);
+    }
+
+    fn remove(&mut self, id: u32) -> bool {
+        let here = self.table.get(id as usize) == Some(&true);
+        if here {
+            self.table[id as usize] = false;
+            self.queue.retain(|other| *other != id);
+        }
+        here
+    }
+
+    fn replace(&mut self, old: u32, _new: u32) {
+        self.remove(old);
+    }
+
+    fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
+        let may_go = |id: &u32| entries.mark(*id).is_some();
+        let victim = self.queue.iter().copied().take(effort).find(may_go);
+        victim.inspect(|id| _ = self.remove(*id))
+    }
+
+    fn contains(&self, id: u32) -> bool {
+        self.table.get(id as usize) == Some(&true)
+    }
+
+    fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.len()
+    }
+
+    fn check(&self) {
+        assert_eq!(self.table.iter().filter(|there| **there).count(), self.queue.len());
+    }
+}
+
+/// The last removal finds the id in use that it is about; what waits for that goes all the same.
+#[test]
+fn a_policy_of_the_users_own_gives_all_back() {
+    for how in 0..4 {
+        let config = config(4 << 20).policy(Fifo::default()).hot(Share::None);
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        (0..4000).for_each(|key| cache.insert(key, &[key as u8; 100]).unwrap());
+        assert!(cache.stats().bytes.policy >= 4000);
+        match how {
+            0 => cache.clear(),
+            1 => cache.retain(|_| false),
+            2 => (0..4000).for_each(|key| assert!(cache.remove(&key))),
+            _ => (0..4000).rev().for_each(|key| assert!(cache.remove(&key))),
+        }
+        if how > 1 {
+            cache.trim();
+        }
+        assert_eq!((cache.len(), cache.stats().bytes.policy), (0, 0), "{how}");
+        cache.check();
+    }
 }

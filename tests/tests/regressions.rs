@@ -237,3 +237,19 @@ fn a_source_that_was_used_before_is_refused() {
         refused(File::temporary(4096).unwrap(), trimmed);
     }
 }
+
+/// A look at the sparsest zspages of a class was in vain, and the class got smaller since: those
+/// that it did not see can be emptied then.
+#[test]
+fn a_class_that_gets_smaller_is_compacted_though_a_look_was_in_vain() {
+    let pool: Pool = Pool::new(Config::new()).unwrap();
+    // 320 objects in chains of 1 page with 9 slots, the others in chains of 7 pages with 64.
+    let mut live: Vec<_> = (0..320 + 140 * 64).map(|_| pool.alloc(&[1; 448]).unwrap()).collect();
+    // Room for the objects of two short chains, not for those of a long one.
+    live.drain(1000..1030).for_each(|handle| pool.free(handle).unwrap());
+    assert_eq!(pool.compact(usize::MAX).pages_freed, 0, "the sparsest are long ones");
+    live.drain(live.len() - 54 * 64..).for_each(|handle| pool.free(handle).unwrap());
+    let did = pool.compact(usize::MAX);
+    assert!(did.pages_freed > 0 && did.done, "{did:?}");
+    pool.check();
+}

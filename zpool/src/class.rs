@@ -151,6 +151,9 @@ impl State {
         self.pages -= u32::from(pages);
         if self.zspages == 0 {
             (self.least, self.chains) = (u16::MAX, NO_CHAIN);
+        } else if self.zspages as usize == LOOKED {
+            // From now on a look sees zspages that none saw before.
+            self.least = 1;
         }
     }
 }

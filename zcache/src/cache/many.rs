@@ -91,6 +91,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 self.tier.withdraw(entry, Cause::Removed, true);
             }
         }
+        self.tier.shrink_policy();
     }
 
     /// Removes all entries that were there when it was called. Loads and leases that are under way store
@@ -104,6 +105,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 self.tier.withdraw(entry, Cause::Cleared, true);
             }
         }
+        self.tier.shrink_policy();
     }
 
     /// The keys of all entries that have not expired, in no order.

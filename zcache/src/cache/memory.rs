@@ -75,6 +75,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if let Some(hot) = &self.tier.hot {
             hot.trim();
         }
+        self.tier.shrink_policy();
         self.tier.index.trim();
         store.pool.trim();
     }

@@ -136,7 +136,8 @@ pub trait Codec: fmt::Debug + Send + Sync {
     }
 
     /// As [`Context::compress`], for codecs that need no context to compress: then an insert touches
-    /// none. `None`: this one needs it, as it says of any page.
+    /// none. `None`: this one needs it, as it says of any page: a new cache asks once, with a page of
+    /// 2 bytes.
     fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
         let _ = (page, to);
         Option::None

@@ -73,6 +73,7 @@ pub trait Policy: std::fmt::Debug + Send {
     fn max_mark(&self) -> u8;
 
     /// Bytes that must be charged before [`grow`](Self::grow) makes room for `id`; 0 if it has room.
+    /// Room is by id: it stays until [`shrink`](Self::shrink) gave it back, whatever else enters.
     fn growth(&self, id: u32) -> usize;
 
     /// Makes that room; [`bytes`](Self::bytes) rises by just what [`growth`](Self::growth) said.
@@ -87,8 +88,8 @@ pub trait Policy: std::fmt::Debug + Send {
     /// Gives back tables that no entry needs any more, and says how many bytes that is:
     /// [`bytes`](Self::bytes) falls by them. `in_use` tells whether one of a range of ids belongs
     /// to somebody who may call [`insert`](Self::insert) with it without asking for growth again:
-    /// what such an id needs stays. Called after entries went, often, so it costs next to nothing
-    /// where there is nothing to give back.
+    /// what such an id needs stays. So does that of the entry that goes, at its own removal. Called
+    /// after entries went, often, so it costs next to nothing where there is nothing to give back.
     ///
     /// Default: nothing is given back before the policy is dropped.
     fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {

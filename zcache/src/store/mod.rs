@@ -164,7 +164,8 @@ impl<K: Send + Sync> Store<K> {
         max_page: usize,
     ) -> Self {
         let (words, trials) = (Words::new(), Trials::new(always_compress));
-        let alone = codec.encode(&[], &mut []).is_some();
+        // A page as it may come: no codec is ever asked for less than a byte of one.
+        let alone = codec.encode(&[0, 1], &mut [0]).is_some();
         Self { pool, codec, coders, scratch, words, trials, alone, checksum, max_page }
     }
 

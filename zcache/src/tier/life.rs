@@ -183,6 +183,12 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
+    /// Gives back what the policy has for entries that have gone. It is asked at each removal, but
+    /// the id of the entry that goes is in use then.
+    pub(crate) fn shrink_policy(&self) {
+        self.policy.lock().shrink(&self.store.pool);
+    }
+
     /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells
     /// the hook, and frees it. The last reader gives its memory back.
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
