@@ -139,9 +139,9 @@ fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
             }
             cache.check();
             assert!(cache.stats().gone.evicted > 0);
-            // Eight times a zspage of ten pages, which such an object may need, and the batch that
-            // passes it.
-            let bound = if mixed { 8 * 10 * 4096 } else { 8 * 4096 } + 8192;
+            // Eight times a zspage of ten pages, which such an object may need, and two batches more.
+            // Each of the three passes its goal by less than an entry.
+            let bound = if mixed { 8 * 10 * 4096 } else { 8 * 4096 } + 8192 + 3 * (64 + 48);
             assert!(most <= bound, "{capacity}, mixed {mixed}: one insert evicted {most} bytes");
         }
     }

@@ -341,6 +341,8 @@ impl<K: Send + Sync> Tier<K> {
             let evicted = self.evict(wanted.max(self.batch()).min(left));
             spent.bytes += evicted.bytes;
             moved |= evicted.entries > 0;
+            // Their ids were in use when the policy forgot them.
+            self.shrink_policy();
         }
         if matches!(lack, Lack::Bytes(_)) {
             // Pages that the source keeps for the next chain are bytes under the cap.
@@ -474,6 +476,7 @@ impl<K: Send + Sync> Tier<K> {
         self.cap(before);
         self.index.shrink(|id| self.tag_of(id));
         self.cap(0);
+        self.shrink_policy();
         pool.trim();
     }
 
