@@ -133,7 +133,7 @@ impl Bits {
         run(from, most, |at| self.levels[0].get(at).copied())
     }
 
-    /// The same of the members of two sets for the same numbers.
+    /// How many numbers from `from` on are in one of two sets without a gap, `most` at most.
     pub(crate) fn run_of_either(&self, other: &Self, from: usize, most: usize) -> usize {
         let words = |at| Some(self.levels[0].get(at)? | other.levels[0].get(at)?);
         run(from, most, words)

@@ -227,14 +227,14 @@ impl Ledger {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 
-    /// The same in bytes of pages: what both caps leave.
+    /// Bytes that may still be taken as pages: both caps count.
     pub(crate) fn page_headroom(&self) -> usize {
         let pages = self.max_pages.load(Ordering::Relaxed).saturating_sub(self.pages());
         self.headroom().min(pages.saturating_mul(self.page_size))
     }
 
-    /// Whether more than three quarters of a cap are used. Never inlined: who asks for a level seldom
-    /// needs it.
+    /// Whether more than three quarters of a cap are used. Never inlined: it is seldom needed where
+    /// a level is asked for.
     #[inline(never)]
     pub(crate) fn about_full(&self) -> bool {
         let cap = self.max_bytes.load(Ordering::Relaxed);

@@ -150,7 +150,7 @@ pub struct Cost {
     pub cache: String,
     /// Nanoseconds of CPU time, of the tenth part of all windows that was the cheapest.
     pub cpu_p10_ns: Option<f64>,
-    /// The same to the yardstick's.
+    /// That time divided by the yardstick's.
     pub p10_ratio: Option<f64>,
     /// The ratio of medians.
     pub p50_ratio: Option<f64>,
@@ -166,11 +166,11 @@ pub struct Tails {
     pub cache: String,
     /// Nanoseconds by the clock, by the names of quantiles.
     pub clock_ns: Figures,
-    /// The same in CPU time.
+    /// Nanoseconds of CPU time, by the names of quantiles.
     pub cpu_ns: Figures,
-    /// By the clock, to the yardstick's.
+    /// Times by the clock, divided by the yardstick's.
     pub clock_ratio: Figures,
-    /// The same in CPU time.
+    /// CPU times, divided by the yardstick's.
     pub cpu_ratio: Figures,
 }
 

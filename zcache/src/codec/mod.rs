@@ -135,9 +135,9 @@ pub trait Codec: fmt::Debug + Send + Sync {
         false
     }
 
-    /// As [`Context::compress`], for codecs that need no context to compress: then an insert touches
-    /// none. `None`: this one needs it, as it says of any page: a new cache asks once, with a page of
-    /// 2 bytes.
+    /// As [`Context::compress`], for codecs that need no context to compress: then an insert takes
+    /// none. `None`: this codec needs one. It says the same of any page: a new cache asks once, with
+    /// a page of 2 bytes.
     fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
         let _ = (page, to);
         Option::None

@@ -44,7 +44,8 @@ const GENERATIONS: usize = 64;
 /// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is time
 /// to sweep in.
 const SPAN: u32 = 480;
-/// One new ghost in so many of a generation sweeps a bucket, which is all of them in 13 generations.
+/// One new ghost in so many of a generation sweeps a bucket. So all buckets are swept in 13
+/// generations.
 const SWEEP: usize = 4;
 
 /// Buckets in a chunk.

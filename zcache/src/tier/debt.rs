@@ -1,10 +1,11 @@
 //! What an insert pays: room at hand for those that come after it.
 //!
-//! An insert that finds no room has to make some before its page can be placed, and that takes long:
-//! evicting frees slots, and it takes many of them before pages come free for a class that lacks
-//! some. So in a cache that is about full each insert pays its part beforehand: as long as less than
-//! a batch is at hand it compacts a little, or evicts about twice the bytes that it needs. Slots
-//! that come free add up to pages over many inserts, and few inserts have to wait for them.
+//! An insert that finds no room has to make some before its page can be placed. That takes long:
+//! evicting frees slots, and many slots have to come free before there are pages for a class that
+//! lacks some. So in a cache of 8 MiB or more that is about full, each insert pays its part first.
+//! As long as less room is at hand than a few chains of pages, the insert compacts a little, or
+//! evicts about twice the bytes that it needs. Slots that come free add up to pages over many
+//! inserts, and few inserts have to wait for them.
 
 use super::Tier;
 use super::evict::Spent;
@@ -16,8 +17,8 @@ const MOVED: usize = 8 << 10;
 /// than the capacity by [`SHARE`].
 const CHAINS: usize = 2;
 const SHARE: usize = 512;
-/// Caches that may have less room at hand than this pay nothing: below 8 MiB they would hold 1 to 3 %
-/// fewer pages.
+/// Where the bound by [`SHARE`] is less than this, inserts pay nothing: caches below 8 MiB would hold
+/// 1 to 3 % fewer pages.
 const LEAST: usize = 16 << 10;
 /// Entries that get a lower id for one insert.
 const RENUMBERED: usize = 4;

@@ -11,8 +11,8 @@
 //!    more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
 //! ```
-//! Few inserts come to that: see `debt`. A batch is some 32 KiB, so that the slots of one
-//! round serve the inserts that follow. One operation evicts one batch, or 8 times what it needs if
+//! Few inserts of a cache of 8 MiB or more come to that: see `debt`. A batch is some 32 KiB, so that
+//! the slots of one round serve the inserts that follow. One operation evicts one batch, or 8 times what it needs if
 //! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they
 //! give nothing. Expired entries that are passed are ended first.
 
@@ -379,9 +379,9 @@ impl<K: Send + Sync> Tier<K> {
         self.store.pool.slot_bytes(len) + size_of::<crate::store::Record<K>>() + TABLES
     }
 
-    /// The policy's next victims, which took `goal` bytes or little more, but no more of them than
-    /// are named under one hold of the lock. They are pinned before anybody else can free them: what
-    /// is in the policy is live as long as the lock is held.
+    /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
+    /// them: one hold of the lock. They are pinned before anybody else can free them, because an
+    /// entry in the policy is live as long as the lock is held.
     fn victims(&self, goal: usize) -> Victims<'_, K> {
         let pool = &self.store.pool;
         let mut victims = Victims { tier: self, named: Default::default(), next: 0 };

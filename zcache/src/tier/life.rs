@@ -146,7 +146,8 @@ impl<K: Send + Sync> Tier<K> {
         taken
     }
 
-    /// The same for a victim, which the policy has forgotten already.
+    /// Takes a victim off the index, if it is still there, and ends it. The policy has forgotten it
+    /// already.
     pub(super) fn withdraw_victim(&self, entry: Entry<'_, K>) -> bool {
         let taken = self.take_this(&entry, false);
         if taken || planted(Plant::LoserFrees) {

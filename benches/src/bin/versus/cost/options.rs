@@ -44,7 +44,7 @@ pub(crate) struct Cost {
 /// A debug build's times are of no interest, only that there are some.
 const DEBUG: bool = cfg!(debug_assertions);
 const WINDOWS: usize = if DEBUG { 3 } else { 60 };
-/// So many that work which a cache puts off falls into each window.
+/// Operations of a window. Work that a cache puts off falls into each window.
 const OPS: usize = if DEBUG { 50 } else { 1000 };
 /// The smaller is in the processor's caches, the larger is not.
 const KEYS: [u64; 2] = if DEBUG { [50, 500] } else { [300, 100_000] };
