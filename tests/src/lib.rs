@@ -11,7 +11,7 @@
 //!   cache that has to live with it;
 //! - [`codec_checks`] is what holds of any codec;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
-//! - [`naive`] are eviction policies as their papers have them.
+//! - [`naive`] are eviction policies as their papers have them, [`driven`] drives a real one.
 
 pub mod alloc;
 pub mod cache_ops;
@@ -20,6 +20,7 @@ pub mod cache_oracle;
 pub mod callbacks;
 pub mod codec_checks;
 pub mod corpus;
+pub mod driven;
 pub mod faults;
 #[cfg(unix)]
 pub mod limits;

@@ -4,6 +4,9 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 
+/// The mark of a key that has no entry.
+const ABSENT: u8 = u8::MAX;
+
 /// A cache of so many entries.
 pub trait Naive: Debug {
     /// Asks for `key`, which enters where it is missing. Says whether it was there.
@@ -45,17 +48,78 @@ pub struct Sieve {
 }
 
 /// S3-FIFO (Yang et al., SOSP 2023), algorithm 1, with ghosts in an exact queue of as many keys as the
-/// main queue has entries. Adaptive: the main queue fills first, and a part of the ghosts enters it.
+/// main queue has entries. Adaptive: by the five rules of `zcache::policy::S3Fifo` as well.
 #[derive(Debug)]
 pub struct S3Fifo {
-    small_capacity: usize,
-    main_capacity: usize,
+    capacity: usize,
     small: VecDeque<u32>,
     main: VecDeque<u32>,
-    freq: HashMap<u32, u8>,
+    /// The marks of entries, or `ABSENT`.
+    freq: Vec<u8>,
     ghosts: Ghosts,
-    /// The part that enters, what is left of it, and who entered so and was not judged yet.
-    adaptive: Option<(f64, f64, HashSet<u32>)>,
+    adaptive: Option<Adaptive>,
+}
+
+/// The five rules of `zcache::policy::S3Fifo`, with their constants.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// Whether the main queue fills first.
+    pub fill: bool,
+    /// Whether there is a door for those who return.
+    pub door: bool,
+    /// Hits that bring an entry to the main queue.
+    pub proven: u8,
+    /// The part of the small queue's share that is young.
+    pub young: f64,
+    /// The share of the small queue, where it starts, and its bounds.
+    pub share: (f64, f64, f64),
+    /// How far a return moves it: as many as there are entries, by this, change it by e. 0: not at all.
+    pub haste: f64,
+    /// What a return to the small queue weighs beside one to the main one.
+    pub weight: f64,
+    /// Ghosts are young until as many went as this part of the entries.
+    pub fresh: f64,
+    /// The main queue ages at one eviction in so many. 0: never.
+    pub ageing: u32,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            fill: true,
+            door: true,
+            proven: 1,
+            young: 0.25,
+            share: (0.04, 0.01, 0.30),
+            haste: 20.0,
+            weight: 0.85,
+            fresh: 0.05,
+            ageing: 48,
+        }
+    }
+}
+
+/// What the rules go by.
+#[derive(Debug)]
+struct Adaptive {
+    rules: Rules,
+    /// The part of those who return that enters `main`, what is left of it, and who entered so and was
+    /// not judged yet.
+    door: f64,
+    credit: f64,
+    entered: HashSet<u32>,
+    /// The part of the entries that `small` is entitled to.
+    share: f64,
+    /// Those that went from `main`.
+    near: Ghosts,
+    /// The newest of `small` whose hits do not count.
+    young: usize,
+    /// Evictions since `main` aged.
+    since: u32,
+    /// Places of those who went because it did.
+    vacant: usize,
+    /// Whether anybody had to go yet.
+    full: bool,
 }
 
 /// The last keys that went. Those that are no ghosts any more stay in the queue until their turn.
@@ -63,8 +127,9 @@ pub struct S3Fifo {
 struct Ghosts {
     capacity: usize,
     queue: VecDeque<(u32, u64)>,
-    /// When each one came.
-    since: HashMap<u32, u64>,
+    /// When each one came; 0: it is none.
+    since: Vec<u64>,
+    live: usize,
     now: u64,
 }
 
@@ -177,79 +242,156 @@ impl S3Fifo {
     /// An empty one.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        let small_capacity = (capacity / 10).max(1);
-        let main_capacity = capacity - small_capacity;
         Self {
-            small_capacity,
-            main_capacity,
+            capacity,
             small: VecDeque::new(),
             main: VecDeque::new(),
-            freq: HashMap::new(),
-            ghosts: Ghosts {
-                capacity: main_capacity,
-                queue: VecDeque::new(),
-                since: HashMap::new(),
-                now: 0,
-            },
+            freq: Vec::new(),
+            ghosts: Ghosts::new(capacity - (capacity / 10).max(1)),
             adaptive: None,
         }
     }
 
     /// An empty one that adapts.
     #[must_use]
-    pub fn adaptive(capacity: usize) -> Self {
-        Self { adaptive: Some((1.0, 0.0, HashSet::new())), ..Self::new(capacity) }
+    pub fn adaptive(capacity: usize, rules: Rules) -> Self {
+        let adaptive = Adaptive {
+            rules,
+            door: 1.0,
+            credit: 0.0,
+            entered: HashSet::new(),
+            share: rules.share.0,
+            near: Ghosts::new(capacity / 20),
+            young: 0,
+            since: 0,
+            vacant: 0,
+            full: false,
+        };
+        let ghosts = Ghosts::new((capacity - (capacity / 10).max(1)).max(1));
+        Self { adaptive: Some(adaptive), ghosts, ..Self::new(capacity) }
+    }
+
+    fn len(&self) -> usize {
+        self.small.len() + self.main.len()
+    }
+
+    /// Entries that `small` is entitled to.
+    fn share(&self) -> usize {
+        let share = match &self.adaptive {
+            Some(adaptive) => (adaptive.share * self.len() as f64) as usize,
+            None => self.len() / 10,
+        };
+        share.max(1)
     }
 
     /// Where `key` enters.
     fn enters_main(&mut self, key: u32) -> bool {
-        let returns = self.ghosts.remove(key);
-        let Some((part, credit, entered)) = &mut self.adaptive else { return returns };
-        if returns {
-            *credit += *part;
-            if *credit >= 1.0 {
-                *credit -= 1.0;
-                entered.insert(key);
+        let len = self.len().max(1) as f64;
+        let ghost = self.ghosts.take(key);
+        let Some(adaptive) = &mut self.adaptive else { return ghost.is_some() };
+        let near = adaptive.near.take(key);
+        let Rules { fill, door, share: (_, least, most), haste, weight, fresh, .. } =
+            adaptive.rules;
+        let is_young = |age: Option<u64>| age.is_some_and(|age| (age as f64) < fresh * len);
+        let (least, step) = (least.max(1.0 / len).min(most), haste / len);
+        if is_young(ghost) {
+            adaptive.share = (adaptive.share * (1.0 + weight * step)).clamp(least, most);
+        } else if is_young(near) {
+            adaptive.share = (adaptive.share / (1.0 + step)).clamp(least, most);
+        }
+        if ghost.is_some() {
+            adaptive.credit += if door { adaptive.door } else { 1.0 };
+            if adaptive.credit >= 1.0 {
+                adaptive.credit -= 1.0;
+                adaptive.entered.insert(key);
                 return true;
             }
         }
-        let share = ((self.small.len() + self.main.len()) / 10).max(1);
-        self.small.len() > share + share / 2 + 1
+        if adaptive.full {
+            let vacant = adaptive.vacant > 0;
+            adaptive.vacant -= usize::from(vacant);
+            return vacant;
+        }
+        let share = self.share();
+        fill && self.small.len() > share + share / 2 + 1
     }
 
+    /// `key` of the main queue is looked at.
     fn judge(&mut self, key: u32, hit: bool) {
-        let capacity = self.small_capacity + self.main_capacity;
-        let Some((part, _, entered)) = &mut self.adaptive else { return };
-        if entered.remove(&key) {
+        let len = self.len();
+        let Some(adaptive) = &mut self.adaptive else { return };
+        if adaptive.entered.remove(&key) {
             // The one judged is still counted, and so is nobody who has not entered yet.
-            let step = 1.0 + 4.0 / capacity as f64;
-            *part = (if hit { *part * step } else { *part / step }).clamp(1.0 / 16.0, 1.0);
+            let step = 1.0 + 4.0 / len as f64;
+            let door = if hit { adaptive.door * step } else { adaptive.door / step };
+            adaptive.door = door.clamp(1.0 / 16.0, 1.0);
         }
     }
 
     fn evict_small(&mut self) {
+        let proven = self.adaptive.as_ref().map_or(2, |adaptive| adaptive.rules.proven);
         while let Some(tail) = self.small.pop_front() {
-            if self.freq[&tail] > 1 {
-                self.freq.insert(tail, 0);
+            if let Some(adaptive) = &mut self.adaptive {
+                adaptive.young = adaptive.young.min(self.small.len());
+            }
+            if self.freq[tail as usize] >= proven {
+                self.freq[tail as usize] = 0;
                 self.main.push_back(tail);
             } else {
-                self.freq.remove(&tail);
+                self.freq[tail as usize] = ABSENT;
                 self.ghosts.insert(tail);
                 return;
             }
         }
     }
 
-    fn evict_main(&mut self) {
-        while let Some(tail) = self.main.pop_front() {
-            let freq = self.freq[&tail];
-            self.judge(tail, freq > 0);
-            if freq > 0 {
-                self.freq.insert(tail, freq - 1);
-                self.main.push_back(tail);
-            } else {
-                self.freq.remove(&tail);
-                return;
+    /// Looks at the tail of the main queue, and says whether it went.
+    fn look_at_main(&mut self) -> bool {
+        let Some(tail) = self.main.front().copied() else { return false };
+        let freq = self.freq[tail as usize];
+        self.judge(tail, freq > 0);
+        self.main.pop_front();
+        if freq > 0 {
+            self.freq[tail as usize] = freq - 1;
+            self.main.push_back(tail);
+            return false;
+        }
+        self.freq[tail as usize] = ABSENT;
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.near.insert(tail);
+        }
+        true
+    }
+
+    /// Whether an entry went because the main queue ages.
+    fn ages(&mut self) -> bool {
+        let Some(adaptive) = &mut self.adaptive else { return false };
+        adaptive.since += 1;
+        if adaptive.rules.ageing == 0 || adaptive.since < adaptive.rules.ageing {
+            return false;
+        }
+        adaptive.since = 0;
+        let went = self.look_at_main();
+        self.adaptive.iter_mut().for_each(|adaptive| adaptive.vacant += usize::from(went));
+        went
+    }
+
+    fn evict(&mut self) {
+        if self.ages() {
+        } else if self.small.len() >= self.share() || self.main.is_empty() {
+            self.evict_small();
+        } else {
+            while !self.main.is_empty() && !self.look_at_main() {}
+        }
+        let share = self.share() as f64;
+        let Some(adaptive) = &mut self.adaptive else { return };
+        let most = ((adaptive.rules.young * share) as usize).max(1);
+        adaptive.full = true;
+        for _ in 0..4 {
+            if adaptive.young > most {
+                let oldest = self.small[self.small.len() - adaptive.young];
+                self.freq[oldest as usize] = 0;
+                adaptive.young -= 1;
             }
         }
     }
@@ -257,41 +399,51 @@ impl S3Fifo {
 
 impl Naive for S3Fifo {
     fn request(&mut self, key: u32) -> bool {
-        if let Some(freq) = self.freq.get_mut(&key) {
-            *freq = (*freq + 1).min(3);
+        let at = key as usize;
+        self.freq.resize(self.freq.len().max(at + 1), ABSENT);
+        if self.freq[at] != ABSENT {
+            self.freq[at] = (self.freq[at] + 1).min(3);
             return true;
         }
-        while self.small.len() + self.main.len() == self.small_capacity + self.main_capacity {
-            if self.small.len() >= self.small_capacity || self.main.is_empty() {
-                self.evict_small();
-            } else {
-                self.evict_main();
-            }
+        while self.len() == self.capacity {
+            self.evict();
         }
         if self.enters_main(key) {
             self.main.push_back(key);
         } else {
             self.small.push_back(key);
+            self.adaptive.iter_mut().for_each(|adaptive| adaptive.young += 1);
         }
-        self.freq.insert(key, 0);
+        self.freq[at] = 0;
         false
     }
 }
 
 impl Ghosts {
+    fn new(capacity: usize) -> Self {
+        Self { capacity, queue: VecDeque::new(), since: Vec::new(), live: 0, now: 0 }
+    }
+
     fn insert(&mut self, key: u32) {
+        let at = key as usize;
+        self.since.resize(self.since.len().max(at + 1), 0);
         self.now += 1;
+        self.live += usize::from(self.since[at] == 0);
+        self.since[at] = self.now;
         self.queue.push_back((key, self.now));
-        self.since.insert(key, self.now);
-        while self.since.len() > self.capacity {
+        while self.live > self.capacity {
             let (oldest, came) = self.queue.pop_front().expect("as many as there are ghosts");
-            if self.since.get(&oldest) == Some(&came) {
-                self.since.remove(&oldest);
+            if self.since[oldest as usize] == came {
+                self.since[oldest as usize] = 0;
+                self.live -= 1;
             }
         }
     }
 
-    fn remove(&mut self, key: u32) -> bool {
-        self.since.remove(&key).is_some()
+    /// How many came since, if `key` is a ghost. It is none any longer.
+    fn take(&mut self, key: u32) -> Option<u64> {
+        let since = self.since.get_mut(key as usize).filter(|since| **since > 0)?;
+        self.live -= 1;
+        Some(self.now - std::mem::take(since))
     }
 }

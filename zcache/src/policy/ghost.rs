@@ -2,13 +2,14 @@
 //! ```text
 //! tag      bucket = high bits, by multiply-shift over any number of buckets; fingerprint = low 23 bits
 //! bucket   32 slots, of which 25 are taken on average
-//! slot     | fingerprint: 23 | born: 9 |                    0: nobody
-//! born     a generation, modulo 512; some 64 of them hold all ghosts:   oldest ... live ... now
+//! slot     | fingerprint: 23 | queue: 1 | born: 8 |         0: nobody
+//! born     a generation, modulo 256, of those that went from this queue:   oldest ... live ... now
 //! ```
 //! An exact queue of ghosts would hold keys, links and a table. Here the order is that of generations:
 //! when there are too many ghosts the oldest generation is dead at once, and its slots are free. A bucket
 //! that is full all the same loses its oldest ghost early. Strangers are taken for ghosts at 32/2^23 at
-//! the most.
+//! the most. Two queues leave ghosts, in one table, but each has generations of its own: how old a ghost
+//! is, is told by how many went from its queue since.
 //!
 //! Why not 2 bytes: on pages that are read in a circle a hit ratio hangs on when just a ghost dies, and
 //! in a small cache on every stranger let in. Against an exact queue's, hit ratios were off by up to
@@ -20,8 +21,8 @@
 //! follows the population: buckets change with their number, so a change forgets everything, and waits
 //! until twice as many are wanted, or a quarter.
 //!
-//! Invariants: `live` ghosts are those whose generation is `oldest` to `now`, counted by generation in
-//! `counts`; a dead one is swept before its generation's number comes up again.
+//! Invariants: a queue's `live` ghosts are those whose generation is `oldest` to `now`, counted by
+//! generation in `counts`; a dead one is swept before its generation's number comes up again.
 
 use std::fmt;
 
@@ -35,17 +36,20 @@ const WAYS: usize = 32;
 const LOAD: usize = 25;
 /// Words of a bucket: two slots each.
 const WORDS: usize = WAYS / 2;
-/// Ghosts wanted for so many entries: nine for ten.
-const WANTED: (usize, usize) = (9, 10);
-const BORN_BITS: u32 = 9;
+/// Queues that leave ghosts.
+const QUEUES: usize = 2;
+/// Ghosts of both queues wanted for so many entries: nine for ten, and one for twenty.
+const WANTED: (usize, usize) = (19, 20);
+const BORN_BITS: u32 = 8;
 const NUMBERS: usize = 1 << BORN_BITS;
-/// Generations that a full set of ghosts is born in.
+/// Bits below the fingerprint: the queue and the generation.
+const BELOW: u32 = BORN_BITS + 1;
+/// Generations that a full table is born in.
 const GENERATIONS: usize = 64;
 /// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is time
 /// to sweep in.
-const SPAN: u32 = 480;
-/// One new ghost in so many of a generation sweeps a bucket. So all buckets are swept in 13
-/// generations.
+const SPAN: u32 = 224;
+/// One new ghost in so many sweeps a bucket. So all buckets are swept in 13 generations.
 const SWEEP: usize = 4;
 
 /// Buckets in a chunk.
@@ -53,36 +57,57 @@ fn buckets_of_chunk() -> usize {
     per_chunk() / WORDS
 }
 
-/// What is left of a key, and the generation it was born in as a ghost.
+/// What is left of a key, the queue that it went from, and the generation it was born in as a ghost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot(u32);
 
 /// Two slots in a word.
 type Bucket = [u64; WORDS];
 
-pub(super) struct Ghosts {
-    room: Chunks,
-    /// Buckets in use; 0 before the first ghost.
-    buckets: usize,
+/// A key that was remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ghost {
+    /// The queue that it went from.
+    pub(super) queue: usize,
+    /// How many went from that queue since, to a generation less.
+    pub(super) age: usize,
+}
+
+/// The ghosts of one queue, and its generations.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    live: usize,
     /// Ghosts wanted.
     most: usize,
-    live: usize,
     counts: [u32; NUMBERS],
     oldest: u32,
     now: u32,
     /// Ghosts born in this generation, alive or not.
     born: usize,
+}
+
+pub(super) struct Ghosts {
+    room: Chunks,
+    /// Buckets in use; 0 before the first ghost.
+    buckets: usize,
+    lines: [Line; QUEUES],
+    /// Ghosts born since a bucket was swept.
+    unswept: usize,
     /// The bucket swept next.
     sweep: usize,
 }
 
 impl Slot {
-    fn new(tag: u32, born: u32) -> Self {
-        Self(fingerprint(tag) << BORN_BITS | born)
+    fn new(tag: u32, queue: usize, born: u32) -> Self {
+        Self(fingerprint(tag) << BELOW | (queue as u32) << BORN_BITS | born)
     }
 
     fn fingerprint(self) -> u32 {
-        self.0 >> BORN_BITS
+        self.0 >> BELOW
+    }
+
+    fn queue(self) -> usize {
+        (self.0 >> BORN_BITS) as usize % QUEUES
     }
 
     fn born(self) -> u32 {
@@ -91,12 +116,12 @@ impl Slot {
 
     /// Whether two have the same fingerprint.
     fn is_same(self, other: Self) -> bool {
-        (self.0 ^ other.0) >> BORN_BITS == 0
+        (self.0 ^ other.0) >> BELOW == 0
     }
 }
 
 fn fingerprint(tag: u32) -> u32 {
-    (tag & (u32::MAX >> BORN_BITS)).max(1)
+    (tag & (u32::MAX >> BELOW)).max(1)
 }
 
 /// The slots in a word, the one in its low half first.
@@ -142,30 +167,55 @@ fn set_slot(bucket: &mut Bucket, at: usize, slot: Slot) {
     bucket[at / 2] = others | u64::from(slot.0) << shift;
 }
 
-/// Whether a slot has a ghost of a generation from `oldest` to `now`.
-#[inline]
-fn lives(slot: Slot, oldest: u32, now: u32) -> bool {
-    slot.fingerprint() != 0 && generations(slot.born(), now) <= generations(oldest, now)
-}
-
 /// `to` less `from`, as generations are numbered.
 fn generations(from: u32, to: u32) -> u32 {
     to.wrapping_sub(from) % NUMBERS as u32
 }
 
+impl Line {
+    const EMPTY: Self = Self { live: 0, most: 0, counts: [0; NUMBERS], oldest: 0, now: 0, born: 0 };
+
+    /// Generations since that one; more than there may be if it is not a live one's.
+    #[inline]
+    fn age(&self, born: u32) -> u32 {
+        generations(born, self.now)
+    }
+
+    #[inline]
+    fn lives(&self, born: u32) -> bool {
+        self.age(born) <= generations(self.oldest, self.now)
+    }
+
+    /// One is born, in a generation of so many.
+    fn bear(&mut self, generation: usize) {
+        if self.born == generation {
+            (self.now, self.born) = ((self.now + 1) % NUMBERS as u32, 0);
+            if generations(self.oldest, self.now) >= SPAN {
+                self.retire();
+            }
+        }
+        self.counts[self.now as usize] += 1;
+        self.live += 1;
+        self.born += 1;
+    }
+
+    /// A live one is one no longer.
+    fn forget(&mut self, born: u32) {
+        self.counts[born as usize] -= 1;
+        self.live -= 1;
+    }
+
+    /// The oldest generation is dead.
+    fn retire(&mut self) {
+        self.live -= std::mem::take(&mut self.counts[self.oldest as usize]) as usize;
+        self.oldest = (self.oldest + 1) % NUMBERS as u32;
+    }
+}
+
 impl Ghosts {
     pub(super) fn new() -> Self {
-        Self {
-            room: Chunks::new(),
-            buckets: 0,
-            most: 0,
-            live: 0,
-            counts: [0; NUMBERS],
-            oldest: 0,
-            now: 0,
-            born: 0,
-            sweep: 0,
-        }
+        let lines = [Line::EMPTY; QUEUES];
+        Self { room: Chunks::new(), buckets: 0, lines, unswept: 0, sweep: 0 }
     }
 
     /// Chunks that have room for the ghosts of so many entries.
@@ -211,85 +261,79 @@ impl Ghosts {
         self.room.bytes()
     }
 
-    /// A key went, and `most` are to be remembered: at most nine for ten of the entries that room
-    /// was made for, or one.
-    pub(super) fn remember(&mut self, tag: u32, most: usize) {
-        let wanted = most.div_ceil(LOAD).max(1);
+    /// A key went from `queue`, 0 or 1, of a policy that has so many entries. Of queue 0 nine ghosts
+    /// are kept for ten entries, of queue 1 one for twenty, and one at the least; but no more than
+    /// there is room for.
+    pub(super) fn remember(&mut self, queue: usize, tag: u32, entries: usize) {
+        let wanted = (entries * WANTED.0 / WANTED.1).div_ceil(LOAD).max(1);
         if wanted > 2 * self.buckets || 4 * wanted < self.buckets {
             self.remake(wanted);
         }
-        self.most = most.clamp(1, self.buckets * LOAD);
-        if self.born == self.generation() {
-            (self.now, self.born) = ((self.now + 1) % NUMBERS as u32, 0);
-            if generations(self.oldest, self.now) >= SPAN {
-                self.retire();
-            }
-        }
-        if self.born % SWEEP == 0 {
+        let entries = entries.min(self.buckets * LOAD * WANTED.1 / WANTED.0);
+        let most = if queue == 0 { entries - (entries / 10).max(1) } else { entries / 20 };
+        self.lines[queue].most = most.max(1);
+        self.unswept += 1;
+        if self.unswept == SWEEP {
+            self.unswept = 0;
             self.sweep_one();
         }
-        self.place(tag);
+        self.place(queue, tag);
         // Half a generation more or less, so that it is `most` on average.
-        while self.live > self.most + self.generation() / 2 {
-            self.retire();
+        let generation = self.generation();
+        let line = &mut self.lines[queue];
+        while line.live > line.most + generation / 2 {
+            line.retire();
         }
     }
 
-    /// Whether the key is remembered; it is not any longer.
-    pub(super) fn take(&mut self, tag: u32) -> bool {
-        let Some(number) = self.number(tag) else { return false };
+    /// The ghost of a key, if it is remembered; it is not any longer.
+    pub(super) fn take(&mut self, tag: u32) -> Option<Ghost> {
+        let number = self.number(tag)?;
         let bucket = self.bucket(number);
         let is_alive = |at: &usize| self.lives(slot(bucket, *at));
-        let found = places(bucket, Slot::new(tag, 0), Slot::is_same).find(is_alive);
-        if let Some(at) = found {
-            self.forget(number, at);
-        }
-        found.is_some()
+        let at = places(bucket, Slot::new(tag, 0, 0), Slot::is_same).find(is_alive)?;
+        let (queue, born) = (slot(bucket, at).queue(), slot(bucket, at).born());
+        let age = self.lines[queue].age(born) as usize * self.generation();
+        self.forget(number, at);
+        Some(Ghost { queue, age })
     }
 
     /// Takes a free slot for a new ghost, or that of the oldest in its bucket.
-    fn place(&mut self, tag: u32) {
+    fn place(&mut self, queue: usize, tag: u32) {
         let number = self.number(tag).expect("there are buckets");
+        let generation = self.generation();
         let bucket = self.bucket(number);
-        let age = |at: &usize| generations(slot(bucket, *at).born(), self.now);
+        let age = |at: &usize| {
+            let slot = slot(bucket, *at);
+            self.lines[slot.queue()].age(slot.born())
+        };
         let empty = places(bucket, Slot::default(), |slot, empty| slot == empty).next();
         let free = empty.or_else(|| slots(bucket).position(|slot| !self.lives(slot)));
         let at = free.or_else(|| (0..WAYS).max_by_key(age)).expect("a bucket has slots");
         if free.is_none() {
             self.forget(number, at);
         }
-        let ghost = Slot::new(tag, self.now);
+        self.lines[queue].bear(generation);
+        let ghost = Slot::new(tag, queue, self.lines[queue].now);
         set_slot(self.bucket_mut(number), at, ghost);
-        self.counts[self.now as usize] += 1;
-        self.live += 1;
-        self.born += 1;
     }
 
     /// A live ghost is one no longer.
     fn forget(&mut self, number: usize, at: usize) {
         let bucket = self.bucket_mut(number);
-        let born = slot(bucket, at).born();
+        let ghost = slot(bucket, at);
         set_slot(bucket, at, Slot::default());
-        self.counts[born as usize] -= 1;
-        self.live -= 1;
-    }
-
-    /// The oldest generation is dead.
-    fn retire(&mut self) {
-        self.live -= std::mem::take(&mut self.counts[self.oldest as usize]) as usize;
-        self.oldest = (self.oldest + 1) % NUMBERS as u32;
+        self.lines[ghost.queue()].forget(ghost.born());
     }
 
     /// Empties the slots of the dead in the next bucket.
     fn sweep_one(&mut self) {
-        let (oldest, now) = (self.oldest, self.now);
-        for word in self.bucket_mut(self.sweep) {
-            let [low, high] = halves(*word).map(|slot| match lives(slot, oldest, now) {
-                true => slot.0,
-                false => 0,
-            });
+        let mut bucket = *self.bucket(self.sweep);
+        for word in &mut bucket {
+            let [low, high] = halves(*word).map(|slot| if self.lives(slot) { slot.0 } else { 0 });
             *word = u64::from(low) | u64::from(high) << 32;
         }
+        *self.bucket_mut(self.sweep) = bucket;
         self.sweep = (self.sweep + 1) % self.buckets;
     }
 
@@ -305,8 +349,9 @@ impl Ghosts {
         (self.buckets * LOAD / GENERATIONS).max(1)
     }
 
+    #[inline]
     fn lives(&self, slot: Slot) -> bool {
-        lives(slot, self.oldest, self.now)
+        slot.fingerprint() != 0 && self.lines[slot.queue()].lives(slot.born())
     }
 
     fn number(&self, tag: u32) -> Option<usize> {
@@ -326,25 +371,28 @@ impl Ghosts {
 
     /// Asserts what the header says.
     pub(super) fn check(&self) {
-        let mut counts = [0; NUMBERS];
+        let mut counts = [[0; NUMBERS]; QUEUES];
         let all = self.room.chunks() * buckets_of_chunk();
         assert!(self.buckets <= all, "buckets in use have room");
         for number in 0..all {
             for slot in slots(self.bucket(number)) {
                 assert!(slot.0 == 0 || number < self.buckets, "bucket {number} is not in use");
-                counts[slot.born() as usize] += u32::from(self.lives(slot));
+                counts[slot.queue()][slot.born() as usize] += u32::from(self.lives(slot));
             }
         }
-        assert_eq!(counts, self.counts, "live ghosts by generation");
-        assert_eq!(self.live, counts.iter().sum::<u32>() as usize, "live ghosts");
-        assert!(self.live <= self.most + self.generation() / 2, "no more than are wanted");
+        for (line, counts) in self.lines.iter().zip(counts) {
+            assert_eq!(counts, line.counts, "live ghosts by generation");
+            assert_eq!(line.live, counts.iter().sum::<u32>() as usize, "live ghosts");
+            let most = line.most + self.generation() / 2;
+            assert!(line.live <= most, "no more than are wanted");
+        }
     }
 }
 
 impl fmt::Debug for Ghosts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { live, most, .. } = self;
-        f.debug_struct("Ghosts").field("live", live).field("most", most).finish_non_exhaustive()
+        let [live, most] = [self.lines.map(|line| line.live), self.lines.map(|line| line.most)];
+        f.debug_struct("Ghosts").field("live", &live).field("most", &most).finish_non_exhaustive()
     }
 }
 
@@ -368,11 +416,13 @@ mod tests {
     #[test]
     fn a_ghost_is_taken_once() {
         let mut ghosts = with_room(1024);
-        assert!(!ghosts.take(5));
-        ghosts.remember(5, 90);
-        ghosts.remember(0, 90);
+        assert_eq!(ghosts.take(5), None);
+        ghosts.remember(0, 5, 100);
+        ghosts.remember(1, 0, 100);
         ghosts.check();
-        assert!(ghosts.take(0) && ghosts.take(5) && !ghosts.take(5) && !ghosts.take(0));
+        assert_eq!(ghosts.take(0), Some(Ghost { queue: 1, age: 0 }));
+        assert_eq!(ghosts.take(5), Some(Ghost { queue: 0, age: 0 }));
+        assert_eq!((ghosts.take(0), ghosts.take(5)), (None, None));
         ghosts.check();
     }
 
@@ -380,24 +430,24 @@ mod tests {
     fn few_ghosts_are_an_exact_queue() {
         let mut ghosts = with_room(1024);
         for key in 0..=10_000 {
-            ghosts.remember(tag(key), 18);
+            ghosts.remember(0, tag(key), 20);
             ghosts.check();
             if key % 3 == 0 {
-                assert!(ghosts.take(tag(key)));
+                assert!(ghosts.take(tag(key)).is_some());
             }
         }
         let left = |key: &u32| key % 3 != 0;
-        let kept: Vec<u32> = (0..=10_000).filter(|key| ghosts.take(tag(*key))).collect();
+        let kept: Vec<u32> = (0..=10_000).filter(|key| ghosts.take(tag(*key)).is_some()).collect();
         assert!(kept.into_iter().rev().eq((0..=10_000).rev().filter(left).take(18)));
     }
 
     #[test]
     fn many_ghosts_are_nearly_one() {
         let mut ghosts = with_room(10_240);
-        (0..100_000).for_each(|key| ghosts.remember(tag(key), 9000));
+        (0..100_000).for_each(|key| ghosts.remember(0, tag(key), 10_000));
         ghosts.check();
         let kept = |from: u32, to: u32, ghosts: &mut Ghosts| {
-            (from..to).filter(|key| ghosts.take(tag(*key))).count()
+            (from..to).filter(|key| ghosts.take(tag(*key)).is_some()).count()
         };
         let strangers = kept(200_000, 300_000, &mut ghosts);
         assert!(strangers < 4, "{strangers} of 100000");
@@ -407,31 +457,57 @@ mod tests {
         ghosts.check();
     }
 
+    /// Of each queue's as many are kept as are wanted of it, however many came from the other one.
+    #[test]
+    fn each_queue_has_ghosts_and_ages_of_its_own() {
+        let mut ghosts = with_room(10_240);
+        for key in 0..40_000 {
+            ghosts.remember(usize::from(key % 10 == 0), tag(key), 10_000);
+        }
+        ghosts.check();
+        let generation = ghosts.generation();
+        let mut counts = [0_usize; QUEUES];
+        for key in (0..40_000).rev() {
+            let Some(Ghost { queue, age }) = ghosts.take(tag(key)) else { continue };
+            let since = (39_999 - key) as usize;
+            let exact = if queue == 1 { since / 10 } else { since - since / 10 };
+            assert_eq!(queue, usize::from(key % 10 == 0));
+            assert!(age.abs_diff(exact) <= generation + 1, "{age}, {exact}");
+            counts[queue] += 1;
+        }
+        assert!(counts[0].abs_diff(9000) <= generation, "{counts:?}");
+        assert!(counts[1].abs_diff(500) <= generation, "{counts:?}");
+        ghosts.check();
+    }
+
     #[test]
     fn they_are_forgotten_when_twice_or_a_quarter_as_many_are_wanted() {
-        let mut ghosts = with_room(2048);
-        for (tag, most, buckets) in [(1, 900, 36), (2, 1800, 36), (3, 1801, 73), (4, 451, 73)] {
-            ghosts.remember(tag, most);
+        let mut ghosts = with_room(2200);
+        for (tag, entries, buckets) in [(1, 1000, 38), (2, 2000, 38), (3, 2002, 77), (4, 526, 77)] {
+            ghosts.remember(0, tag, entries);
             ghosts.check();
             assert_eq!(ghosts.buckets, buckets);
         }
-        assert!(!ghosts.take(1) && !ghosts.take(2) && ghosts.take(3));
-        ghosts.remember(5, 450);
-        assert_eq!(ghosts.buckets, 18);
-        assert!(!ghosts.take(4) && ghosts.take(5));
+        let is = |tag, ghosts: &mut Ghosts| ghosts.take(tag).is_some();
+        assert!(!is(1, &mut ghosts) && !is(2, &mut ghosts) && is(3, &mut ghosts));
+        ghosts.remember(0, 5, 500);
+        assert_eq!(ghosts.buckets, 19);
+        assert!(!is(4, &mut ghosts) && is(5, &mut ghosts));
     }
 
     #[test]
     fn ghosts_taken_as_fast_as_they_come_are_swept_in_time() {
-        let mut ghosts = with_room(1024);
-        ghosts.remember(tag(0), 900);
-        for key in 1..40_000 {
-            ghosts.remember(tag(key), 900);
-            assert!(ghosts.take(tag(key)));
-            if key % 16 == 0 {
-                ghosts.check();
+        for queue in 0..QUEUES {
+            let mut ghosts = with_room(1024);
+            ghosts.remember(queue, tag(0), 1000);
+            for key in 1..40_000 {
+                ghosts.remember(queue, tag(key), 1000);
+                assert!(ghosts.take(tag(key)).is_some());
+                if key % 16 == 0 {
+                    ghosts.check();
+                }
             }
+            assert!(ghosts.take(tag(0)).is_none(), "the span of generations is bounded");
         }
-        assert!(!ghosts.take(tag(0)), "the span of generations is bounded");
     }
 }

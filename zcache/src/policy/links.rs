@@ -169,6 +169,10 @@ impl<const LISTS: usize> Links<LISTS> {
         self.change(id, |node| node.flag_and_older |= FLAG);
     }
 
+    pub(super) fn unflag(&mut self, id: u32) {
+        self.change(id, |node| node.flag_and_older &= !FLAG);
+    }
+
     pub(super) fn is_flagged(&self, id: u32) -> bool {
         self.node(id).flag_and_older & FLAG != 0
     }

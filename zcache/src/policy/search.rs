@@ -21,6 +21,11 @@ impl<'a> Search<'a> {
         self.left > 0
     }
 
+    /// Whether there is effort for more than one.
+    pub(super) fn goes_far(&self) -> bool {
+        self.left > 1
+    }
+
     /// The mark of `id`, or `None` if it may not go.
     pub(super) fn look(&mut self, id: u32) -> Option<u8> {
         self.left -= 1;
@@ -33,14 +38,55 @@ impl<'a> Search<'a> {
         self.spared.get_or_insert(id);
     }
 
+    /// Sets the mark of an entry that is no candidate.
+    pub(super) fn set_mark(&self, id: u32, mark: u8) {
+        self.entries.set_mark(id, mark);
+    }
+
+    /// Whether `id`, which has no mark, stays all the same this time.
+    pub(super) fn spares(&mut self, id: u32) -> bool {
+        let stays = self.entries.spares(id);
+        if stays {
+            self.spared.get_or_insert(id);
+        }
+        stays
+    }
+
     pub(super) fn tag(&self, id: u32) -> u32 {
         self.entries.tag(id)
     }
 
-    /// CLOCK: from the tail of `list` on, entries with a mark go back to the head, for the price of one
-    /// of it. Takes the first one without off the list and names it; `None` where the effort ran out
-    /// or no entry may go. Entries that may not go are passed and stay where they are. `judge` hears of
-    /// the others and of whether they were hit, before they move.
+    /// CLOCK, one look: an entry with a mark goes to the head of `list`, for the price of one of it. One
+    /// without goes off the list and is named, or to the head if it is spared. `judge` hears of either,
+    /// and of whether it was hit, before that. An entry that may not go stays where it is.
+    pub(super) fn chance<const LISTS: usize>(
+        &mut self,
+        links: &mut Links<LISTS>,
+        (list, id): (usize, u32),
+        judge: &mut impl FnMut(&Links<LISTS>, u32, bool),
+    ) -> Chance {
+        match self.look(id) {
+            None => Chance::Stays,
+            Some(0) => {
+                judge(links, id, false);
+                if self.spares(id) {
+                    links.move_to_head(list, id);
+                    return Chance::Spared;
+                }
+                links.remove(id);
+                Chance::Goes
+            }
+            Some(mark) => {
+                judge(links, id, true);
+                links.move_to_head(list, id);
+                self.spare(id, mark - 1);
+                Chance::Spared
+            }
+        }
+    }
+
+    /// CLOCK: a [`chance`](Self::chance) for each entry from the tail of `list` on, until one goes. `None`
+    /// where the effort ran out or no entry may go. Entries that may not go are passed.
     pub(super) fn second_chance<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,
@@ -51,21 +97,21 @@ impl<'a> Search<'a> {
         while self.goes_on() && passed < links.len(list) {
             let id = at.or(links.tail(list))?;
             at = links.newer(id);
-            match self.look(id) {
-                None => passed += 1,
-                Some(0) => {
-                    judge(links, id, false);
-                    links.remove(id);
-                    return Some(id);
-                }
-                Some(mark) => {
-                    passed = 0;
-                    judge(links, id, true);
-                    links.move_to_head(list, id);
-                    self.spare(id, mark - 1);
-                }
+            match self.chance(links, (list, id), &mut judge) {
+                Chance::Goes => return Some(id),
+                Chance::Stays => passed += 1,
+                Chance::Spared => passed = 0,
             }
         }
         None
     }
+}
+
+/// What became of an entry that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chance {
+    Goes,
+    Spared,
+    /// It may not go.
+    Stays,
 }

@@ -12,7 +12,7 @@ use crate::error::InsertError;
 use crate::index::{Tag, Version};
 use crate::policy::Priority;
 use crate::stats::Cause;
-use crate::store::{Draft, MAX_MARK, Millis, Record};
+use crate::store::{Draft, Millis, Record};
 use crate::sync::{Ordering, Plant, PutError, add, planted};
 
 /// How a page goes in.
@@ -147,8 +147,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, Option<Lack>> {
         let (tag, conditional) = (way.tag, way.conditional);
-        let slot = draft.slot_bytes(&self.store.pool);
-        let mark = if priority == Priority::High { self.most } else { self.credit(slot) };
+        let mark = if priority == Priority::High { self.most } else { 0 };
         self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
@@ -158,18 +157,6 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 lack
             })
         })
-    }
-
-    /// The mark that an entry starts with whose object takes a slot of `slot` bytes: a hit is worth
-    /// more for each byte in a small entry, so a small one needs fewer hits to stay. All that
-    /// entries take counts, or those without an object would stay for ever.
-    fn credit(&self, slot: usize) -> u8 {
-        let pool = &self.store.pool;
-        let beside = self.cost(0);
-        let mean = pool.payload_bytes() / pool.len().max(1) + beside;
-        let ratio = mean / (slot + beside);
-        let most = u32::from(self.most);
-        (ratio.checked_ilog2().unwrap_or(0) * most / u32::from(MAX_MARK)).min(most) as u8
     }
 
     /// Queues and publishes a newcomer.

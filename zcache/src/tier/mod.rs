@@ -37,7 +37,9 @@ use crate::index::{Flights, Index, Seek, Tag, Version, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
-use crate::sync::{Apart, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, pause, planted};
+use crate::sync::{
+    Apart, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, get, pause, planted,
+};
 
 mod debt;
 mod evict;
@@ -76,6 +78,8 @@ pub(crate) struct Tier<K> {
     ageing: AtomicU32,
     /// The id at which the search for expired entries goes on.
     sweep: Apart<AtomicU32>,
+    /// What small entries are spared by.
+    spared: Counter,
     /// Held while the capacity changes, here and in the pool.
     resizing: Mutex<()>,
     walks: Walks,
@@ -108,6 +112,9 @@ pub(crate) const fn aside(capacity: usize) -> usize {
     capacity / ASIDE
 }
 
+/// A whole of what entries are spared by, in bits.
+const SPARED_BITS: u32 = 16;
+
 /// What the policy sees of entries.
 #[derive(Debug)]
 pub(crate) struct View<'t, K>(pub(crate) &'t Tier<K>);
@@ -129,6 +136,11 @@ impl<K: Send + Sync> Entries for View<'_, K> {
         if let Ok(entry) = self.0.store.pool.pin_id(id) {
             entry.record().set_mark(mark);
         }
+    }
+
+    fn spares(&self, id: u32) -> bool {
+        let Ok(entry) = self.0.store.pool.pin_id(id) else { return false };
+        self.0.spares(self.0.cost(entry.len()))
     }
 
     fn tag(&self, id: u32) -> u32 {
@@ -212,6 +224,7 @@ impl<K: Send + Sync> Tier<K> {
             capacity: AtomicUsize::new(capacity),
             ageing: AtomicU32::new(0),
             sweep: Apart(AtomicU32::new(0)),
+            spared: Counter::new(0),
             resizing: Mutex::new(()),
             walks: Walks::new(),
         }
@@ -245,6 +258,20 @@ impl<K: Send + Sync> Tier<K> {
     #[inline]
     pub(crate) fn mark(&self, entry: &Entry<'_, K>) {
         entry.record().hit(self.most);
+    }
+
+    /// Whether an entry that takes `cost` bytes and would go is spared. One that takes half of what the
+    /// mean entry takes is spared every second time, one that takes a tenth nine times in ten, and so
+    /// on: its bytes are worth as much as those of others if it is hit as much more seldom.
+    fn spares(&self, cost: usize) -> bool {
+        let pool = &self.store.pool;
+        let mean = pool.payload_bytes() / pool.len().max(1) + self.cost(0);
+        let part = (mean.saturating_sub(cost) << SPARED_BITS) / mean;
+        // Not at once: it is asked under the policy's lock alone.
+        let before = get(&self.spared);
+        let after = before.wrapping_add(part as u64);
+        self.spared.store(after, Ordering::Relaxed);
+        before >> SPARED_BITS != after >> SPARED_BITS
     }
 
     /// Milliseconds since the cache was made.
