@@ -1,0 +1,77 @@
+//! Who plays.
+
+use benches::packing::Failure;
+use tests::driven::{Driven, Hits};
+use zcache::policy::{Lru, S3Fifo, Sieve};
+
+use crate::arc::Arc;
+#[cfg(feature = "peers")]
+use crate::peers::{Foyer, Moka, QuickCache};
+use crate::trace::Played;
+
+/// A policy: its name, and the hits that it has of a trace at a number of entries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    pub(crate) play: fn(&Played, usize) -> usize,
+}
+
+/// The one that the others are held against.
+pub(crate) const RIVAL: &str = "quick_cache";
+
+/// Hits of something that says of each page whether it was there.
+fn count(trace: &Played, mut request: impl FnMut(u32) -> bool) -> usize {
+    trace.pages.iter().filter(|page| request(**page)).count()
+}
+
+fn driven(
+    policy: impl zcache::policy::Policy,
+    hits: Hits,
+    trace: &Played,
+    entries: usize,
+) -> usize {
+    Driven::new(policy, hits, entries, trace.distinct).play(&trace.pages)
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Contestant> {
+    let ours: [(&str, fn(&Played, usize) -> usize); 6] = [
+        ("s3-fifo", |trace, entries| driven(S3Fifo::new(), Hits::Mark, trace, entries)),
+        ("s3-fifo-plain", |trace, entries| driven(S3Fifo::plain(), Hits::Mark, trace, entries)),
+        ("sieve", |trace, entries| driven(Sieve::new(), Hits::Mark, trace, entries)),
+        ("clock", |trace, entries| driven(Lru::new(), Hits::Mark, trace, entries)),
+        ("lru", |trace, entries| driven(Lru::new(), Hits::Touch, trace, entries)),
+        ("arc", |trace, entries| {
+            let mut arc = Arc::new(entries, trace.distinct);
+            count(trace, |page| arc.request(page))
+        }),
+    ];
+    let all = ours.into_iter();
+    #[cfg(feature = "peers")]
+    let all = {
+        let peers: [(&str, fn(&Played, usize) -> usize); 3] = [
+            ("moka", |trace, entries| {
+                let mut cache = Moka::new(entries);
+                count(trace, |page| cache.request(page))
+            }),
+            (RIVAL, |trace, entries| {
+                let mut cache = QuickCache::new(entries);
+                count(trace, |page| cache.request(page))
+            }),
+            ("foyer", |trace, entries| {
+                let mut cache = Foyer::new(entries);
+                count(trace, |page| cache.request(page))
+            }),
+        ];
+        all.chain(peers)
+    };
+    all.map(|(name, play)| Contestant { name, play }).collect()
+}
+
+/// The one called `name`.
+pub(crate) fn named(name: &str) -> Result<Contestant, Failure> {
+    let all = all();
+    let names = || all.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
+    let found = all.iter().find(|one| one.name == name).copied();
+    found.ok_or_else(|| format!("no policy {name:?}: one of {}", names()).into())
+}
