@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_asked_for_twice_outlives_a_scan() {
         let mut arc = Arc::new(4, 100);
-        [0, 1, 0, 1].map(|page| arc.request(page));
+        assert_eq!([0, 1, 0, 1].map(|page| arc.request(page)), [false, false, true, true]);
         (2..100).for_each(|page| assert!(!arc.request(page)));
         assert!(arc.request(0) && arc.request(1));
     }

@@ -9,11 +9,14 @@ use crate::arc::Arc;
 use crate::peers::{Foyer, Moka, QuickCache};
 use crate::trace::Played;
 
-/// A policy: its name, and the hits that it has of a trace at a number of entries.
+/// The hits of a trace at a number of entries.
+type Play = fn(&Played, usize) -> usize;
+
+/// A policy, by name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
-    pub(crate) play: fn(&Played, usize) -> usize,
+    pub(crate) play: Play,
 }
 
 /// The one that the others are held against.
@@ -35,7 +38,7 @@ fn driven(
 
 /// All of them.
 pub(crate) fn all() -> Vec<Contestant> {
-    let ours: [(&str, fn(&Played, usize) -> usize); 6] = [
+    let ours: [(&str, Play); 6] = [
         ("s3-fifo", |trace, entries| driven(S3Fifo::new(), Hits::Mark, trace, entries)),
         ("s3-fifo-plain", |trace, entries| driven(S3Fifo::plain(), Hits::Mark, trace, entries)),
         ("sieve", |trace, entries| driven(Sieve::new(), Hits::Mark, trace, entries)),
@@ -49,7 +52,7 @@ pub(crate) fn all() -> Vec<Contestant> {
     let all = ours.into_iter();
     #[cfg(feature = "peers")]
     let all = {
-        let peers: [(&str, fn(&Played, usize) -> usize); 3] = [
+        let peers: [(&str, Play); 3] = [
             ("moka", |trace, entries| {
                 let mut cache = Moka::new(entries);
                 count(trace, |page| cache.request(page))

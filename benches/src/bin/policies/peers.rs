@@ -16,7 +16,7 @@ impl Moka {
         }
         // It hears of hits from a queue, which is worked off now and then.
         self.1 += 1;
-        if !hit || self.1.is_multiple_of(32) {
+        if !hit || self.1 % 32 == 0 {
             self.0.run_pending_tasks();
         }
         hit
