@@ -17,12 +17,13 @@ const fn pair(trace: &'static str, pages: &'static str) -> Pair {
 
 /// Request id N is page N of the set, modulo its length. The first four have the pages that were there
 /// when the trace was taken.
-pub(crate) const PAIRS: [Pair; 16] = [
+pub(crate) const PAIRS: [Pair; 17] = [
     pair("sqlite-wordnet-4k", "sqlite-wordnet-4k"),
     pair("pg-pgbench-8k", "pg-pgbench-8k"),
     pair("pg-pgbench-8k-rw", "pg-pgbench-8k"),
     pair("pg-gitlog-8k", "pg-gitlog-8k"),
     pair("innodb-debpkgs-16k", "innodb-debpkgs-16k"),
+    pair("pg-debpkgs-8k", "pg-debpkgs-8k"),
     pair("cloudphysics-io-4k", "mem-redis-4k"),
     pair("arc-p6-4k", "file-elf-4k"),
     pair("memref-python-4k", "mem-python-4k"),
