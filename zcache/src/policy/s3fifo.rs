@@ -88,7 +88,7 @@ impl Ours {
     /// of which `small` has so many.
     fn skips_small(&mut self, small: usize, total: usize) -> bool {
         if total < self.full / 2 {
-            self.full = 0; // it was cleared, or may hold more now
+            (self.full, self.vacant) = (0, 0); // it was cleared
         }
         if self.full == 0 {
             let share = self.share.of(total);
@@ -334,11 +334,67 @@ impl Policy for S3Fifo {
 mod tests {
     use super::*;
 
+    /// Entries that nobody asks for.
+    struct Unhit;
+
+    impl Entries for Unhit {
+        fn mark(&self, _: u32) -> Option<u8> {
+            Some(0)
+        }
+
+        fn set_mark(&self, _: u32, _: u8) {}
+
+        fn tag(&self, id: u32) -> u32 {
+            id.wrapping_mul(0x9e37_79b1)
+        }
+    }
+
+    /// One with these entries, none of which is known from before.
+    fn enter(policy: &mut S3Fifo, ids: Range<u32>) {
+        for id in ids {
+            policy.grow(id).expect("room");
+            policy.insert(id, Unhit.tag(id), Priority::Normal);
+        }
+        policy.check();
+    }
+
+    /// Evictions come in batches. After one `small` is longer than its share for a moment, and
+    /// strangers that entered `main` for this washed it out.
+    #[test]
+    fn strangers_pass_through_small_however_many_went_at_once() {
+        let mut policy = S3Fifo::new();
+        enter(&mut policy, 0..1000);
+        let main = policy.queues.len(MAIN);
+        assert!(main > 900, "it fills first: {main}");
+        for turn in 0..40 {
+            for _ in 0..60 {
+                policy.evict(&Unhit, usize::MAX).expect("all may go");
+            }
+            enter(&mut policy, 1000 + turn * 60..1060 + turn * 60);
+        }
+        // The first batch was more than `small` had beyond its share.
+        let (aged, left) = (40 * 60 / AGEING as usize, policy.queues.len(MAIN));
+        assert!(main - left <= 60 + aged, "{left} of {main}, and at most {aged} aged");
+        let strangers = (1000..3400).filter(|id| policy.queues.list(*id) == Some(MAIN)).count();
+        assert!(strangers <= aged, "{strangers} strangers took the places of {aged}");
+    }
+
+    #[test]
+    fn main_fills_first_again_when_all_are_gone() {
+        let mut policy = S3Fifo::new();
+        enter(&mut policy, 0..1000);
+        (0..100).for_each(|_| _ = policy.evict(&Unhit, usize::MAX));
+        (0..1000).for_each(|id| _ = policy.remove(id));
+        policy.check();
+        enter(&mut policy, 1000..2000);
+        assert!(policy.queues.len(MAIN) > 900, "{:?}", policy.queues);
+    }
+
     /// Those with a priority used up the turns of the others: none of them was let in, nor judged, for
     /// ever.
     #[test]
     fn the_door_counts_those_only_who_have_to_pass_it() {
-        let tag = |tag: u32| tag.wrapping_mul(0x9e37_79b1);
+        let tag = |id| Unhit.tag(id);
         let mut policy = S3Fifo::new();
         (0..2048).for_each(|id| policy.grow(id).expect("room"));
         (1..=400).for_each(|id| policy.ghosts.remember(SMALL, tag(id), 1000));
