@@ -60,7 +60,7 @@ pub trait Entries {
     fn set_mark(&self, id: u32, mark: u8);
 
     /// Whether an entry without a mark, which would go, stays for another round, as one that takes less
-    /// than others and so is worth more. Asked once each time that it would go.
+    /// than others and so is worth more. Asked by [`S3Fifo::new`], once each time that it would go.
     ///
     /// Default: none stays.
     fn spares(&self, id: u32) -> bool {

@@ -10,7 +10,7 @@
 //! to `main`; a search in `small` ends there; who moves to `main` starts again with no mark. There are as
 //! many ghosts as `main` is entitled to entries, and their room comes with that of the entries.
 //!
-//! [`S3Fifo::new`] has five rules of ours more:
+//! [`S3Fifo::new`] has six rules of ours more:
 //! 1. *`main` fills first.* What comes while `small` has half again its share enters `main`, as long as
 //!    nobody had to go, so that a cache that was never full does not hold one long `small`.
 //! 2. *A door for ghosts.* `main` takes a part of those who return (`door`).
@@ -19,6 +19,8 @@
 //! 5. *`main` ages.* At one eviction in so many its tail is looked at, whichever queue it is that gives,
 //!    and if it goes, the next one to enter takes its place. Or pages that were hot once would stay
 //!    for ever where no other comes to be.
+//! 6. *Who takes less stays longer*, as the caller says ([`Entries::spares`]): it goes to the head again,
+//!    without a mark.
 //!
 //! DESIGN.md has what each of them does to hit ratios, and what it costs.
 
@@ -285,6 +287,9 @@ impl Policy for S3Fifo {
 
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
         let mut search = Search::new(entries, effort);
+        if self.ours.is_some() {
+            search = search.by_size();
+        }
         let found = self.age(&mut search).or_else(|| {
             let small = self.queues.len(SMALL) >= self.share() || self.queues.len(MAIN) == 0;
             // Where one queue has nobody who may go, the other may.

@@ -9,11 +9,18 @@ pub(super) struct Search<'a> {
     left: usize,
     /// The entry spared first. It goes where no other is found.
     pub(super) spared: Option<u32>,
+    /// Whether entries are asked whether they are to be spared for their size.
+    sizes: bool,
 }
 
 impl<'a> Search<'a> {
     pub(super) fn new(entries: &'a dyn Entries, effort: usize) -> Self {
-        Self { entries, left: effort, spared: None }
+        Self { entries, left: effort, spared: None, sizes: false }
+    }
+
+    /// The same, in which small entries are spared.
+    pub(super) fn by_size(self) -> Self {
+        Self { sizes: true, ..self }
     }
 
     /// Whether there is effort for another look.
@@ -45,7 +52,7 @@ impl<'a> Search<'a> {
 
     /// Whether `id`, which has no mark, stays all the same this time.
     pub(super) fn spares(&mut self, id: u32) -> bool {
-        let stays = self.entries.spares(id);
+        let stays = self.sizes && self.entries.spares(id);
         if stays {
             self.spared.get_or_insert(id);
         }

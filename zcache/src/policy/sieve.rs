@@ -41,7 +41,6 @@ impl Sieve {
             let id = self.hand.or(self.links.tail(0))?;
             match search.look(id) {
                 None => passed += 1,
-                Some(0) if search.spares(id) => passed = 0,
                 Some(0) => return Some(id),
                 Some(_) => {
                     passed = 0;

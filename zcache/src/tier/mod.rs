@@ -114,6 +114,8 @@ pub(crate) const fn aside(capacity: usize) -> usize {
 
 /// A whole of what entries are spared by, in bits.
 const SPARED_BITS: u32 = 16;
+/// An entry is spared in so many of eight times that it would go, at the most.
+const MOST_SPARED: usize = 7;
 
 /// What the policy sees of entries.
 #[derive(Debug)]
@@ -261,12 +263,14 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Whether an entry that takes `cost` bytes and would go is spared. One that takes half of what the
-    /// mean entry takes is spared every second time, one that takes a tenth nine times in ten, and so
-    /// on: its bytes are worth as much as those of others if it is hit as much more seldom.
+    /// mean entry takes is spared every second time, one that takes a quarter three times in four, and
+    /// so on, but never more: its bytes are worth as much as those of others if it is hit as much more
+    /// seldom. More looks would wear out the marks of those that are hit.
     fn spares(&self, cost: usize) -> bool {
         let pool = &self.store.pool;
         let mean = pool.payload_bytes() / pool.len().max(1) + self.cost(0);
         let part = (mean.saturating_sub(cost) << SPARED_BITS) / mean;
+        let part = part.min(MOST_SPARED << SPARED_BITS >> 3);
         // Not at once: it is asked under the policy's lock alone.
         let before = get(&self.spared);
         let after = before.wrapping_add(part as u64);
