@@ -385,7 +385,7 @@ impl S3Fifo {
         }
         let share = self.share() as f64;
         let Some(adaptive) = &mut self.adaptive else { return };
-        let most = ((adaptive.rules.young * share) as usize).max(1);
+        let most = adaptive.most_young(share);
         adaptive.full = true;
         for _ in 0..4 {
             if adaptive.young > most {
@@ -394,6 +394,13 @@ impl S3Fifo {
                 adaptive.young -= 1;
             }
         }
+    }
+}
+
+impl Adaptive {
+    /// Entries of a small queue that is entitled to `share` of them, that are young at the most.
+    fn most_young(&self, share: f64) -> usize {
+        ((self.rules.young * share) as usize).max(1)
     }
 }
 
@@ -412,7 +419,13 @@ impl Naive for S3Fifo {
             self.main.push_back(key);
         } else {
             self.small.push_back(key);
-            self.adaptive.iter_mut().for_each(|adaptive| adaptive.young += 1);
+            let share = self.share() as f64;
+            if let Some(adaptive) = &mut self.adaptive {
+                adaptive.young += 1;
+                if !adaptive.full {
+                    adaptive.young = adaptive.young.min(adaptive.most_young(share));
+                }
+            }
         }
         self.freq[at] = 0;
         false

@@ -156,8 +156,12 @@ impl S3Fifo {
     /// `id`, which is on no queue, becomes the head of `small`.
     fn push_small(&mut self, id: u32) {
         self.queues.push_head(SMALL, id);
+        let young = self.share() / YOUNG;
         if let Some(ours) = &mut self.ours {
             ours.youth.enter(&mut self.queues, id);
+            if ours.full == 0 {
+                ours.youth.outgrow(&mut self.queues, young);
+            }
         }
     }
 
@@ -337,6 +341,8 @@ impl Policy for S3Fifo {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     /// Entries that nobody asks for.
@@ -382,6 +388,37 @@ mod tests {
         assert!(main - left <= 60 + aged, "{left} of {main}, and at most {aged} aged");
         let strangers = (1000..3400).filter(|id| policy.queues.list(*id) == Some(MAIN)).count();
         assert!(strangers <= aged, "{strangers} strangers took the places of {aged}");
+    }
+
+    /// All were young as long as nobody had to go, and the first evictions took their marks away just
+    /// before they were looked at.
+    #[test]
+    fn what_was_hit_while_the_cache_filled_stays() {
+        struct Hit(Cell<bool>);
+
+        impl Entries for Hit {
+            fn mark(&self, id: u32) -> Option<u8> {
+                Some(if id % 300 == 0 { 3 } else { 0 })
+            }
+
+            fn set_mark(&self, _: u32, mark: u8) {
+                self.0.set(mark == 0);
+            }
+
+            fn tag(&self, id: u32) -> u32 {
+                Unhit.tag(id)
+            }
+        }
+
+        let mut policy = S3Fifo::new();
+        enter(&mut policy, 0..60_000);
+        let hit = Hit(Cell::new(false));
+        for _ in 0..1500 {
+            let gone = policy.evict(&hit, 64).expect("most may go");
+            assert_ne!(gone % 300, 0, "it was hit");
+        }
+        policy.check();
+        assert!(hit.0.get(), "those that went to main start anew");
     }
 
     #[test]

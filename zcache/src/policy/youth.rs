@@ -48,8 +48,23 @@ impl<const Q: usize> Youth<Q> {
         }
     }
 
-    /// Lets those go who are beyond `most`, without the marks of their hits, as far as there is effort.
-    /// One at the least stays young: it is the only one of the smallest queues.
+    /// The oldest is young no more, if there are more than `most`. One at the least stays young: it is
+    /// the only one of the smallest queues.
+    fn pop<const LISTS: usize>(&mut self, links: &mut Links<LISTS>, most: usize) -> Option<u32> {
+        let id = self.oldest.filter(|_| self.amount > most.max(1))?;
+        links.unflag(id);
+        self.amount -= 1;
+        self.oldest = links.newer(id);
+        Some(id)
+    }
+
+    /// Those beyond `most` are young no more, and keep the marks of their hits: nobody had to go yet, so
+    /// that they were there for long.
+    pub(super) fn outgrow<const LISTS: usize>(&mut self, links: &mut Links<LISTS>, most: usize) {
+        while self.pop(links, most).is_some() {}
+    }
+
+    /// Those beyond `most` are young no more, without the marks of their hits, as far as there is effort.
     pub(super) fn grow_up<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,
@@ -57,16 +72,11 @@ impl<const Q: usize> Youth<Q> {
         most: usize,
     ) {
         for _ in 0..STEPS {
-            let Some(id) = self.oldest.filter(|_| self.amount > most.max(1) && search.goes_on())
-            else {
-                return;
-            };
+            let id = if search.goes_on() { self.pop(links, most) } else { None };
+            let Some(id) = id else { return };
             if search.look(id).is_some_and(|mark| mark > 0) {
                 search.set_mark(id, 0);
             }
-            links.unflag(id);
-            self.amount -= 1;
-            self.oldest = links.newer(id);
         }
     }
 
