@@ -278,12 +278,18 @@ impl Ghosts {
             self.sweep_one();
         }
         self.place(queue, tag);
-        // Half a generation more or less, so that it is `most` on average.
-        let generation = self.generation();
+        let most = self.bound(queue);
         let line = &mut self.lines[queue];
-        while line.live > line.most + generation / 2 {
+        while line.live > most && line.oldest != line.now {
             line.retire();
         }
+    }
+
+    /// Ghosts of a queue at the most: half a generation more or less than are wanted, so that it is these
+    /// on average. A generation that began is never too many by itself.
+    fn bound(&self, queue: usize) -> usize {
+        let generation = self.generation();
+        (self.lines[queue].most + generation / 2).max(generation)
     }
 
     /// The ghost of a key, if it is remembered; it is not any longer.
@@ -380,11 +386,11 @@ impl Ghosts {
                 counts[slot.queue()][slot.born() as usize] += u32::from(self.lives(slot));
             }
         }
-        for (line, counts) in self.lines.iter().zip(counts) {
+        for (queue, (line, counts)) in self.lines.iter().zip(counts).enumerate() {
             assert_eq!(counts, line.counts, "live ghosts by generation");
             assert_eq!(line.live, counts.iter().sum::<u32>() as usize, "live ghosts");
-            let most = line.most + self.generation() / 2;
-            assert!(line.live <= most, "no more than are wanted");
+            assert!(line.live <= self.bound(queue), "no more than are wanted");
+            assert!(generations(line.oldest, line.now) <= SPAN, "generations are in their order");
         }
     }
 }
@@ -493,6 +499,26 @@ mod tests {
         ghosts.remember(0, 5, 500);
         assert_eq!(ghosts.buckets, 19);
         assert!(!is(4, &mut ghosts) && is(5, &mut ghosts));
+    }
+
+    /// A generation of more ghosts than were wanted was retired while it was the newest one, and all
+    /// that had died were alive again.
+    #[test]
+    fn few_ghosts_in_a_table_for_many_die_in_their_order() {
+        for full in 1..400 {
+            let mut ghosts = with_room(1024);
+            ghosts.remember(0, tag(0), full);
+            for key in 1..2000 {
+                let entries = 1 + full / 7 + key as usize % (full / 16 + 1);
+                ghosts.remember(usize::from(key % 3 > 0), tag(key), entries);
+                if key % 5 == 0 {
+                    ghosts.take(tag(key - 3));
+                }
+                if key % 64 == 0 {
+                    ghosts.check();
+                }
+            }
+        }
     }
 
     #[test]
