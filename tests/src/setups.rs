@@ -18,6 +18,8 @@ pub enum Pages {
     /// Reserved ranges of 1, 1, 2, 4 and so on pages, or a few more where the system's page is
     /// larger.
     Ranges,
+    /// One reserved range on huge pages, where the system has them.
+    Huge,
     /// A memfd, or a file.
     Memfd,
     /// [`Ram`]: no addresses, no runs, dirty pages.
@@ -57,7 +59,7 @@ impl Setup {
 
     /// One of each kind: every source, page size and cap, chosen so that the rules of each are met
     /// within a few hundred operations.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::new(Pages::Mmap),
         Self::new(Pages::Memfd),
         Self { max_pages: 24, ..Self::new(Pages::Heap(2)) },
@@ -72,6 +74,8 @@ impl Setup {
         Self { page_size: 65536, max_object: 256 << 10, max_pages: 8, ..Self::new(Pages::Mmap) },
         Self::new(Pages::Ranges),
         Self { max_bytes: 300 << 10, max_object: 9000, ..Self::new(Pages::Ranges) },
+        Self::new(Pages::Huge),
+        Self { max_bytes: 3 << 20, page_size: 16384, zero_on_free: true, ..Self::new(Pages::Huge) },
     ];
 
     /// The settings for the pool.
@@ -92,6 +96,13 @@ impl Setup {
                 config.source(SourceKind::Mmap(MmapOptions::new().max_pages(pages)))
             }
             #[cfg(unix)]
+            Pages::Huge => {
+                let options = MmapOptions::new().huge_pages(true);
+                config.source(SourceKind::Mmap(
+                    options.max_pages((256 << 20) / self.page_size as u32),
+                ))
+            }
+            #[cfg(unix)]
             Pages::Ranges => config.source(SourceKind::Mmap(MmapOptions::new().first_pages(1))),
             _ => config,
         }
@@ -106,7 +117,7 @@ impl Setup {
         let made = match self.pages {
             Pages::Heap(pages) => self.over(Heap::with_region_pages(self.page_size, pages)),
             Pages::Ram => self.over(Ram::new(self.page_size).0),
-            Pages::Mmap | Pages::Ranges | Pages::Memfd => {
+            Pages::Mmap | Pages::Huge | Pages::Ranges | Pages::Memfd => {
                 Pool::new(self.config()).map_err(|e| e.to_string())
             }
         };

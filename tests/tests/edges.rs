@@ -9,7 +9,8 @@ use zpool::source::{Heap, Mmap, MmapOptions, most_pages};
 use zpool::{AllocError, Config, ConfigError, Handle, MapError, Pool, ReadError, WriteError};
 
 const PAGE_SIZES: [usize; 5] = [4096, 8192, 16384, 32768, 65536];
-const SOURCES: [Pages; 5] = [Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd, Pages::Ram];
+const SOURCES: [Pages; 6] =
+    [Pages::Heap(1), Pages::Mmap, Pages::Huge, Pages::Ranges, Pages::Memfd, Pages::Ram];
 
 /// Every source with every page size.
 fn each_pool(max_object: usize, mut f: impl FnMut(&Pool, &Setup)) {

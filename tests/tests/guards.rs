@@ -11,7 +11,8 @@ use tests::records::{Tally, Tracked};
 use tests::setups::{Pages, Setup};
 use zpool::{AllocError, Handle, MapError, Pool, ReadError, WriteError};
 
-const SOURCES: [Pages; 5] = [Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd, Pages::Ram];
+const SOURCES: [Pages; 6] =
+    [Pages::Heap(1), Pages::Mmap, Pages::Huge, Pages::Ranges, Pages::Memfd, Pages::Ram];
 
 fn each_pool(mut f: impl FnMut(&Pool)) {
     SOURCES.iter().for_each(|pages| f(&Setup::new(*pages).pool()));

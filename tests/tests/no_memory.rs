@@ -68,7 +68,7 @@ fn work(pages: Pages, nth: usize) -> usize {
 
 #[test]
 fn an_allocation_that_fails_costs_one_call_at_most() {
-    for pages in [Pages::Heap(16), Pages::Mmap, Pages::Ranges, Pages::Memfd] {
+    for pages in [Pages::Heap(16), Pages::Mmap, Pages::Huge, Pages::Ranges, Pages::Memfd] {
         let calls = work(pages, 0);
         assert!(calls > 20, "{calls} on {pages:?}");
         for nth in (1..=calls).step_by(1 + calls / 120) {

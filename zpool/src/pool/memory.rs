@@ -75,6 +75,13 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.ledger.lend(bytes).map_err(|_| AllocError::OutOfPages)
     }
 
+    /// Bytes of pages that huge pages of the system may back, whole. They are charged, in use or
+    /// free.
+    #[must_use]
+    pub fn huge_bytes(&self) -> usize {
+        self.arena.zspages.source().huge_bytes()
+    }
+
     /// Gives back `bytes` of what was [reserved](Self::reserve), after the memory is gone. Where that
     /// is more than is reserved, only what is reserved goes back.
     ///

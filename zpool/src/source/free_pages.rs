@@ -9,7 +9,8 @@
 //! hands out at once, one in most cases. Invariants:
 //! 1. all pages of a grain are clean, or none is;
 //! 2. the ledger carries `in_use + kept` pages;
-//! 3. a page is charged before it may be touched, and released after its memory is gone.
+//! 3. a page is charged before it may be touched, and released after its memory is gone;
+//! 4. what a huge page may back is charged whole: `huge` has how these come and go.
 
 use std::io;
 use std::ops::Range;
@@ -18,33 +19,11 @@ use super::SourceError;
 use crate::bits::Bits;
 use crate::ledger::{Ledger, Refused};
 
-/// Where the memory of pages comes from. A failed call has changed nothing.
-pub(super) trait Backing {
-    /// Makes places for pages behind `end`, up to `limit` at most, and says where they end: at
-    /// whole grains or at the limit. Its own bookkeeping is charged.
-    fn extend(&self, end: usize, limit: usize, ledger: &Ledger) -> Result<usize, SourceError> {
-        let _ = (end, ledger);
-        Ok(limit)
-    }
+mod backing;
+mod huge;
 
-    /// Where the pages end that lie behind `page` without a border. No call gets pages over a
-    /// border.
-    fn border(&self, page: usize) -> usize {
-        let _ = page;
-        usize::MAX
-    }
-
-    /// Whether the system is known to take no page back.
-    fn keeps(&self) -> bool {
-        false
-    }
-
-    /// Makes `pages` usable, which are all in front of them.
-    fn commit(&self, pages: Range<usize>) -> io::Result<()>;
-
-    /// Gives the memory of `pages`, whole grains, back; they stay usable.
-    fn discard(&self, pages: Range<usize>) -> io::Result<()>;
-}
+pub(super) use backing::Backing;
+use huge::Huge;
 
 /// Free runs looked at on each side before a search for a long one settles for less.
 const TRIES: usize = 16;
@@ -95,6 +74,7 @@ pub(super) struct FreePages {
     stuck: bool,
     /// Where the last batch ended, and the next one starts.
     sweep: usize,
+    huge: Huge,
 }
 
 /// Where the next page comes from.
@@ -124,6 +104,7 @@ impl FreePages {
             discard_at: 0,
             stuck: false,
             sweep: 0,
+            huge: Huge::default(),
         }
     }
 
@@ -155,7 +136,7 @@ impl FreePages {
         let page = self
             .open(choice, ledger, backing)
             .or_else(|error| self.second_best(choice, ledger, backing).ok_or(error))?;
-        self.kept.remove(page);
+        self.unkeep(page);
         self.in_use += 1;
         self.discard_at = self.discard_at.min(self.patience());
         Ok(page as u32)
@@ -166,16 +147,17 @@ impl FreePages {
         for &page in pages {
             let page = page as usize;
             assert!(page < self.frontier && !self.is_free(page), "page {page} is not handed out");
-            self.kept.insert(page);
+            self.keep(page);
             self.in_use -= 1;
         }
         let bound = KEPT.max(self.in_use / KEPT_SHARE);
-        if self.kept.len() > bound && self.kept.len() >= self.discard_at {
-            self.discard(self.kept.len() - bound + BATCH, ledger, backing);
-            if self.kept.len() > bound {
+        if self.loose() > bound && self.kept.len() >= self.discard_at {
+            self.discard(self.loose() - bound + BATCH, ledger, backing);
+            if self.loose() > bound {
                 self.discard_at = self.patience();
             }
         }
+        self.give_huge(pages, ledger, backing);
     }
 
     /// So many pages are kept before the next attempt to discard, after one that fell short. Where
@@ -193,33 +175,57 @@ impl FreePages {
         for (from, to) in [(start, self.frontier), (0, start)] {
             let mut at = from;
             while let Some(page) = self.kept.next(at).filter(|page| *page < to && left > 0) {
-                let first = page - page % self.grain;
-                let mut end = first + self.kept.run(first, self.frontier - first);
-                if end != self.limit {
-                    end -= end % self.grain; // only the last grain of all may be a short one
-                }
-                end = end.min((first + left).next_multiple_of(self.grain));
-                end = end.min(backing.border(first));
-                if end <= first {
-                    at = first + self.grain;
+                let run = self.run_to_discard(page, left, backing);
+                at = run.end;
+                if run.is_empty() {
                     continue;
                 }
-                (at, self.sweep) = (end, end);
-                self.stuck = backing.discard(first..end).is_err();
-                if self.stuck {
-                    refused += 1;
-                    if refused == REFUSED {
-                        return; // they stay kept; the next batch goes on behind them
-                    }
+                self.sweep = run.end;
+                if self.give_back(run.clone(), ledger, backing) {
+                    left = left.saturating_sub(run.len());
                     continue;
                 }
-                (first..end).for_each(|page| self.kept.remove(page));
-                let grains = (first..end).step_by(self.grain);
-                grains.for_each(|page| self.clean.insert(page / self.grain));
-                ledger.release_pages(end - first);
-                left = left.saturating_sub(end - first);
+                refused += 1;
+                if refused == REFUSED {
+                    return; // they stay kept; the next batch goes on behind them
+                }
             }
         }
+    }
+
+    /// The kept pages from `page` on that go in one call, about `most` of them: whole grains, or a
+    /// whole huge page. If none can go, a range of none, behind which others may.
+    fn run_to_discard(&self, page: usize, most: usize, backing: &impl Backing) -> Range<usize> {
+        if let Some(whole) = self.huge.around(page) {
+            return if self.is_kept(&whole) { whole } else { whole.end..whole.end };
+        }
+        let first = page - page % self.grain;
+        let mut end = self.frontier.min(self.huge.end(first));
+        end = first + self.kept.run(first, end - first);
+        if end != self.limit {
+            end -= end % self.grain; // only the last grain of all may be a short one
+        }
+        end = end.min((first + most).next_multiple_of(self.grain));
+        end = end.min(backing.border(first));
+        if end > first { first..end } else { first + self.grain..first + self.grain }
+    }
+
+    /// Gives kept `pages` back, a run as above. `false`: the system does not take them.
+    fn give_back(&mut self, pages: Range<usize>, ledger: &Ledger, backing: &impl Backing) -> bool {
+        self.stuck = backing.discard(pages.clone()).is_err();
+        if self.stuck {
+            return false;
+        }
+        self.forget_huge(pages.start);
+        pages.clone().for_each(|page| self.kept.remove(page));
+        let grains = pages.clone().step_by(self.grain);
+        grains.for_each(|page| self.clean.insert(page / self.grain));
+        ledger.release_pages(pages.len());
+        true
+    }
+
+    fn is_kept(&self, pages: &Range<usize>) -> bool {
+        self.kept.run(pages.start, pages.len()) == pages.len()
     }
 
     fn is_free(&self, page: usize) -> bool {
@@ -330,13 +336,20 @@ impl FreePages {
     ) -> Result<usize, SourceError> {
         match choice {
             Choice::Kept(page) => Ok(page),
+            Choice::Clean(page) if self.open_huge(page, ledger, backing)? => Ok(page),
             Choice::Clean(page) => {
                 let grain = self.charge(page, ledger, backing)?;
                 self.clean.remove(page / self.grain);
                 grain.for_each(|page| self.kept.insert(page));
                 Ok(page)
             }
-            Choice::Frontier => self.advance(ledger, backing),
+            Choice::Frontier => {
+                let page = self.frontier;
+                match self.open_huge(page, ledger, backing)? {
+                    true => Ok(page),
+                    false => self.advance(ledger, backing),
+                }
+            }
         }
     }
 
@@ -414,20 +427,29 @@ impl FreePages {
         if end <= self.covered {
             return Ok(());
         }
-        let bytes = |pages: usize| Bits::bytes(pages) + Bits::bytes(pages.div_ceil(self.grain));
         let twice = self.reserved.min(end * 2);
-        let fits = |pages: &usize| ledger.reserve_own(bytes(*pages)) == Ok(());
+        let fits = |pages: &usize| ledger.reserve_own(self.table_bytes(*pages)) == Ok(());
         let pages = [twice, end].into_iter().find(fits).ok_or(Refused);
         let pages = pages.map_err(|Refused| SourceError::Refused)?;
         let wide = self.kept.widened(pages).zip(self.clean.widened(pages.div_ceil(self.grain)));
-        let Some((kept, clean)) = wide else {
-            ledger.release_own(bytes(pages));
+        let Some(((kept, clean), huge)) = wide.zip(self.huge.widened(pages)) else {
+            ledger.release_own(self.table_bytes(pages));
             return Err(SourceError::System(io::ErrorKind::OutOfMemory.into()));
         };
-        let before = if self.covered == 0 { 0 } else { bytes(self.covered) };
+        let before = self.table_bytes(self.covered);
         (self.kept, self.clean, self.covered) = (kept, clean, pages);
+        self.huge.whole = huge;
         ledger.release_own(before);
         Ok(())
+    }
+
+    /// What the sets hold where they have room for pages below `pages`.
+    fn table_bytes(&self, pages: usize) -> usize {
+        if pages == 0 {
+            return 0;
+        }
+        let grains = Bits::bytes(pages.div_ceil(self.grain));
+        Bits::bytes(pages) + grains + self.huge.table_bytes(pages)
     }
 }
 

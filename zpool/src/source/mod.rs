@@ -164,6 +164,11 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// Pages given back and kept: charged, free to be handed out again.
     fn kept(&self) -> usize;
 
+    /// Bytes of pages that the system may back by huge pages. They are charged, in use or kept.
+    fn huge_bytes(&self) -> usize {
+        0
+    }
+
     /// Whether no page was ever handed out, so that the source holds nothing that another ledger
     /// carries. A pool takes no other one. Default: it keeps no page; a source with bookkeeping of
     /// its own says more.

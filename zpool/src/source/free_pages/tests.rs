@@ -55,6 +55,8 @@ struct Faulty {
     keeps: Cell<bool>,
     asked: Cell<usize>,
     discarded: RefCell<Vec<(usize, usize)>>,
+    /// A huge page that fails leaves it open how much memory there is.
+    doubtful: Cell<bool>,
 }
 
 impl Faulty {
@@ -70,6 +72,14 @@ impl Faulty {
 }
 
 impl Backing for Faulty {
+    fn open_huge(&self, _pages: Range<usize>) -> io::Result<bool> {
+        match self.call() {
+            Ok(()) => Ok(true),
+            Err(error) if self.doubtful.get() => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn keeps(&self) -> bool {
         self.keeps.get()
     }
@@ -101,25 +111,36 @@ impl FreePages {
             .count();
         assert_eq!(self.frontier, self.in_use + self.kept.len() + clean);
         assert_eq!(ledger.pages(), self.in_use + self.kept.len());
+        assert_eq!(ledger.held(), ledger.pages() * 4096 + self.table_bytes(self.covered));
+        let whole = |page: &usize| self.huge.around(*page).is_some();
+        let charged = |page: &usize| !self.clean.contains(page / self.grain);
+        let of_huge = || (0..self.frontier).filter(whole);
+        assert_eq!(of_huge().filter(charged).count(), self.huge_pages(), "all of it is charged");
+        let kept = of_huge().filter(|page| self.kept.contains(*page)).count();
+        assert_eq!(kept, self.kept.len() - self.loose(), "its kept pages are counted");
     }
 }
 
 #[test]
 fn any_failing_call_leaves_everything_as_it_was() {
-    for grain in [4096, 4 * 4096] {
-        for fail_at in 0..12 {
+    for (grain, huge) in [(4096, 0), (4 * 4096, 0), (4096, 8 * 4096)] {
+        for fail_at in 0..40 {
             let (ledger, backing) = (uncapped(), Faulty::default());
             let mut free = FreePages::new(1000, 1000, 4096, grain);
+            if huge > 0 {
+                free = free.with_huge(huge, 4096);
+            }
             backing.calls_left.set(Some(fail_at));
             let mut taken = Vec::new();
             let mut failures = 0;
             while taken.len() < 1000 && failures < 3 {
-                let before = (ledger.held(), ledger.pages(), free.frontier);
+                let before = (free.in_use, ledger.pages(), free.frontier);
                 match free.take(taken.last().copied(), 3, &ledger, &backing) {
                     Ok(page) => taken.push(page),
                     Err(error) => {
                         assert!(matches!(error, SourceError::System(_)));
-                        assert_eq!(before, (ledger.held(), ledger.pages(), free.frontier));
+                        assert_eq!(before, (free.in_use, ledger.pages(), free.frontier));
+                        free.check(&ledger);
                         failures += 1;
                     }
                 }
@@ -130,7 +151,7 @@ fn any_failing_call_leaves_everything_as_it_was() {
                 free.check(&ledger);
             }
             backing.calls_left.set(None);
-            free.discard(usize::MAX, &ledger, &backing);
+            free.trim(&ledger, &backing);
             free.check(&ledger);
             assert_eq!(ledger.pages(), 0);
         }
@@ -302,6 +323,114 @@ fn pages_that_are_never_given_back_leave_room_for_tables() {
     backing.keeps.set(true);
     let taken = (0..).find(|_| free.take(None, 0, &ledger, &backing).is_err());
     assert!(taken.is_some_and(|pages| (240..250).contains(&pages)), "{taken:?} of 256 pages");
+    free.check(&ledger);
     assert!(ledger.reserve(24 << 10).is_ok());
+}
+
+/// Free pages with huge ones of 8 pages.
+fn with_huge(limit: usize, reserved: usize) -> FreePages {
+    FreePages::new(limit, reserved, 4096, 4096).with_huge(8 * 4096, 4096)
+}
+
+#[test]
+fn with_huge_pages_all_is_counted_whatever_fails() {
+    let (ledger, backing) = (Ledger::new(4096, usize::MAX, 600 * 4096), Faulty::default());
+    let mut free = with_huge(1000, 996);
+    let mut state = 7_u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let (mut taken, mut most) = (BTreeSet::new(), 0);
+    for step in 0..20_000 {
+        // Now and then the first or the second call from here on fails, and those after it.
+        let fails = random(20) == 0;
+        backing.calls_left.set(fails.then(|| random(2)));
+        let filling = step / 2000 % 3 != 2;
+        if random(10) < if filling { 7 } else { 3 } {
+            let after = taken.last().copied().filter(|_| random(2) == 0);
+            match free.take(after, random(9), &ledger, &backing) {
+                Ok(page) => assert!(taken.insert(page), "page {page} is handed out twice"),
+                Err(_) => assert_eq!(free.kept(), 0, "kept pages go before anything is refused"),
+            }
+        } else {
+            let from = random(1000) as u32;
+            let pages: Vec<u32> = taken.range(from..).take(random(6)).copied().collect();
+            free.give(&pages, &ledger, &backing);
+            pages.iter().for_each(|page| assert!(taken.remove(page)));
+        }
+        if random(100) == 0 {
+            free.trim(&ledger, &backing);
+        }
+        assert_eq!(free.in_use, taken.len());
+        free.check(&ledger);
+        most = most.max(free.huge_pages());
+    }
+    assert!(most > 300, "{most} of 600 pages in huge ones");
+}
+
+#[test]
+fn a_huge_page_is_opened_where_there_is_room_beside_it() {
+    let (ledger, backing) = (Ledger::new(4096, usize::MAX, 404 * 4096), Faulty::default());
+    let mut free = with_huge(1000, 1000);
+    let mut opened = 0;
+    while free.take(None, 0, &ledger, &backing).is_ok() {
+        assert!(free.kept() < 8);
+        if free.huge_pages() > opened {
+            opened = free.huge_pages();
+            assert!(ledger.headroom() >= (ledger.held() - 8 * 4096) / 32);
+        }
+    }
+    assert!((376..=392).contains(&opened), "{opened} pages in huge ones");
+    assert!(free.in_use > 400, "single pages up to the cap");
+    free.check(&ledger);
+}
+
+#[test]
+fn a_huge_page_goes_whole_or_is_split_where_its_free_pages_are_wanted() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = with_huge(10_000, 10_000);
+    (0..8 * 400).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    let gone = || backing.discarded.borrow_mut().drain(..).collect::<Vec<_>>();
+    // All of the third one, and three pages of the fifth.
+    free.give(&[16, 17, 18, 19, 20, 21, 22, 23], &ledger, &backing);
+    assert_eq!(gone(), [], "kept for the next chain");
+    free.give(&[33, 34, 37], &ledger, &backing);
+    assert_eq!((gone(), free.huge_pages()), (vec![], 8 * 400));
+    free.trim(&ledger, &backing);
+    assert_eq!((gone(), free.huge_pages()), (vec![(16, 24)], 8 * 399), "whole");
+    // Few are kept: none is split, whoever asks.
+    free.trim(&ledger, &backing);
+    assert_eq!((gone(), free.kept()), (vec![], 3));
+    let each =
+        |step: usize| (0..8 * 400).filter(move |page| page % step == 1 && !(16..40).contains(page));
+    free.give(&each(32).map(|page| page as u32).collect::<Vec<_>>(), &ledger, &backing);
+    assert_eq!((gone(), free.kept()), (vec![], 3 + 99));
+    free.trim(&ledger, &backing);
+    assert_eq!((gone(), free.huge_pages()), (vec![(33, 35), (37, 38)], 8 * 398), "the emptiest");
+    // Pages of one that was split go one by one.
+    free.give(&[36], &ledger, &backing);
+    free.trim(&ledger, &backing);
+    assert_eq!(gone().first(), Some(&(36, 37)));
+    free.check(&ledger);
+    // Where a sixteenth is free one is split by whoever gives the next page.
+    let mut more = each(4).filter(|page| page % 32 != 1).map(|page| page as u32);
+    while gone().is_empty() {
+        free.give(&[more.next().unwrap()], &ledger, &backing);
+    }
+    assert!((free.in_use / 17..=free.in_use / 16).contains(&free.kept()));
+    free.check(&ledger);
+}
+
+#[test]
+fn a_huge_page_that_may_hold_more_than_is_known_stays_charged() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = with_huge(1000, 1000);
+    backing.doubtful.set(true);
+    backing.calls_left.set(Some(1)); // the pages are committed
+    assert!(matches!(free.take(None, 0, &ledger, &backing), Err(SourceError::System(_))));
+    assert_eq!((free.in_use, ledger.pages(), free.huge_pages()), (8, 8, 0));
+    backing.calls_left.set(None);
+    assert_eq!(free.take(None, 0, &ledger, &backing).unwrap(), 8, "nobody gets its pages");
     free.check(&ledger);
 }

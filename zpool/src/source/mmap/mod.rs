@@ -15,9 +15,7 @@ mod reserved;
 
 pub use options::MmapOptions;
 use ranges::Ranges;
-
-/// Bytes of a huge page where the system's page is 4 KiB.
-const HUGE: usize = 2 << 20;
+use reserved::HUGE;
 
 /// Pages of anonymous memory in reserved address space.
 ///
@@ -37,8 +35,8 @@ const HUGE: usize = 2 << 20;
 /// taken before any others. At the limit on locked memory (`RLIMIT_MEMLOCK`) the source has no
 /// further page.
 ///
-/// Where the system's page is larger than the source's, or huge pages are asked for, memory is
-/// charged in those units; less than one unit under the cap is then never used.
+/// Where the system's page is larger than the source's, memory is charged in those units; less than
+/// one unit under the cap is then never used.
 #[derive(Debug)]
 pub struct Mmap {
     ranges: Ranges,
@@ -57,14 +55,16 @@ impl Mmap {
         let page_size = options.page_size;
         let limit = page_size_fits(page_size).then(|| options.limit()).flatten();
         let limit = limit.ok_or(io::ErrorKind::InvalidInput)?;
-        let mut unit = limits::system_page()?.max(page_size);
-        if options.huge_pages {
-            unit = unit.max(HUGE);
-        }
+        let unit = limits::system_page()?.max(page_size);
+        let huge = options.huge_pages && reserved::has_huge_pages();
+        let align = if huge { HUGE } else { unit };
         let (first, fewer) = options.first(limit);
-        let first = limit.min(first.next_multiple_of(unit / page_size));
-        let ranges = Ranges::new(first, fewer, unit, options)?;
-        let free = FreePages::new(limit, ranges.first_pages(), page_size, unit);
+        let first = limit.min(first.next_multiple_of(align / page_size));
+        let ranges = Ranges::new(first, fewer, (align, unit), options)?;
+        let mut free = FreePages::new(limit, ranges.first_pages(), page_size, unit);
+        if huge {
+            free = free.with_huge(HUGE, page_size);
+        }
         Ok(Self { ranges, page_size, capacity: limit as u32, free: Mutex::new(free) })
     }
 }
@@ -95,11 +95,15 @@ unsafe impl PageSource for Mmap {
     }
 
     fn trim(&self, ledger: &Ledger) {
-        self.free.lock().discard(usize::MAX, ledger, &self.ranges);
+        self.free.lock().trim(ledger, &self.ranges);
     }
 
     fn kept(&self) -> usize {
         self.free.lock().kept()
+    }
+
+    fn huge_bytes(&self) -> usize {
+        self.free.lock().huge_pages() * self.page_size
     }
 
     fn is_fresh(&self) -> bool {
@@ -118,6 +122,7 @@ unsafe impl PageSource for Mmap {
 #[cfg(test)]
 #[cfg(not(zcache_loom))]
 mod tests {
+    use super::reserved::has_huge_pages;
     use super::*;
     use crate::source::free_pages::tests::churn;
 
@@ -207,7 +212,8 @@ mod tests {
         assert_eq!(pages(options.first_pages(100).for_pages(1 << 16)), 100);
         assert_eq!(pages(options.max_pages(100).for_pages(1 << 16)), 100);
         assert_eq!(pages(options.max_pages(100).first_pages(200)), 100);
-        assert_eq!(pages(options.first_pages(1).huge_pages(true)), 512);
+        let huge = if cfg!(target_os = "linux") && reserved::has_huge_pages() { 512 } else { 1 };
+        assert_eq!(pages(options.first_pages(1).huge_pages(true)), huge);
     }
 
     #[test]
@@ -258,26 +264,59 @@ mod tests {
         }
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
-    fn huge_pages_are_charged_and_returned_whole() {
-        let options = MmapOptions::new().huge_pages(true).max_pages(2000);
-        let source = self::source(options);
-        assert_eq!(first(&source).addr() % HUGE, 0);
-        let ledger = Ledger::new(4096, 1300, usize::MAX);
-        let pages: Vec<u32> = (0..1024)
-            .map(|_| source.take(None, 0, &ledger).unwrap())
-            .inspect(|page| fill(&source, *page, 1))
-            .collect();
-        assert!(matches!(source.take(None, 0, &ledger), Err(SourceError::Refused)));
-        source.give(&pages[1..], &ledger);
-        source.trim(&ledger);
-        assert_eq!((ledger.pages(), source.kept()), (512, 511));
-        #[cfg(target_os = "linux")]
-        assert!(resident(&source) <= 2048);
+    fn huge_pages_are_charged_whole_and_split_for_what_is_free() {
+        let options = MmapOptions::new().huge_pages(true).max_pages(4000);
         for options in [options, options.first_pages(1)] {
-            churn(&self::source(options), &Ledger::new(4096, 1700, usize::MAX), 6000);
+            churn(&source(options), &Ledger::new(4096, 1700, usize::MAX), 6000);
+            churn(&source(options), &Ledger::new(4096, usize::MAX, 8 << 20), 6000);
         }
+        if !has_huge_pages() {
+            return;
+        }
+        let source = source(options);
+        assert_eq!(first(&source).addr() % HUGE, 0);
+        // Room for three huge pages and what is left free beside them.
+        let ledger = Ledger::new(4096, usize::MAX, 7 << 20);
+        let take = || source.take(None, 0, &ledger);
+        // The system may have no huge page just now: less is resident then.
+        let assert_charged = |what: &str| {
+            let (resident, charged) = (resident(&source), ledger.pages() * 4);
+            assert!(resident <= charged, "{what}: {resident} KiB resident, {charged} charged");
+        };
+        let mut pages = Vec::new();
+        while let Ok(page) = take() {
+            assert_charged("before it is touched");
+            fill(&source, page, 0xa5);
+            pages.push(page);
+            assert!(ledger.pages() % 512 == 0 || source.huge_bytes() == 3 * HUGE);
+        }
+        assert!(pages.len() > 1700, "single pages up to the cap");
+        assert_eq!(resident(&source), ledger.pages() * 4);
+        // Half of each huge page: one is split for it after the other, and nobody's bytes change.
+        let odd: Vec<u32> = pages.iter().copied().filter(|page| page % 2 == 1).collect();
+        pages.retain(|page| page % 2 == 0);
+        source.give(&odd, &ledger);
+        while source.kept() > 64 {
+            let before = source.kept();
+            source.trim(&ledger);
+            assert!(source.kept() < before);
+            assert_charged("split");
+        }
+        assert!(pages.iter().all(|page| is_full_of(&source, *page, 0xa5)));
+        assert_eq!(source.huge_bytes(), 0);
+        source.give(&pages, &ledger);
+        source.trim(&ledger);
+        assert_eq!((ledger.pages(), source.kept(), resident(&source)), (0, 0, 0));
+        let page = take().unwrap();
+        assert_charged("opened once more");
+        assert_eq!((source.huge_bytes(), ledger.pages()), (HUGE, 512));
+        assert!(is_full_of(&source, page, 0), "what was given back reads as zeros");
+        source.give(&[page], &ledger);
+        source.trim(&ledger);
+        assert_eq!((ledger.pages(), resident(&source), source.huge_bytes()), (0, 0, 0));
     }
 
     #[test]
@@ -299,16 +338,19 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn a_range_is_two_mappings_whatever_happens() {
-        let source = source(MmapOptions::new().dont_dump(true).dont_fork(true));
-        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
-        churn(&source, &ledger, 20_000);
-        let bytes = source.ranges.first_pages() * 4096;
-        let (start, end) = (first(&source).addr(), first(&source).addr() + bytes);
-        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let inside = maps.lines().filter(|line| {
-            let address = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
-            (start..end).contains(&address)
-        });
-        assert_eq!(inside.count(), 2);
+        for huge in [false, true] {
+            let options = MmapOptions::new().dont_dump(true).dont_fork(true).huge_pages(huge);
+            let source = source(options);
+            let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+            churn(&source, &ledger, 20_000);
+            let bytes = source.ranges.first_pages() * 4096;
+            let (start, end) = (first(&source).addr(), first(&source).addr() + bytes);
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            let inside = maps.lines().filter(|line| {
+                let address = usize::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
+                (start..end).contains(&address)
+            });
+            assert_eq!(inside.count(), 2, "huge pages: {huge}");
+        }
     }
 }

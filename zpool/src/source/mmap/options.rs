@@ -78,8 +78,11 @@ impl MmapOptions {
         Self { first_pages: Some(pages), ..self }
     }
 
-    /// Asks for huge pages (Linux). Reads of cold memory are about 20 % faster; memory is charged
-    /// and given back 2 MiB at a time. Default: no, and the system is told to make none.
+    /// Asks for huge pages of 2 MiB (Linux, where it has them for those who ask). Reads of cold
+    /// memory are 10 to 15 % faster. As long as there is much room, memory is charged and filled
+    /// with zeros 2 MiB at a time, which takes some 0.3 ms. It is given back so when all of it is
+    /// free; where free pages are wanted elsewhere, a huge page is split. Default: no, and the
+    /// system is told to make none.
     #[must_use]
     pub const fn huge_pages(self, yes: bool) -> Self {
         Self { huge_pages: yes, ..self }

@@ -35,24 +35,25 @@ pub(super) struct Ranges {
     /// Made when it is needed: few sources outgrow their first range.
     more: Once<Box<[Once<Range>]>>,
     options: MmapOptions,
-    unit: usize,
+    /// What ranges begin and end at multiples of, and what the system commits at once, in bytes.
+    units: (usize, usize),
 }
 
 impl Ranges {
-    /// A first range of `pages` pages, in units of `unit` bytes; `fewer`, where the system says so.
+    /// A first range of `pages` pages, in `units`; `fewer`, where the system says so.
     pub(super) fn new(
         pages: usize,
         fewer: bool,
-        unit: usize,
+        units: (usize, usize),
         options: MmapOptions,
     ) -> io::Result<Self> {
         let first = if fewer {
             let granted = limits::first_share(pages.saturating_mul(options.page_size));
-            Range::at_most(0, pages, granted, unit, options)?
+            Range::at_most(0, pages, granted, units, options)?
         } else {
-            Range::new(0, pages, unit, options)?
+            Range::new(0, pages, units, options)?
         };
-        Ok(Self { first, more: Once::new(), options, unit })
+        Ok(Self { first, more: Once::new(), options, units })
     }
 
     /// The address of page 0.
@@ -91,9 +92,14 @@ impl Ranges {
 
 impl Range {
     /// Pages from number `first` on.
-    fn new(first: usize, pages: usize, unit: usize, options: MmapOptions) -> io::Result<Self> {
+    fn new(
+        first: usize,
+        pages: usize,
+        units: (usize, usize),
+        options: MmapOptions,
+    ) -> io::Result<Self> {
         let bytes = pages.checked_mul(options.page_size).ok_or(io::ErrorKind::OutOfMemory)?;
-        let reserved = Reserved::new(bytes, unit, options)?;
+        let reserved = Reserved::new(bytes, units, options)?;
         Ok(Self { pages: first..first + pages, reserved })
     }
 
@@ -102,15 +108,16 @@ impl Range {
         first: usize,
         pages: usize,
         granted: usize,
-        unit: usize,
+        units: (usize, usize),
         options: MmapOptions,
     ) -> io::Result<Self> {
+        let unit = units.0;
         let least = LEAST_BYTES.max(unit);
         let mut bytes = granted.max(least);
         loop {
             // Whole units, but for the last page of all.
             let some = (bytes / unit * unit / options.page_size).min(pages);
-            match Self::new(first, some, unit, options) {
+            match Self::new(first, some, units, options) {
                 Err(_) if bytes / 2 >= least => bytes /= 2,
                 made => return made,
             }
@@ -139,7 +146,7 @@ impl Backing for Ranges {
         let place = more.find(|place| place.get().is_none()).ok_or(SourceError::Full)?;
         let pages = end.min(limit - end);
         let granted = limits::share(pages.saturating_mul(self.options.page_size));
-        let made = Range::at_most(end, pages, granted, self.unit, self.options);
+        let made = Range::at_most(end, pages, granted, self.units, self.options);
         let made = made.map_err(SourceError::System)?;
         let reached = made.pages.end;
         assert!(place.set(made).is_ok(), "growth is ordered by its caller's lock");
@@ -162,5 +169,15 @@ impl Backing for Ranges {
     fn discard(&self, pages: Pages<usize>) -> io::Result<()> {
         let range = self.at(pages.start);
         range.reserved.discard(range.span(pages, self.options.page_size))
+    }
+
+    fn open_huge(&self, pages: Pages<usize>) -> io::Result<bool> {
+        let range = self.at(pages.start);
+        range.reserved.open_huge(range.span(pages, self.options.page_size))
+    }
+
+    fn split(&self, pages: Pages<usize>) {
+        let range = self.at(pages.start);
+        range.reserved.split(range.span(pages, self.options.page_size));
     }
 }

@@ -16,6 +16,9 @@ use crate::source::Base;
 use crate::source::limits::{self, done};
 use crate::sync::{AtomicU32, Ordering};
 
+/// Bytes of a huge page, where there are any.
+pub(super) const HUGE: usize = 2 << 20;
+
 /// The process does not lock its memory.
 const UNLOCKED: u32 = 0;
 /// It does, and so is what is committed.
@@ -37,12 +40,16 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// Room for `bytes` bytes, in whole units of `unit` bytes.
-    pub(super) fn new(bytes: usize, unit: usize, options: MmapOptions) -> io::Result<Self> {
+    /// Room for `bytes` bytes from a multiple of `align` to another one, in units of `unit` bytes.
+    pub(super) fn new(
+        bytes: usize,
+        (align, unit): (usize, usize),
+        options: MmapOptions,
+    ) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
-        let bytes = bytes.checked_next_multiple_of(unit).ok_or_else(too_large)?;
-        // The system aligns to its own page only: ask for a unit more and cut the ends off.
-        let slack = unit - limits::system_page()?;
+        let bytes = bytes.checked_next_multiple_of(align).ok_or_else(too_large)?;
+        // The system aligns to its own page only: ask for more and cut the ends off.
+        let slack = align - limits::system_page()?;
         let asked = bytes.checked_add(slack).ok_or_else(too_large)?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | NO_RESERVE;
         let (start, locked) = match map(asked, flags) {
@@ -52,7 +59,7 @@ impl Reserved {
             }
             mapped => (mapped?, UNLOCKED),
         };
-        let head = start.addr().next_multiple_of(unit) - start.addr();
+        let head = start.addr().next_multiple_of(align) - start.addr();
         let first = start.wrapping_add(head);
         unmap(start, head);
         unmap(first.wrapping_add(bytes), slack - head);
@@ -122,6 +129,43 @@ impl Reserved {
         given
     }
 
+    /// Has a huge page back `at`, which holds no memory: its first byte is written while the system
+    /// may take one. `false`: the system may not. An error: it may take one later.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(super) fn open_huge(&self, at: Range<usize>) -> io::Result<bool> {
+        let (start, bytes) = self.span(at);
+        let advise = |advice| {
+            // SAFETY: inside our mapping (`span` asserts it); this touches no byte.
+            done(unsafe { libc::madvise(start, bytes, advice) })
+        };
+        if advise(libc::MADV_HUGEPAGE).is_err() {
+            return Ok(false);
+        }
+        // SAFETY: `at` is free, so nobody has a reference to its bytes, and committed.
+        unsafe { start.cast::<u8>().write_volatile(0) };
+        // What backs it stays. Mappings are one again, and khugepaged keeps away.
+        advise(libc::MADV_NOHUGEPAGE).map(|()| true)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(super) fn open_huge(&self, _at: Range<usize>) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Has single pages back `at`, which a huge page may back.
+    pub(super) fn split(&self, at: Range<usize>) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let (start, _) = self.span(at);
+            // A huge page of which a part is cold is split, since Linux 5.4. If it is not, the
+            // system splits it when parts of it are given back and memory is short.
+            // SAFETY: one page inside our mapping (`span` asserts it); this touches no byte.
+            let _ = unsafe { libc::madvise(start, self.unit, libc::MADV_COLD) };
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = at;
+    }
+
     /// Whether the system takes nothing back.
     pub(super) fn keeps(&self) -> bool {
         GIVE_BACK.is_none() || self.locked.load(Ordering::Relaxed) == KEPT
@@ -134,10 +178,9 @@ impl Reserved {
             // SAFETY: the range is our own mapping, and none of these touches its bytes.
             done(unsafe { libc::madvise(start, bytes, advice) })
         };
-        // khugepaged would fill holes again that were given back, past the budget. A kernel without
-        // huge pages refuses both, rightly.
-        let huge = options.huge_pages;
-        let _ = all(if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE });
+        // Only where the source allows one: khugepaged would fill holes again that were given back,
+        // past the budget. A kernel without huge pages refuses, rightly.
+        let _ = all(libc::MADV_NOHUGEPAGE);
         if options.dont_dump {
             all(libc::MADV_DONTDUMP)?;
         }
@@ -159,6 +202,23 @@ impl Drop for Reserved {
         unmap(self.base.first().as_ptr(), self.bytes);
         limits::unreserved(self.bytes);
     }
+}
+
+/// Whether the system has huge pages for those who ask, of the size that is known here.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) fn has_huge_pages() -> bool {
+    let says =
+        |what: &str| std::fs::read_to_string(format!("/sys/kernel/mm/transparent_hugepage/{what}"));
+    let asked = says("enabled").is_ok_and(|enabled| !enabled.contains("[never]"));
+    let size = says("hpage_pmd_size").is_ok_and(|size| size.trim().parse() == Ok(HUGE));
+    // SAFETY: this only reads a flag of the process.
+    let off = unsafe { libc::prctl(libc::PR_GET_THP_DISABLE, 0, 0, 0, 0) };
+    asked && size && off == 0
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) fn has_huge_pages() -> bool {
+    false
 }
 
 /// A new mapping without access.
