@@ -14,7 +14,7 @@ use tests::callbacks::DEADLINE;
 use tests::corpus::{self, PageFile};
 use tests::pattern::Random;
 use zcache::policy::{S3Fifo, Sieve};
-use zcache::{Cache, Config};
+use zcache::{Cache, Config, HugePages};
 use zpool::SourceKind;
 
 /// What the child shall fill: its kind, and the capacity in bytes.
@@ -51,6 +51,7 @@ fn config(kind: &str, capacity: usize) -> Config {
     match kind {
         "mmap" => config.policy(S3Fifo::new()),
         "sieve" => config.policy(Sieve::new()).checksum(false),
+        "huge" => config.huge_pages(HugePages::Auto),
         "heap" => config.source(SourceKind::Heap),
         other => panic!("{other} is no kind"),
     }
@@ -233,12 +234,12 @@ fn test(name: &str, kinds: &[(&str, usize)]) {
 fn resident_memory_never_passes_the_capacity_and_uses_it_up() {
     let others = if cfg!(debug_assertions) { 24 } else { 64 };
     let name = "resident_memory_never_passes_the_capacity_and_uses_it_up";
-    test(name, &[("mmap", 64), ("sieve", others), ("heap", others)]);
+    test(name, &[("mmap", 64), ("huge", 64), ("sieve", others), ("heap", others)]);
 }
 
 #[test]
 fn a_cache_of_half_a_gibibyte_keeps_to_it_too() {
     if env::var_os("ZCACHE_BIG").is_some() || env::var_os(CHILD).is_some() {
-        test("a_cache_of_half_a_gibibyte_keeps_to_it_too", &[("mmap", 512)]);
+        test("a_cache_of_half_a_gibibyte_keeps_to_it_too", &[("mmap", 512), ("huge", 512)]);
     }
 }

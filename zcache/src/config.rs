@@ -17,6 +17,19 @@ pub(crate) enum Source {
     Own(Box<dyn PageSource>),
 }
 
+/// Whether a cache's compressed pages lie on huge pages of the system's: see
+/// [`Config::huge_pages`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HugePages {
+    /// On huge pages of 2 MiB, where the capacity is 64 MiB or more and the system has them for
+    /// those who ask. Elsewhere as with [`Off`](Self::Off).
+    Auto,
+    /// On pages of the usual size alone.
+    #[default]
+    Off,
+}
+
 /// How much of a cache's capacity holds pages decoded, as well as compressed: see
 /// [`Config::hot`].
 ///
@@ -72,6 +85,7 @@ pub struct Config {
     pub(crate) always_compress: bool,
     pub(crate) time_to_live: Option<Duration>,
     pub(crate) source: Source,
+    pub(crate) huge_pages: HugePages,
     pub(crate) shards: Option<usize>,
     pub(crate) hot: Share,
     pub(crate) miss_cost: Option<Duration>,
@@ -94,6 +108,7 @@ impl Config {
             always_compress: false,
             time_to_live: None,
             source: Source::Default,
+            huge_pages: HugePages::default(),
             shards: None,
             hot: Share::default(),
             miss_cost: None,
@@ -210,6 +225,25 @@ impl Config {
     #[must_use]
     pub fn page_source(self, source: impl PageSource + 'static) -> Self {
         Self { source: Source::Own(Box::new(source)), ..self }
+    }
+
+    /// Whether compressed pages lie on huge pages. With [`HugePages::Auto`] a hit among 100,000 or
+    /// more entries takes a tenth less time, and one among a million an eighth less.
+    ///
+    /// As much is held as without them, and within the same capacity: a huge page is charged before
+    /// the system has one back it, and split where its free pages are wanted elsewhere. What they
+    /// cost: while the cache grows, one insert in a thousand or so waits until the system has filled
+    /// 2 MiB with zeros, 0.1 to 0.4 ms, and several ms in a virtual machine whose host has to find
+    /// the memory first, or where the system has to move other memory out of the way. All other
+    /// inserts take less time, because they have no page to wait for. A cache that is emptied may
+    /// keep 2 MiB more.
+    ///
+    /// For Linux that says `madvise` or `always` in `/sys/kernel/mm/transparent_hugepage/enabled`;
+    /// decided when the cache is made, by its capacity then. With a [`source`](Self::source) or a
+    /// [`page_source`](Self::page_source) of your own, that decides. Default: [`HugePages::Off`].
+    #[must_use]
+    pub fn huge_pages(self, huge_pages: HugePages) -> Self {
+        Self { huge_pages, ..self }
     }
 
     /// The index's shards, a power of two from 2 to 65536. Default: one for 16 MiB of capacity, 16 to

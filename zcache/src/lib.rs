@@ -39,7 +39,7 @@ pub mod design {}
 
 pub use bytes::Bytes;
 pub use cache::{Cache, Insert, Lease, Maintainer, Maintenance, Training};
-pub use config::{Config, Share};
+pub use config::{Config, HugePages, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use stats::{
     Balance, ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,

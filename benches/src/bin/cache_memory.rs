@@ -15,7 +15,7 @@ use lexopt::prelude::*;
 use serde_json::{Value, json};
 use tests::corpus::{self, PageFile};
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HugePages, Share};
 
 const USAGE: &str = "\
 usage: cache_memory [options]
@@ -23,6 +23,7 @@ usage: cache_memory [options]
   --pages PATH      a page file, or a directory of them (default: the sample)
   --capacity MIB    capacities in MiB (default 64)
   --codec CODEC     lz4 (default), zstd:LEVEL, none
+  --huge            with huge pages, where the system has them
   --entries-only    only what an entry costs beside its payload
   --json            one line of JSON a row
 
@@ -42,6 +43,7 @@ struct Options {
     pages: Option<PathBuf>,
     capacity: Vec<usize>,
     codec: Name,
+    huge: bool,
     entries_only: bool,
     json: bool,
     /// Measure one row, here.
@@ -53,6 +55,7 @@ fn options() -> Result<Option<Options>, Failure> {
         pages: None,
         capacity: vec![64],
         codec: Name::Lz4,
+        huge: false,
         entries_only: false,
         json: false,
         row: false,
@@ -66,6 +69,7 @@ fn options() -> Result<Option<Options>, Failure> {
                 options.capacity = capacity.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
             Long("codec") => options.codec = parser.value()?.string()?.parse()?,
+            Long("huge") => options.huge = true,
             Long("entries-only") => options.entries_only = true,
             Long("json") => options.json = true,
             Long("row") => options.row = true,
@@ -88,7 +92,9 @@ fn resident() -> Option<f64> {
 }
 
 fn config(options: &Options, capacity: usize, max_page: usize) -> Result<Config, Failure> {
+    let huge_pages = if options.huge { HugePages::Auto } else { HugePages::Off };
     let config = Config::new(capacity).max_page(max_page).checksum(false).hot(Share::None);
+    let config = config.huge_pages(huge_pages);
     Ok(match options.codec {
         Name::None => config.codec(codec::None),
         Name::Zstd(level) => config.codec(Zstd::level(level)?),
@@ -175,6 +181,9 @@ fn measured(options: &Options, file: Option<&Path>, mib: usize) -> Result<Value,
     let mut process = Command::new(std::env::current_exe()?);
     process.args(["--row", "--capacity", &mib.to_string()]);
     process.args(["--codec", &options.codec.to_string()]);
+    if options.huge {
+        process.arg("--huge");
+    }
     if let Some(file) = file {
         process.arg("--pages").arg(file);
     }

@@ -24,7 +24,7 @@ usage: load [options]
   --soak MINUTES     inserts and look-ups only, of one phase; fails when memory or density is not flat
   --codec CODEC,...  none, lz4, zstd:LEVEL, zstd:LEVEL+dict (default: a mix, in phases)
   --policy POLICY    s3-fifo, sieve, lru (default: a mix, in phases)
-  --source SOURCE    mmap, heap, memfd (default: a mix of mmap and memfd, in phases)
+  --source SOURCE    mmap, heap, memfd, huge (default: a mix of mmap and memfd, in phases)
   --data MIB         bytes of all pages together (default 256); the capacity is a tenth
   --threads N        threads that work, beside one that keeps house (default 8); a herd has 64
   --pages PATH       page files, or directories of them (default: the sample, and some of the shared ones)

@@ -8,6 +8,8 @@ use zcache::codec::{self, Dictionary, Lz4, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{Config, Share};
 use zpool::SourceKind;
+#[cfg(unix)]
+use zpool::source::MmapOptions;
 
 use crate::packing::Failure;
 
@@ -48,6 +50,8 @@ pub enum Source {
     Heap,
     /// A memfd that nothing maps.
     Memfd,
+    /// One reserved range on huge pages.
+    Huge,
 }
 
 /// A phase. Reads and prints as `lz4,s3-fifo,mmap`, with `,checksum` behind it if there are any, and with
@@ -134,6 +138,10 @@ impl Phase {
             Source::Heap => config.source(SourceKind::Heap),
             #[cfg(target_os = "linux")]
             Source::Memfd => config.source(SourceKind::Memfd),
+            #[cfg(unix)]
+            Source::Huge => config.source(SourceKind::Mmap(MmapOptions::new().huge_pages(true))),
+            #[cfg(not(unix))]
+            Source::Huge => return Err("there are no huge pages on this system".into()),
             #[cfg(not(target_os = "linux"))]
             Source::Memfd => return Err("there is no memfd on this system".into()),
         };
@@ -197,6 +205,7 @@ impl fmt::Display for Source {
             Self::Mmap => "mmap",
             Self::Heap => "heap",
             Self::Memfd => "memfd",
+            Self::Huge => "huge",
         })
     }
 }
@@ -205,9 +214,9 @@ impl FromStr for Source {
     type Err = Failure;
 
     fn from_str(text: &str) -> Result<Self, Failure> {
-        let all = [Self::Mmap, Self::Heap, Self::Memfd];
+        let all = [Self::Mmap, Self::Heap, Self::Memfd, Self::Huge];
         let named = all.into_iter().find(|source| source.to_string() == text);
-        named.ok_or_else(|| format!("no source `{text}`: mmap, heap, memfd").into())
+        named.ok_or_else(|| format!("no source `{text}`: mmap, heap, memfd, huge").into())
     }
 }
 

@@ -10,7 +10,7 @@ use zpool::{Pool, SourceKind, Words};
 
 use super::Cache;
 use super::maintain::strength;
-use crate::config::{Config, Share, Source};
+use crate::config::{Config, HugePages, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE};
 use crate::hot::{Hot, Scales};
 use crate::index::{Flights, Index};
@@ -24,6 +24,9 @@ const HEAP_REGION: usize = 256 << 10;
 
 /// A cap in bytes under which a pool can be made, whatever its largest object is.
 const LEAST_CAP: usize = 1 << 20;
+
+/// The least capacity in bytes for huge pages: below, 2 MiB are too large a part.
+const LEAST_HUGE: usize = 64 << 20;
 
 /// Threads that can run at once: processors, of which 64 are counted at most.
 fn cores() -> usize {
@@ -61,6 +64,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             always_compress,
             time_to_live,
             source,
+            huge_pages,
             hot,
             miss_cost,
             ..
@@ -81,7 +85,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Source::Kind(_) | Source::Own(_) => false,
         };
         let pool: Result<Memory<K>, _> = match source {
-            Source::Default => Pool::new(settings),
+            Source::Default => Pool::new(with_huge_pages(settings, huge_pages, capacity)),
             Source::Kind(kind) => Pool::new(settings.source(kind)),
             Source::Own(source) => Pool::with_boxed_source(settings, source),
         };
@@ -186,6 +190,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.set_hook(Box::new(hook));
         self
     }
+}
+
+/// The settings with huge pages, where these are wanted and worth it.
+fn with_huge_pages(
+    settings: zpool::Config,
+    huge_pages: HugePages,
+    capacity: usize,
+) -> zpool::Config {
+    #[cfg(unix)]
+    if huge_pages == HugePages::Auto && capacity >= LEAST_HUGE {
+        let options = zpool::source::MmapOptions::new().huge_pages(true);
+        return settings.source(SourceKind::Mmap(options));
+    }
+    let _ = (huge_pages, capacity);
+    settings
 }
 
 /// So many bytes that `bytes` are left when what is set aside of them is gone.

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use benches::packing::Failure;
 use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Config, InsertError, Share, codec};
+use zcache::{Cache, Config, HugePages, InsertError, Share, codec};
 
 use crate::contestant::Contestant;
 use crate::engine;
@@ -47,7 +47,8 @@ pub(crate) fn config(spec: Spec, configured: u64, stage: &Stage) -> Result<Confi
         Policy::Sieve => config.policy(Sieve::new()),
         Policy::Lru => config.policy(Lru::new()),
     };
-    Ok(config.checksum(false))
+    let huge_pages = if spec.huge { HugePages::Auto } else { HugePages::Off };
+    Ok(config.checksum(false).huge_pages(huge_pages))
 }
 
 impl<S: BuildHasher + Sync> Contestant for Cache<u64, S> {

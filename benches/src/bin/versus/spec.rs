@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use benches::packing::Failure;
 
+/// The part of a name that stands for huge pages.
+const HUGE: &str = "huge";
+
 /// The caches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
@@ -115,6 +118,8 @@ pub(crate) struct Spec {
     pub(crate) kind: Kind,
     pub(crate) codec: Codec,
     pub(crate) policy: Policy,
+    /// zcache's pages are huge ones, if the system has them.
+    pub(crate) huge: bool,
 }
 
 impl Spec {
@@ -122,7 +127,7 @@ impl Spec {
     pub(crate) const REFERENCE: Self = Self::new(Kind::Zcache, Codec::Lz4);
 
     pub(crate) const fn new(kind: Kind, codec: Codec) -> Self {
-        Self { kind, codec, policy: Policy::S3Fifo }
+        Self { kind, codec, policy: Policy::S3Fifo, huge: false }
     }
 
     /// The policy's name, where it is known.
@@ -137,6 +142,9 @@ impl Spec {
 
     /// The name among caches that all have one codec: the policy is told where it is a choice.
     pub(crate) fn short(&self) -> String {
+        if self.huge {
+            return format!("{}/{HUGE}", Self { huge: false, ..*self }.short());
+        }
         match (self.kind, self.policy) {
             (Kind::Zcache, Policy::Sieve | Policy::Lru) => {
                 format!("{}/{}", self.kind.name(), self.policy.name())
@@ -174,6 +182,10 @@ impl FromStr for Spec {
         }
         let mut spec = Self::new(kind, Codec::Lz4);
         for part in parts {
+            if part == HUGE && kind == Kind::Zcache {
+                spec.huge = true;
+                continue;
+            }
             let policy = [Policy::S3Fifo, Policy::Sieve, Policy::Lru]
                 .into_iter()
                 .find(|policy| policy.name() == part);
@@ -195,7 +207,10 @@ impl fmt::Display for Spec {
         if self.kind != Kind::Zram {
             write!(f, "/{}", self.codec)?;
         }
-        if self.kind == Kind::Zcache { write!(f, "/{}", self.policy.name()) } else { Ok(()) }
+        if self.kind == Kind::Zcache {
+            write!(f, "/{}", self.policy.name())?;
+        }
+        if self.huge { write!(f, "/{HUGE}") } else { Ok(()) }
     }
 }
 
@@ -206,7 +221,7 @@ mod tests {
     #[test]
     fn specs_are_parsed_as_they_print() {
         let mut names =
-            vec!["zcache/lz4/s3fifo", "zcache/zstd:3+dict/sieve", "zcache/none/lru", "zram"];
+            vec!["zcache/lz4/s3fifo/huge", "zcache/zstd:3+dict/sieve", "zcache/none/lru", "zram"];
         if cfg!(feature = "peers") {
             names.extend(["moka/lz4_flex", "quick_cache/none", "foyer-lru/lz4"]);
         }
@@ -218,7 +233,9 @@ mod tests {
 
     #[test]
     fn what_does_not_go_together_is_refused() {
-        for name in ["", "mokka", "zcache/lz4_flex", "moka/zstd:3", "moka/sieve", "zram/none"] {
+        for name in
+            ["", "mokka", "zcache/lz4_flex", "moka/zstd:3", "moka/sieve", "moka/huge", "zram/none"]
+        {
             assert!(name.parse::<Spec>().is_err(), "{name}");
         }
         for codec in ["zstd", "zstd:0", "zstd:99", "lz4+dict", ""] {

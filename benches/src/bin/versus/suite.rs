@@ -272,7 +272,7 @@ impl Table<'_> {
             theirs.push((spec, chosen.get(&kind).cloned().unwrap_or_else(|| self.system())));
         }
         if self.suite.full {
-            let with = |codec, policy| Spec { kind: Kind::Zcache, codec, policy };
+            let with = |codec, policy| Spec { kind: Kind::Zcache, codec, policy, huge: false };
             ours.push(with(Codec::Zstd(3, true), Policy::S3Fifo));
             ours.push(with(Codec::None, Policy::S3Fifo));
             ours.push(with(Codec::Lz4, Policy::Sieve));
