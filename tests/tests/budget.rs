@@ -8,7 +8,8 @@ use tests::records::Tally;
 use tests::setups::{Pages, Setup};
 use zpool::{AllocError, Handle, Pool};
 
-const SOURCES: [Pages; 5] = [Pages::Heap(1), Pages::Mmap, Pages::Ranges, Pages::Memfd, Pages::Ram];
+const SOURCES: [Pages; 6] =
+    [Pages::Heap(1), Pages::Mmap, Pages::Huge, Pages::Ranges, Pages::Memfd, Pages::Ram];
 const NO_ROOM: AllocError = AllocError::OutOfPages;
 
 #[test]
@@ -168,5 +169,44 @@ fn try_alloc_takes_in_what_readers_left() {
         drop(pinned);
         assert!(pool.try_alloc_record((), [&[1; 4096], &[]]).is_ok(), "the page came free");
         pool.check();
+    }
+}
+
+/// Tables and pages on huge pages are under the cap like any others, nobody's bytes change when
+/// those are split, and all of them come back.
+#[test]
+fn a_pool_on_huge_pages_keeps_to_its_cap_and_gives_all_back() {
+    let cap = 48 << 20;
+    let pool: Pool = Setup { max_bytes: cap, ..Setup::new(Pages::Huge) }.pool();
+    let empty = pool.held_bytes();
+    let alloc = |at: usize| Some((at, pool.alloc(&pattern::bytes(at as u64, 40 + at % 90)).ok()?));
+    for round in 0..2 {
+        // Some 500,000 small ones: their slots and lengths take 4 MiB and 1 MiB.
+        let mut all: Vec<(usize, Handle)> = (0..).map_while(alloc).collect();
+        assert!(all.len() > 300_000 && pool.held_bytes() <= cap, "{} objects", all.len());
+        let huge = pool.huge_bytes();
+        assert!(huge == 0 || (cap / 2..cap).contains(&huge), "{huge} bytes, round {round}");
+        pool.check();
+        // One in three is left; then those are all there is.
+        let mut left = Vec::new();
+        for (nth, (at, handle)) in all.drain(..).enumerate() {
+            if nth % 3 == 0 { left.push((at, handle)) } else { pool.free(handle).unwrap() }
+        }
+        while !pool.compact(1 << 20).done {}
+        let mut held = usize::MAX;
+        while pool.held_bytes() < held {
+            held = pool.held_bytes();
+            pool.trim();
+        }
+        pool.check();
+        assert!(held < cap / 5 * 2, "{held} bytes for a third");
+        for (at, handle) in left {
+            assert!(*pool.map(handle).unwrap() == pattern::bytes(at as u64, 40 + at % 90));
+            pool.free(handle).unwrap();
+        }
+        pool.trim();
+        pool.check();
+        assert_eq!(pool.huge_bytes(), 0);
+        assert!(pool.held_bytes() < empty + (200 << 10), "{} bytes", pool.held_bytes());
     }
 }

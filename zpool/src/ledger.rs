@@ -32,6 +32,8 @@ pub struct Ledger {
     pages: AtomicUsize,
     max_pages: AtomicUsize,
     page_size: usize,
+    /// Whether tables may be on huge pages.
+    huge: bool,
     peak: AtomicUsize,
 }
 
@@ -43,6 +45,9 @@ pub(crate) trait Charge {
 
     /// Gives back what was reserved.
     fn release(&self, bytes: usize);
+
+    /// Whether a huge page of so many bytes may be opened for a table.
+    fn allows_huge(&self, bytes: usize) -> bool;
 }
 
 /// A table of the pool's own, released with the pool.
@@ -53,6 +58,10 @@ impl Charge for Ledger {
 
     fn release(&self, bytes: usize) {
         self.release(bytes);
+    }
+
+    fn allows_huge(&self, bytes: usize) -> bool {
+        self.huge && self.has_much_room(bytes)
     }
 }
 
@@ -73,6 +82,10 @@ impl Charge for Loan<'_> {
     fn release(&self, bytes: usize) {
         self.lent.fetch_sub(bytes, Ordering::Relaxed);
         self.ledger.take_back(bytes);
+    }
+
+    fn allows_huge(&self, bytes: usize) -> bool {
+        self.ledger.allows_huge(bytes)
     }
 }
 
@@ -100,8 +113,14 @@ impl Ledger {
             pages: AtomicUsize::new(0),
             max_pages: AtomicUsize::new(max_pages),
             page_size,
+            huge: false,
             peak: AtomicUsize::new(0),
         }
+    }
+
+    /// The same with tables on huge pages, or on none.
+    pub(crate) fn with_huge_tables(self, huge: bool) -> Self {
+        Self { huge, ..self }
     }
 
     /// Reserves `bytes` of a source's own bookkeeping.
@@ -225,6 +244,11 @@ impl Ledger {
     #[must_use]
     pub fn headroom(&self) -> usize {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
+    }
+
+    /// Whether 1/32 of what is held is free beside `bytes`: enough that nobody misses some of them.
+    pub(crate) fn has_much_room(&self, bytes: usize) -> bool {
+        self.headroom() >= self.held() / 32 + bytes
     }
 
     /// Bytes that may still be taken as pages: both caps count.

@@ -77,6 +77,6 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         self.tier.shrink_policy();
         self.tier.index.trim();
-        store.pool.trim();
+        self.tier.trim_pool();
     }
 }

@@ -477,7 +477,17 @@ impl<K: Send + Sync> Tier<K> {
         self.index.shrink(|id| self.tag_of(id));
         self.cap(0);
         self.shrink_policy();
-        pool.trim();
+        self.trim_pool();
+    }
+
+    /// Gives back all that the pool keeps: one huge page is split at a time.
+    pub(crate) fn trim_pool(&self) {
+        let pool = &self.store.pool;
+        let mut held = usize::MAX;
+        while pool.held_bytes() < held {
+            held = pool.held_bytes();
+            pool.trim();
+        }
     }
 
     /// Sets the pool's cap by the capacity, or, where more than that is held, to that and a table, but never to more

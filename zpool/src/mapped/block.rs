@@ -22,12 +22,17 @@ pub(super) unsafe fn off_heap(start: NonNull<u8>, layout: Layout) {
     unsafe { dealloc(start.as_ptr(), layout) };
 }
 
+/// Bytes of a huge page, where there are any.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
 /// Whether blocks can be pages of the system's. Miri knows `mmap` only in part.
 pub(super) const MAPS: bool = cfg!(all(unix, not(miri)));
 
 #[cfg(all(unix, not(miri)))]
 mod system {
     use std::ptr::{self, NonNull};
+
+    use super::HUGE_PAGE;
 
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     const NO_RESERVE: libc::c_int = libc::MAP_NORESERVE;
@@ -56,6 +61,77 @@ mod system {
             unsafe { libc::madvise(start, bytes, libc::MADV_NOHUGEPAGE) };
         }
         NonNull::new(start.cast())
+    }
+
+    /// The same, behind a multiple of a huge page as far as `offset` is, where there is room.
+    pub(in crate::mapped) fn reserve_at(bytes: usize, offset: usize) -> Option<NonNull<u8>> {
+        let more = bytes.checked_add(HUGE_PAGE).filter(|_| bytes >= HUGE_PAGE);
+        let Some(start) = more.and_then(reserve) else { return reserve(bytes) };
+        let head = offset.wrapping_sub(start.addr().get()) % HUGE_PAGE;
+        let cut = |from: usize, bytes: usize| {
+            // SAFETY: inside what was reserved above.
+            let start = unsafe { start.add(from) };
+            if bytes > 0 {
+                // SAFETY: what nobody knows of yet.
+                unsafe { unmap(start, bytes) };
+            }
+        };
+        cut(0, head);
+        cut(head + bytes, HUGE_PAGE - head);
+        // SAFETY: `head` is less than what was reserved beyond `bytes`.
+        Some(unsafe { start.add(head) })
+    }
+
+    /// Has a huge page back `bytes` bytes from `start` on, which hold no memory: `touch` writes to
+    /// them while the system may take one. `Ok(false)`: the system may not. An error: it may take
+    /// one later.
+    ///
+    /// # Safety
+    /// They are a huge page long, a part of a mapping of the caller's, and can be written to.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    pub(crate) unsafe fn open_huge(
+        start: *mut u8,
+        bytes: usize,
+        touch: impl FnOnce(),
+    ) -> std::io::Result<bool> {
+        let advise = |advice| {
+            // SAFETY: a part of a mapping of the caller's, in which nobody needs a byte.
+            let done = unsafe { libc::madvise(start.cast(), bytes, advice) };
+            if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // Linux 6.14 gives up its table of single pages for this, beside which it takes no huge one.
+        let _ = advise(libc::MADV_DONTNEED);
+        if advise(libc::MADV_HUGEPAGE).is_err() {
+            return Ok(false);
+        }
+        touch();
+        // What backs them stays. Mappings are one again, and khugepaged keeps away.
+        advise(libc::MADV_NOHUGEPAGE).map(|()| true)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    pub(crate) unsafe fn open_huge(
+        _start: *mut u8,
+        _bytes: usize,
+        _touch: impl FnOnce(),
+    ) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Has single pages back what a huge page may back.
+    ///
+    /// # Safety
+    /// `page` bytes from `start` on are a page of the system's in it, in a mapping of the caller's.
+    pub(crate) unsafe fn split_huge(start: *mut u8, page: usize) {
+        // A huge page of which a part is cold is split, since Linux 5.4. If it is not, the system
+        // splits it when parts of it are given back and memory is short.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        // SAFETY: a page in a mapping of the caller's; this touches no byte.
+        unsafe {
+            libc::madvise(start.cast(), page, libc::MADV_COLD)
+        };
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (start, page);
     }
 
     /// `madvise`: as `MADV_DONTNEED`, of locked pages too.
@@ -129,6 +205,20 @@ mod system {
         None
     }
 
+    pub(in crate::mapped) fn reserve_at(_bytes: usize, _offset: usize) -> Option<NonNull<u8>> {
+        None
+    }
+
+    pub(crate) unsafe fn open_huge(
+        _start: *mut u8,
+        _bytes: usize,
+        _touch: impl FnOnce(),
+    ) -> std::io::Result<bool> {
+        Ok(false)
+    }
+
+    pub(crate) unsafe fn split_huge(_start: *mut u8, _page: usize) {}
+
     pub(in crate::mapped) unsafe fn unlock(_start: NonNull<u8>, _bytes: usize) {}
 
     pub(in crate::mapped) unsafe fn commit(_start: *mut u8, _bytes: usize) -> bool {
@@ -142,4 +232,5 @@ mod system {
     pub(in crate::mapped) unsafe fn unmap(_start: NonNull<u8>, _bytes: usize) {}
 }
 
-pub(super) use system::{commit, discard, page, reserve, unlock, unmap};
+pub(super) use system::{commit, discard, page, reserve, reserve_at, unlock, unmap};
+pub(crate) use system::{open_huge, split_huge};

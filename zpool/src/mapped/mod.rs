@@ -10,6 +10,8 @@
 //! element on them, and the memory of one that nobody holds goes back. Where the system does not
 //! take it, it stays charged, is used again, and keeps its bytes.
 //!
+//! Where huge pages are allowed, long parts of an array are on such pages: see `huge`.
+//!
 //! Invariants, under the lock: all elements below `reach` can be read; `mapped` is the bytes of
 //! pages that are held or were not taken back, and the ledger carries these and the heap's blocks.
 
@@ -21,10 +23,12 @@ use std::ptr::{self, NonNull};
 
 mod block;
 mod doubling;
+mod huge;
 mod lines;
 mod run;
 mod words;
 
+pub(crate) use block::{HUGE_PAGE, open_huge, split_huge};
 pub(crate) use doubling::Doubling;
 pub use lines::{Lines, SparseLines};
 pub use words::{NoMemory, Words};
@@ -110,6 +114,8 @@ struct Pages {
     holds: Vec<u16>,
     /// Bytes of elements from the first one on that can be read.
     readable: usize,
+    /// Whether a huge page backs each part of the array that is as long as one: see `huge`.
+    huge: Vec<bool>,
 }
 
 /// Blocks whose address space is one mapping, from the first one behind the heap's on.
@@ -139,7 +145,7 @@ impl<V: Blank> Sparse<V> {
             root: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             mapped: AtomicUsize::new(0),
             page_bits: page_bytes().trailing_zeros(),
-            state: Leaf::new(Pages { holds: Vec::new(), readable: 0 }),
+            state: Leaf::new(Pages { holds: Vec::new(), readable: 0, huge: Vec::new() }),
             elements: PhantomData,
         }
     }
@@ -296,7 +302,7 @@ impl<V: Blank> Sparse<V> {
         let together = if first == self.on_heap() { TOGETHER } else { 1 };
         let span = |end: usize| {
             let bytes = (extent(end).0 - first).checked_mul(Self::SIZE)?;
-            Some((block::reserve(bytes)?, end))
+            Some((block::reserve_at(bytes, first * Self::SIZE)?, end))
         };
         let (start, end) = span(BLOCKS.min(block + together)).or_else(|| span(block + 1))?;
         let start = start.cast::<V>().as_ptr().wrapping_sub(first);
@@ -317,6 +323,9 @@ impl<V: Blank> Sparse<V> {
             stretch(&mut state.holds, held.end - before, ledger)?;
         }
         for page in held.clone() {
+            if state.holds[page - before] == 0 {
+                self.open_huge(state, page, ledger);
+            }
             let holds = &mut state.holds[page - before];
             if *holds == 0 {
                 if let Err(refused) = ledger.reserve(self.page()) {
@@ -363,6 +372,7 @@ impl<V: Blank> Sparse<V> {
             let start = end + start;
             end = start + state.holds[start..].iter().take_while(|holds| kept(holds)).count();
             let before = self.heap_pages();
+            self.split_huge(&mut state, before + start..before + end);
             self.discard(&mut state, before + start..before + end, ledger);
             if kept(&state.holds[end - 1]) {
                 return; // memory is locked as a whole, in most cases
@@ -379,10 +389,21 @@ impl<V: Blank> Sparse<V> {
             let block = block_of((rest.start * self.page() / Self::SIZE) as u32);
             let (first, count) = extent(block);
             let end = rest.end.min(self.pages_below(first + count));
-            let part = rest.start..end;
+            let end = end.min(self.huge_around(rest.start).end);
+            let mut part = rest.start..end;
             rest.start = end;
             let before = self.heap_pages();
-            let held = part.start - before..part.end - before;
+            let held = |part: &Range<usize>| part.start - before..part.end - before;
+            if state.is_huge(self.huge_number(part.start)) {
+                state.holds[held(&part)].fill(KEPT);
+                part = self.huge_around(part.start);
+                if !state.holds[held(&part)].iter().all(|holds| *holds == KEPT) {
+                    continue; // it goes whole, or is split
+                }
+                let number = self.huge_number(part.start);
+                state.huge[number] = false;
+            }
+            let held = held(&part);
             if self.taken_back(block, part.clone()) {
                 let bytes = part.len() * self.page();
                 self.mapped.fetch_sub(bytes, Ordering::Relaxed);
@@ -418,6 +439,7 @@ impl<V: Blank> Sparse<V> {
         let state = self.state.lock();
         let charged = state.holds.iter().filter(|holds| **holds != 0).count();
         assert_eq!(self.mapped(), charged * self.page(), "bytes of pages that are charged");
+        self.check_huge(&state);
         assert_eq!(self.reach.load(Ordering::Relaxed), state.readable / Self::SIZE);
         let mut holds = vec![0; state.holds.len()];
         let behind = pages.filter_map(|page| page.checked_sub(self.heap_pages()));

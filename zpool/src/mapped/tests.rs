@@ -127,3 +127,84 @@ fn what_no_cap_has_room_for_is_not_opened() {
     array.open(1..2, 2 * each, &ledger).unwrap();
     assert_eq!(array.mapped(), page_bytes());
 }
+
+/// Opens page after page of an array, up to `pages`, and says at which pages 2 MiB were charged.
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+fn open_all(array: &Sparse<AtomicU32>, pages: usize, ledger: &Ledger) -> Vec<usize> {
+    let mut huge = Vec::new();
+    for page in 0..pages {
+        let before = array.mapped();
+        array.open(page..page + 1, (page + 1) * array.each_page(), ledger).unwrap();
+        if array.mapped() - before == HUGE_PAGE {
+            huge.push(page);
+        }
+        (page * array.each_page()..(page + 1) * array.each_page())
+            .for_each(|index| array.get(index as u32).unwrap().store(7, Ordering::Relaxed));
+    }
+    array.check(0..pages);
+    huge
+}
+
+#[test]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+fn a_long_array_is_on_huge_pages_that_are_charged_whole() {
+    let (ledger, array) = (ledger().with_huge_tables(true), Sparse::<AtomicU32>::new());
+    if page_bytes() != 4096 {
+        return;
+    }
+    let huge = open_all(&array, 1100, &ledger);
+    if huge.is_empty() {
+        return; // the system has none
+    }
+    // The first 2 MiB are in several blocks.
+    assert_eq!((huge, array.mapped()), (vec![512, 1024], 511 * 4096 + 2 * HUGE_PAGE));
+    let value = |page: usize| array.get((page * 1024) as u32).unwrap().load(Ordering::Relaxed);
+    assert!((0..1100).all(|page| value(page) == 7));
+    // Pages that nobody holds are kept, and go with the last one.
+    array.close(600..1024, &ledger);
+    array.check((0..600).chain(1024..1100));
+    assert_eq!(array.mapped(), 511 * 4096 + 2 * HUGE_PAGE);
+    array.open(700..701, 1024, &ledger).unwrap();
+    array.close(700..701, &ledger);
+    array.close(512..600, &ledger);
+    array.check((0..512).chain(1024..1100));
+    assert_eq!((array.mapped(), value(600)), (511 * 4096 + HUGE_PAGE, 0));
+    // What is kept of the other one goes when it is asked for, and nobody's bytes change.
+    array.trim(&ledger);
+    array.check((0..512).chain(1024..1100));
+    assert_eq!(array.mapped(), (511 + 76) * 4096);
+    assert!(!resident(&array, 1100) && resident(&array, 1099));
+    assert!((1024..1100).all(|page| value(page) == 7));
+    array.close(0..512, &ledger);
+    array.close(1024..1100, &ledger);
+    assert_eq!(array.mapped(), 0);
+    // And once more.
+    array.open(512..513, 1024, &ledger).unwrap();
+    array.check(512..513);
+    assert_eq!((array.mapped(), value(512), value(513)), (HUGE_PAGE, 0, 0));
+}
+
+#[test]
+#[cfg(all(any(target_os = "linux", target_os = "android"), not(miri)))]
+fn an_array_has_huge_pages_where_there_is_room_and_they_are_wanted() {
+    let cap = Ledger::new(4096, 0, 4 << 20).with_huge_tables(true);
+    for ledger in [ledger(), cap] {
+        let array = Sparse::<AtomicU32>::new();
+        assert_eq!(open_all(&array, 900, &ledger), []);
+        assert_eq!(array.mapped(), 899 * 4096);
+    }
+}
+
+#[test]
+#[cfg(all(target_os = "linux", not(miri)))]
+fn a_block_on_huge_pages_is_two_mappings() {
+    let (ledger, array) = (ledger().with_huge_tables(true), Sparse::<AtomicU32>::new());
+    open_all(&array, 5000, &ledger);
+    let block = block_of(4096 * 1024);
+    let start = ptr::from_ref(array.get(extent(block).0 as u32).unwrap()).addr();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let starts = maps.lines().map(|line| line.split('-').next().unwrap());
+    let starts = starts.map(|start| usize::from_str_radix(start, 16).unwrap());
+    let inside = |at: &usize| (start + 1..start + extent(block).1 * 4).contains(at);
+    assert_eq!(starts.filter(inside).count(), 1, "a border: up to where it is open");
+}

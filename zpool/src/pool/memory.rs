@@ -138,7 +138,9 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
-    /// readers left behind, memory of tables that was locked and is so no more. Moves nothing.
+    /// readers left behind, memory of tables that was locked and is so no more. Moves nothing. Of the
+    /// source's huge pages of which a part is kept, one is split: call again as long as that gives
+    /// something.
     pub fn trim(&self) {
         let arena = &self.arena;
         arena.tidy();

@@ -10,7 +10,7 @@
 //! 1. all pages of a grain are clean, or none is;
 //! 2. the ledger carries `in_use + kept` pages;
 //! 3. a page is charged before it may be touched, and released after its memory is gone;
-//! 4. what a huge page may back is charged whole: `huge` has how these come and go.
+//! 4. what a huge page may back is charged whole: `whole` has how these come and go.
 
 use std::io;
 use std::ops::Range;
@@ -21,6 +21,7 @@ use crate::ledger::{Ledger, Refused};
 
 mod backing;
 mod huge;
+mod whole;
 
 pub(super) use backing::Backing;
 use huge::Huge;

@@ -158,11 +158,18 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// held: what its pages have is lost for the pool's tables.
     fn give(&self, pages: &[u32], ledger: &Ledger);
 
-    /// Gives every kept page back to where it came from, as far as that can be done.
+    /// Gives every kept page back to where it came from, as far as that can be done: of huge pages
+    /// of which a part is kept, one a call.
     fn trim(&self, ledger: &Ledger);
 
     /// Pages given back and kept: charged, free to be handed out again.
     fn kept(&self) -> usize;
+
+    /// Whether its pages may be on huge pages of the system's; the tables of a pool over it then are
+    /// too. Default: no.
+    fn has_huge_pages(&self) -> bool {
+        false
+    }
 
     /// Bytes of pages that the system may back by huge pages. They are charged, in use or kept.
     fn huge_bytes(&self) -> usize {

@@ -57,6 +57,7 @@ struct Faulty {
     discarded: RefCell<Vec<(usize, usize)>>,
     /// A huge page that fails leaves it open how much memory there is.
     doubtful: Cell<bool>,
+    split: RefCell<Vec<Range<usize>>>,
 }
 
 impl Faulty {
@@ -78,6 +79,10 @@ impl Backing for Faulty {
             Err(error) if self.doubtful.get() => Err(error),
             Err(_) => Ok(false),
         }
+    }
+
+    fn split(&self, pages: Range<usize>) {
+        self.split.borrow_mut().push(pages);
     }
 
     fn keeps(&self) -> bool {
@@ -109,6 +114,7 @@ impl FreePages {
             .filter(|page| self.clean.contains(page / self.grain))
             .inspect(|page| assert!(!self.kept.contains(*page)))
             .count();
+        assert!(self.frontier <= self.reserved && self.reserved <= self.limit);
         assert_eq!(self.frontier, self.in_use + self.kept.len() + clean);
         assert_eq!(ledger.pages(), self.in_use + self.kept.len());
         assert_eq!(ledger.held(), ledger.pages() * 4096 + self.table_bytes(self.covered));
@@ -408,6 +414,7 @@ fn a_huge_page_goes_whole_or_is_split_where_its_free_pages_are_wanted() {
     assert_eq!((gone(), free.kept()), (vec![], 3 + 99));
     free.trim(&ledger, &backing);
     assert_eq!((gone(), free.huge_pages()), (vec![(33, 35), (37, 38)], 8 * 398), "the emptiest");
+    assert_eq!(*backing.split.borrow(), [32..40]);
     // Pages of one that was split go one by one.
     free.give(&[36], &ledger, &backing);
     free.trim(&ledger, &backing);
@@ -432,5 +439,27 @@ fn a_huge_page_that_may_hold_more_than_is_known_stays_charged() {
     assert_eq!((free.in_use, ledger.pages(), free.huge_pages()), (8, 8, 0));
     backing.calls_left.set(None);
     assert_eq!(free.take(None, 0, &ledger, &backing).unwrap(), 8, "nobody gets its pages");
+    free.check(&ledger);
+}
+
+#[test]
+fn no_huge_page_is_opened_where_the_system_takes_nothing_back() {
+    let (ledger, backing) = (uncapped(), Faulty::default());
+    let mut free = with_huge(1000, 1000);
+    backing.keeps.set(true);
+    (0..20).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    assert_eq!((free.huge_pages(), ledger.pages()), (0, 20), "it is known to");
+    backing.keeps.set(false);
+    let mut pages: Vec<u32> =
+        (0..20).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
+    assert!(free.huge_pages() > 0);
+    backing.calls_left.set(Some(0));
+    free.give(&pages, &ledger, &backing);
+    free.trim(&ledger, &backing);
+    assert!(free.stuck, "it was found out");
+    let opened = free.huge_pages();
+    backing.calls_left.set(None);
+    pages = (0..40).map(|_| free.take(None, 0, &ledger, &backing).unwrap()).collect();
+    assert_eq!((pages.len(), free.huge_pages()), (40, opened));
     free.check(&ledger);
 }

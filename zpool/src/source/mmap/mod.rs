@@ -13,9 +13,9 @@ mod options;
 mod ranges;
 mod reserved;
 
+use crate::mapped::HUGE_PAGE as HUGE;
 pub use options::MmapOptions;
 use ranges::Ranges;
-use reserved::HUGE;
 
 /// Pages of anonymous memory in reserved address space.
 ///
@@ -42,6 +42,7 @@ pub struct Mmap {
     ranges: Ranges,
     page_size: usize,
     capacity: u32,
+    huge: bool,
     free: Mutex<FreePages>,
 }
 
@@ -65,7 +66,7 @@ impl Mmap {
         if huge {
             free = free.with_huge(HUGE, page_size);
         }
-        Ok(Self { ranges, page_size, capacity: limit as u32, free: Mutex::new(free) })
+        Ok(Self { ranges, page_size, capacity: limit as u32, huge, free: Mutex::new(free) })
     }
 }
 
@@ -100,6 +101,10 @@ unsafe impl PageSource for Mmap {
 
     fn kept(&self) -> usize {
         self.free.lock().kept()
+    }
+
+    fn has_huge_pages(&self) -> bool {
+        self.huge
     }
 
     fn huge_bytes(&self) -> usize {
@@ -148,14 +153,16 @@ mod tests {
         bytes.iter().all(|byte| *byte == value)
     }
 
-    /// Resident KiB of the mapping that starts at the base.
+    /// Resident KiB of the first range.
     #[cfg(target_os = "linux")]
     fn resident(source: &Mmap) -> usize {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let start = format!("{:x}-", first(source).addr());
-        let mapping = smaps.split_inclusive('\n').skip_while(|line| !line.starts_with(&start));
-        let resident = mapping.into_iter().find_map(|line| line.strip_prefix("Rss:")).unwrap();
-        resident.trim().trim_end_matches(" kB").parse().unwrap()
+        let bytes = source.ranges.first_pages() * source.page_size;
+        let page = limits::system_page().unwrap();
+        let mut answers = vec![0_u8; bytes.div_ceil(page)];
+        // SAFETY: asks about the pages of the range and writes a byte of ours for each.
+        let asked = unsafe { libc::mincore(first(source).cast(), bytes, answers.as_mut_ptr()) };
+        assert_eq!(asked, 0);
+        answers.iter().filter(|answer| **answer & 1 == 1).count() * page / 1024
     }
 
     #[test]

@@ -12,12 +12,10 @@ use std::ptr::{self, NonNull};
 
 use super::locked::{self, Span};
 use super::options::MmapOptions;
+use crate::mapped::{HUGE_PAGE as HUGE, open_huge, split_huge};
 use crate::source::Base;
 use crate::source::limits::{self, done};
 use crate::sync::{AtomicU32, Ordering};
-
-/// Bytes of a huge page, where there are any.
-pub(super) const HUGE: usize = 2 << 20;
 
 /// The process does not lock its memory.
 const UNLOCKED: u32 = 0;
@@ -129,41 +127,22 @@ impl Reserved {
         given
     }
 
-    /// Has a huge page back `at`, which holds no memory: its first byte is written while the system
-    /// may take one. `false`: the system may not. An error: it may take one later.
-    #[cfg(any(target_os = "linux", target_os = "android"))]
+    /// Has a huge page back `at`, which holds no memory. `false`: the system may not. An error: it
+    /// may take one later.
     pub(super) fn open_huge(&self, at: Range<usize>) -> io::Result<bool> {
         let (start, bytes) = self.span(at);
-        let advise = |advice| {
-            // SAFETY: inside our mapping (`span` asserts it); this touches no byte.
-            done(unsafe { libc::madvise(start, bytes, advice) })
-        };
-        if advise(libc::MADV_HUGEPAGE).is_err() {
-            return Ok(false);
-        }
-        // SAFETY: `at` is free, so nobody has a reference to its bytes, and committed.
-        unsafe { start.cast::<u8>().write_volatile(0) };
-        // What backs it stays. Mappings are one again, and khugepaged keeps away.
-        advise(libc::MADV_NOHUGEPAGE).map(|()| true)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    pub(super) fn open_huge(&self, _at: Range<usize>) -> io::Result<bool> {
-        Ok(false)
+        let start = start.cast::<u8>();
+        // SAFETY: `at` is committed and free, so nobody has a reference to its bytes.
+        let touch = || unsafe { start.write_volatile(0) };
+        // SAFETY: inside our mapping (`span` asserts it), and committed.
+        unsafe { open_huge(start, bytes, touch) }
     }
 
     /// Has single pages back `at`, which a huge page may back.
     pub(super) fn split(&self, at: Range<usize>) {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            let (start, _) = self.span(at);
-            // A huge page of which a part is cold is split, since Linux 5.4. If it is not, the
-            // system splits it when parts of it are given back and memory is short.
-            // SAFETY: one page inside our mapping (`span` asserts it); this touches no byte.
-            let _ = unsafe { libc::madvise(start, self.unit, libc::MADV_COLD) };
-        }
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let _ = at;
+        let (start, _) = self.span(at);
+        // SAFETY: `span` asserts that this is inside our mapping, in whole units.
+        unsafe { split_huge(start.cast(), self.unit) };
     }
 
     /// Whether the system takes nothing back.
