@@ -324,6 +324,11 @@ mod tests {
         source.give(&[page], &ledger);
         source.trim(&ledger);
         assert_eq!((ledger.pages(), resident(&source), source.huge_bytes()), (0, 0, 0));
+        // A single page that is opened where a huge one was stays one.
+        let tight = Ledger::new(4096, usize::MAX, 1 << 20);
+        let page = source.take(None, 0, &tight).unwrap();
+        fill(&source, page, 1);
+        assert_eq!((tight.pages(), resident(&source)), (1, 4));
     }
 
     #[test]
