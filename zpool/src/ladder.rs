@@ -69,11 +69,13 @@ fn climb<T, R>(
 }
 
 /// A free handle slot.
+#[inline]
 pub(crate) fn vacant<T>(arena: &Arena<T>, reach: Reach) -> Result<Vacant<'_, T>, AllocError> {
     climb(arena, reach, || arena.table.vacant(&arena.ledger))
 }
 
 /// A place for `len` bytes, not 0, by every means that `reach` allows.
+#[inline]
 pub(crate) fn place<T>(
     arena: &Arena<T>,
     reach: Reach,

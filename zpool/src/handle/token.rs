@@ -47,6 +47,7 @@ impl<'t, T> Vacant<'t, T> {
     }
 
     /// Makes the object at `place` live, `len` bytes long; its bytes are written already.
+    #[inline]
     pub(crate) fn publish(self, place: Option<Place>, len: usize, record: T) -> Handle {
         assert!(len <= place.as_ref().map_or(0, Place::room), "an object fits its place");
         let slot = self.slot;

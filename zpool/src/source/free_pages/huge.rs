@@ -33,10 +33,15 @@ impl Huge {
         self.whole.widened(pages.div_ceil(self.pages))
     }
 
+    /// Whether `page` is in a whole huge page.
+    #[inline]
+    pub(super) fn has(&self, page: usize) -> bool {
+        self.pages > 0 && self.whole.contains(page / self.pages)
+    }
+
     /// The pages of the whole huge page that `page` is in.
     pub(super) fn around(&self, page: usize) -> Option<Range<usize>> {
-        let number = page.checked_div(self.pages)?;
-        self.whole.contains(number).then(|| self.pages_of(number))
+        self.has(page).then(|| self.pages_of(page / self.pages))
     }
 
     /// Where the pages from `page` on end that are in no other huge page.

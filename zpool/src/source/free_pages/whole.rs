@@ -43,14 +43,16 @@ impl FreePages {
         self.kept.len() - self.huge.kept
     }
 
+    #[inline]
     pub(super) fn keep(&mut self, page: usize) {
         self.kept.insert(page);
-        self.huge.kept += usize::from(self.huge.around(page).is_some());
+        self.huge.kept += usize::from(self.huge.has(page));
     }
 
+    #[inline]
     pub(super) fn unkeep(&mut self, page: usize) {
         self.kept.remove(page);
-        self.huge.kept -= usize::from(self.huge.around(page).is_some());
+        self.huge.kept -= usize::from(self.huge.has(page));
     }
 
     /// How many of `pages` are kept.
@@ -65,13 +67,24 @@ impl FreePages {
 
     /// Opens the huge page around `page`, whose pages are kept then. `false`: some of them are
     /// charged already, or there is too little room.
+    #[inline]
     pub(super) fn open_huge(
         &mut self,
         page: usize,
         ledger: &Ledger,
         backing: &impl Backing,
     ) -> Result<bool, SourceError> {
-        let Some(number) = page.checked_div(self.huge.pages) else { return Ok(false) };
+        if self.huge.pages == 0 { Ok(false) } else { self.try_huge(page, ledger, backing) }
+    }
+
+    #[inline(never)]
+    fn try_huge(
+        &mut self,
+        page: usize,
+        ledger: &Ledger,
+        backing: &impl Backing,
+    ) -> Result<bool, SourceError> {
+        let number = page / self.huge.pages;
         let pages = self.huge.pages_of(number);
         let clean = pages.start..pages.end.min(self.frontier);
         if pages.end > self.reserved
@@ -115,10 +128,15 @@ impl FreePages {
 
     /// After `pages` were given: huge pages of which all is kept now go back, and one is split where
     /// they keep too much.
+    #[inline]
     pub(super) fn give_huge(&mut self, pages: &[u32], ledger: &Ledger, backing: &impl Backing) {
-        if self.huge.kept <= self.huge.pages {
-            return;
+        if self.huge.kept > self.huge.pages {
+            self.give_some(pages, ledger, backing);
         }
+    }
+
+    #[inline(never)]
+    fn give_some(&mut self, pages: &[u32], ledger: &Ledger, backing: &impl Backing) {
         for page in pages {
             let whole = self.huge.around(*page as usize);
             if let Some(whole) = whole.filter(|whole| self.is_kept(whole)) {
