@@ -432,6 +432,17 @@ fn a_huge_page_goes_whole_or_is_split_where_its_free_pages_are_wanted() {
 }
 
 #[test]
+fn what_stays_in_huge_pages_is_little_whatever_a_page_is() {
+    let (ledger, backing) = (Ledger::new(65_536, usize::MAX, usize::MAX), Faulty::default());
+    let mut free = FreePages::new(1024, 1024, 65_536, 65_536).with_huge(2 << 20, 65_536);
+    (0..3 * 32).for_each(|_| assert!(free.take(None, 0, &ledger, &backing).is_ok()));
+    let rest: Vec<u32> = (0..3 * 32).filter(|page| page % 32 != 7).collect();
+    free.give(&rest, &ledger, &backing);
+    (0..4).for_each(|_| free.trim(&ledger, &backing));
+    assert!(free.kept() <= 4, "{} pages of 64 KiB are kept beside 3", free.kept());
+}
+
+#[test]
 fn a_huge_page_that_may_hold_more_than_is_known_stays_charged() {
     let (ledger, backing) = (uncapped(), Faulty::default());
     let mut free = with_huge(1000, 1000);

@@ -13,13 +13,15 @@
 
 use std::ops::Range;
 
-use super::{Backing, FreePages, KEPT};
+use super::{Backing, FreePages};
 use crate::ledger::{Ledger, Refused};
 use crate::source::SourceError;
 
 /// Free pages in huge ones, as a part of the pages in use, beyond which a huge page is split though
 /// nobody asks for memory: in use / this.
 const FREE: usize = 16;
+/// Bytes of free pages in huge ones that nobody gets as memory for other things.
+const FEW_BYTES: usize = 256 << 10;
 /// Huge pages that are looked at for the one to split.
 const LOOKS: usize = 64;
 
@@ -153,7 +155,8 @@ impl FreePages {
     pub(in crate::source) fn trim(&mut self, ledger: &Ledger, backing: &impl Backing) {
         let before = self.kept.len();
         self.discard(usize::MAX, ledger, backing);
-        if self.kept.len() == before && self.huge.kept > KEPT {
+        let few = FEW_BYTES * self.huge.pages / self.huge.bytes.max(1);
+        if self.kept.len() == before && self.huge.kept > few {
             self.split(ledger, backing);
         }
     }

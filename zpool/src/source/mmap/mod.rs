@@ -57,7 +57,8 @@ impl Mmap {
         let limit = page_size_fits(page_size).then(|| options.limit()).flatten();
         let limit = limit.ok_or(io::ErrorKind::InvalidInput)?;
         let unit = limits::system_page()?.max(page_size);
-        let huge = options.huge_pages && reserved::has_huge_pages();
+        // A page of the system's that is larger than ours cannot be split: huge ones are not for it.
+        let huge = options.huge_pages && unit == page_size && reserved::has_huge_pages();
         let align = if huge { HUGE } else { unit };
         let (first, fewer) = options.first(limit);
         let first = limit.min(first.next_multiple_of(align / page_size));
