@@ -236,7 +236,8 @@ impl Config {
     /// 2 MiB with zeros, 0.1 to 0.4 ms, and several ms in a virtual machine whose host has to find
     /// the memory first, or where the system has to move other memory out of the way. All other
     /// inserts take less time, because they have no page to wait for. A cache that is emptied may
-    /// keep 2 MiB more.
+    /// keep 2 MiB more. In a program that forks without `exec`, or locks its memory later, what the
+    /// cache gives back may be free for others only when memory is short.
     ///
     /// For Linux that says `madvise` or `always` in `/sys/kernel/mm/transparent_hugepage/enabled`;
     /// decided when the cache is made, by its capacity then. With a [`source`](Self::source) or a

@@ -61,22 +61,20 @@ impl<V: Blank> Sparse<V> {
         }
         let start = self.root[block].load(Ordering::Relaxed).cast::<u8>();
         let start = start.wrapping_add(bytes.start);
-        if start.addr() % HUGE_PAGE != 0 {
-            return ledger.release(HUGE_PAGE);
-        }
         // Nobody holds its page, so it is not in use: blank is what it is.
         let touch = || self.get(element).into_iter().for_each(V::wipe);
         // SAFETY: inside a block that `reserve_at` made, and readable.
-        let opened = unsafe { block::open_huge(start, HUGE_PAGE, touch) };
-        if matches!(opened, Ok(false)) {
-            return ledger.release(HUGE_PAGE);
-        }
+        let open = || unsafe { block::open_huge(start, HUGE_PAGE, touch) };
+        let opened = if start.addr() % HUGE_PAGE == 0 { open() } else { Ok(false) };
         // After an error the system may back it by a huge page later: it is held for good.
-        let kept = opened.is_ok();
-        state.huge[number] = kept;
-        let holds = if kept { KEPT } else { 1 };
+        let holds = if opened.is_ok() { KEPT } else { 1 };
+        state.huge[number] = matches!(opened, Ok(true));
         state.holds[pages.start - before..pages.end - before].fill(holds);
         self.mapped.fetch_add(HUGE_PAGE, Ordering::Relaxed);
+        if matches!(opened, Ok(false)) {
+            // A program that locks its memory got all of it when it could be read.
+            self.discard(state, pages, ledger);
+        }
     }
 
     /// Has single pages back the parts of `pages` that huge ones back.

@@ -348,6 +348,22 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
+    fn locked_memory_has_no_huge_pages_which_would_not_be_split() {
+        let source = source(MmapOptions::new().huge_pages(true).max_pages(2000));
+        // SAFETY: locking changes no byte and no access; pages are filled when they are used.
+        let locked = unsafe { libc::syscall(libc::SYS_mlock2, first(&source), 2 * HUGE, 1) };
+        if locked != 0 {
+            return; // it may lock less than that
+        }
+        let ledger = Ledger::new(4096, usize::MAX, usize::MAX);
+        let pages: Vec<u32> = (0..600).map(|_| source.take(None, 0, &ledger).unwrap()).collect();
+        pages.iter().for_each(|page| fill(&source, *page, 1));
+        assert_eq!((source.huge_bytes(), ledger.pages(), resident(&source)), (0, 600, 2400));
+    }
+
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn a_range_is_two_mappings_whatever_happens() {
