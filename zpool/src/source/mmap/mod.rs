@@ -348,7 +348,6 @@ mod tests {
     }
 
     #[cfg(target_os = "linux")]
-    #[cfg(target_os = "linux")]
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn locked_memory_has_no_huge_pages_which_would_not_be_split() {
@@ -364,6 +363,7 @@ mod tests {
         assert_eq!((source.huge_bytes(), ledger.pages(), resident(&source)), (0, 600, 2400));
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     #[cfg_attr(miri, ignore = "Miri maps no memory without an access right")]
     fn a_range_is_two_mappings_whatever_happens() {
