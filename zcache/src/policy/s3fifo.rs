@@ -111,7 +111,7 @@ impl S3Fifo {
         Self { ours: Some(ours), ..Self::plain() }
     }
 
-    /// The same by the rules of the paper alone.
+    /// One without entries, by the rules of the paper alone.
     #[must_use]
     pub fn plain() -> Self {
         Self { queues: Links::new(), ghosts: Ghosts::new(), ours: None, last: SMALL }
@@ -277,14 +277,14 @@ impl Policy for S3Fifo {
         if old == new || self.queues.list(old).is_none() {
             return;
         }
-        if !self.take_off(new) {
-            self.take_off(old);
-            return;
-        }
-        // It takes the place of the other as one that has just entered.
-        self.queues.push_tail(SMALL, new);
+        let enters = self.queues.list(new).is_some();
         if let Some(ours) = &mut self.ours {
-            ours.youth.rename(old, new);
+            ours.youth.leave(&self.queues, new);
+            if enters {
+                ours.youth.rename(old, new);
+            } else {
+                ours.youth.leave(&self.queues, old);
+            }
         }
         self.queues.replace(old, new);
     }
