@@ -23,7 +23,7 @@ const SHORT: [&str; 5] = ["lirs-2pools", "lirs-glimpse", "lirs-multi3", "pg-gitl
 const SIZES: [usize; 4] = [1, 5, 10, 25];
 /// How far S3-FIFO's hit ratio may be from that with exact ghosts.
 const GHOSTS_COST: f64 = 0.002;
-/// The same by our rules, which answer to each ghost and to its age.
+/// How far S3-FIFO by our rules may be from that with exact ghosts: they answer to the age of each.
 const GHOSTS_COST_US: f64 = 0.008;
 /// How far our rules may put it below the paper's.
 const RULES_COST: f64 = 0.02;

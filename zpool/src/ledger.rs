@@ -118,7 +118,7 @@ impl Ledger {
         }
     }
 
-    /// The same with tables on huge pages, or on none.
+    /// This ledger, with tables on huge pages, or on none.
     pub(crate) fn with_huge_tables(self, huge: bool) -> Self {
         Self { huge, ..self }
     }

@@ -49,7 +49,8 @@ const GENERATIONS: usize = 64;
 /// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is time
 /// to sweep in.
 const SPAN: u32 = 224;
-/// One new ghost in so many sweeps a bucket. So all buckets are swept in 13 generations.
+/// One new ghost in so many sweeps a bucket. So all buckets are swept in 13 generations, and in 20
+/// where a generation is one ghost.
 const SWEEP: usize = 4;
 
 /// Buckets in a chunk.

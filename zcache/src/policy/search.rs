@@ -18,7 +18,7 @@ impl<'a> Search<'a> {
         Self { entries, left: effort, spared: None, sizes: false }
     }
 
-    /// The same, in which small entries are spared.
+    /// This search, in which small entries are spared.
     pub(super) fn by_size(self) -> Self {
         Self { sizes: true, ..self }
     }

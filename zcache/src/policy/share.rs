@@ -12,7 +12,7 @@ const LEAST: f64 = 0.01;
 const MOST: f64 = 0.30;
 /// Ghosts are young until as many went after them as there are entries, by this.
 const YOUNG: usize = 20;
-/// So many returns as there are entries, by this, change the share by e.
+/// The share changes by a factor of e in as many returns as there are entries, divided by this.
 const HASTE: f64 = 20.0;
 /// What a return to `small` weighs beside one to `main`.
 const WEIGHT: f64 = 0.85;

@@ -63,7 +63,7 @@ mod system {
         NonNull::new(start.cast())
     }
 
-    /// The same, behind a multiple of a huge page as far as `offset` is, where there is room.
+    /// Reserves `bytes`, behind a multiple of a huge page as far as `offset` is, where there is room.
     pub(in crate::mapped) fn reserve_at(bytes: usize, offset: usize) -> Option<NonNull<u8>> {
         let more = bytes.checked_add(HUGE_PAGE).filter(|_| bytes >= HUGE_PAGE);
         let Some(start) = more.and_then(reserve) else { return reserve(bytes) };
