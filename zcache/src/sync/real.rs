@@ -1,12 +1,40 @@
-//! std's and parking_lot's primitives.
+//! std's primitives.
 
 use std::cell::Cell;
 use std::hash::{BuildHasherDefault, Hasher};
-
-use dashmap::{DashMap, Entry};
-pub(crate) use parking_lot::{Mutex, MutexGuard};
+pub(crate) use std::sync::MutexGuard;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, PoisonError, TryLockError};
+
+use dashmap::{DashMap, Entry};
+
+/// A mutex without poison: what a panic leaves under a lock of this crate is sound. Not one that is
+/// fair now and then, as parking_lot's: where threads are more than processors, all wait then for the
+/// one that gets the lock to be woken up. With 8 threads on two processors the 99th percentile of
+/// inserts was 40 to 130 times quick_cache's so, in one run of three (`versus tails`).
+#[derive(Debug, Default)]
+pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::sync::Mutex::new(value))
+    }
+
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poison)) => Some(poison.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
 
 /// A value that models have on the heap: the stacks of their threads are small.
 pub(crate) type Lean<T> = T;
@@ -318,12 +346,12 @@ impl<T> ByTag<T> {
 #[derive(Debug)]
 pub(crate) struct Gate<T> {
     value: Mutex<Option<T>>,
-    opened: parking_lot::Condvar,
+    opened: Condvar,
 }
 
 impl<T: Clone> Gate<T> {
     pub(crate) const fn new() -> Self {
-        Self { value: Mutex::new(None), opened: parking_lot::Condvar::new() }
+        Self { value: Mutex::new(None), opened: Condvar::new() }
     }
 
     pub(crate) fn open(&self, value: T) {
@@ -337,7 +365,7 @@ impl<T: Clone> Gate<T> {
             if let Some(value) = &*value {
                 return value.clone();
             }
-            self.opened.wait(&mut value);
+            value = self.opened.wait(value).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
