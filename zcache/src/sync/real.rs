@@ -9,11 +9,12 @@ use std::sync::{Condvar, PoisonError, TryLockError};
 
 use dashmap::{DashMap, Entry};
 
-/// A mutex without poison: what a panic leaves under a lock of this crate is sound. Not one that is
-/// fair now and then, as parking_lot's: where threads are more than processors, all wait then for the
-/// one that gets the lock to be woken up. With 8 threads on two processors the 99th percentile of
-/// inserts was 40 to 130 times quick_cache's so, in one run of three (`versus tails`).
-#[derive(Debug, Default)]
+/// A mutex without poison: what a panic leaves under a lock of this crate is sound.
+///
+/// It is not fair. parking_lot's is, now and then: with more threads than processors all then wait
+/// until the one that gets the lock has been woken up. Eight threads on two processors had a 99th
+/// percentile of inserts of 40 to 130 times quick_cache's so, in one run of three (`versus tails`).
+#[derive(Debug)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);
 
 impl<T> Mutex<T> {
