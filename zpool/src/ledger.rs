@@ -10,7 +10,7 @@
 //! source's bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::error::AllocError;
-use crate::sync::{AtomicUsize, Counter, Ordering};
+use crate::sync::{AtomicUsize, Counter, Ordering, Plant, planted};
 
 /// The cap does not allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,10 @@ impl Ledger {
     /// [`Refused`] when that passes the cap; nothing is reserved then.
     pub fn reserve_own(&self, bytes: usize) -> Result<(), Refused> {
         let sum = add_under(&self.held, bytes, self.max_bytes.load(Ordering::Relaxed))?;
+        if sum > self.cap_after() {
+            self.release_own(bytes);
+            return Err(Refused);
+        }
         self.peak.fetch_max(sum, Ordering::Relaxed);
         Ok(())
     }
@@ -281,8 +285,21 @@ impl Ledger {
         self.pages() * self.page_size
     }
 
+    /// The cap, asked after what is held has grown. An addition of nothing reads the newest value,
+    /// so it comes before a change of the cap or finds it.
+    fn cap_after(&self) -> usize {
+        if planted(Plant::CapAskedOnce) {
+            return usize::MAX;
+        }
+        // Release pairs with the Acquire in `set_max_bytes`.
+        self.max_bytes.fetch_add(0, Ordering::Release)
+    }
+
+    /// Changes the cap. What the caller sees held from here on has all in it that goes by the cap of
+    /// before: who reserves later finds this one.
     pub(crate) fn set_max_bytes(&self, bytes: usize) {
-        self.max_bytes.store(bytes, Ordering::Relaxed);
+        // Acquire pairs with the Release in `cap_after`.
+        self.max_bytes.swap(bytes, Ordering::Acquire);
     }
 
     pub(crate) fn set_max_pages(&self, pages: usize) {

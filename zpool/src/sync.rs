@@ -22,6 +22,8 @@ pub(crate) use std::sync::atomic::Ordering;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
 pub(crate) enum Plant {
+    /// A reservation goes by the cap of before it was made.
+    CapAskedOnce,
     /// An allocation publishes the handle before its bytes.
     PublishRelaxed,
     /// A pin does not acquire the bytes.

@@ -196,3 +196,29 @@ fn a_reader_waits_for_no_lock() {
 fn a_reader_that_waits_is_noticed() {
     twin(None, Plant::EndWaits, end_beside_a_holder);
 }
+
+/// Somebody reserves memory while the cap falls to what is held.
+fn reserve_and_lower() -> (bool, bool) {
+    let world = World::new();
+    let cap = world.pool.held_bytes();
+    let other = beside(&world, |world| world.pool.reserve(64).is_ok());
+    world.pool.set_max_bytes(cap);
+    let fits = world.pool.held_bytes() <= cap;
+    let reserved = other.join().unwrap();
+    assert!(!fits || !reserved, "what fits under a lower cap goes on to fit");
+    world.pool.release(if reserved { 64 } else { 0 });
+    assert_eq!(world.pool.held_bytes(), cap);
+    world.over(&[]);
+    (fits, reserved)
+}
+
+#[test]
+fn a_cap_that_falls_holds_for_reservations_under_way() {
+    assert!(model(None, reserve_and_lower).len() >= 2);
+}
+
+#[test]
+#[should_panic(expected = "what fits under a lower cap goes on to fit")]
+fn a_reservation_by_the_cap_of_before_is_noticed() {
+    twin(None, Plant::CapAskedOnce, reserve_and_lower);
+}

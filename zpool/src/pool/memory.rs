@@ -150,7 +150,8 @@ impl<T: Send + Sync> Pool<T> {
     /// Changes the cap on bytes held. Below what is held now the pool takes no further memory:
     /// allocations that fit a free slot still succeed, the others compact first and then fail. This
     /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is done,
-    /// then [`trim`](Self::trim).
+    /// then [`trim`](Self::trim). Where [`held_bytes`](Self::held_bytes) is within the new cap after it,
+    /// it stays so, whatever was under way.
     pub fn set_max_bytes(&self, bytes: usize) {
         self.arena.ledger.set_max_bytes(bytes);
     }
