@@ -318,6 +318,32 @@ fn low_goes_first_and_high_stays_in_s3_fifo() {
     }
 }
 
+/// However short the steps of a search are, it names whom one search would name.
+#[test]
+fn a_search_in_steps_names_whom_one_at_once_names() {
+    let full = |policy: &mut dyn Policy, hit: u32| {
+        let most = policy.max_mark();
+        let table = Table::of(0..300);
+        (0..hit).for_each(|id| table.set_mark(id, most));
+        (0..300).for_each(|id| policy.grow(id).unwrap());
+        (0..300).for_each(|id| policy.insert(id, tag(id), Priority::Normal));
+        table
+    };
+    for hit in [0, 10, 200, 300] {
+        for (mut at_once, mut steps) in all().into_iter().zip(all()) {
+            let (table, other) = (full(&mut *at_once, hit), full(&mut *steps, hit));
+            let expected = at_once.evict(&table, usize::MAX);
+            let (mut found, mut calls) = (None, 0);
+            while found.is_none() {
+                (found, calls) = (steps.evict_unspared(&other, 64), calls + 1);
+            }
+            assert_eq!(found, expected, "{}, {hit} were hit", steps.name());
+            assert!(hit < 300 || calls > 1, "{} names none that it spared", steps.name());
+            steps.check();
+        }
+    }
+}
+
 /// What happens to a policy. An id is one of those there may be, or of those in the policy.
 #[derive(Debug, Clone)]
 enum Op {
@@ -329,6 +355,7 @@ enum Op {
     Hit(Index),
     Touch(u32),
     Evict(usize),
+    EvictUnspared(usize),
     EvictAny,
 }
 
@@ -351,6 +378,7 @@ fn op() -> impl Strategy<Value = Op> {
         16 => pick().prop_map(Op::Hit),
         2 => (0..IDS).prop_map(Op::Touch),
         10 => (0..8_usize).prop_map(Op::Evict),
+        10 => (0..8_usize).prop_map(Op::EvictUnspared),
         4 => Just(Op::EvictAny),
     ]
 }
@@ -430,8 +458,9 @@ impl Model {
                 }
             }
             Op::Touch(id) => policy.touch(id),
-            Op::Evict(effort) => self.evict(policy, effort),
-            Op::EvictAny => self.evict(policy, usize::MAX),
+            Op::Evict(effort) => self.evict(policy, effort, true),
+            Op::EvictUnspared(effort) => self.evict(policy, effort, false),
+            Op::EvictAny => self.evict(policy, usize::MAX, true),
         }
     }
 
@@ -442,9 +471,13 @@ impl Model {
         }
     }
 
-    fn evict(&mut self, policy: &mut dyn Policy, effort: usize) {
+    /// `any`: also one that was spared.
+    fn evict(&mut self, policy: &mut dyn Policy, effort: usize, any: bool) {
         self.looks.borrow_mut().clear();
-        let victim = policy.evict(self, effort);
+        let victim = match any {
+            true => policy.evict(self, effort),
+            false => policy.evict_unspared(self, effort),
+        };
         let looks = self.looks.take();
         assert!(looks.len() <= effort, "{} looks", looks.len());
         let may_go = |id: &u32| self.entries[id].published;
@@ -454,7 +487,7 @@ impl Model {
                 self.entries.remove(&id);
             }
             None => {
-                assert!(!looks.iter().any(may_go), "one that may go was seen");
+                assert!(!any || !looks.iter().any(may_go), "one that may go was seen");
                 let all = self.entries.keys().all(|id| looks.contains(id));
                 assert!(looks.len() == effort || all, "there was effort to look on");
             }

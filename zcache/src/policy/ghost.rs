@@ -19,7 +19,8 @@
 //!
 //! Room comes with the entries' own, so that making ghosts at the cap needs none. How much of it is used
 //! follows the population: buckets change with their number, so a change forgets everything, and waits
-//! until twice as many are wanted, or a quarter.
+//! until twice as many are wanted, or a quarter. A large table is forgotten, and given back, in
+//! steps, for its holder has a lock: nothing is remembered until all of it is clean.
 //!
 //! Invariants: a queue's `live` ghosts are those whose generation is `oldest` to `now`, counted by
 //! generation in `counts`; a dead one is swept before its generation's number comes up again.
@@ -52,6 +53,11 @@ const SPAN: u32 = 224;
 /// One new ghost in so many sweeps a bucket. So all buckets are swept in 13 generations, and in 20
 /// where a generation is one ghost.
 const SWEEP: usize = 4;
+
+/// Buckets that are cleaned in a step.
+const CLEANED: usize = 256;
+/// Chunks that are given back in a step.
+const CLOSED: usize = 16;
 
 /// Buckets in a chunk.
 fn buckets_of_chunk() -> usize {
@@ -96,6 +102,11 @@ pub(super) struct Ghosts {
     unswept: usize,
     /// The bucket swept next.
     sweep: usize,
+    /// The first so many buckets may have ghosts of before everything was forgotten. If there are
+    /// any, no buckets are in use.
+    dirty: usize,
+    /// Chunks that stay, while others are given back.
+    stay: Option<usize>,
 }
 
 impl Slot {
@@ -216,7 +227,7 @@ impl Line {
 impl Ghosts {
     pub(super) fn new() -> Self {
         let lines = [Line::EMPTY; QUEUES];
-        Self { room: Chunks::new(), buckets: 0, lines, unswept: 0, sweep: 0 }
+        Self { room: Chunks::new(), buckets: 0, lines, unswept: 0, sweep: 0, dirty: 0, stay: None }
     }
 
     /// Chunks that have room for the ghosts of so many entries.
@@ -247,15 +258,29 @@ impl Ghosts {
         made.into_iter().for_each(|made| self.room.install(made));
     }
 
+    /// Whether room is being given back.
+    #[inline]
+    pub(super) fn is_closing(&self) -> bool {
+        self.stay.is_some()
+    }
+
     /// Gives back room for the ghosts of more than `entries` entries, where that is more than half
-    /// of it; the ghosts are forgotten then. What it took comes back, in bytes.
+    /// of it; the ghosts are forgotten then. What one step gave comes back, in bytes.
     pub(super) fn shrink(&mut self, entries: usize) -> usize {
-        let wanted = Self::chunks_for(entries);
-        if 2 * wanted >= self.room.chunks() {
-            return 0;
+        let (wanted, chunks) = (Self::chunks_for(entries), self.room.chunks());
+        if 2 * wanted < chunks {
+            self.forget_all();
+            self.stay = Some(wanted);
         }
-        self.remake(0);
-        self.room.shrink(0, &|number| number >= wanted)
+        let Some(stay) = self.stay.map(|stay| stay.max(wanted)) else { return 0 };
+        // From the end on: those that stay have the lowest numbers.
+        let from = stay.max(chunks.saturating_sub(CLOSED));
+        let freed = self.room.shrink(0, &|number| number >= from);
+        let left = self.room.chunks();
+        self.dirty = self.dirty.min(left * buckets_of_chunk());
+        // Where nothing came, the system takes nothing back.
+        self.stay = (freed > 0 && left > stay).then_some(stay);
+        freed
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -268,7 +293,12 @@ impl Ghosts {
     pub(super) fn remember(&mut self, queue: usize, tag: u32, entries: usize) {
         let wanted = (entries * WANTED.0 / WANTED.1).div_ceil(LOAD).max(1);
         if wanted > 2 * self.buckets || 4 * wanted < self.buckets {
-            self.remake(wanted);
+            self.forget_all();
+            self.clean();
+            if self.dirty > 0 {
+                return;
+            }
+            self.buckets = wanted;
         }
         let entries = entries.min(self.buckets * LOAD * WANTED.1 / WANTED.0);
         let most = if queue == 0 { entries - (entries / 10).max(1) } else { entries / 20 };
@@ -344,11 +374,17 @@ impl Ghosts {
         self.sweep = (self.sweep + 1) % self.buckets;
     }
 
-    fn remake(&mut self, buckets: usize) {
+    fn forget_all(&mut self) {
         let room = std::mem::replace(&mut self.room, Chunks::new());
-        let used = self.buckets;
-        *self = Self { room, buckets, ..Self::new() };
-        (0..used).for_each(|number| *self.bucket_mut(number) = [0; WORDS]);
+        let (dirty, stay) = (self.dirty.max(self.buckets), self.stay);
+        *self = Self { room, dirty, stay, ..Self::new() };
+    }
+
+    /// Empties some of the buckets that may have forgotten ghosts.
+    fn clean(&mut self) {
+        let left = self.dirty.saturating_sub(CLEANED);
+        (left..self.dirty).for_each(|number| *self.bucket_mut(number) = [0; WORDS]);
+        self.dirty = left;
     }
 
     /// Ghosts born in a generation.
@@ -381,7 +417,8 @@ impl Ghosts {
         let mut counts = [[0; NUMBERS]; QUEUES];
         let all = self.room.chunks() * buckets_of_chunk();
         assert!(self.buckets <= all, "buckets in use have room");
-        for number in 0..all {
+        assert!(self.dirty == 0 || self.buckets == 0, "buckets in use are clean");
+        for number in self.dirty..all {
             for slot in slots(self.bucket(number)) {
                 assert!(slot.0 == 0 || number < self.buckets, "bucket {number} is not in use");
                 counts[slot.queue()][slot.born() as usize] += u32::from(self.lives(slot));
@@ -404,137 +441,4 @@ impl fmt::Debug for Ghosts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with_room(entries: usize) -> Ghosts {
-        let mut ghosts = Ghosts::new();
-        while ghosts.growth(entries) > 0 {
-            let made = ghosts.make(entries).expect("room");
-            ghosts.install(made);
-        }
-        ghosts
-    }
-
-    fn tag(key: u32) -> u32 {
-        key.wrapping_mul(0x9e37_79b1).rotate_left(15).wrapping_mul(0x85eb_ca77)
-    }
-
-    #[test]
-    fn a_ghost_is_taken_once() {
-        let mut ghosts = with_room(1024);
-        assert_eq!(ghosts.take(5), None);
-        ghosts.remember(0, 5, 100);
-        ghosts.remember(1, 0, 100);
-        ghosts.check();
-        assert_eq!(ghosts.take(0), Some(Ghost { queue: 1, age: 0 }));
-        assert_eq!(ghosts.take(5), Some(Ghost { queue: 0, age: 0 }));
-        assert_eq!((ghosts.take(0), ghosts.take(5)), (None, None));
-        ghosts.check();
-    }
-
-    #[test]
-    fn few_ghosts_are_an_exact_queue() {
-        let mut ghosts = with_room(1024);
-        for key in 0..=10_000 {
-            ghosts.remember(0, tag(key), 20);
-            ghosts.check();
-            if key % 3 == 0 {
-                assert!(ghosts.take(tag(key)).is_some());
-            }
-        }
-        let left = |key: &u32| key % 3 != 0;
-        let kept: Vec<u32> = (0..=10_000).filter(|key| ghosts.take(tag(*key)).is_some()).collect();
-        assert!(kept.into_iter().rev().eq((0..=10_000).rev().filter(left).take(18)));
-    }
-
-    #[test]
-    fn many_ghosts_are_nearly_one() {
-        let mut ghosts = with_room(10_240);
-        (0..100_000).for_each(|key| ghosts.remember(0, tag(key), 10_000));
-        ghosts.check();
-        let kept = |from: u32, to: u32, ghosts: &mut Ghosts| {
-            (from..to).filter(|key| ghosts.take(tag(*key)).is_some()).count()
-        };
-        let strangers = kept(200_000, 300_000, &mut ghosts);
-        assert!(strangers < 4, "{strangers} of 100000");
-        let (old, young) = (kept(0, 90_850, &mut ghosts), kept(91_150, 100_000, &mut ghosts));
-        assert!(old == 0, "{old} of 90850 that should be forgotten");
-        assert!(young > 8650, "{young} of 8850");
-        ghosts.check();
-    }
-
-    /// Of each queue's as many are kept as are wanted of it, however many came from the other one.
-    #[test]
-    fn each_queue_has_ghosts_and_ages_of_its_own() {
-        let mut ghosts = with_room(10_240);
-        for key in 0..40_000 {
-            ghosts.remember(usize::from(key % 10 == 0), tag(key), 10_000);
-        }
-        ghosts.check();
-        let generation = ghosts.generation();
-        let mut counts = [0_usize; QUEUES];
-        for key in (0..40_000).rev() {
-            let Some(Ghost { queue, age }) = ghosts.take(tag(key)) else { continue };
-            let since = (39_999 - key) as usize;
-            let exact = if queue == 1 { since / 10 } else { since - since / 10 };
-            assert_eq!(queue, usize::from(key % 10 == 0));
-            assert!(age.abs_diff(exact) <= generation + 1, "{age}, {exact}");
-            counts[queue] += 1;
-        }
-        assert!(counts[0].abs_diff(9000) <= generation, "{counts:?}");
-        assert!(counts[1].abs_diff(500) <= generation, "{counts:?}");
-        ghosts.check();
-    }
-
-    #[test]
-    fn they_are_forgotten_when_twice_or_a_quarter_as_many_are_wanted() {
-        let mut ghosts = with_room(2200);
-        for (tag, entries, buckets) in [(1, 1000, 38), (2, 2000, 38), (3, 2002, 77), (4, 526, 77)] {
-            ghosts.remember(0, tag, entries);
-            ghosts.check();
-            assert_eq!(ghosts.buckets, buckets);
-        }
-        let is = |tag, ghosts: &mut Ghosts| ghosts.take(tag).is_some();
-        assert!(!is(1, &mut ghosts) && !is(2, &mut ghosts) && is(3, &mut ghosts));
-        ghosts.remember(0, 5, 500);
-        assert_eq!(ghosts.buckets, 19);
-        assert!(!is(4, &mut ghosts) && is(5, &mut ghosts));
-    }
-
-    /// A generation of more ghosts than were wanted was retired while it was the newest one, and all
-    /// that had died were alive again.
-    #[test]
-    fn few_ghosts_in_a_table_for_many_die_in_their_order() {
-        for full in 1..400 {
-            let mut ghosts = with_room(1024);
-            ghosts.remember(0, tag(0), full);
-            for key in 1..2000 {
-                let entries = 1 + full / 7 + key as usize % (full / 16 + 1);
-                ghosts.remember(usize::from(key % 3 > 0), tag(key), entries);
-                if key % 5 == 0 {
-                    ghosts.take(tag(key - 3));
-                }
-                if key % 64 == 0 {
-                    ghosts.check();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn ghosts_taken_as_fast_as_they_come_are_swept_in_time() {
-        for queue in 0..QUEUES {
-            let mut ghosts = with_room(1024);
-            ghosts.remember(queue, tag(0), 1000);
-            for key in 1..40_000 {
-                ghosts.remember(queue, tag(key), 1000);
-                assert!(ghosts.take(tag(key)).is_some());
-                if key % 16 == 0 {
-                    ghosts.check();
-                }
-            }
-            assert!(ghosts.take(tag(0)).is_none(), "the span of generations is bounded");
-        }
-    }
-}
+mod tests;

@@ -113,6 +113,10 @@ impl Policy for Lru {
         found.or_else(|| search.spared.inspect(|id| _ = self.links.remove(*id)))
     }
 
+    fn evict_unspared(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
+        Search::new(entries, effort).second_chance(&mut self.links, 0, |_, _, _| {})
+    }
+
     fn contains(&self, id: u32) -> bool {
         self.links.list(id).is_some()
     }

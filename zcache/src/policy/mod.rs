@@ -102,6 +102,8 @@ pub trait Policy: std::fmt::Debug + Send {
     /// to somebody who may call [`insert`](Self::insert) with it without asking for growth again:
     /// what such an id needs stays. So does that of the entry that goes, at its own removal. Called
     /// after entries went, often, so it costs next to nothing where there is nothing to give back.
+    /// The caller has a lock: much is given back in steps, and there may be more of them where one
+    /// gave something.
     ///
     /// Default: nothing is given back before the policy is dropped.
     fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
@@ -132,6 +134,15 @@ pub trait Policy: std::fmt::Debug + Send {
     /// one of those that it spared regardless of its mark. Entries whose mark is `None` never go, and
     /// keep their places: the answer is `None` if `effort` entries showed no other, or there is none.
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32>;
+
+    /// As [`evict`](Self::evict), but never names an entry that it spared: `None` also if `effort`
+    /// entries were all hit. Those have lower marks then, or other places, so that another call goes
+    /// on behind them. A caller with a lock so looks in short steps, and ends with `evict`.
+    ///
+    /// Default: `evict`.
+    fn evict_unspared(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
+        self.evict(entries, effort)
+    }
 
     /// The queue that the last victim went from, and the part of its room that more capacity would give to that
     /// queue, 0 to 1: whether one that went would still be there is told by what went from its queue since. Of

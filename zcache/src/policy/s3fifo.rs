@@ -198,6 +198,33 @@ impl S3Fifo {
         }
     }
 
+    fn start<'a>(&self, entries: &'a dyn Entries, effort: usize) -> Search<'a> {
+        let search = Search::new(entries, effort);
+        if self.ours.is_some() { search.by_size() } else { search }
+    }
+
+    fn search(&mut self, search: &mut Search<'_>) -> Option<u32> {
+        self.age(search).or_else(|| {
+            let small = self.queues.len(SMALL) >= self.share() || self.queues.len(MAIN) == 0;
+            // Where one queue has nobody who may go, the other may.
+            if small {
+                self.search_small(search).or_else(|| self.search_main(search))
+            } else {
+                self.search_main(search).or_else(|| self.search_small(search))
+            }
+        })
+    }
+
+    /// A search ended; an entry that was found has left its queue.
+    fn went(&mut self, mut search: Search<'_>, found: Option<u32>) -> Option<u32> {
+        let (young, total) = (self.share() / YOUNG, self.queues.total());
+        if let (Some(ours), Some(_)) = (&mut self.ours, found) {
+            ours.full = total + 1;
+            ours.youth.grow_up(&mut self.queues, &mut search, young);
+        }
+        found
+    }
+
     /// Where an entry goes that has to prove itself.
     fn enter(&mut self, id: u32, tag: u32) {
         let total = self.queues.total();
@@ -255,7 +282,7 @@ impl Policy for S3Fifo {
 
     fn shrink(&mut self, in_use: &dyn Fn(Range<u32>) -> bool) -> usize {
         match self.queues.shrink(in_use) {
-            0 => 0,
+            0 if !self.ghosts.is_closing() => 0,
             queues => queues + self.ghosts.shrink(self.queues.room()),
         }
     }
@@ -290,26 +317,16 @@ impl Policy for S3Fifo {
     }
 
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
-        let mut search = Search::new(entries, effort);
-        if self.ours.is_some() {
-            search = search.by_size();
-        }
-        let found = self.age(&mut search).or_else(|| {
-            let small = self.queues.len(SMALL) >= self.share() || self.queues.len(MAIN) == 0;
-            // Where one queue has nobody who may go, the other may.
-            if small {
-                self.search_small(&mut search).or_else(|| self.search_main(&mut search))
-            } else {
-                self.search_main(&mut search).or_else(|| self.search_small(&mut search))
-            }
-        });
+        let mut search = self.start(entries, effort);
+        let found = self.search(&mut search);
         let found = found.or_else(|| search.spared.inspect(|id| _ = self.take_off(*id)));
-        let (young, total) = (self.share() / YOUNG, self.queues.total());
-        if let (Some(ours), Some(_)) = (&mut self.ours, found) {
-            ours.full = total + 1;
-            ours.youth.grow_up(&mut self.queues, &mut search, young);
-        }
-        found
+        self.went(search, found)
+    }
+
+    fn evict_unspared(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
+        let mut search = self.start(entries, effort);
+        let found = self.search(&mut search);
+        self.went(search, found)
     }
 
     fn last_queue(&self) -> (usize, f32) {

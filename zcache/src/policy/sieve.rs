@@ -119,6 +119,12 @@ impl Policy for Sieve {
         Some(victim)
     }
 
+    fn evict_unspared(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {
+        let victim = self.seek(&mut Search::new(entries, effort))?;
+        self.remove(victim);
+        Some(victim)
+    }
+
     fn contains(&self, id: u32) -> bool {
         self.links.list(id).is_some()
     }
