@@ -57,6 +57,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn check(&self) {
         let tier = &self.tier;
         tier.store.pool.check();
+        let cap = tier.capacity() - aside(tier.capacity());
+        assert_eq!(*tier.cap.lock(), cap, "the pool's cap is the capacity's");
         tier.store.scratch.check();
         tier.index.check(|id| tier.tag_of(id));
         let policy = tier.policy.lock();

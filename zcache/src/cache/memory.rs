@@ -44,7 +44,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// keeps about the entries that fit. What was made for the first capacity stays: half a MiB in a
     /// cache that began with 1 GiB or more.
     ///
-    /// The call works until it is done: in proportion to what the cache held.
+    /// The call works until it is done: in proportion to what the cache held. Inserts meanwhile evict
+    /// twice what they take; one by the removal hook is refused as long as too much is held.
     ///
     /// # Errors
     /// See [`ResizeError`].
@@ -53,9 +54,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if capacity_bytes < least {
             return Err(ResizeError::TooSmall { least });
         }
-        let before = self.tier.set_capacity(capacity_bytes, least);
+        self.tier.set_capacity(capacity_bytes, least);
         self.tier.collect_frames();
-        let held = self.tier.shrink(before);
+        let held = self.tier.shrink();
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
     }
 

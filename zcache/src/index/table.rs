@@ -572,9 +572,9 @@ impl Table {
         (0..self.shards()).for_each(|number| self.hold_shard(number).check(tag_of));
     }
 
-    /// Lets buckets go that are not needed.
+    /// Lets buckets go that are not needed, a few in each hold of a lock.
     pub(crate) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
-        (0..self.shards()).for_each(|number| self.hold_shard(number).shrink(tag_of));
+        (0..self.shards()).for_each(|number| while self.hold_shard(number).shrink(tag_of) {});
     }
 }
 

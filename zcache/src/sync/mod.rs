@@ -107,6 +107,10 @@ pub(crate) enum Plant {
     TablesUnawaited,
     /// A draft is counted when the table in which its coder is the newest may have gone.
     DraftCountedLate,
+    /// A resize asks what is held before the pool's cap has fallen.
+    CapFallsLate,
+    /// A resize sets the pool's cap by the capacity of before it had the lock.
+    CapacityReadEarly,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.

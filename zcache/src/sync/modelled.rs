@@ -25,6 +25,11 @@ pub(crate) const FULL: usize = 1;
 /// Loom knows who waits for a lock, and not who looks again and again.
 pub(crate) const TRIES: usize = 1;
 
+/// What is done in several holds of a lock is, where there is a second entry.
+pub(crate) const MERGED: usize = 1;
+pub(crate) const LOOKS: usize = 1;
+pub(crate) const HOLDS: usize = 2;
+
 /// What a reader finds in a word of the index. In models of the whole cache that is what was written
 /// last: the table has models of its own, in which it may be any older word, too.
 pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {

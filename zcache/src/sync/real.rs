@@ -65,6 +65,16 @@ pub(crate) fn tell(word: &AtomicU32, value: u32) {
 /// Looks at a shard of the index that changes before one waits for its writer.
 pub(crate) const TRIES: usize = 8;
 
+/// Buckets of the index that go in one hold of a shard's lock.
+pub(crate) const MERGED: usize = 32;
+
+/// Entries that the policy looks at in one hold of its lock.
+pub(crate) const LOOKS: usize = 64;
+
+/// Holds of the policy's lock in which it looks for a victim that was not hit. In the last one it
+/// takes any.
+pub(crate) const HOLDS: usize = 8;
+
 /// Whether shards of the index get more buckets as they fill.
 pub(crate) const fn may_split() -> bool {
     true

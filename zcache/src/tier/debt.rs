@@ -8,7 +8,7 @@
 //! inserts, and few inserts have to wait for them.
 
 use super::Tier;
-use super::evict::Spent;
+use super::evict::{Lack, Spent};
 use crate::sync::Inside;
 
 /// Bytes that compaction moves for one insert.
@@ -26,14 +26,34 @@ const RENUMBERED: usize = 4;
 impl<K: Send + Sync> Tier<K> {
     /// Makes some room where little is left, before an object of `len` bytes is placed in a slot of
     /// `slot` bytes.
+    ///
+    /// # Errors
+    /// There is no room for what a hook inserts where more is held than the capacity allows.
     #[inline]
-    pub(super) fn pay(&self, len: usize, slot: usize, spent: &mut Spent) {
+    pub(super) fn pay(&self, len: usize, slot: usize, spent: &mut Spent) -> Result<(), Lack> {
         let pool = &self.store.pool;
+        let price = || 2 * (slot + self.cost(0));
+        if self.held() > self.capacity() {
+            return self.pay_back(len, price(), spent);
+        }
         // A look that costs little, for caches that are not full.
         let (slack, most) = (pool.slack_bytes(), self.capacity() / SHARE);
         if most >= LEAST && slack < most && slack < CHAINS * pool.zspage_bytes(len) {
-            self.pay_off(2 * (slot + self.cost(0)), spent);
+            self.pay_off(price(), spent);
         }
+        Ok(())
+    }
+
+    /// In a cache that shrinks: entries go that took more than the next one takes. So the cache gets
+    /// smaller whatever is inserted, and whoever shrinks it comes to an end. An insert of a hook
+    /// would put that off for ever, for it can evict nothing.
+    #[cold]
+    fn pay_back(&self, len: usize, price: usize, spent: &mut Spent) -> Result<(), Lack> {
+        if Inside::is(self.number) {
+            return Err(Lack::Place(len));
+        }
+        spent.bytes += self.evict(price).bytes;
+        Ok(())
     }
 
     #[inline(never)]

@@ -18,11 +18,11 @@
 
 use zpool::AllocError;
 
-use super::{Tier, View, aside};
+use super::{Tier, View};
 use crate::hot::{Hot, Standing};
 use crate::stats::Cause;
 use crate::store::{Charged, Entry, Full};
-use crate::sync::{Inside, Ordering, pause};
+use crate::sync::{HOLDS, Inside, LOOKS, Ordering, Plant, pause, planted};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
@@ -30,8 +30,6 @@ const ROUNDS: usize = 128;
 const GENEROSITY: usize = 8;
 /// What an operation needs at least: a page of the pool.
 const PAGE: usize = 4096;
-/// Bytes that a resize may take beyond what is held, to make a table of the index shorter.
-const TABLE: usize = 64 << 10;
 /// Entries that move to lower ids in a round.
 const MOVED: usize = 1024;
 /// Bytes of tables that an entry takes beside its object and its record.
@@ -40,8 +38,6 @@ const TABLES: usize = 32;
 const VICTIMS: usize = 1024;
 /// Victims that are named under one hold of the policy's lock at the most.
 const NAMED: usize = 8;
-/// Entries that the policy looks at for one victim.
-const LOOKS: usize = 512;
 /// Times that readers of decoded pages are waited for, where nothing else is left to go.
 const PATIENCE: usize = 4;
 /// Times that other threads get the processor to give buffers back, where nothing is left to go.
@@ -380,15 +376,43 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
-    /// them: one hold of the lock. They are pinned before anybody else can free them, because an
-    /// entry in the policy is live as long as the lock is held.
+    /// them. The policy looks at few entries in each hold of its lock, whatever was hit, and has named
+    /// one after a few holds, however fast readers hit.
     fn victims(&self, goal: usize) -> Victims<'_, K> {
+        let mut last = false;
+        for hold in 1..=HOLDS {
+            last |= hold == HOLDS;
+            let (victims, looks) = self.victims_of_a_hold(goal, last);
+            if last || victims.named[0].is_some() {
+                return victims;
+            }
+            // It has looked at all there are.
+            last = looks < LOOKS;
+        }
+        unreachable!("the last hold returns")
+    }
+
+    /// The same in one hold of the lock, and how many entries it looked at; no entry that was hit,
+    /// unless it is the `last` hold. Victims are pinned before anybody else can free them, because
+    /// an entry in the policy is live as long as the lock is held.
+    fn victims_of_a_hold(&self, goal: usize, last: bool) -> (Victims<'_, K>, usize) {
         let pool = &self.store.pool;
         let mut victims = Victims { tier: self, named: Default::default(), next: 0 };
-        let mut bytes = 0;
+        let (view, mut bytes) = (View::new(self), 0);
         let mut policy = self.policy.lock();
-        for named in &mut victims.named {
-            let Some(id) = policy.evict(&View(self), LOOKS) else { break };
+        for (nth, named) in victims.named.iter_mut().enumerate() {
+            let any = last && nth == 0;
+            // With few looks left, a policy that knows of no spared entries would name one of them.
+            let looks = LOOKS.saturating_sub(view.looks.get());
+            if looks < LOOKS / 2 && !any {
+                break;
+            }
+            let mut id = policy.evict(&view, looks, any);
+            if id.is_none() && any {
+                // None of them may go: as many are on their way in, of as many threads.
+                id = policy.evict(&view, LOOKS * HOLDS, any);
+            }
+            let Some(id) = id else { break };
             let Ok(victim) = pool.pin_id(id) else {
                 // It has as many pins as it can have. Whoever holds one may wait for this lock.
                 policy.put_back(id, 0);
@@ -406,7 +430,7 @@ impl<K: Send + Sync> Tier<K> {
             }
         }
         policy.shrink(pool);
-        victims
+        (victims, view.looks.get())
     }
 
     /// Looks at the next `ids` entries for ones that have expired, and ends those; says how many.
@@ -442,42 +466,68 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
-    /// What can be had without evicting is had first: each step evicts half of what is too much, and then
-    /// compacts, since what evicting frees shows only after that. No more than `before` is held meanwhile, the
-    /// capacity of before.
-    pub(crate) fn shrink(&self, before: usize) -> usize {
+    /// What can be had without evicting is had first: each step evicts half of what is too much, and
+    /// then compacts, since what evicting frees shows only after that.
+    ///
+    /// Meanwhile the pool's cap falls along with what is held. So an insert finds room, pays for it
+    /// (see `debt`), and need not evict all that is too much by itself.
+    pub(crate) fn shrink(&self) -> usize {
+        let _capped = Capped(self);
         loop {
-            self.settle(before);
+            self.settle();
             let excess = self.held().saturating_sub(self.capacity());
             if excess == 0 {
-                return self.held();
+                let held = self.held_within();
+                if held <= self.capacity() {
+                    return held;
+                }
+                continue;
             }
             let demoted = self.frames_end(|hot| hot.insist_on_room(excess));
-            if demoted || self.evict((excess / 2).max(self.batch())).entries > 0 {
+            if demoted || self.evict_half(excess) {
                 continue;
             }
             if !self.make_room_of_frames() {
                 self.store.scratch.trim(&self.store.pool);
                 self.give_sample_up();
-                self.settle(before);
-                return self.held();
+                self.settle();
+                return self.held_within();
             }
         }
     }
 
+    /// What is held when no more may be taken than the capacity allows: if it fits, it goes on to.
+    fn held_within(&self) -> usize {
+        if !planted(Plant::CapFallsLate) {
+            self.lower_cap(0);
+        }
+        self.held()
+    }
+
+    /// Evicts half of what is too much; whether there was anything to evict.
+    fn evict_half(&self, excess: usize) -> bool {
+        let (goal, mut evicted) = ((excess / 2).max(self.batch()), Evicted::default());
+        while evicted.bytes < goal {
+            let batch = self.evict(self.batch());
+            if batch.entries == 0 {
+                break;
+            }
+            evicted.bytes += batch.bytes;
+            evicted.entries += batch.entries;
+        }
+        evicted.entries > 0
+    }
+
     /// Gives back what is held without need and can be had without evicting.
-    fn settle(&self, before: usize) {
+    fn settle(&self) {
         let pool = &self.store.pool;
         self.settle_frames();
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
-        // A bucket that goes may need another line where its entries go: there is no room for that
-        // above the cap.
-        self.cap(before);
         self.index.shrink(|id| self.tag_of(id));
-        self.cap(0);
         self.shrink_policy();
         self.trim_pool();
+        self.lower_cap(usize::MAX);
     }
 
     /// Gives back all that the pool keeps: one huge page is split at a time.
@@ -489,18 +539,14 @@ impl<K: Send + Sync> Tier<K> {
             pool.trim();
         }
     }
+}
 
-    /// Sets the pool's cap by the capacity, or, where more than that is held, to that and a table, but never to more
-    /// than a capacity of `most` bytes allows.
-    fn cap(&self, most: usize) {
-        let _both = self.resizing.lock();
-        let (pool, capacity) = (&self.store.pool, self.capacity());
-        let (cap, held) = (capacity - aside(capacity), pool.held_bytes());
-        pool.set_max_bytes(if held > cap {
-            cap.max((held + TABLE).min(most - aside(most)))
-        } else {
-            cap
-        });
+/// Where this is dropped, no more may be taken than the capacity allows, also after a hook's panic.
+struct Capped<'t, K: Send + Sync>(&'t Tier<K>);
+
+impl<K: Send + Sync> Drop for Capped<'_, K> {
+    fn drop(&mut self) {
+        self.0.lower_cap(0);
     }
 }
 

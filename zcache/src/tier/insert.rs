@@ -100,7 +100,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), &mut spent);
+        let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), &mut spent);
+        paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
         let newcomer = self.place(&mut way, &draft, terms.priority, &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);

@@ -187,7 +187,7 @@ impl<K: Send + Sync> Tier<K> {
     /// Gives back what the policy has for entries that have gone. It is asked at each removal, but
     /// the id of the entry that goes is in use then.
     pub(crate) fn shrink_policy(&self) {
-        self.policy.lock().shrink(&self.store.pool);
+        while self.policy.lock().shrink(&self.store.pool) {}
     }
 
     /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells

@@ -27,6 +27,7 @@
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
 //! User code runs under no lock.
 
+use std::cell::Cell;
 use std::time::Instant;
 
 use equivalent::Equivalent;
@@ -80,8 +81,8 @@ pub(crate) struct Tier<K> {
     sweep: Apart<AtomicU32>,
     /// What small entries are spared by.
     spared: Counter,
-    /// Held while the capacity changes, here and in the pool.
-    resizing: Mutex<()>,
+    /// The pool's cap. Held while the capacity changes, here and in the pool.
+    pub(crate) cap: Mutex<usize>,
     walks: Walks,
 }
 
@@ -106,6 +107,10 @@ pub(crate) struct Hand {
 /// One in this many bytes of the capacity is set aside.
 pub(crate) const ASIDE: usize = 320;
 
+/// Bytes that may be taken beyond what is held while a cache shrinks, as to make a table of the
+/// index shorter.
+const TABLE: usize = 64 << 10;
+
 /// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
 /// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
 pub(crate) const fn aside(capacity: usize) -> usize {
@@ -119,34 +124,60 @@ const MOST_SPARED: usize = 7;
 
 /// What the policy sees of entries.
 #[derive(Debug)]
-pub(crate) struct View<'t, K>(pub(crate) &'t Tier<K>);
+pub(crate) struct View<'t, K> {
+    tier: &'t Tier<K>,
+    /// Entries that it was asked about.
+    looks: Cell<usize>,
+    /// The last one of them.
+    seen: Cell<Option<Seen>>,
+}
+
+/// What the policy may ask about an entry after its mark, and what does not change while it holds its lock.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    id: u32,
+    tag: Tag,
+    /// Bytes of its object.
+    len: usize,
+}
+
+impl<'t, K> View<'t, K> {
+    pub(crate) fn new(tier: &'t Tier<K>) -> Self {
+        Self { tier, looks: Cell::new(0), seen: Cell::new(None) }
+    }
+}
 
 impl<K: Send + Sync> Entries for View<'_, K> {
     fn mark(&self, id: u32) -> Option<u8> {
-        let entry = self.0.store.pool.pin_id(id).ok()?;
+        self.looks.set(self.looks.get() + 1);
+        let entry = self.tier.store.pool.pin_id(id).ok()?;
         let (record, state) = (entry.record(), entry.record().state());
         if !state.published() && !planted(Plant::UnpublishedGoes) {
             return None;
         }
+        self.seen.set(Some(Seen { id, tag: record.tag, len: entry.len() }));
         // A hit on its frame is one on the entry, and there may have been any number of them.
-        let hot = self.0.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
+        let hot = self.tier.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
         let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
-        Some(if was_hit { self.0.most } else { state.mark() })
+        Some(if was_hit { self.tier.most } else { state.mark() })
     }
 
     fn set_mark(&self, id: u32, mark: u8) {
-        if let Ok(entry) = self.0.store.pool.pin_id(id) {
+        if let Ok(entry) = self.tier.store.pool.pin_id(id) {
             entry.record().set_mark(mark);
         }
     }
 
     fn spares(&self, id: u32) -> bool {
-        let Ok(entry) = self.0.store.pool.pin_id(id) else { return false };
-        self.0.spares(self.0.cost(entry.len()))
+        let seen = self.seen.get().filter(|seen| seen.id == id);
+        seen.is_some_and(|seen| self.tier.spares(self.tier.cost(seen.len)))
     }
 
     fn tag(&self, id: u32) -> u32 {
-        self.0.store.pool.pin_id(id).map_or(0, |entry| entry.record().tag)
+        match self.seen.get() {
+            Some(seen) if seen.id == id => seen.tag,
+            _ => self.tier.store.pool.pin_id(id).map_or(0, |entry| entry.record().tag),
+        }
     }
 }
 
@@ -227,7 +258,7 @@ impl<K: Send + Sync> Tier<K> {
             ageing: AtomicU32::new(0),
             sweep: Apart(AtomicU32::new(0)),
             spared: Counter::new(0),
-            resizing: Mutex::new(()),
+            cap: Mutex::new(capacity - aside(capacity)),
             walks: Walks::new(),
         }
     }
@@ -236,19 +267,35 @@ impl<K: Send + Sync> Tier<K> {
         self.hook = Some(hook);
     }
 
-    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all else; says what
-    /// the capacity was.
-    pub(crate) fn set_capacity(&self, capacity: usize, least: usize) -> usize {
-        let _both = self.resizing.lock();
-        let before = self.capacity.swap(capacity, Ordering::Relaxed);
-        self.store.pool.set_max_bytes(capacity - aside(capacity));
+    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all
+    /// else.
+    pub(crate) fn set_capacity(&self, capacity: usize, least: usize) {
+        let mut cap = self.cap.lock();
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.set_cap(&mut cap, capacity);
         self.store.scratch.set_capacity(capacity, &self.store.pool);
         if let Some(hot) = &self.hot {
             hot.set_limit(capacity, least);
             hot.fit();
         }
         self.settle_frames();
-        before
+    }
+
+    /// Lowers the pool's cap as far as what is held lets it, and to `most` at least.
+    pub(crate) fn lower_cap(&self, most: usize) {
+        let early = planted(Plant::CapacityReadEarly).then(|| self.capacity());
+        let mut cap = self.cap.lock();
+        *cap = most.min(*cap);
+        self.set_cap(&mut cap, early.unwrap_or_else(|| self.capacity()));
+    }
+
+    /// Sets the pool's cap by the capacity. Where more than that is held, the cap is a little above
+    /// what is held, but not higher than it was.
+    fn set_cap(&self, cap: &mut usize, capacity: usize) {
+        let (pool, least) = (&self.store.pool, capacity - aside(capacity));
+        let held = pool.held_bytes();
+        *cap = if held > least { least.max((held + TABLE).min(*cap)) } else { least };
+        pool.set_max_bytes(*cap);
     }
 
     /// Somebody goes through all entries until this is dropped.

@@ -127,9 +127,13 @@ impl Held<'_> {
         self.shrink(pool);
     }
 
-    /// The next entry to go, which is in the queue no more.
-    pub(crate) fn evict(&mut self, entries: &dyn Entries, looks: usize) -> Option<u32> {
-        self.policy.evict(entries, looks)
+    /// The next entry to go, which is in the queue no more: `any`, or one that was not spared.
+    pub(crate) fn evict(&mut self, entries: &dyn Entries, looks: usize, any: bool) -> Option<u32> {
+        if any {
+            self.policy.evict(entries, looks)
+        } else {
+            self.policy.evict_unspared(entries, looks)
+        }
     }
 
     /// Puts back what [`evict`](Self::evict) has just named.
@@ -137,8 +141,8 @@ impl Held<'_> {
         self.policy.insert(id, tag, Priority::Normal);
     }
 
-    /// Gives back what no entry needs.
-    pub(crate) fn shrink<K: Send + Sync>(&mut self, pool: &Memory<K>) {
+    /// Gives back what no entry needs, a bounded step; whether that was anything.
+    pub(crate) fn shrink<K: Send + Sync>(&mut self, pool: &Memory<K>) -> bool {
         let Self { policy, roomy } = self;
         let freed = policy.shrink(&|ids| {
             let before = roomy.load(Ordering::Relaxed);
@@ -151,6 +155,7 @@ impl Held<'_> {
             in_use
         });
         pool.release(freed);
+        freed > 0
     }
 
     /// Asserts that the policy's invariants hold, and that there is room where it is said to be.

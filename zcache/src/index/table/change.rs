@@ -10,7 +10,7 @@ use super::{
     Held, IDS, Lifted, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent,
 };
 use crate::index::Tag;
-use crate::sync::{FULL, Ordering, Plant, PutError, get, may_split, planted, tell};
+use crate::sync::{FULL, MERGED, Ordering, Plant, PutError, get, may_split, planted, tell};
 
 /// Entries for each bucket below which the last one goes, where [`FULL`] of them are too many.
 const SPARSE: usize = FULL / 2;
@@ -314,10 +314,10 @@ impl<'t> Held<'t> {
         true
     }
 
-    /// Lets buckets go that are not needed.
-    pub(super) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) {
+    /// Lets some buckets go that are not needed; whether there may be more of them.
+    pub(super) fn shrink(&self, tag_of: &dyn Fn(u32) -> Tag) -> bool {
         let few = || self.entries() <= (self.len() as usize - 1) * FULL * 7 / 8;
-        while self.len() > 0 && few() && self.merge(tag_of) {}
+        (0..MERGED).all(|_| self.len() > 0 && few() && self.merge(tag_of))
     }
 
     /// Asserts what the head of this file says, and that each entry is in the bucket of its tag.
