@@ -107,6 +107,8 @@ pub(crate) enum Plant {
     TablesUnawaited,
     /// A draft is counted when the table in which its coder is the newest may have gone.
     DraftCountedLate,
+    /// A removal does not take in those that wait to enter the policy, of whom its entry may be one.
+    WaitingForgotten,
     /// A resize asks what is held before the pool's cap has fallen.
     CapFallsLate,
     /// A resize sets the pool's cap by the capacity of before it had the lock.

@@ -30,6 +30,9 @@ pub(crate) const MERGED: usize = 1;
 pub(crate) const LOOKS: usize = 1;
 pub(crate) const HOLDS: usize = 2;
 
+/// One entry may wait for the policy, and a second one has to lock it.
+pub(crate) const WAITING: usize = 1;
+
 /// What a reader finds in a word of the index. In models of the whole cache that is what was written
 /// last: the table has models of its own, in which it may be any older word, too.
 pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {
@@ -65,6 +68,17 @@ pub(crate) fn may_split() -> bool {
     SPLITS.with(Cell::get)
 }
 
+/// Has entries wait where somebody has the policy, in everything this model's thread runs. Models
+/// that do not show that would have more to try.
+#[cfg(test)]
+pub(crate) fn let_wait() {
+    WAITS.with(|cell| cell.set(true));
+}
+
+pub(crate) fn may_wait() -> bool {
+    WAITS.with(Cell::get)
+}
+
 /// A table with a set more has frames, or shrinks.
 pub(crate) const MOST_UNUSED: usize = 1;
 /// All keys share a slot, where the table may not grow.
@@ -81,6 +95,7 @@ pub(crate) const fn readers(_threads: usize) -> usize {
 thread_local! {
     static GROWS: Cell<bool> = const { Cell::new(false) };
     static SPLITS: Cell<bool> = const { Cell::new(false) };
+    static WAITS: Cell<bool> = const { Cell::new(false) };
     static LATEST: Cell<bool> = const { Cell::new(false) };
     static PLANTED: Cell<Option<super::Plant>> = const { Cell::new(None) };
 }

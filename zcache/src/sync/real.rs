@@ -75,6 +75,15 @@ pub(crate) const LOOKS: usize = 64;
 /// takes any.
 pub(crate) const HOLDS: usize = 8;
 
+/// Entries that wait to enter the policy while somebody has it, at most: 1.5 KiB. With 8 threads on
+/// two processors, 32 were too few where the one that had it lost its processor.
+pub(crate) const WAITING: usize = 128;
+
+/// Whether entries wait to enter the policy where somebody has it.
+pub(crate) const fn may_wait() -> bool {
+    true
+}
+
 /// Whether shards of the index get more buckets as they fill.
 pub(crate) const fn may_split() -> bool {
     true

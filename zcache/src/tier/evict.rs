@@ -18,11 +18,12 @@
 
 use zpool::AllocError;
 
+use super::queue::Held;
 use super::{Tier, View};
 use crate::hot::{Hot, Standing};
 use crate::stats::Cause;
 use crate::store::{Charged, Entry, Full};
-use crate::sync::{HOLDS, Inside, LOOKS, Ordering, Plant, pause, planted};
+use crate::sync::{HOLDS, Inside, LOOKS, Ordering, pause};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
@@ -31,7 +32,7 @@ const GENEROSITY: usize = 8;
 /// What an operation needs at least: a page of the pool.
 const PAGE: usize = 4096;
 /// Entries that move to lower ids in a round.
-const MOVED: usize = 1024;
+pub(super) const MOVED: usize = 1024;
 /// Bytes of tables that an entry takes beside its object and its record.
 const TABLES: usize = 32;
 /// Victims of one round at the most.
@@ -87,6 +88,9 @@ struct Victims<'t, K: Send + Sync> {
     named: [Option<Victim<'t, K>>; NAMED],
     next: usize,
 }
+
+/// A way to get the policy, if it is to be had.
+type Lock<'f, 't> = &'f dyn Fn() -> Option<Held<'t>>;
 
 impl<'t, K: Send + Sync> Iterator for Victims<'t, K> {
     type Item = Victim<'t, K>;
@@ -248,7 +252,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// The decoded pages go, whose entries stay; whether that gave anything.
-    fn make_room_of_frames(&self) -> bool {
+    pub(super) fn make_room_of_frames(&self) -> bool {
         for _ in 0..PATIENCE {
             if self.frames_end(Hot::demote_all) {
                 self.store.pool.trim();
@@ -355,10 +359,19 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Evicts entries that took `goal` bytes or little more.
     pub(crate) fn evict(&self, goal: usize) -> Evicted {
+        self.evict_by(goal, &|| Some(self.policy.lock()))
+    }
+
+    /// The same as long as nobody else has the policy.
+    pub(super) fn evict_at_once(&self, goal: usize) -> Evicted {
+        self.evict_by(goal, &|| self.policy.try_lock())
+    }
+
+    fn evict_by<'t>(&'t self, goal: usize, lock: Lock<'_, 't>) -> Evicted {
         let mut evicted = Evicted::default();
         while evicted.bytes < goal && evicted.entries < VICTIMS {
             let before = evicted.entries;
-            for victim in self.victims(goal - evicted.bytes) {
+            for victim in self.victims(goal - evicted.bytes, lock) {
                 evicted.bytes += victim.bytes;
                 evicted.entries += 1;
                 self.withdraw_victim(victim.entry);
@@ -378,28 +391,36 @@ impl<K: Send + Sync> Tier<K> {
     /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
     /// them. The policy looks at few entries in each hold of its lock, whatever was hit, and has named
     /// one after a few holds, however fast readers hit.
-    fn victims(&self, goal: usize) -> Victims<'_, K> {
+    fn victims<'t>(&'t self, goal: usize, lock: Lock<'_, 't>) -> Victims<'t, K> {
         let mut last = false;
         for hold in 1..=HOLDS {
             last |= hold == HOLDS;
-            let (victims, looks) = self.victims_of_a_hold(goal, last);
+            let Some(policy) = lock() else { break };
+            let (victims, looks) = self.victims_of_a_hold(goal, last, policy);
             if last || victims.named[0].is_some() {
                 return victims;
             }
             // It has looked at all there are.
             last = looks < LOOKS;
         }
-        unreachable!("the last hold returns")
+        self.no_victims()
+    }
+
+    fn no_victims(&self) -> Victims<'_, K> {
+        Victims { tier: self, named: Default::default(), next: 0 }
     }
 
     /// The same in one hold of the lock, and how many entries it looked at; no entry that was hit,
     /// unless it is the `last` hold. Victims are pinned before anybody else can free them, because
     /// an entry in the policy is live as long as the lock is held.
-    fn victims_of_a_hold(&self, goal: usize, last: bool) -> (Victims<'_, K>, usize) {
+    fn victims_of_a_hold(
+        &self,
+        goal: usize,
+        last: bool,
+        mut policy: Held<'_>,
+    ) -> (Victims<'_, K>, usize) {
         let pool = &self.store.pool;
-        let mut victims = Victims { tier: self, named: Default::default(), next: 0 };
-        let (view, mut bytes) = (View::new(self), 0);
-        let mut policy = self.policy.lock();
+        let (mut victims, view, mut bytes) = (self.no_victims(), View::new(self), 0);
         for (nth, named) in victims.named.iter_mut().enumerate() {
             let any = last && nth == 0;
             // With few looks left, a policy that knows of no spared entries would name one of them.
@@ -463,90 +484,6 @@ impl<K: Send + Sync> Tier<K> {
             drop(sample);
             self.store.pool.release(charged);
         }
-    }
-
-    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
-    /// What can be had without evicting is had first: each step evicts half of what is too much, and
-    /// then compacts, since what evicting frees shows only after that.
-    ///
-    /// Meanwhile the pool's cap falls along with what is held. So an insert finds room, pays for it
-    /// (see `debt`), and need not evict all that is too much by itself.
-    pub(crate) fn shrink(&self) -> usize {
-        let _capped = Capped(self);
-        loop {
-            self.settle();
-            let excess = self.held().saturating_sub(self.capacity());
-            if excess == 0 {
-                let held = self.held_within();
-                if held <= self.capacity() {
-                    return held;
-                }
-                continue;
-            }
-            let demoted = self.frames_end(|hot| hot.insist_on_room(excess));
-            if demoted || self.evict_half(excess) {
-                continue;
-            }
-            if !self.make_room_of_frames() {
-                self.store.scratch.trim(&self.store.pool);
-                self.give_sample_up();
-                self.settle();
-                return self.held_within();
-            }
-        }
-    }
-
-    /// What is held when no more may be taken than the capacity allows: if it fits, it goes on to.
-    fn held_within(&self) -> usize {
-        if !planted(Plant::CapFallsLate) {
-            self.lower_cap(0);
-        }
-        self.held()
-    }
-
-    /// Evicts half of what is too much; whether there was anything to evict.
-    fn evict_half(&self, excess: usize) -> bool {
-        let (goal, mut evicted) = ((excess / 2).max(self.batch()), Evicted::default());
-        while evicted.bytes < goal {
-            let batch = self.evict(self.batch());
-            if batch.entries == 0 {
-                break;
-            }
-            evicted.bytes += batch.bytes;
-            evicted.entries += batch.entries;
-        }
-        evicted.entries > 0
-    }
-
-    /// Gives back what is held without need and can be had without evicting.
-    fn settle(&self) {
-        let pool = &self.store.pool;
-        self.settle_frames();
-        while pool.compact(STEP).pages_freed > 0 {}
-        while self.move_down(MOVED) > 0 {}
-        self.index.shrink(|id| self.tag_of(id));
-        self.shrink_policy();
-        self.trim_pool();
-        self.lower_cap(usize::MAX);
-    }
-
-    /// Gives back all that the pool keeps: one huge page is split at a time.
-    pub(crate) fn trim_pool(&self) {
-        let pool = &self.store.pool;
-        let mut held = usize::MAX;
-        while pool.held_bytes() < held {
-            held = pool.held_bytes();
-            pool.trim();
-        }
-    }
-}
-
-/// Where this is dropped, no more may be taken than the capacity allows, also after a hook's panic.
-struct Capped<'t, K: Send + Sync>(&'t Tier<K>);
-
-impl<K: Send + Sync> Drop for Capped<'_, K> {
-    fn drop(&mut self) {
-        self.0.lower_cap(0);
     }
 }
 

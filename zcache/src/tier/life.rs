@@ -180,7 +180,7 @@ impl<K: Send + Sync> Tier<K> {
 
     pub(crate) fn policy_forgets(&self, id: u32) {
         if !planted(Plant::FreedQueued) {
-            self.policy.lock().remove(id, &self.store.pool);
+            self.policy.forget(id, &self.store.pool);
         }
     }
 
@@ -280,7 +280,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     /// Makes it known to the policy, whose tables have room for it.
     pub(crate) fn queue(&mut self, priority: Priority) {
         self.queued = true;
-        self.tier.policy.lock().enter(self.id, self.tag, priority);
+        self.tier.policy.enter(self.id, self.tag, priority);
     }
 
     /// Makes the index lead to it. What it replaces ends here.

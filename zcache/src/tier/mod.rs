@@ -19,7 +19,7 @@
 //!
 //! Locks: a shard of the index, the flights of a tag, the policy, a place of contexts or of a buffer, the table of
 //! coders, the pool's own; no two at once, but that a place of contexts may be held over other
-//! places, which are only tried for; a
+//! places, which are only tried for, and the policy over those that wait to enter it; a
 //! shard or the policy may be held over a pin or a charge, which take none; the policy over the pool's
 //! lock of ids; a shard over a frame that goes into its slot or off
 //! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
@@ -50,6 +50,7 @@ mod life;
 mod promote;
 mod queue;
 mod renumber;
+mod shrink;
 
 pub(crate) use evict::{Lack, Reach, STEP};
 use hook::Hook;
@@ -132,7 +133,7 @@ pub(crate) struct View<'t, K> {
     seen: Cell<Option<Seen>>,
 }
 
-/// What the policy may ask about an entry after its mark, and what does not change while it holds its lock.
+/// What the policy may ask about an entry after its mark. It does not change under the policy's lock.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     id: u32,

@@ -4,6 +4,11 @@
 //! has to end an entry because of its own bookkeeping, and they come back when their entries have
 //! gone. Most ids have room already, which is known without the lock: all ids below `roomy` do.
 //!
+//! An entry that enters while somebody else has the lock waits outside, and whoever locks the policy
+//! next takes it in first: an insert need not sleep behind a thread that lost its processor. So all
+//! that was told to enter before a thread has the lock is in the policy when it has it. Whoever ends
+//! an entry or gives it another id learned of it first, from the index, and then locks.
+//!
 //! Room that is given back must be nobody's who counts on it. So `roomy` falls first, and then the
 //! pool is asked whether an id of the range is in use, under the lock that ids are handed out
 //! under. Whoever got one before is found in use there. Whoever gets one later has seen that lock
@@ -12,7 +17,9 @@
 use crate::index::Tag;
 use crate::policy::{Entries, Policy, Priority};
 use crate::store::Memory;
-use crate::sync::{AtomicU32, Charge, Mutex, MutexGuard, Ordering, Plant, planted};
+use crate::sync::{
+    AtomicU32, Charge, Mutex, MutexGuard, Ordering, Plant, WAITING, may_wait, planted,
+};
 
 /// Ids that `roomy` rises by at once.
 const STEP: u32 = 64;
@@ -23,6 +30,24 @@ pub(crate) struct Queue {
     policy: Mutex<Box<dyn Policy>>,
     /// Ids below this have room. Changed under the lock. Relaxed: see the head of this file.
     roomy: AtomicU32,
+    waiting: Mutex<Waiting>,
+    /// How many wait. Changed under the lock of `waiting`. Relaxed: whoever was told of an entry,
+    /// was told after it began to wait.
+    waits: AtomicU32,
+}
+
+/// Entries that are to enter, in their order.
+#[derive(Debug)]
+struct Waiting {
+    entries: [Entering; WAITING],
+    count: usize,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Entering {
+    id: u32,
+    tag: Tag,
+    priority: Priority,
 }
 
 /// The policy, held.
@@ -43,11 +68,79 @@ pub(crate) enum Unready {
 
 impl Queue {
     pub(crate) fn new(policy: Box<dyn Policy>) -> Self {
-        Self { policy: Mutex::new(policy), roomy: AtomicU32::new(0) }
+        let waiting = Waiting { entries: [Entering::default(); WAITING], count: 0 };
+        Self {
+            policy: Mutex::new(policy),
+            roomy: AtomicU32::new(0),
+            waiting: Mutex::new(waiting),
+            waits: AtomicU32::new(0),
+        }
     }
 
     pub(crate) fn lock(&self) -> Held<'_> {
-        Held { policy: self.policy.lock(), roomy: &self.roomy }
+        self.take_in(self.policy.lock())
+    }
+
+    /// Forgets an entry that has gone.
+    pub(crate) fn forget<K: Send + Sync>(&self, id: u32, pool: &Memory<K>) {
+        let mut held = if planted(Plant::WaitingForgotten) {
+            Held { policy: self.policy.lock(), roomy: &self.roomy }
+        } else {
+            self.lock()
+        };
+        held.remove(id, pool);
+    }
+
+    /// How many entries wait, for models.
+    #[cfg(all(test, zcache_loom))]
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waits.load(Ordering::Relaxed)
+    }
+
+    /// The policy, unless somebody else has it.
+    pub(crate) fn try_lock(&self) -> Option<Held<'_>> {
+        self.policy.try_lock().map(|policy| self.take_in(policy))
+    }
+
+    /// Has those that wait enter.
+    #[inline]
+    fn take_in<'q>(&'q self, policy: MutexGuard<'q, Box<dyn Policy>>) -> Held<'q> {
+        let mut held = Held { policy, roomy: &self.roomy };
+        if self.waits.load(Ordering::Relaxed) > 0 {
+            self.take_in_waiting(&mut held);
+        }
+        held
+    }
+
+    #[cold]
+    fn take_in_waiting(&self, held: &mut Held<'_>) {
+        let mut waiting = self.waiting.lock();
+        self.waits.store(0, Ordering::Relaxed);
+        let count = std::mem::take(&mut waiting.count);
+        for Entering { id, tag, priority } in &waiting.entries[..count] {
+            held.enter(*id, *tag, *priority);
+        }
+    }
+
+    /// An expected id enters, at once or before anybody else has the policy.
+    pub(crate) fn enter(&self, id: u32, tag: Tag, priority: Priority) {
+        let held = if may_wait() { self.try_lock() } else { Some(self.lock()) };
+        if let Some(mut held) = held {
+            held.enter(id, tag, priority);
+        } else if !self.wait(Entering { id, tag, priority }) {
+            self.lock().enter(id, tag, priority);
+        }
+    }
+
+    /// Has an entry wait, if there is a place; says whether.
+    fn wait(&self, entering: Entering) -> bool {
+        let mut waiting = self.waiting.lock();
+        let at = waiting.count;
+        let Some(place) = waiting.entries.get_mut(at) else { return false };
+        *place = entering;
+        waiting.count += 1;
+        self.waits.store(waiting.count as u32, Ordering::Relaxed);
+        true
     }
 
     /// Ids below this have room, for models.
@@ -121,8 +214,7 @@ impl Held<'_> {
         self.shrink(pool);
     }
 
-    /// An entry has gone.
-    pub(crate) fn remove<K: Send + Sync>(&mut self, id: u32, pool: &Memory<K>) {
+    fn remove<K: Send + Sync>(&mut self, id: u32, pool: &Memory<K>) {
         self.policy.remove(id);
         self.shrink(pool);
     }
