@@ -60,6 +60,7 @@ pub struct PoolOracle<'p> {
     reserved: usize,
     caps: (usize, usize),
     capped: bool,
+    mixed: bool,
     /// Whether the page source may fail.
     faulty: bool,
     before: (usize, usize),
@@ -98,6 +99,7 @@ impl<'p> PoolOracle<'p> {
             foreign: None,
             reserved: 0,
             caps: (setup.max_bytes, setup.max_pages),
+            mixed: setup.mixed,
             capped: setup.max_bytes != usize::MAX || setup.max_pages != usize::MAX,
             faulty: false,
             before: (0, 0),
@@ -303,6 +305,8 @@ impl<'p> PoolOracle<'p> {
                 let room =
                     |class: &&zpool::ClassStats| class.size >= len && class.inuse < class.objects;
                 let slot = stats.classes.iter().find(room);
+                // Gaps of mixed zspages are no slots.
+                let slot = slot.filter(|_| !self.mixed);
                 let fits = slot.is_some() && stats.handle_slots > used && !needs_copy;
                 assert!(!fits, "{len} bytes were refused beside {slot:?}");
             }
@@ -492,7 +496,7 @@ impl<'p> PoolOracle<'p> {
             after.compaction.bytes_moved - before.compaction.bytes_moved,
             did.bytes_moved as u64
         );
-        if did.done && self.held.is_empty() && self.lost.is_empty() && !self.faulty {
+        if did.done && self.held.is_empty() && self.lost.is_empty() && !self.faulty && !self.mixed {
             for class in after.classes.iter().filter(|c| c.shortest_chain == c.longest_chain) {
                 let fewest = class.inuse.div_ceil(class.objects / class.zspages);
                 assert_eq!(class.zspages, fewest, "compacted: {class:?}");

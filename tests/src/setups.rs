@@ -41,6 +41,8 @@ pub struct Setup {
     pub max_bytes: usize,
     /// Whether freed places are overwritten.
     pub zero_on_free: bool,
+    /// Whether zspages are mixed, as far as there is a cap.
+    pub mixed: bool,
 }
 
 impl Setup {
@@ -54,12 +56,13 @@ impl Setup {
             max_pages: usize::MAX,
             max_bytes: usize::MAX,
             zero_on_free: false,
+            mixed: false,
         }
     }
 
     /// One of each kind: every source, page size and cap, chosen so that the rules of each are met
     /// within a few hundred operations.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::new(Pages::Mmap),
         Self::new(Pages::Memfd),
         Self { max_pages: 24, ..Self::new(Pages::Heap(2)) },
@@ -76,6 +79,10 @@ impl Setup {
         Self { max_bytes: 300 << 10, max_object: 9000, ..Self::new(Pages::Ranges) },
         Self::new(Pages::Huge),
         Self { max_bytes: 3 << 20, page_size: 16384, zero_on_free: true, ..Self::new(Pages::Huge) },
+        Self { max_bytes: 260 << 10, mixed: true, ..Self::new(Pages::Mmap) },
+        Self { max_pages: 40, mixed: true, zero_on_free: true, ..Self::new(Pages::Ram) },
+        Self { max_pages: 30, mixed: true, max_object: 9000, ..Self::new(Pages::Heap(2)) },
+        Self { max_pages: 12, mixed: true, page_size: 16384, ..Self::new(Pages::Memfd) },
     ];
 
     /// The settings for the pool.
@@ -86,6 +93,7 @@ impl Setup {
             .max_object(self.max_object)
             .max_pages(self.max_pages)
             .max_bytes(self.max_bytes)
+            .mixed_up_to(if self.mixed { 16 << 20 } else { 0 })
             .zero_on_free(self.zero_on_free);
         match self.pages {
             Pages::Memfd => config.source(SourceKind::Memfd),

@@ -103,7 +103,12 @@ fn pools_of_large_pages_agree_with_their_oracle() {
 
 #[test]
 fn pools_that_grow_by_ranges_agree_with_their_oracle() {
-    Setup::ALL[12..].iter().for_each(agrees);
+    Setup::ALL[12..16].iter().for_each(agrees);
+}
+
+#[test]
+fn pools_of_mixed_zspages_agree_with_their_oracle() {
+    Setup::ALL[16..].iter().for_each(agrees);
 }
 
 #[test]

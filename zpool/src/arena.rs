@@ -2,13 +2,15 @@
 //!
 //! An object goes to a free slot of the finest class for its length that has one, whatever the level
 //! it was built at, so a change of level leaves nothing stranded. When there is none, the class of
-//! the level that the population of its group names grows by a zspage.
+//! the level that the population of its group names grows by a zspage. Where a small cap
+//! and the settings allow it, an object goes to a mixed zspage.
 
-use crate::class::{Class, Ground};
+use crate::class::{Claim, Class, Ground};
+use crate::config::Config;
 use crate::directory::boxed;
 use crate::error::AllocError;
 use crate::frame::Supply;
-use crate::geometry::{Fit, GROUPED, Geometry, LEVELS, Shape};
+use crate::geometry::{Fit, GRAIN, GROUPED, Geometry, LEVELS, Shape};
 use crate::handle::{Ended, Handle, Place, Renumbered, Spent, Table};
 use crate::ledger::{Ledger, heap_cost, shared_cost};
 use crate::ripe::Ripe;
@@ -31,6 +33,8 @@ pub(crate) struct Arena<T> {
     pub(crate) scratch: Scratch,
     pub(crate) counters: Counters,
     zero_on_free: bool,
+    /// Zspages are mixed while a cap is no more than this.
+    mixed_up_to: usize,
     /// Whether readers left something for the next holder of a class's lock.
     untidy: AtomicU32,
     /// Sum of the lengths of all objects that have not ended.
@@ -62,14 +66,15 @@ impl<T> Arena<T> {
     pub(crate) fn new(
         source: Box<dyn PageSource>,
         ledger: Ledger,
-        max_object: usize,
-        zero_on_free: bool,
+        config: &Config,
     ) -> Result<Self, usize> {
+        let Config { max_object, zero_on_free, mixed_up_to, .. } = *config;
         let geometry = Geometry::new(source.page_size(), max_object);
-        let count = geometry.sizes().len();
+        // The mixed class comes last.
+        let count = geometry.sizes().len() + 1;
         let own = size_of::<Self>()
             + geometry.bytes()
-            + Zspages::empty_bytes(count)
+            + Zspages::empty_bytes(count - 1)
             + heap_cost(count * size_of::<Once<Box<[Class; 1]>>>())
             + heap_cost(count * size_of::<Option<Token>>())
             + heap_cost(count * size_of::<AtomicU32>())
@@ -78,12 +83,12 @@ impl<T> Arena<T> {
             + shared_cost(size_of::<AtomicUsize>());
         ledger.reserve(own).map_err(|_| own)?;
         let ledger = Arc::new(ledger);
-        let (zspages, tokens) = Zspages::new(Arc::from(source), geometry.sizes().into());
+        let (zspages, tokens) = Zspages::new(Arc::from(source), geometry.sizes());
         Ok(Self {
             table: Table::new(max_object),
             zspages,
             classes: boxed(count, Once::new).ok_or(own)?,
-            population: boxed(count, || AtomicU32::new(0)).ok_or(own)?,
+            population: boxed(count - 1, || AtomicU32::new(0)).ok_or(own)?,
             unborn: Mutex::new(tokens.into_iter().map(Some).collect()),
             ripe: Ripe::new(count).ok_or(own)?,
             geometry,
@@ -92,6 +97,7 @@ impl<T> Arena<T> {
             scratch: Scratch::new(zero_on_free),
             counters: Counters::new(),
             zero_on_free,
+            mixed_up_to,
             untidy: AtomicU32::new(0),
             payload: AtomicUsize::new(0),
             framed: Arc::new(AtomicUsize::new(0)),
@@ -189,7 +195,8 @@ impl<T> Arena<T> {
         if unborn[usize::from(number)].is_some() {
             self.ledger.reserve(heap_cost(size_of::<Class>()))?;
             let mut token = unborn[usize::from(number)].take();
-            let born = boxed(1, || Class::new(token.take().expect("made once")));
+            let mixed = number == self.zspages.mixed();
+            let born = boxed(1, || Class::new(token.take().expect("made once"), mixed));
             let Some(born) = born.and_then(|born| born.try_into().ok()) else {
                 unborn[usize::from(number)] = token;
                 self.ledger.release(heap_cost(size_of::<Class>()));
@@ -206,6 +213,9 @@ impl<T> Arena<T> {
         if len == 0 {
             return 0;
         }
+        if let Some(grains) = self.mixed(len) {
+            return usize::from(grains) * GRAIN;
+        }
         let Shape { pages, objects } = self.fit(len).shape;
         // A chain has 4 MiB at the most, and a division of 32 bits takes half the time.
         let bytes = u32::from(pages) * self.zspages.page_size() as u32;
@@ -217,7 +227,46 @@ impl<T> Arena<T> {
         if len == 0 {
             return 0;
         }
-        usize::from(self.fit(len).shape.pages) * self.zspages.page_size()
+        let page_size = self.zspages.page_size();
+        if self.mixed(len).is_some() {
+            return len.next_multiple_of(page_size);
+        }
+        usize::from(self.fit(len).shape.pages) * page_size
+    }
+
+    /// Whether there may be mixed zspages.
+    #[inline]
+    fn mixes(&self) -> bool {
+        self.mixed_up_to != 0 && self.ledger.cap() <= self.mixed_up_to
+    }
+
+    /// Grains of a mixed zspage for an object of `len` bytes, if such a zspage is made for it.
+    #[inline]
+    fn mixed(&self, len: usize) -> Option<u16> {
+        if self.mixes() { Geometry::mixed(len) } else { None }
+    }
+
+    /// A place in a gap of a mixed zspage, for an object that may take one.
+    fn place_in_gap(&self, len: usize, owner: u32) -> Option<Place> {
+        let group = &self.population[usize::from(self.geometry.group(len))];
+        let grains = Geometry::mixed_gap(len, group.load(Ordering::Relaxed) as usize)?;
+        let class = self.born(self.zspages.mixed())?;
+        class.place(self.ground(), (owner, grains))
+    }
+
+    /// A place in a mixed zspage: in a gap, or in a new one, as long as there are pages for.
+    fn place_mixed(&self, claim: Claim) -> Result<Place, AllocError> {
+        let (on, class) = (self.ground(), self.class(self.zspages.mixed())?);
+        let mut pages = self.geometry.mixed_pages(self.ledger.cap());
+        loop {
+            let shape = self.geometry.mixed_shape(pages);
+            let placed = class.place_or_grow(on, claim, shape);
+            let shorter = self.geometry.mixed_shape(pages / 2);
+            if placed.is_ok() || shorter.objects < claim.1 {
+                return placed;
+            }
+            pages /= 2;
+        }
     }
 
     /// A place for `len` bytes, not 0, owned by handle slot `owner`.
@@ -226,6 +275,11 @@ impl<T> Arena<T> {
     /// Nothing was free, and the class could not grow.
     pub(crate) fn place(&self, len: usize, owner: u32) -> Result<Place, AllocError> {
         let on = self.ground();
+        if self.mixes() {
+            if let Some(place) = self.place_in_gap(len, owner) {
+                return Ok(place);
+            }
+        }
         let grown = self.level(len);
         let mut last = u16::MAX;
         // Slots of the first level are too wide for those who have a choice.
@@ -237,20 +291,26 @@ impl<T> Arena<T> {
             last = number;
             let Some(class) = self.born(number) else { continue };
             if class.has_room() || self.zspages.has_pending(number) {
-                if let Some(place) = class.place(on, owner) {
+                if let Some(place) = class.place(on, (owner, 1)) {
                     return Ok(place);
                 }
             }
         }
+        if let Some(grains) = self.mixed(len) {
+            return self.place_mixed((owner, grains));
+        }
         let fit = self.geometry.fit(len, grown);
-        self.class(fit.class)?.place_or_grow(on, owner, fit.shape)
+        self.class(fit.class)?.place_or_grow(on, (owner, 1), fit.shape)
     }
 
     /// The same with the shortest chain there is.
     pub(crate) fn place_short(&self, len: usize, owner: u32) -> Result<Place, AllocError> {
+        if let Some(grains) = self.mixed(len) {
+            return self.place_mixed((owner, grains));
+        }
         let number = self.fit(len).class;
         let shape = self.geometry.shortest(number);
-        self.class(number)?.place_or_grow(self.ground(), owner, shape)
+        self.class(number)?.place_or_grow(self.ground(), (owner, 1), shape)
     }
 
     /// A free slot of a class that is little larger, while few objects share each class: more is lost in
@@ -265,7 +325,7 @@ impl<T> Arena<T> {
 
     /// A free slot of any class that is large enough, the closest one first.
     pub(crate) fn place_loose(&self, len: usize, owner: u32) -> Option<Place> {
-        self.place_below(self.classes.len(), len, owner)
+        self.place_below(usize::from(self.zspages.mixed()), len, owner)
     }
 
     /// A free slot of a class that is large enough, the closest one first, of those below class `end`.
@@ -273,7 +333,7 @@ impl<T> Arena<T> {
         let first = usize::from(self.geometry.first_class(len));
         let born = self.classes[first..end].iter().filter_map(Once::get).map(|class| &class[0]);
         let mut open = born.filter(|class| class.has_room());
-        open.find_map(|class| class.place(self.ground(), owner))
+        open.find_map(|class| class.place(self.ground(), (owner, 1)))
     }
 
     /// Gives back a place that nobody points at any more, and its handle's slot with it.

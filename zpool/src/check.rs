@@ -1,7 +1,7 @@
 //! The consistency check: every invariant of a pool that nobody is changing, asserted.
 //!
 //! - each class: its counters are the sums over its zspages, each on the list its fill names;
-//! - each zspage: its pages name it and no other has them, its free list holds each free slot once;
+//! - each zspage: its pages name it and no other has them, what is noted of its free slots or gaps is so;
 //! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
 //!   or is freed and still mapped, or is the new place of an object that `map_write` holds;
 //! - each live handle: its location is a slot in use that names it as owner, its length fits;
@@ -14,17 +14,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::arena::Arena;
 use crate::word::NOWHERE;
-use crate::zspage::Fill;
 
 pub(crate) fn check<T>(arena: &Arena<T>) {
     let zspages = &arena.zspages;
     let mut pages = HashSet::new();
     let mut slots: HashMap<u64, (u32, usize)> = HashMap::new();
     let (mut held, mut chains) = (0, Vec::new());
-    for (number, class) in arena.classes() {
-        let size = zspages.size(number);
+    for (_, class) in arena.classes() {
         held += class.check(arena.ground(), |zspages, token, id| {
-            let Fill { inuse, objects, pages: chain } = zspages.fill(token, id);
+            let chain = zspages.fill(token, id).pages;
             let named = zspages.chain(token, id);
             assert_eq!(named.len(), usize::from(chain), "zspage {id} has its pages");
             chains.push(named.iter().map(|(page, _)| *page).collect());
@@ -32,14 +30,8 @@ pub(crate) fn check<T>(arena: &Arena<T>) {
                 assert_eq!(zspage, id, "page {page} names its zspage");
                 assert!(pages.insert(page), "page {page} is in one zspage");
             }
-            let free = zspages.free_slots(token, id);
-            let distinct: HashSet<u16> = free.iter().copied().collect();
-            assert_eq!(distinct.len(), free.len(), "each slot is free once");
-            assert_eq!(free.len(), usize::from(objects - inuse), "free and used slots add up");
-            for slot in (0..objects).filter(|slot| !distinct.contains(slot)) {
-                let owner = zspages.owner(token, id, slot).expect("a slot has an owner entry");
-                slots.insert(zspages.location(token, id, slot), (owner, size));
-            }
+            let used = zspages.used(token, id).into_iter();
+            slots.extend(used.map(|(owner, location, size)| (location, (owner, size))));
         });
     }
     let (mut payload, mut live, mut exclusive, mut orphans) = (0, 0, 0, slots.len());

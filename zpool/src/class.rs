@@ -1,4 +1,5 @@
 //! One size class under one lock: places objects, takes them back, grows and shrinks by zspages.
+//! The mixed class counts grains where others count slots.
 //!
 //! Lock order: a class, then the leaves (the source's lock, zspage ids). No two classes at once. No
 //! byte of an object is copied, no record dropped and no user code run under a class's lock.
@@ -7,6 +8,8 @@
 //! `emptying` names; `inuse` is the sum over them, `room` the sum of what is left in those on lists.
 //! The class is ripe if a zspage is being emptied, or if there is as much room as `least` says.
 //! Otherwise none of the sparsest zspages (all, in a class of up to [`LOOKED`]) can be emptied.
+//! In the mixed class nobody knows that before it is tried: gaps may be too short for an object. The
+//! try moves what fits elsewhere, so that gaps add up, and is not repeated before more came free.
 
 use crate::error::AllocError;
 use crate::fullness::Fullness;
@@ -37,18 +40,24 @@ impl<T> Copy for Ground<'_, T> {}
 #[derive(Debug)]
 struct State {
     token: Token,
+    /// Whether its zspages are mixed.
+    mixed: bool,
     lists: Fullness,
     /// The zspage that a compaction is emptying; it is on no list.
     emptying: u32,
     /// With less room than this a compaction gains nothing: the fewest slots of a zspage that was
     /// there at the last look in vain, or was built or got sparser since.
-    least: u16,
+    least: usize,
+    /// Grains that have to come free before a mixed zspage is tried to be emptied again.
+    rest: usize,
     /// Whether a compaction may gain from the class, as others see it.
     ripe: bool,
     /// The shortest and the longest chain since the class last had no zspage.
     chains: (u16, u16),
-    /// Slots in use; a class has fewer than 2^32, because handles do.
-    inuse: u32,
+    /// Places handed out; a class has fewer than 2^32, because handles do.
+    objects: u32,
+    /// Slots in use.
+    inuse: usize,
     /// Free slots in zspages on lists.
     room: usize,
     zspages: u32,
@@ -82,6 +91,8 @@ const LOOKED: usize = 128;
 pub(crate) struct Emptying {
     id: u32,
     slot: u16,
+    /// Whether it was tried to move each object.
+    tried: bool,
 }
 
 impl Emptying {
@@ -90,12 +101,21 @@ impl Emptying {
     }
 }
 
+/// Who takes a place, and how much of it: so many grains of a mixed zspage, or 1 slot.
+pub(crate) type Claim = (u32, u16);
+
+/// A mixed zspage that could not be emptied is tried again when its size by this has come free.
+const PATIENCE: usize = 4;
+/// Free grains of mixed zspages that are worth the work of moving objects together.
+const GAINFUL: usize = 256;
+
 /// The chains of a class that has none.
 const NO_CHAIN: (u16, u16) = (u16::MAX, 0);
 
 /// What a class holds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ClassCounts {
+    pub(crate) objects: usize,
     pub(crate) inuse: usize,
     pub(crate) zspages: usize,
     pub(crate) pages: usize,
@@ -106,28 +126,43 @@ pub(crate) struct ClassCounts {
 }
 
 impl State {
-    /// Takes a slot of `id`, which has one, for the handle `owner`.
-    fn take<T>(&mut self, on: Ground<'_, T>, id: u32, owner: u32) -> Option<Place> {
-        let (place, now) = on.zspages.place(&mut self.token, id, owner)?;
-        self.lists.shift(on.zspages, &mut self.token, id, (now.inuse - 1, now));
-        if now.inuse == 1 {
+    /// Takes a slot of `id` for the handle `owner`, or as many grains of a mixed zspage, which has them.
+    fn take<T>(&mut self, on: Ground<'_, T>, id: u32, (owner, grains): Claim) -> Option<Place> {
+        let (place, (before, now)) = on.zspages.place(&mut self.token, id, owner, grains)?;
+        self.lists.shift(on.zspages, &mut self.token, id, (before, now));
+        if before.inuse == 0 {
             // A look passes over empty zspages.
-            self.least = self.least.min(now.objects);
+            self.least = self.least.min(now.objects.into());
         }
-        self.inuse += 1;
+        self.objects += 1;
+        self.inuse += usize::from(grains);
         Some(place)
     }
 
-    /// Gives a slot back. An emptied zspage stays on its list: see [`Class::sweep`].
-    fn give<T>(&mut self, on: Ground<'_, T>, home: Home) -> u32 {
-        let (id, now) = on.zspages.release(&mut self.token, home);
-        if id != self.emptying
-            && self.lists.shift(on.zspages, &mut self.token, id, (now.inuse + 1, now))
-        {
-            self.least = self.least.min(now.objects);
+    /// Gives a place back; says how much that makes free for others. An emptied zspage stays on its
+    /// list: see [`Class::sweep`].
+    fn give<T>(&mut self, on: Ground<'_, T>, home: Home) -> usize {
+        let (id, (before, now)) = on.zspages.release(&mut self.token, home);
+        let given = usize::from(before.inuse - now.inuse);
+        self.objects -= 1;
+        self.inuse -= given;
+        self.rest = self.rest.saturating_sub(given);
+        if id == self.emptying {
+            return 0;
         }
-        self.inuse -= 1;
-        id
+        if self.lists.shift(on.zspages, &mut self.token, id, (before, now)) {
+            self.least = self.least.min(now.objects.into());
+        }
+        given
+    }
+
+    /// A zspage, not empty, with a free slot, or with a gap of so many grains.
+    fn open<T>(&self, on: Ground<'_, T>, grains: u16) -> Option<u32> {
+        if self.mixed {
+            self.lists.holding(on.zspages, &self.token, grains)
+        } else {
+            self.lists.fullest()
+        }
     }
 
     /// Whether a compaction is emptying a zspage; there is one at a time.
@@ -135,10 +170,20 @@ impl State {
         self.emptying != NONE && !planted(Plant::TwoMovers)
     }
 
+    /// Whether there may be a zspage that can be emptied.
+    #[inline]
+    fn gains(&self) -> bool {
+        if self.mixed {
+            self.zspages > 1 && self.room >= GAINFUL && (self.rest == 0 || self.room >= self.inuse)
+        } else {
+            self.room >= self.least
+        }
+    }
+
     /// Notes whether a compaction may gain from the class, after all that changes it.
     #[inline]
     fn ripen<T>(&mut self, on: Ground<'_, T>) {
-        let ripe = self.emptying != NONE || self.room >= usize::from(self.least);
+        let ripe = self.emptying != NONE || self.gains();
         if ripe != self.ripe {
             self.ripe = ripe;
             on.ripe.set(self.token.class(), ripe);
@@ -150,7 +195,7 @@ impl State {
         self.zspages -= 1;
         self.pages -= u32::from(pages);
         if self.zspages == 0 {
-            (self.least, self.chains) = (u16::MAX, NO_CHAIN);
+            (self.least, self.chains) = (usize::MAX, NO_CHAIN);
         } else if self.zspages as usize == LOOKED {
             // From now on a look sees zspages that none saw before.
             self.least = 1;
@@ -159,13 +204,17 @@ impl State {
 }
 
 impl Class {
-    pub(crate) fn new(token: Token) -> Self {
+    /// A class without zspages.
+    pub(crate) fn new(token: Token, mixed: bool) -> Self {
         Self {
             state: Mutex::new(State {
                 token,
+                mixed,
+                objects: 0,
                 lists: Fullness::new(),
                 emptying: NONE,
-                least: u16::MAX,
+                least: usize::MAX,
+                rest: 0,
                 ripe: false,
                 chains: NO_CHAIN,
                 inuse: 0,
@@ -203,8 +252,9 @@ impl Class {
     }
 
     fn give<T>(&self, state: &mut State, on: Ground<'_, T>, home: Home) {
-        if state.give(on, home) != state.emptying {
-            self.set_room(state, on, state.room + 1);
+        let given = state.give(on, home);
+        if given > 0 {
+            self.set_room(state, on, state.room + given);
         }
     }
 
@@ -229,16 +279,27 @@ impl Class {
         self.room.load(Ordering::Relaxed) != 0
     }
 
-    /// A slot in the fullest zspage that has one; the class does not grow.
-    pub(crate) fn place<T>(&self, on: Ground<'_, T>, owner: u32) -> Option<Place> {
+    /// A place for `owner` of so many grains, or a slot, in the fullest zspage that has one; the class
+    /// does not grow.
+    pub(crate) fn place<T>(&self, on: Ground<'_, T>, (owner, grains): Claim) -> Option<Place> {
         let mut state = self.lock(on);
-        self.place_locked(&mut state, on, owner)
+        self.place_locked(&mut state, on, (owner, grains))
     }
 
-    fn place_locked<T>(&self, state: &mut State, on: Ground<'_, T>, owner: u32) -> Option<Place> {
-        let id = state.lists.fullest()?;
-        let place = state.take(on, id, owner)?;
-        self.set_room(state, on, state.room - 1);
+    fn place_locked<T>(&self, state: &mut State, on: Ground<'_, T>, claim: Claim) -> Option<Place> {
+        let id = state.open(on, claim.1)?;
+        self.take(state, on, id, claim)
+    }
+
+    fn take<T>(
+        &self,
+        state: &mut State,
+        on: Ground<'_, T>,
+        id: u32,
+        claim: Claim,
+    ) -> Option<Place> {
+        let place = state.take(on, id, claim)?;
+        self.set_room(state, on, state.room - usize::from(claim.1));
         Some(place)
     }
 
@@ -249,24 +310,24 @@ impl Class {
     pub(crate) fn place_or_grow<T>(
         &self,
         on: Ground<'_, T>,
-        owner: u32,
+        claim: Claim,
         shape: Shape,
     ) -> Result<Place, AllocError> {
         let mut state = self.lock(on);
-        if let Some(place) = self.place_locked(&mut state, on, owner) {
+        if let Some(place) = self.place_locked(&mut state, on, claim) {
             return Ok(place);
         }
         let id = on.zspages.build(&mut state.token, shape, on.ledger)?;
         let State { lists, token, .. } = &mut *state;
         lists.insert(on.zspages, token, id);
         state.zspages += 1;
-        state.least = state.least.min(shape.objects);
+        state.least = state.least.min(shape.objects.into());
         let (shortest, longest) = state.chains;
         state.chains = (shortest.min(shape.pages), longest.max(shape.pages));
         state.pages += u32::from(shape.pages);
         state.room += usize::from(shape.objects);
-        // The new zspage has a free slot.
-        self.place_locked(&mut state, on, owner).ok_or(AllocError::OutOfPages)
+        // The new zspage has room for it.
+        self.take(&mut state, on, id, claim).ok_or(AllocError::OutOfPages)
     }
 
     /// Takes back a place, and the slot of its handle if that ended too.
@@ -318,16 +379,22 @@ impl Class {
     /// are as many free slots in all as it has slots.
     fn sparse<T>(state: &mut State, on: Ground<'_, T>, tried: &[u32]) -> Option<(u32, Fill)> {
         let room = state.room;
-        if room < usize::from(state.least) {
+        if !state.gains() {
             return None;
         }
-        let mut least = u16::MAX;
+        if state.mixed {
+            let all = state.lists.sparsest_first(on.zspages, &state.token).take(LOOKED);
+            let untried = all.filter(|id| !tried.contains(id));
+            let fills = untried.map(|id| (id, on.zspages.fill(&state.token, id)));
+            return fills.min_by_key(|(_, fill)| fill.inuse);
+        }
+        let mut least = usize::MAX;
         for id in state.lists.sparsest_first(on.zspages, &state.token).take(LOOKED) {
             let fill = on.zspages.fill(&state.token, id);
-            if room >= usize::from(fill.objects) && !tried.contains(&id) {
+            if (state.mixed || room >= usize::from(fill.objects)) && !tried.contains(&id) {
                 return Some((id, fill));
             }
-            least = least.min(fill.objects);
+            least = least.min(fill.objects.into());
         }
         state.least = least;
         state.ripen(on);
@@ -347,7 +414,7 @@ impl Class {
         state.emptying = id;
         let room = state.room - usize::from(objects - inuse);
         self.set_room(&mut state, on, room);
-        Some(Emptying { id, slot: 0 })
+        Some(Emptying { id, slot: 0, tried: false })
     }
 
     /// The next object to move out of the zspage that is being emptied: a pin on it, and
@@ -359,9 +426,15 @@ impl Class {
     ) -> Option<(Pin<'p, T>, Place)> {
         let mut state = self.lock(on);
         loop {
-            let Fill { inuse, objects, .. } = on.zspages.fill(&state.token, at.id);
-            if at.slot >= objects || inuse == 0 {
+            let inuse = on.zspages.fill(&state.token, at.id).inuse;
+            if at.slot >= on.zspages.slots(&state.token, at.id) || inuse == 0 {
+                at.tried = true;
                 return None;
+            }
+            let grains = on.zspages.grains_at(&state.token, at.id, at.slot);
+            if grains == 0 {
+                at.slot += 1;
+                continue;
             }
             let owner = on.zspages.owner(&state.token, at.id, at.slot)?;
             let location = on.zspages.location(&state.token, at.id, at.slot);
@@ -369,7 +442,12 @@ impl Class {
             if !on.table.points(owner, location) && !planted(Plant::OwnerBelieved) {
                 continue;
             }
-            let to = self.place_locked(&mut state, on, owner)?;
+            let Some(to) = self.place_locked(&mut state, on, (owner, grains)) else {
+                if state.mixed {
+                    continue; // a shorter one may fit
+                }
+                return None;
+            };
             match on.table.pin_at(owner, location) {
                 Some(pin) => return Some((pin, to)),
                 None => self.give(&mut state, on, on.zspages.home(to)),
@@ -381,12 +459,15 @@ impl Class {
     /// many those were.
     pub(crate) fn end<T>(&self, on: Ground<'_, T>, at: Emptying) -> usize {
         let mut state = self.lock(on);
-        let Fill { inuse, objects, pages } = on.zspages.fill(&state.token, at.id);
+        let Fill { inuse, objects, pages, .. } = on.zspages.fill(&state.token, at.id);
         state.emptying = NONE;
         let State { lists, token, .. } = &mut *state;
         lists.insert(on.zspages, token, at.id);
-        state.least = state.least.min(objects);
         let room = state.room + usize::from(objects - inuse);
+        state.least = state.least.min(objects.into());
+        if state.mixed && at.tried && inuse > 0 {
+            state.rest = usize::from(objects) / PATIENCE;
+        }
         self.set_room(&mut state, on, room);
         self.sweep(&mut state, on);
         if inuse == 0 { usize::from(pages) } else { 0 }
@@ -395,7 +476,8 @@ impl Class {
     pub(crate) fn counts<T>(&self, on: Ground<'_, T>) -> ClassCounts {
         let state = self.lock(on);
         ClassCounts {
-            inuse: state.inuse as usize,
+            objects: state.objects as usize,
+            inuse: state.inuse,
             zspages: state.zspages as usize,
             pages: state.pages as usize,
             room: state.room,
@@ -418,8 +500,8 @@ impl Class {
         let emptying = (state.emptying != NONE).then_some((state.emptying, true, false));
         for (id, right, listed) in listed.chain(emptying) {
             assert!(right, "zspage {id} is on the list that its inuse names");
-            let Fill { inuse: used, objects, pages: chain } = on.zspages.fill(&state.token, id);
-            inuse += u32::from(used);
+            let Fill { inuse: used, objects, pages: chain, .. } = on.zspages.fill(&state.token, id);
+            inuse += usize::from(used);
             room += if listed { usize::from(objects - used) } else { 0 };
             let (shortest, longest) = state.chains;
             assert!((shortest..=longest).contains(&chain), "zspage {id}'s chain is accounted for");
@@ -430,14 +512,14 @@ impl Class {
         assert_eq!((state.inuse, state.pages, state.zspages), (inuse, pages, zspages));
         assert_eq!(state.room, room, "free slots on lists");
         assert_eq!(self.room.load(Ordering::Relaxed), room, "as seen without the lock");
-        let ripe = state.emptying != NONE || room >= usize::from(state.least);
+        let ripe = state.emptying != NONE || state.gains();
         assert_eq!(state.ripe, ripe, "ripe by {room} free slots");
         assert_eq!(on.ripe.has(state.token.class()), ripe, "a class is noted if it is ripe");
         let fills = state.lists.sparsest_first(on.zspages, &state.token);
         let fills = fills.map(|id| on.zspages.fill(&state.token, id));
         let mut gains = fills.map(|fill| room >= usize::from(fill.objects));
         assert!(
-            ripe || zspages as usize > LOOKED || !gains.any(|gains| gains),
+            ripe || state.mixed || zspages as usize > LOOKED || !gains.any(|gains| gains),
             "one can be emptied"
         );
         pages as usize

@@ -24,7 +24,8 @@ pub struct Compaction {
     pub bytes_moved: usize,
     /// Objects copied to a new place.
     pub objects_moved: usize,
-    /// Nothing is left that moving could free, but for objects that are mapped just now.
+    /// Nothing is left that moving could free, but for objects that are mapped just now; of mixed
+    /// zspages, that nothing is known of, without another try.
     pub done: bool,
 }
 
@@ -134,7 +135,7 @@ impl<'a> Ranking<'a> {
             Prospect::Busy => return true,
             Prospect::Gain { pages, inuse } => (pages, inuse),
         };
-        let cost = usize::from(inuse) * arena.zspages.size(number);
+        let cost = usize::from(inuse) * arena.zspages.weight(number);
         let worth = u64::from(pages) * (1 << 32) / cost.max(1) as u64;
         let below = |entry: &Option<(u64, u16, &Class)>| entry.is_some_and(|(w, ..)| w < worth);
         let at = self.best[..self.count].partition_point(below);

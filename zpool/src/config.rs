@@ -33,6 +33,7 @@ pub struct Config {
     pub(crate) max_pages: usize,
     pub(crate) max_bytes: usize,
     pub(crate) zero_on_free: bool,
+    pub(crate) mixed_up_to: usize,
     pub(crate) source: SourceKind,
 }
 
@@ -53,6 +54,7 @@ impl Config {
             max_pages: usize::MAX,
             max_bytes: usize::MAX,
             zero_on_free: false,
+            mixed_up_to: 0,
             #[cfg(unix)]
             source: SourceKind::Mmap(MmapOptions::new()),
             #[cfg(not(unix))]
@@ -96,6 +98,19 @@ impl Config {
     #[must_use]
     pub const fn zero_on_free(mut self, yes: bool) -> Self {
         self.zero_on_free = yes;
+        self
+    }
+
+    /// While a cap is no more than `bytes`, objects of up to 16 KiB are put side by side whatever their
+    /// lengths, in *mixed* zspages. Default: 0, never.
+    ///
+    /// A small pool has few objects of each size class, and each class leaves half a zspage empty: of
+    /// 50 pages, mixed zspages fill nine tenths where classes fill two thirds. In return a pool at its
+    /// cap may refuse an object though what is free adds up to its length, for it lies in gaps that
+    /// are too short. So this is for those who free another object then, as a cache does.
+    #[must_use]
+    pub const fn mixed_up_to(mut self, bytes: usize) -> Self {
+        self.mixed_up_to = bytes;
         self
     }
 

@@ -22,6 +22,9 @@ pub(crate) struct Fullness {
     occupied: u16,
 }
 
+/// Zspages of a group that are looked at for a gap.
+const HELD: usize = 8;
+
 /// The most free slots in groups 1 to 15.
 const MOST_FREE: [u16; FULL] = [u16::MAX, 512, 128, 64, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1, 0];
 
@@ -38,13 +41,12 @@ const BY_FREE: [u8; 129] = {
     groups
 };
 
-/// The list of a zspage with `inuse` of `objects` slots in use.
+/// The list of a zspage.
 #[inline]
-fn group(inuse: u16, objects: u16) -> usize {
+fn group(Fill { inuse, open: free, .. }: Fill) -> usize {
     if inuse == 0 {
         return 0;
     }
-    let free = objects - inuse;
     match BY_FREE.get(usize::from(free)) {
         Some(group) => usize::from(*group),
         None => MOST_FREE.partition_point(|most| *most >= free),
@@ -52,8 +54,7 @@ fn group(inuse: u16, objects: u16) -> usize {
 }
 
 fn group_of(zspages: &Zspages, token: &Token, id: u32) -> usize {
-    let Fill { inuse, objects, .. } = zspages.fill(token, id);
-    group(inuse, objects)
+    group(zspages.fill(token, id))
 }
 
 impl Fullness {
@@ -64,8 +65,7 @@ impl Fullness {
     /// Puts a zspage that is on no list where its `inuse` says.
     pub(crate) fn insert(&mut self, zspages: &Zspages, token: &mut Token, id: u32) {
         let own = zspages.listed(token, id);
-        let Fill { inuse, objects, .. } = own.fill();
-        self.link(zspages, token, (id, own), group(inuse, objects));
+        self.link(zspages, token, (id, own), group(own.fill()));
     }
 
     fn link(
@@ -106,11 +106,10 @@ impl Fullness {
     /// Takes a zspage off its list.
     pub(crate) fn remove(&mut self, zspages: &Zspages, token: &mut Token, id: u32) {
         let own = zspages.listed(token, id);
-        let Fill { inuse, objects, .. } = own.fill();
-        self.unlink(zspages, token, own, group(inuse, objects));
+        self.unlink(zspages, token, own, group(own.fill()));
     }
 
-    /// Moves a zspage that had `before` slots in use, and is as full as `now` says, to its list; says
+    /// Moves a zspage that was as full as `before` says, and is as full as `now` says, to its list; says
     /// whether that is another one.
     #[inline]
     pub(crate) fn shift(
@@ -118,9 +117,9 @@ impl Fullness {
         zspages: &Zspages,
         token: &mut Token,
         id: u32,
-        (before, now): (u16, Fill),
+        (before, now): (Fill, Fill),
     ) -> bool {
-        let (old, new) = (group(before, now.objects), group(now.inuse, now.objects));
+        let (old, new) = (group(before), group(now));
         if old != new {
             let own = zspages.listed(token, id);
             self.unlink(zspages, token, own, old);
@@ -134,6 +133,17 @@ impl Fullness {
         let open = self.occupied & !(1 << FULL);
         let group = open.checked_ilog2()? as usize;
         Some(self.heads[group])
+    }
+
+    /// A mixed zspage with a gap of `grains`, of the fullest group that has one.
+    pub(crate) fn holding(&self, zspages: &Zspages, token: &Token, grains: u16) -> Option<u32> {
+        // Gaps of this group are about as long; those of sparser ones are long enough.
+        let first = MOST_FREE.partition_point(|most| *most >= grains);
+        (1..=first).rev().find_map(|group| {
+            let list = self.list(zspages, token, group).take(HELD);
+            let open = list.map(|id| (zspages.fill(token, id).open, id));
+            open.filter(|(open, _)| *open >= grains).min().map(|(_, id)| id)
+        })
     }
 
     /// The zspages in use, sparsest group first, full ones last.
@@ -194,7 +204,8 @@ mod tests {
     #[test]
     fn groups_rise_with_inuse_and_keep_the_ends_apart() {
         for objects in 1..=2048_u16 {
-            let groups: Vec<usize> = (0..=objects).map(|inuse| group(inuse, objects)).collect();
+            let fill = |inuse| Fill { inuse, objects, open: objects - inuse, pages: 1 };
+            let groups: Vec<usize> = (0..=objects).map(|inuse| group(fill(inuse))).collect();
             assert!(groups.is_sorted(), "{objects} objects");
             let by_list = |inuse| MOST_FREE.partition_point(|most| *most >= objects - inuse);
             assert!((1..=objects).map(by_list).eq(groups[1..].iter().copied()));

@@ -27,6 +27,17 @@ const SMALL: usize = 4096;
 pub(crate) const LONGEST: usize = 64;
 /// The largest part of a zspage that chains above `SMALL` leave over, if 64 pages allow it.
 const TAIL: f64 = 1.0 / 20.0;
+/// Grains of a unit of a mixed zspage: at most one object starts in each, so none is shorter.
+pub(crate) const MIXED_UNIT: usize = 32;
+/// The largest object of a mixed zspage, in bytes.
+const MIXED_MOST: usize = 16 << 10;
+/// Objects of a mixed zspage that are no longer than this lose much by their unit.
+const MIXED_SHORT: usize = MIXED_UNIT * GRAIN - 64;
+/// The longest chain of a mixed zspage is the cap by this: a longer one has shorter gaps for what it
+/// holds, and takes more of a small pool at once.
+const MIXED_SHARE: usize = 16;
+/// But no more bytes than this, where a page is no longer.
+const MIXED_CHAIN: usize = 128 << 10;
 /// The largest `max_object`.
 pub(crate) const MAX_OBJECT: usize = 256 << 10;
 
@@ -205,6 +216,32 @@ impl Geometry {
             return level(|rule| rule.from_full);
         }
         usual
+    }
+
+    /// Grains that `len` bytes take in a mixed zspage; `None`, if they are too long for one, or too short
+    /// to have one made for them.
+    pub(crate) fn mixed(len: usize) -> Option<u16> {
+        let fits = len > MIXED_SHORT && len <= MIXED_MOST;
+        fits.then(|| len.div_ceil(GRAIN).max(MIXED_UNIT) as u16)
+    }
+
+    /// The same where a mixed zspage has a gap: short objects take one too, as long as the `population`
+    /// of their group would not fill a page.
+    pub(crate) fn mixed_gap(len: usize, population: usize) -> Option<u16> {
+        let few = population * MIXED_UNIT * GRAIN < SMALL;
+        let short = (len <= MIXED_SHORT && few).then_some(MIXED_UNIT as u16);
+        short.or(Self::mixed(len))
+    }
+
+    /// The longest chain of a mixed zspage, in pages, in a pool of that cap.
+    pub(crate) fn mixed_pages(&self, cap: usize) -> u16 {
+        let bytes = (cap / MIXED_SHARE).clamp(2 * MIXED_MOST, MIXED_CHAIN);
+        (bytes / self.page_size).max(1) as u16
+    }
+
+    /// A mixed zspage of so many pages: it counts grains.
+    pub(crate) fn mixed_shape(&self, pages: u16) -> Shape {
+        Shape { pages, objects: pages * (self.page_size / GRAIN) as u16 }
     }
 
     /// The smallest class whose objects have room for `len` bytes.

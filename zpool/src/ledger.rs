@@ -250,6 +250,13 @@ impl Ledger {
         self.max_bytes.load(Ordering::Relaxed).saturating_sub(self.held())
     }
 
+    /// The lower cap, in bytes.
+    #[inline]
+    pub(crate) fn cap(&self) -> usize {
+        let pages = self.max_pages.load(Ordering::Relaxed).saturating_mul(self.page_size);
+        self.max_bytes.load(Ordering::Relaxed).min(pages)
+    }
+
     /// Whether 1/32 of what is held is free beside `bytes`: enough that nobody misses some of them.
     pub(crate) fn has_much_room(&self, bytes: usize) -> bool {
         self.headroom() >= self.held() / 32 + bytes

@@ -18,6 +18,7 @@ use crate::sync::random_key;
 use crate::word::GENERATION_BITS;
 
 mod framing;
+mod mixed;
 mod moving;
 mod placing;
 mod renumbering;
@@ -47,13 +48,22 @@ struct World {
 }
 
 impl World {
+    fn new() -> Arc<Self> {
+        Self::of(Config::new())
+    }
+
+    /// One of so many pages and mixed zspages.
+    fn mixed(pages: usize) -> Arc<Self> {
+        Self::of(Config::new().max_pages(pages).mixed_up_to(usize::MAX))
+    }
+
     #[allow(
         clippy::arc_with_non_send_sync,
         reason = "loom's threads are one; its cells are not Sync"
     )]
-    fn new() -> Arc<Self> {
+    fn of(config: Config) -> Arc<Self> {
         let heap = Heap::with_region_pages(4096, 4);
-        let pool = Pool::with_source(Config::new().max_object(LEN), heap).unwrap();
+        let pool = Pool::with_source(config.max_object(LEN), heap).unwrap();
         Arc::new(Self { pool, given: AtomicU32::new(0), dropped: Arc::default() })
     }
 

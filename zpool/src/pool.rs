@@ -118,8 +118,7 @@ impl<T: Send + Sync> Pool<T> {
         }
         let ledger = Ledger::new(page_size, config.max_pages, config.max_bytes)
             .with_huge_tables(source.has_huge_pages());
-        let arena = Arena::new(source, ledger, config.max_object, config.zero_on_free)
-            .map_err(ConfigError::TooSmall)?;
+        let arena = Arena::new(source, ledger, &config).map_err(ConfigError::TooSmall)?;
         Ok(Self { arena, max_object: config.max_object })
     }
 

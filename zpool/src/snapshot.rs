@@ -1,6 +1,7 @@
 //! A snapshot of all counters of a pool.
 
 use crate::arena::Arena;
+use crate::geometry::GRAIN;
 use crate::stats::{ClassStats, CompactionTotals, Failures, PoolStats};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -9,10 +10,14 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
     let counters = &arena.counters;
     let classes = arena.classes().map(|(number, class)| {
         let counts = class.counts(arena.ground());
+        let mean = (counts.inuse * GRAIN).div_ceil(counts.objects.max(1));
+        let mixed = number == arena.zspages.mixed();
+        let size = arena.zspages.size(number).max(if mixed { mean } else { 0 });
+        let room = if mixed { counts.room * GRAIN / size } else { counts.room };
         ClassStats {
-            size: arena.zspages.size(number),
-            objects: counts.inuse + counts.room,
-            inuse: counts.inuse,
+            size,
+            objects: counts.objects + room,
+            inuse: counts.objects,
             zspages: counts.zspages,
             pages: counts.pages,
             shortest_chain: counts.chains.0.into(),
@@ -20,7 +25,8 @@ pub(crate) fn snapshot<T>(arena: &Arena<T>) -> PoolStats {
             groups: counts.groups,
         }
     });
-    let classes = classes.filter(|class| class.zspages != 0).collect();
+    let mut classes: Vec<_> = classes.filter(|class| class.zspages != 0).collect();
+    classes.sort_by_key(|class| class.size);
     let slots = arena.table.counts();
     let page_size = arena.zspages.source().page_size();
     let (page_bytes, reserved_bytes) = (arena.ledger.page_bytes(), arena.ledger.lent());

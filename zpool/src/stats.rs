@@ -90,7 +90,7 @@ pub struct CompactionTotals {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
-    /// Bytes of an object's slot.
+    /// Bytes of an object's slot; the mean, in the class of zspages that are mixed.
     pub size: usize,
     /// Slots.
     pub objects: usize,

@@ -287,7 +287,8 @@ impl Zspages {
 
     /// Overwrites the whole slot of a place with zeros.
     pub(crate) fn scrub(&self, place: &mut Place) -> io::Result<()> {
-        let size = self.size(self.class_of(place));
+        let record = self.record(self.id_of(place));
+        let size = self.room(record, self.slot_of(record, place));
         // SAFETY: the caller's own place under a second name, with the room that its slot has, for as
         // long as the first is borrowed.
         let mut whole = unsafe { Place::new(place.location(), size) };
@@ -356,7 +357,7 @@ impl Zspages {
         if cfg!(zpool_asan) {
             let record = self.record(id);
             let len = usize::from(record.pages()) * self.page_size;
-            self.shade(record, self.start(record, 0), len, out);
+            self.shade(record, self.location_at(record, 0), len, out);
         }
     }
 }

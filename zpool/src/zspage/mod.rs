@@ -4,6 +4,7 @@
 //! record      first page | list links | objects, class, pages | inuse, free slot    20 bytes
 //!             owners: one u32 a slot. Used: its handle's index; free: the next free slot;
 //!                     pending: index + 1 of the next pending object
+//!             mixed: an owner a unit, then what starts in each unit, and a bit where something does
 //!             pages: one u32 each, only where their numbers do not follow each other
 //! ```
 //! A record is one heap block. It changes only by the class's [`Token`], which lives under the
@@ -16,10 +17,8 @@
 //! Invariants: `inuse` counts the places handed out; the free list holds the other slots; a page
 //! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
 
-use std::ops::Range;
-
 use crate::error::AllocError;
-use crate::geometry::{GRAIN, LONGEST, Shape};
+use crate::geometry::{GRAIN, LONGEST, MIXED_UNIT, Shape};
 use crate::handle::{Ended, Place, Table};
 use crate::ledger::{Ledger, heap_cost};
 use crate::mapped::Sparse;
@@ -31,6 +30,8 @@ use crate::sync::{
 use crate::word::NOWHERE;
 
 mod bytes;
+mod check;
+mod mixed;
 mod record;
 
 pub(crate) use bytes::{Mapped, MappedMut};
@@ -60,7 +61,7 @@ pub(crate) struct Zspages {
     records: Sparse<AtomicPtr<AtomicU32>>,
     /// Which numbers zspages have.
     ids: Leaf<Numbers>,
-    /// Object size of each class, in bytes.
+    /// Object size of each class, in bytes; of the last one, which is mixed, a unit's.
     sizes: Box<[u32]>,
     /// Ended objects of each class whose release met a taken lock: index + 1 of the newest, or 0.
     pending: Box<[AtomicU32]>,
@@ -77,6 +78,9 @@ fn line(source: &dyn PageSource) -> (u64, Base) {
     let grains = u64::from(pages) * (source.page_size() / GRAIN) as u64;
     (grains.min(NOWHERE), base)
 }
+
+/// How full a zspage was, and how full it is.
+pub(crate) type Change = (Fill, Fill);
 
 /// A place and the zspage that it is in, which is there as long as the place is.
 #[derive(Debug)]
@@ -127,8 +131,10 @@ impl Token {
 }
 
 impl Zspages {
-    /// Zspages over `source` for classes of these object sizes, with the token of each class.
-    pub(crate) fn new(source: Arc<dyn PageSource>, sizes: Box<[u32]>) -> (Self, Vec<Token>) {
+    /// Zspages over `source` for classes of these object sizes and a mixed one, with the token of each.
+    pub(crate) fn new(source: Arc<dyn PageSource>, sizes: &[u32]) -> (Self, Vec<Token>) {
+        let sizes: Box<[u32]> =
+            sizes.iter().copied().chain([(MIXED_UNIT * GRAIN) as u32]).collect();
         assert!(sizes.len() <= record::CLASSES, "a record has room for the number of a class");
         assert!(sizes.iter().all(|size| *size as usize % GRAIN == 0), "slots start at grains");
         let tokens = (0..sizes.len()).map(|class| Token { class: class as u16 }).collect();
@@ -153,7 +159,7 @@ impl Zspages {
 
     /// What it holds in bytes before there is a zspage.
     pub(crate) const fn empty_bytes(classes: usize) -> usize {
-        2 * heap_cost(classes * size_of::<u32>())
+        2 * heap_cost((classes + 1) * size_of::<u32>())
     }
 
     pub(crate) fn source(&self) -> &Arc<dyn PageSource> {
@@ -164,7 +170,17 @@ impl Zspages {
         self.page_size
     }
 
-    /// Object size of a class, in bytes.
+    /// The number of the mixed class.
+    pub(crate) fn mixed(&self) -> u16 {
+        self.sizes.len() as u16 - 1
+    }
+
+    /// Bytes of what a class counts.
+    pub(crate) fn weight(&self, class: u16) -> usize {
+        if class == self.mixed() { GRAIN } else { self.size(class) }
+    }
+
+    /// Object size of a class, in bytes; a unit of the mixed one.
     pub(crate) fn size(&self, class: u16) -> usize {
         self.sizes[usize::from(class)] as usize
     }
@@ -285,9 +301,11 @@ impl Zspages {
         chain: &[u32],
         ledger: &Ledger,
     ) -> Result<*mut AtomicU32, AllocError> {
-        let cost = heap_cost(record::words(shape, record::is_run(chain)) * size_of::<AtomicU32>());
+        let mixed = token.class == self.mixed();
+        let words = record::words(shape, mixed, record::is_run(chain));
+        let cost = heap_cost(words * size_of::<AtomicU32>());
         ledger.reserve(cost)?;
-        match record::new(shape, token.class, chain) {
+        match record::new(shape, token.class, mixed, chain) {
             Some(words) => Ok(Box::into_raw(words).cast()),
             None => {
                 ledger.release(cost);
@@ -357,21 +375,6 @@ impl Zspages {
         self.pages.mapped() + self.records.mapped()
     }
 
-    /// Asserts that numbers and memory of `zspages`, which are all there are, are held and no
-    /// others.
-    pub(crate) fn check(&self, zspages: &[Vec<u32>]) {
-        let ids = self.ids.lock();
-        ids.check();
-        assert_eq!(ids.inuse(), zspages.len(), "each zspage has a number");
-        let mut open = Vec::new();
-        ids.each_open(|made| open.push(made));
-        let pages = |made: &Range<usize>| {
-            self.records.pages_below(made.start)..self.records.pages_below(made.end)
-        };
-        self.records.check(open.iter().flat_map(pages));
-        self.pages.check(zspages.iter().flat_map(|chain| self.sheets(chain)));
-    }
-
     /// Takes the record of a zspage out of its slot, to be dropped.
     fn take_record(&self, id: u32) -> Box<[AtomicU32]> {
         let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
@@ -423,37 +426,50 @@ impl Zspages {
         self.source.trim(ledger);
     }
 
-    /// Hands out a free slot of zspage `id` to the handle `owner`; how full that makes it comes too.
-    pub(crate) fn place(&self, token: &mut Token, id: u32, owner: u32) -> Option<(Place, Fill)> {
+    /// Hands out a free slot of zspage `id` to the handle `owner`, or `grains` of a mixed one; how full
+    /// it was and is comes too.
+    pub(crate) fn place(
+        &self,
+        token: &mut Token,
+        id: u32,
+        owner: u32,
+        grains: u16,
+    ) -> Option<(Place, Change)> {
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
+        if record.is_mixed() {
+            return self.place_mixed(record, owner, grains);
+        }
         let (slot, fill) = (record.free(), record.fill());
         let entry = record.owner(slot)?;
-        let now = Fill { inuse: fill.inuse + 1, ..fill };
+        let now = Fill { inuse: fill.inuse + 1, open: fill.open - 1, ..fill };
         record.set_use(now.inuse, entry.load(Ordering::Relaxed) as u16);
         entry.store(owner, Ordering::Relaxed);
         let (location, size) = (self.start(record, slot), self.size(token.class));
         self.shade(record, location, size, false);
         // SAFETY: the slot came off the free list, so no other place of it exists.
-        Some((unsafe { Place::new(location, size) }, now))
+        Some((unsafe { Place::new(location, size) }, (fill, now)))
     }
 
-    /// Takes a slot back; its zspage comes out, and how full it is now.
-    pub(crate) fn release(&self, token: &mut Token, home: Home) -> (u32, Fill) {
+    /// Takes a place back; its zspage comes out, and how full that was and is.
+    pub(crate) fn release(&self, token: &mut Token, home: Home) -> (u32, Change) {
         let Home { id, place, .. } = home;
         let record = self.record(id);
         assert_eq!(record.class(), token.class, "a zspage changes by its class's token");
+        if record.is_mixed() {
+            return (id, self.release_mixed(record, &place));
+        }
         let slot = self.slot_of(record, &place);
         self.witness.write(place.location() * GRAIN as u64, self.size(token.class));
         self.shade(record, place.location(), self.size(token.class), true);
         let (entry, fill) = (record.owner(slot).expect("a place is a slot"), record.fill());
         entry.store(record.free().into(), Ordering::Relaxed);
-        let now = Fill { inuse: fill.inuse - 1, ..fill };
+        let now = Fill { inuse: fill.inuse - 1, open: fill.open + 1, ..fill };
         record.set_use(now.inuse, slot);
-        (id, now)
+        (id, (fill, now))
     }
 
-    /// The slot of a place in its zspage.
+    /// The slot of a place in its zspage, or its unit.
     fn slot_of(&self, record: Record<'_>, place: &Place) -> u16 {
         let (page, offset) = self.split(place.location());
         let at = (record.position(page) << self.page_bits) + offset;
@@ -461,9 +477,18 @@ impl Zspages {
         (at as u32 / self.size(record.class()) as u32) as u16
     }
 
-    /// Where a slot starts.
+    /// Where a slot starts, or what starts in a unit.
     fn start(&self, record: Record<'_>, slot: u16) -> u64 {
-        let at = usize::from(slot) * self.size(record.class());
+        let at = if record.is_mixed() {
+            usize::from(record.span(slot).0) * GRAIN
+        } else {
+            usize::from(slot) * self.size(record.class())
+        };
+        self.location_at(record, at)
+    }
+
+    /// The location `at` bytes behind the start of a zspage.
+    fn location_at(&self, record: Record<'_>, at: usize) -> u64 {
         let page = u64::from(record.page(at >> self.page_bits));
         ((page << self.page_bits) + (at & (self.page_size - 1)) as u64) / GRAIN as u64
     }
@@ -485,32 +510,23 @@ impl Zspages {
         entry.store(owner, Ordering::Relaxed);
     }
 
+    /// Places of zspage `id` that have an owner entry.
+    pub(crate) fn slots(&self, _token: &Token, id: u32) -> u16 {
+        self.record(id).slots()
+    }
+
     /// The owner entry of a slot: a hint, believed only if that handle's word points back here.
     pub(crate) fn owner(&self, _token: &Token, id: u32, slot: u16) -> Option<u32> {
         self.record(id).owner(slot).map(|owner| owner.load(Ordering::Relaxed))
     }
 
-    /// The free slots of a zspage, for `check`; cut off where a list runs in a circle.
-    pub(crate) fn free_slots(&self, _token: &Token, id: u32) -> Vec<u16> {
-        let record = self.record(id);
-        let mut slots = Vec::new();
-        let mut slot = record.free();
-        while let Some(entry) = record.owner(slot) {
-            if slots.len() > usize::from(record.objects()) {
-                break;
-            }
-            slots.push(slot);
-            slot = entry.load(Ordering::Relaxed) as u16;
+    /// Bytes of a slot, or of what starts in a unit.
+    fn room(&self, record: Record<'_>, slot: u16) -> usize {
+        if record.is_mixed() {
+            usize::from(record.span(slot).1) * GRAIN
+        } else {
+            self.size(record.class())
         }
-        slots
-    }
-
-    /// The pages of a zspage in order, each with the zspage that its entry names, for `check`.
-    pub(crate) fn chain(&self, _token: &Token, id: u32) -> Vec<(u32, u32)> {
-        let record = self.record(id);
-        let named = |page: u32| self.entry(page).load(Ordering::Relaxed) & !JOINED;
-        let pages = (0..usize::from(record.pages())).map(|nth| record.page(nth));
-        pages.map(|page| (page, named(page))).collect()
     }
 
     /// A zspage of the token's class as its fullness list has it.
