@@ -25,6 +25,10 @@ const HEAP_REGION: usize = 256 << 10;
 /// A cap in bytes under which a pool can be made, whatever its largest object is.
 const LEAST_CAP: usize = 1 << 20;
 
+/// Up to this capacity in bytes entries lie side by side whatever their lengths. In larger caches pages
+/// that tables give back one by one would become many short chains.
+const MIXED: usize = 4 << 20;
+
 /// The least capacity in bytes for huge pages: below, 2 MiB are too large a part.
 const LEAST_HUGE: usize = 64 << 20;
 
@@ -75,7 +79,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
         let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
         let trailer = if trailed { TRAILER } else { 0 };
-        let settings = zpool::Config::new().max_object(max_page + trailer);
+        let settings = zpool::Config::new().max_object(max_page + trailer).mixed_up_to(MIXED);
         // The pool reserves address space by its cap. A capacity that is too small is refused
         // below.
         let settings = settings.max_bytes(capacity.max(LEAST_CAP));
