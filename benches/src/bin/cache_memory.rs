@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
 use std::fs;
+use std::num::ParseIntError;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -21,7 +22,7 @@ const USAGE: &str = "\
 usage: cache_memory [options]
 
   --pages PATH      a page file, or a directory of them (default: the sample)
-  --capacity MIB    capacities in MiB (default 64)
+  --capacity MIB    capacities in MiB, or in KiB as in 256k (default 64)
   --codec CODEC     lz4 (default), zstd:LEVEL, none
   --huge            with huge pages, where the system has them
   --entries-only    only what an entry costs beside its payload
@@ -34,6 +35,11 @@ Each row is measured in a process of its own: what one gives back may stay with 
 const ENTRY: [f64; 2] = [48.0, 60.0];
 /// The least payload by (resident - 48 B an entry): below 256 MiB of capacity, and above.
 const PAYLOAD: [f64; 2] = [0.95, 0.97];
+/// The least payload by pages of the pool, below a capacity: of these, and above.
+const PACKING: [(usize, f64); 3] = [(512 << 10, 0.85), (1 << 20, 0.90), (4 << 20, 0.93)];
+const PACKING_LARGE: f64 = 0.95;
+/// Looks at a cache while its entries are replaced.
+const SAMPLES: usize = 64;
 /// The least part of the capacity that is resident in the end.
 const RESIDENT: f64 = 0.97;
 /// What growth may pass the capacity by: stacks, the allocator's own rounding, this program.
@@ -50,10 +56,18 @@ struct Options {
     row: bool,
 }
 
+/// What `256k` or `64` say, in bytes.
+fn bytes(text: &str) -> Result<usize, ParseIntError> {
+    match text.strip_suffix('k') {
+        Some(kib) => Ok(kib.parse::<usize>()? << 10),
+        None => Ok(text.parse::<usize>()? << 20),
+    }
+}
+
 fn options() -> Result<Option<Options>, Failure> {
     let mut options = Options {
         pages: None,
-        capacity: vec![64],
+        capacity: vec![64 << 20],
         codec: Name::Lz4,
         huge: false,
         entries_only: false,
@@ -66,7 +80,7 @@ fn options() -> Result<Option<Options>, Failure> {
             Long("pages") => options.pages = Some(parser.value()?.into()),
             Long("capacity") => {
                 let capacity = parser.value()?.string()?;
-                options.capacity = capacity.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                options.capacity = capacity.split(',').map(bytes).collect::<Result<_, _>>()?;
             }
             Long("codec") => options.codec = parser.value()?.string()?.parse()?,
             Long("huge") => options.huge = true,
@@ -102,10 +116,10 @@ fn config(options: &Options, capacity: usize, max_page: usize) -> Result<Config,
     })
 }
 
-fn turnover(options: &Options, file: &PageFile, mib: usize) -> Result<Value, Failure> {
+fn turnover(options: &Options, file: &PageFile, capacity: usize) -> Result<Value, Failure> {
     let before = resident();
-    let capacity = mib << 20;
     let cache: Cache<u64> = Cache::new(config(options, capacity, file.page_size())?)?;
+    let fixed = cache.held_bytes();
     let mut random = fastrand::Rng::with_seed(7);
     let count = file.pages().len();
     let mut insert = |key: u64| cache.insert(key, file.page(random.usize(..count)));
@@ -116,29 +130,44 @@ fn turnover(options: &Options, file: &PageFile, mib: usize) -> Result<Value, Fai
             key += 1;
         }
     }
-    for _ in 0..4 * cache.len() {
+    let all = 4 * cache.len();
+    // What a small cache holds at one instant says little.
+    let (mut packing, mut samples) = (0.0, 0.0);
+    for at in 0..all {
         insert(key)?;
         key += 1;
         peak = peak.max(cache.held_bytes());
+        if at > all / 4 && at % (all / SAMPLES).max(1) == 0 {
+            let bytes = cache.stats().bytes;
+            packing += bytes.payload as f64 / bytes.pages as f64;
+            samples += 1.0;
+        }
     }
+    let packing = packing / samples;
     let stats = cache.stats();
     let held = stats.bytes.held as f64;
     let growth = before.zip(resident()).map(|(before, now)| now - before);
     let entries = stats.entries as f64;
     let payload = stats.bytes.payload as f64;
     let share = payload / (growth.unwrap_or(held).max(held) - ENTRY[0] * entries);
-    let bar = PAYLOAD[usize::from(mib >= 256)];
+    let bar = PAYLOAD[usize::from(capacity >= 256 << 20)];
     let resident_share = growth.map(|growth| growth / capacity as f64);
     let within = growth.is_none_or(|growth| growth <= capacity as f64 + ALLOWANCE);
     let enough = resident_share.is_none_or(|share| share >= RESIDENT);
     Ok(json!({
-        "pages": file.name(), "codec": options.codec.to_string(), "capacity_mib": mib,
-        "entries": stats.entries, "pages_per_mib": (entries / mib as f64).round(),
+        "pages": file.name(), "codec": options.codec.to_string(), "capacity": capacity, "fixed": fixed,
+        "packing": rounded(packing), "packing_met": packing >= packing_bar(capacity),
+        "entries": stats.entries, "pages_per_mib": (entries * (1 << 20) as f64 / capacity as f64).round(),
         "ratio": rounded(stats.effective_ratio()),
         "held": rounded(held / capacity as f64), "peak_held": rounded(peak as f64 / capacity as f64),
         "resident": resident_share.map(rounded), "resident_met": within && enough,
         "payload_share": rounded(share), "payload_bar": bar, "payload_met": share >= bar,
     }))
+}
+
+fn packing_bar(capacity: usize) -> f64 {
+    let small = PACKING.iter().find(|(below, _)| capacity < *below);
+    small.map_or(PACKING_LARGE, |(_, bar)| *bar)
 }
 
 fn rounded(number: f64) -> f64 {
@@ -177,9 +206,9 @@ fn entry() -> Result<Value, Failure> {
 }
 
 /// The row of one file and capacity, by a process of its own.
-fn measured(options: &Options, file: Option<&Path>, mib: usize) -> Result<Value, Failure> {
+fn measured(options: &Options, file: Option<&Path>, capacity: usize) -> Result<Value, Failure> {
     let mut process = Command::new(std::env::current_exe()?);
-    process.args(["--row", "--capacity", &mib.to_string()]);
+    process.args(["--row", "--capacity", &format!("{}k", capacity >> 10)]);
     process.args(["--codec", &options.codec.to_string()]);
     if options.huge {
         process.arg("--huge");
@@ -198,7 +227,7 @@ fn print_row(row: &Value) {
     let met = |name: &str| if row[name] == true { "met" } else { "MISSED" };
     let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
     println!(
-        "{:<22} {:>8} {:>9} {:>6.2}x {:>7.4} {:>7.4} {:>9.4} {:<6} {:>8.4} {}",
+        "{:<22} {:>8} {:>9} {:>6.2}x {:>7.4} {:>7.4} {:>9.4} {:<6} {:>8.4} {:<6} {:>8.4} {}",
         row["pages"].as_str().unwrap_or_default(),
         row["entries"],
         row["pages_per_mib"],
@@ -209,6 +238,8 @@ fn print_row(row: &Value) {
         met("resident_met"),
         number("payload_share"),
         met("payload_met"),
+        number("packing"),
+        met("packing_met"),
     );
 }
 
@@ -237,16 +268,24 @@ fn run(options: &Options) -> Result<(), Failure> {
             ENTRY[0], ENTRY[1]
         );
     }
-    for mib in options.capacity.iter().filter(|_| !options.entries_only) {
+    for capacity in options.capacity.iter().filter(|_| !options.entries_only) {
         if !options.json {
-            println!("\n{mib} MiB, {}, after 4x random replacement", options.codec);
+            println!("\n{} KiB, {}, after 4x random replacement", capacity >> 10, options.codec);
             println!(
-                "{:<22} {:>8} {:>9} {:>7} {:>7} {:>7} {:>9}        {:>8}",
-                "", "entries", "pages/MiB", "all-in", "held", "peak", "resident", "payload"
+                "{:<22} {:>8} {:>9} {:>7} {:>7} {:>7} {:>9}        {:>8}        {:>8}",
+                "",
+                "entries",
+                "pages/MiB",
+                "all-in",
+                "held",
+                "peak",
+                "resident",
+                "payload",
+                "packing"
             );
         }
         for path in &paths {
-            let row = measured(options, path.as_deref(), *mib)?;
+            let row = measured(options, path.as_deref(), *capacity)?;
             if options.json { println!("{row}") } else { print_row(&row) }
         }
     }
