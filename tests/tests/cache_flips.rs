@@ -69,7 +69,8 @@ fn payload(codec: &dyn Codec, page: &[u8]) -> Vec<u8> {
 impl Field {
     fn new(codec: &std::sync::Arc<dyn Codec>, page: &[u8], checksum: bool) -> Self {
         let (source, window) = Ram::new(4096);
-        let config = Config::new(4 << 20).max_page(4096).shards(2).codec(codec.clone());
+        // So large that an object goes where the one before it was, which is found at once.
+        let config = Config::new(8 << 20).max_page(4096).shards(2).codec(codec.clone());
         let cache = Cache::new(config.checksum(checksum).page_source(source)).unwrap();
         let payload = payload(&**codec, page);
         Self { cache, window, page: page.to_vec(), payload, at: None }
