@@ -28,10 +28,12 @@ const OBJECT: usize = 2048;
 /// Different pages; prime to `LIVE`, so that a key gets another page each time that it is replaced.
 const PAGES: usize = 61;
 const ROOMY: usize = 64 << 20;
-/// Caches that are full: how many, of what capacity, and what each has more than the one before. How often
-/// room is made depends on the capacity in leaps: one cache would be a matter of luck.
-const FULL: usize = 8;
-const LEAST_FULL: usize = 1 << 20;
+/// Caches that are full: how many, and of what capacity. Those of 1 MiB keep their pages in mixed
+/// zspages.
+const FULL: (usize, usize) = (4, 8 << 20);
+const SMALL: (usize, usize) = (8, 1 << 20);
+/// What each has more than the one before. How often room is made depends on the capacity in leaps: one
+/// cache would be a matter of luck.
 const APART: usize = 12 << 10;
 
 /// A path and how it is made.
@@ -61,8 +63,9 @@ pub(crate) const PATHS: &[Path] = &[
     path("insert/replacing/none", || replacing(codec::None)),
     path("insert/replacing/lz4", || replacing(Lz4)),
     path("insert/replacing/zstd:3", || replacing(zstd())),
-    long("insert/evicting/none", || evicting(|| codec::None)),
-    long("insert/evicting/lz4", || evicting(|| Lz4)),
+    long("insert/evicting/none", || evicting(FULL, || codec::None)),
+    long("insert/evicting/lz4", || evicting(FULL, || Lz4)),
+    long("insert/evicting/small", || evicting(SMALL, || Lz4)),
     path("insert/random_page/lz4", random_page),
     path("insert/same_filled", insert_same_filled),
 ];
@@ -222,11 +225,14 @@ fn replacing(codec: impl Codec + 'static) -> Operation {
     inserts(filled(codec, &pages), pages, |number| number % LIVE as u64)
 }
 
-fn evicting<C: Codec + 'static>(codec: impl Fn() -> C) -> Operation {
+fn evicting<C: Codec + 'static>(
+    (count, least): (usize, usize),
+    codec: impl Fn() -> C,
+) -> Operation {
     let pages = pages();
     let mut number = numbers();
     let full = |nth: usize| {
-        let cache = cache(LEAST_FULL + nth * APART, codec(), Share::None);
+        let cache = cache(least + nth * APART, codec(), Share::None);
         let mut next = 0;
         while cache.stats().gone.evicted == 0 {
             cache.insert(next, &pages[number() % PAGES]).expect("room for a page");
@@ -234,10 +240,10 @@ fn evicting<C: Codec + 'static>(codec: impl Fn() -> C) -> Operation {
         }
         (cache, next)
     };
-    let mut caches: Vec<(Caches, u64)> = (0..FULL).map(full).collect();
+    let mut caches: Vec<(Caches, u64)> = (0..count).map(full).collect();
     let mut turn = 0;
     Box::new(move || {
-        let (cache, next) = &mut caches[turn % FULL];
+        let (cache, next) = &mut caches[turn % count];
         cache.insert(*next, black_box(&pages[number() % PAGES])).expect("room for a page");
         *next += 1;
         turn += 1;
