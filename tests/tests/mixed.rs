@@ -104,3 +104,19 @@ fn a_pool_that_shrinks_packs_no_worse_than_by_classes() {
     });
     assert!(mixed > 0.75 && mixed > classes, "{mixed:.3}, by classes {classes:.3}");
 }
+
+#[test]
+fn compaction_ends_whatever_it_may_move_at_once_and_whoever_is_in_its_way() {
+    for seed in 0..16 {
+        let (pool, mut live) = (pool(true, CAP), VecDeque::new());
+        let mut random = Random::new(seed);
+        turn_over(&pool, &mut live, 200);
+        live.retain(|(handle, _)| random.below(5) < 2 || pool.free(*handle).is_err());
+        let held = live.iter().filter(|_| random.below(5) == 0);
+        let held: Vec<_> = held.map(|(handle, _)| pool.pin(*handle).unwrap()).collect();
+        let ended = (0..10_000).any(|_| pool.compact(512).done);
+        assert!(ended, "seed {seed}");
+        drop(held);
+        assert_whole(&pool, &live);
+    }
+}

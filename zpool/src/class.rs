@@ -10,6 +10,8 @@
 //! Otherwise none of the sparsest zspages (all, in a class of up to [`LOOKED`]) can be emptied.
 //! In the mixed class nobody knows that before it is tried: gaps may be too short for an object. The
 //! try moves what fits elsewhere, so that gaps add up, and is not repeated before more came free.
+//! An object moves only to a zspage with no less in use than the one that it leaves: so the sum of the
+//! squares of what is in use grows by each move, and no object moves in circles.
 
 use crate::error::AllocError;
 use crate::fullness::Fullness;
@@ -156,10 +158,10 @@ impl State {
         given
     }
 
-    /// A zspage, not empty, with a free slot, or with a gap of so many grains.
-    fn open<T>(&self, on: Ground<'_, T>, grains: u16) -> Option<u32> {
+    /// A zspage with a free slot, or with a gap of so many grains and no less than `least` in use.
+    fn open<T>(&self, on: Ground<'_, T>, grains: u16, least: u16) -> Option<u32> {
         if self.mixed {
-            self.lists.holding(on.zspages, &self.token, grains)
+            self.lists.holding(on.zspages, &self.token, grains, least)
         } else {
             self.lists.fullest()
         }
@@ -287,7 +289,18 @@ impl Class {
     }
 
     fn place_locked<T>(&self, state: &mut State, on: Ground<'_, T>, claim: Claim) -> Option<Place> {
-        let id = state.open(on, claim.1)?;
+        self.place_above(state, on, claim, 0)
+    }
+
+    /// The same, in mixed zspages with no less than `least` in use.
+    fn place_above<T>(
+        &self,
+        state: &mut State,
+        on: Ground<'_, T>,
+        claim: Claim,
+        least: u16,
+    ) -> Option<Place> {
+        let id = state.open(on, claim.1, least)?;
         self.take(state, on, id, claim)
     }
 
@@ -442,7 +455,7 @@ impl Class {
             if !on.table.points(owner, location) && !planted(Plant::OwnerBelieved) {
                 continue;
             }
-            let Some(to) = self.place_locked(&mut state, on, (owner, grains)) else {
+            let Some(to) = self.place_above(&mut state, on, (owner, grains), inuse) else {
                 if state.mixed {
                     continue; // a shorter one may fit
                 }

@@ -135,14 +135,22 @@ impl Fullness {
         Some(self.heads[group])
     }
 
-    /// A mixed zspage with a gap of `grains`, of the fullest group that has one.
-    pub(crate) fn holding(&self, zspages: &Zspages, token: &Token, grains: u16) -> Option<u32> {
+    /// A mixed zspage with a gap of `grains` and no less than `least` in use, of the fullest group that
+    /// has one.
+    pub(crate) fn holding(
+        &self,
+        zspages: &Zspages,
+        token: &Token,
+        grains: u16,
+        least: u16,
+    ) -> Option<u32> {
         // Gaps of this group are about as long; those of sparser ones are long enough.
         let first = MOST_FREE.partition_point(|most| *most >= grains);
         (1..=first).rev().find_map(|group| {
             let list = self.list(zspages, token, group).take(HELD);
-            let open = list.map(|id| (zspages.fill(token, id).open, id));
-            open.filter(|(open, _)| *open >= grains).min().map(|(_, id)| id)
+            let fills = list.map(|id| (zspages.fill(token, id), id));
+            let fitting = fills.filter(|(fill, _)| fill.open >= grains && fill.inuse >= least);
+            fitting.min_by_key(|(fill, id)| (fill.open, *id)).map(|(_, id)| id)
         })
     }
 
