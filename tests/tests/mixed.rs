@@ -120,3 +120,16 @@ fn compaction_ends_whatever_it_may_move_at_once_and_whoever_is_in_its_way() {
         assert_whole(&pool, &live);
     }
 }
+
+#[test]
+fn a_zspage_that_a_reader_left_empty_is_used_before_another_is_made() {
+    let pool = pool(true, CAP);
+    let handle = pool.alloc(&[1; 1000]).unwrap();
+    let pages = pool.stats().pages;
+    let read = pool.map(handle).unwrap();
+    pool.free(handle).unwrap();
+    drop(read);
+    pool.alloc(&[2; 2000]).unwrap();
+    assert_eq!(pool.stats().pages, pages);
+    pool.check();
+}

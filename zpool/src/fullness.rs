@@ -136,7 +136,7 @@ impl Fullness {
     }
 
     /// A mixed zspage with a gap of `grains` and no less than `least` in use, of the fullest group that
-    /// has one.
+    /// has one; an empty one last.
     pub(crate) fn holding(
         &self,
         zspages: &Zspages,
@@ -146,7 +146,7 @@ impl Fullness {
     ) -> Option<u32> {
         // Gaps of this group are about as long; those of sparser ones are long enough.
         let first = MOST_FREE.partition_point(|most| *most >= grains);
-        (1..=first).rev().find_map(|group| {
+        (0..=first).rev().find_map(|group| {
             let list = self.list(zspages, token, group).take(HELD);
             let fills = list.map(|id| (zspages.fill(token, id), id));
             let fitting = fills.filter(|(fill, _)| fill.open >= grains && fill.inuse >= least);
