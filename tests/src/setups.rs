@@ -62,7 +62,7 @@ impl Setup {
 
     /// One of each kind: every source, page size and cap, chosen so that the rules of each are met
     /// within a few hundred operations.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::new(Pages::Mmap),
         Self::new(Pages::Memfd),
         Self { max_pages: 24, ..Self::new(Pages::Heap(2)) },
@@ -83,6 +83,9 @@ impl Setup {
         Self { max_pages: 40, mixed: true, zero_on_free: true, ..Self::new(Pages::Ram) },
         Self { max_pages: 30, mixed: true, max_object: 9000, ..Self::new(Pages::Heap(2)) },
         Self { max_pages: 12, mixed: true, page_size: 16384, ..Self::new(Pages::Memfd) },
+        // Mixed while a cap is lowered.
+        Self { mixed: true, ..Self::new(Pages::Mmap) },
+        Self { mixed: true, page_size: 65536, ..Self::new(Pages::Heap(1)) },
     ];
 
     /// The settings for the pool.

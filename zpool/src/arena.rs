@@ -250,8 +250,10 @@ impl<T> Arena<T> {
     fn place_in_gap(&self, len: usize, owner: u32) -> Option<Place> {
         let group = &self.population[usize::from(self.geometry.group(len))];
         let grains = Geometry::mixed_gap(len, group.load(Ordering::Relaxed) as usize)?;
-        let class = self.born(self.zspages.mixed())?;
-        class.place(self.ground(), (owner, grains))
+        let number = self.zspages.mixed();
+        let class = self.born(number)?;
+        let open = class.has_room() || self.zspages.has_pending(number);
+        if open { class.place(self.ground(), (owner, grains)) } else { None }
     }
 
     /// A place in a mixed zspage: in a gap, or in a new one, as long as there are pages for.

@@ -27,8 +27,13 @@ impl Zspages {
     /// asserting what is noted of those that are free.
     pub(crate) fn used(&self, token: &Token, id: u32) -> Vec<(u32, u64, usize)> {
         let record = self.record(id);
+        assert_eq!(
+            record.is_mixed(),
+            token.class == self.mixed(),
+            "a class is mixed, or none of it"
+        );
         let is_used: Box<dyn Fn(u16) -> bool> = if record.is_mixed() {
-            Self::check_mixed(record);
+            self.check_mixed(record);
             Box::new(|unit| record.span(unit).1 > 0)
         } else {
             let (free, Fill { inuse, objects, .. }) = (Self::free_slots(record), record.fill());

@@ -99,20 +99,29 @@ impl Zspages {
         if record.is_mixed() { record.span(slot).1 } else { 1 }
     }
 
-    /// Asserts that the objects of a mixed zspage do not meet, and that what is noted is so.
-    pub(super) fn check_mixed(record: Record<'_>) {
-        let (mut end, mut inuse, mut longest) = (0, 0, 0);
+    /// Asserts that the objects of a mixed zspage do not meet, and that what is noted is so. Goes by
+    /// what each unit says, and asserts that the bits say the same.
+    pub(super) fn check_mixed(&self, record: Record<'_>) {
+        let Fill { inuse: noted, objects, open, pages } = record.fill();
+        let grains = usize::from(pages) * self.page_size() / GRAIN;
+        assert_eq!(usize::from(objects), grains, "a mixed zspage has the grains of its pages");
+        let (mut end, mut inuse, mut longest, mut spans) = (0, 0, 0, Vec::new());
         for unit in 0..record.slots() {
             let (start, grains) = record.span(unit);
             if grains > 0 {
                 assert!(start >= end, "objects do not meet");
                 assert_eq!(usize::from(start) / MIXED_UNIT, usize::from(unit), "its own unit");
+                assert!(usize::from(grains) >= MIXED_UNIT, "an object takes a unit at least");
+                longest = longest.max(start - end);
                 (end, inuse) = (start + grains, inuse + grains);
+                spans.push((start, grains));
             }
         }
-        record.each_gap(|(_, len)| longest = longest.max(len));
-        let Fill { inuse: noted, objects, open, .. } = record.fill();
         assert!(end <= objects, "objects end in their zspage");
+        longest = longest.max(objects - end);
         assert_eq!((inuse, longest), (noted, open), "grains in use, and the longest gap");
+        let mut by_bits = Vec::new();
+        record.each_span(|span| by_bits.push(span));
+        assert_eq!(by_bits, spans, "a bit for each unit in which an object starts");
     }
 }
