@@ -133,3 +133,24 @@ fn a_zspage_that_a_reader_left_empty_is_used_before_another_is_made() {
     assert_eq!(pool.stats().pages, pages);
     pool.check();
 }
+
+#[test]
+fn an_object_that_is_held_keeps_compaction_from_its_zspage_only() {
+    let [held, free] = [true, false].map(|holds| {
+        let (pool, mut live) = (pool(true, CAP), VecDeque::new());
+        turn_over(&pool, &mut live, 150);
+        let one = live.pop_front().unwrap();
+        let held = holds.then(|| pool.pin(one.0).unwrap());
+        // The zspage of the one that is held is the sparsest, and two thirds of all stay.
+        live.drain(..8).for_each(|(handle, _)| pool.free(handle).unwrap());
+        let mut random = Random::new(9);
+        live.retain(|(handle, _)| random.below(3) > 0 || pool.free(*handle).is_err());
+        live.push_front(one);
+        while !pool.compact(1 << 16).done {}
+        pool.trim();
+        drop(held);
+        assert_whole(&pool, &live);
+        pool.stats().pages
+    });
+    assert!(held <= free + 8, "{held} pages with a held object, {free} without");
+}

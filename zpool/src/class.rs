@@ -95,6 +95,8 @@ pub(crate) struct Emptying {
     slot: u16,
     /// Whether it was tried to move each object.
     tried: bool,
+    /// Whether one of them found no gap.
+    cramped: bool,
 }
 
 impl Emptying {
@@ -427,7 +429,7 @@ impl Class {
         state.emptying = id;
         let room = state.room - usize::from(objects - inuse);
         self.set_room(&mut state, on, room);
-        Some(Emptying { id, slot: 0, tried: false })
+        Some(Emptying { id, slot: 0, tried: false, cramped: false })
     }
 
     /// The next object to move out of the zspage that is being emptied: a pin on it, and
@@ -457,6 +459,7 @@ impl Class {
             }
             let Some(to) = self.place_above(&mut state, on, (owner, grains), inuse) else {
                 if state.mixed {
+                    at.cramped = true;
                     continue; // a shorter one may fit
                 }
                 return None;
@@ -478,7 +481,8 @@ impl Class {
         lists.insert(on.zspages, token, at.id);
         let room = state.room + usize::from(objects - inuse);
         state.least = state.least.min(objects.into());
-        if state.mixed && at.tried && inuse > 0 {
+        // What is held keeps its own zspage, and those behind it are tried.
+        if state.mixed && at.tried && at.cramped && inuse > 0 {
             state.rest = usize::from(objects) / PATIENCE;
         }
         self.set_room(&mut state, on, room);
