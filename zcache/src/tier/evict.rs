@@ -425,7 +425,7 @@ impl<K: Send + Sync> Tier<K> {
             let any = last && nth == 0;
             // With few looks left, a policy that knows of no spared entries would name one of them.
             let looks = LOOKS.saturating_sub(view.looks.get());
-            if looks < LOOKS / 2 && !any {
+            if 2 * looks < LOOKS && !any {
                 break;
             }
             let mut id = policy.evict(&view, looks, any);
