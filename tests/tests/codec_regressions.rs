@@ -163,8 +163,9 @@ fn at_the_least_capacity_hooks_and_look_ups_in_look_ups_find_what_is_there() {
                 config.source(source.clone()).checksum(true)
             };
             let what = format!("{} {max_page} {source:?}", codec.name());
-            // A payload over a seam takes a buffer to be looked at, which a hook may not find.
-            let in_hooks = matches!(source, SourceKind::Mmap(_));
+            // A payload over a seam takes a buffer to be looked at, which a hook may not find. Chains
+            // of 64 KiB have seams beside the mixed zspages of so small a cache.
+            let in_hooks = matches!(source, SourceKind::Mmap(_)) && max_page == 4096;
             look_everywhere(&what, config(least(config(0))), max_page, in_hooks);
         }
     }
