@@ -34,7 +34,7 @@ pub struct Ledger {
     page_size: usize,
     /// Whether tables may be on huge pages.
     huge: bool,
-    peak: AtomicUsize,
+    peak: Counter,
 }
 
 /// Who is charged for a table.
@@ -114,7 +114,7 @@ impl Ledger {
             max_pages: AtomicUsize::new(max_pages),
             page_size,
             huge: false,
-            peak: AtomicUsize::new(0),
+            peak: Counter::new(0),
         }
     }
 

@@ -27,8 +27,9 @@ pub(crate) const TRIES: usize = 1;
 
 /// What is done in several holds of a lock is, where there is a second entry.
 pub(crate) const MERGED: usize = 1;
-pub(crate) const LOOKS: usize = 1;
-pub(crate) const HOLDS: usize = 2;
+/// A policy has few entries to look at: each further hold of its lock would be one more step.
+pub(crate) const LOOKS: usize = 8;
+pub(crate) const HOLDS: usize = 1;
 
 /// One entry may wait for the policy, and a second one has to lock it.
 pub(crate) const WAITING: usize = 1;

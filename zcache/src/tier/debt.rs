@@ -33,11 +33,12 @@ impl<K: Send + Sync> Tier<K> {
     pub(super) fn pay(&self, len: usize, slot: usize, spent: &mut Spent) -> Result<(), Lack> {
         let pool = &self.store.pool;
         let price = || 2 * (slot + self.cost(0));
-        if self.held() > self.capacity() {
+        let capacity = self.capacity();
+        if self.held() > capacity {
             return self.pay_back(len, price(), spent);
         }
         // A look that costs little, for caches that are not full.
-        let (slack, most) = (pool.slack_bytes(), self.capacity() / SHARE);
+        let (slack, most) = (pool.slack_bytes(), capacity / SHARE);
         if most >= LEAST && slack < most && slack < CHAINS * pool.zspage_bytes(len) {
             self.pay_off(price(), spent);
         }

@@ -106,7 +106,7 @@ impl Queue {
     #[inline]
     fn take_in<'q>(&'q self, policy: MutexGuard<'q, Box<dyn Policy>>) -> Held<'q> {
         let mut held = Held { policy, roomy: &self.roomy };
-        if self.waits.load(Ordering::Relaxed) > 0 {
+        if may_wait() && self.waits.load(Ordering::Relaxed) > 0 {
             self.take_in_waiting(&mut held);
         }
         held
