@@ -302,7 +302,7 @@ fn resize_and_insert() -> bool {
 
 #[test]
 fn a_capacity_that_is_lowered_holds_for_inserts_under_way() {
-    model(Some(2), resize_and_insert);
+    model(Some(3), resize_and_insert);
 }
 
 /// Two threads charge for the cache; only one of the two fits.

@@ -10,7 +10,7 @@
 //! source's bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::error::AllocError;
-use crate::sync::{AtomicUsize, Counter, Ordering, Plant, planted};
+use crate::sync::{AtomicUsize, Counter, Ordering, Plant, fence, planted};
 
 /// The cap does not allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,21 +292,22 @@ impl Ledger {
         self.pages() * self.page_size
     }
 
-    /// The cap, asked after what is held has grown. An addition of nothing reads the newest value,
-    /// so it comes before a change of the cap or finds it.
+    /// The cap, asked after what is held has grown.
     fn cap_after(&self) -> usize {
         if planted(Plant::CapAskedOnce) {
             return usize::MAX;
         }
-        // Release pairs with the Acquire in `set_max_bytes`.
-        self.max_bytes.fetch_add(0, Ordering::Release)
+        // Pairs with the fence in `set_max_bytes`. If that comes first, the lower cap is seen here, and
+        // if this one does, what was just reserved is seen there.
+        fence(Ordering::SeqCst);
+        self.max_bytes.load(Ordering::Relaxed)
     }
 
     /// Changes the cap. What the caller sees held from here on has all in it that goes by the cap of
     /// before: who reserves later finds this one.
     pub(crate) fn set_max_bytes(&self, bytes: usize) {
-        // Acquire pairs with the Release in `cap_after`.
-        self.max_bytes.swap(bytes, Ordering::Acquire);
+        self.max_bytes.store(bytes, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
     pub(crate) fn set_max_pages(&self, pages: usize) {

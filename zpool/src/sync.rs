@@ -182,7 +182,9 @@ pub(crate) fn halved(bug: Plant, order: Ordering, half: Ordering) -> Ordering {
 mod real {
     pub(crate) use std::sync::Arc as Counted;
     pub(crate) use std::sync::OnceLock as Once;
-    pub(crate) use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{
+        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
 
     /// Elements of the first block of an array.
     pub(crate) const FIRST_BLOCK: usize = 64;
@@ -314,7 +316,9 @@ mod real {
 #[cfg(zcache_loom)]
 mod modelled {
     pub(crate) use loom::sync::Arc as Counted;
-    pub(crate) use loom::sync::atomic::{AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{
+        AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, fence,
+    };
     use std::cell::Cell;
     use std::collections::HashMap;
     use std::ops::{Deref, DerefMut};

@@ -16,7 +16,7 @@ use crate::hot::{Hot, Scales};
 use crate::index::{Flights, Index};
 use crate::stats::Counters;
 use crate::store::{Coders, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
-use crate::sync::Charge;
+use crate::sync::{Charge, MIXED};
 use crate::tier::{ASIDE, Removal, Tier, aside};
 
 /// The pages that zpool's heap source takes at once, in bytes.
@@ -24,10 +24,6 @@ const HEAP_REGION: usize = 256 << 10;
 
 /// A cap in bytes under which a pool can be made, whatever its largest object is.
 const LEAST_CAP: usize = 1 << 20;
-
-/// Up to this capacity in bytes entries lie side by side whatever their lengths. In larger caches pages
-/// that tables give back one by one would become many short chains.
-const MIXED: usize = 4 << 20;
 
 /// The least capacity in bytes for huge pages: below, 2 MiB are too large a part.
 const LEAST_HUGE: usize = 64 << 20;

@@ -6,15 +6,18 @@ use crate::sync::{Plant, let_wait};
 
 /// An entry enters beside an eviction, and `f` is done as soon as it is in. Whether the entry waited,
 /// and how many victims were named.
-fn enter(f: impl FnOnce(&World)) -> (bool, usize) {
+fn enter(f: impl FnOnce(&World) + 'static) -> (bool, usize) {
     let_wait();
     let world = world();
     world.insert(1, &page(1)).unwrap();
-    let other = beside(&world, |world| world.tier.evict(1).entries);
-    world.insert(2, &page(2)).unwrap();
-    let waited = world.tier.policy.waiting() > 0;
-    f(&world);
-    let evicted = other.join().unwrap();
+    let other = beside(&world, |world| {
+        world.insert(2, &page(2)).unwrap();
+        let waited = world.tier.policy.waiting() > 0;
+        f(world);
+        waited
+    });
+    let evicted = world.tier.evict(1).entries;
+    let waited = other.join().unwrap();
     over(&world, world.len());
     (waited, evicted)
 }

@@ -31,6 +31,9 @@ pub(crate) const MERGED: usize = 1;
 pub(crate) const LOOKS: usize = 8;
 pub(crate) const HOLDS: usize = 1;
 
+/// zpool's own models have mixed zspages, and each step here would count many times.
+pub(crate) const MIXED: usize = 0;
+
 /// One entry may wait for the policy, and a second one has to lock it.
 pub(crate) const WAITING: usize = 1;
 

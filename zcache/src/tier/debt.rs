@@ -9,7 +9,7 @@
 
 use super::Tier;
 use super::evict::{Lack, Spent};
-use crate::sync::Inside;
+use crate::sync::{Inside, get};
 
 /// Bytes that compaction moves for one insert.
 const MOVED: usize = 8 << 10;
@@ -33,12 +33,11 @@ impl<K: Send + Sync> Tier<K> {
     pub(super) fn pay(&self, len: usize, slot: usize, spent: &mut Spent) -> Result<(), Lack> {
         let pool = &self.store.pool;
         let price = || 2 * (slot + self.cost(0));
-        let capacity = self.capacity();
-        if self.held() > capacity {
+        if get(&self.shrinking) > 0 && self.held() > self.capacity() {
             return self.pay_back(len, price(), spent);
         }
         // A look that costs little, for caches that are not full.
-        let (slack, most) = (pool.slack_bytes(), capacity / SHARE);
+        let (slack, most) = (pool.slack_bytes(), self.capacity() / SHARE);
         if most >= LEAST && slack < most && slack < CHAINS * pool.zspage_bytes(len) {
             self.pay_off(price(), spent);
         }

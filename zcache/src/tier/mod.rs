@@ -84,6 +84,8 @@ pub(crate) struct Tier<K> {
     spared: Counter,
     /// The pool's cap. Held while the capacity changes, here and in the pool.
     pub(crate) cap: Mutex<usize>,
+    /// Calls that make the cache smaller just now. Whoever does not see them pays nothing for once.
+    shrinking: Counter,
     walks: Walks,
 }
 
@@ -260,6 +262,7 @@ impl<K: Send + Sync> Tier<K> {
             sweep: Apart(AtomicU32::new(0)),
             spared: Counter::new(0),
             cap: Mutex::new(capacity - aside(capacity)),
+            shrinking: Counter::new(0),
             walks: Walks::new(),
         }
     }

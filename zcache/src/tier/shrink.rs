@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::evict::{Evicted, MOVED, STEP};
-use crate::sync::{Plant, planted};
+use crate::sync::{Plant, add, planted, sub};
 
 impl<K: Send + Sync> Tier<K> {
     /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
@@ -12,7 +12,7 @@ impl<K: Send + Sync> Tier<K> {
     /// Meanwhile the pool's cap falls along with what is held. So an insert finds room, pays for it
     /// (see `debt`), and need not evict all that is too much by itself.
     pub(crate) fn shrink(&self) -> usize {
-        let _capped = Capped(self);
+        let _capped = Capped::new(self);
         loop {
             self.settle();
             let excess = self.held().saturating_sub(self.capacity());
@@ -81,11 +81,20 @@ impl<K: Send + Sync> Tier<K> {
     }
 }
 
-/// Where this is dropped, no more may be taken than the capacity allows, also after a hook's panic.
+/// While this is there, inserts pay for what is held too much. Where it is dropped, no more may be
+/// taken than the capacity allows, also after a hook's panic.
 struct Capped<'t, K: Send + Sync>(&'t Tier<K>);
+
+impl<'t, K: Send + Sync> Capped<'t, K> {
+    fn new(tier: &'t Tier<K>) -> Self {
+        add(&tier.shrinking, 1);
+        Self(tier)
+    }
+}
 
 impl<K: Send + Sync> Drop for Capped<'_, K> {
     fn drop(&mut self) {
+        sub(&self.0.shrinking, 1);
         self.0.lower_cap(0);
     }
 }
