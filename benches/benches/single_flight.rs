@@ -76,7 +76,7 @@ fn single_flight(criterion: &mut Criterion) {
     };
     let loads = AtomicU64::new(0);
     let get = |cache: &Cache<u64>, key: u64| {
-        let got = cache.get_or_insert_with(key, |to| {
+        let got = cache.get_or_insert_with(&key, |to| {
             loads.fetch_add(1, Ordering::Relaxed);
             to.extend_from_slice(page(key));
             Ok::<(), Infallible>(())

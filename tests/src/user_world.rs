@@ -217,7 +217,7 @@ impl World {
                 self.gone(name);
             }
             CacheOp::Lease(name, page, between) => {
-                let Err(lease) = self.cache.get_or_lease(self.key(name)) else { return };
+                let Some(lease) = self.cache.get_or_lease(&self.key(name)).lease() else { return };
                 if between % 4 == 1 {
                     let _ = self.cache.remove(&self.key(name));
                 }
@@ -228,7 +228,7 @@ impl World {
             CacheOp::Load(name, page, _) => {
                 let (page, key) = (page.page(longest), self.key(name));
                 self.pages.entry(key.name).or_default().push(page.clone());
-                let _ = self.cache.get_or_insert_with(key, |to| {
+                let _ = self.cache.get_or_insert_with(&key, |to| {
                     step_on(Trap::Read);
                     to.extend_from_slice(&page);
                     Ok::<(), io::Error>(())

@@ -185,7 +185,7 @@ impl World {
             18 | 19 => {
                 let loaded = page.clone();
                 let (mut ran, inserts) = (false, self.cache.stats().inserts);
-                let got = self.cache.get_or_insert_with(key, |to| {
+                let got = self.cache.get_or_insert_with(&key, |to| {
                     ran = true;
                     to.extend(&page);
                     Ok::<(), io::Error>(())

@@ -85,8 +85,8 @@ fn every_call_works_in_a_thread_that_ends() {
                 page.resize(PAGE, 3);
                 Ok::<(), io::Error>(())
             };
-            assert_eq!(late.get_or_insert_with(9 * KEYS, load).unwrap(), vec![3; PAGE]);
-            let lease = late.get_or_lease(9 * KEYS + 1).unwrap_err();
+            assert_eq!(late.get_or_insert_with(&(9 * KEYS), load).unwrap(), vec![3; PAGE]);
+            let lease = late.get_or_lease(&(9 * KEYS + 1)).lease().unwrap();
             late.insert_if_valid(lease, &[4; PAGE]).unwrap();
             assert!(late.remove(&(9 * KEYS)) && late.take(&(9 * KEYS + 1)).is_some());
             late.insert_with(5, &[5; PAGE], Insert::new().priority(Priority::High)).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tests::callbacks::{Fixed, LONGEST, Log, cache, config, logged, of, page, pages, taken};
 use tests::pattern::{self, Random};
 use zcache::policy::{Lru, Policy as _, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError};
+use zcache::{Cache, Cause, Config, Insert, InsertError, Waited};
 use zpool::SourceKind;
 
 #[test]
@@ -35,13 +35,13 @@ fn what_has_no_time_to_live_is_never_seen_again() {
             assert!(cache.is_empty());
         }
         cache.insert_with(1, &page, dead).unwrap();
-        assert!(cache.get_or_lease(1).is_err());
+        assert!(cache.get_or_lease(&1).lease().is_some());
         cache.insert_with(1, &page, dead).unwrap();
         let load = |to: &mut Vec<u8>| {
             to.push(7);
             Ok::<(), std::io::Error>(())
         };
-        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), [7][..]);
+        assert_eq!(cache.get_or_insert_with(&1, load).unwrap(), [7][..]);
         cache.insert(1, &page).unwrap();
         assert!(cache.remove(&1), "an insert without a time lives");
         taken(&log);
@@ -310,7 +310,7 @@ fn a_lease_stores_its_page_only_if_nobody_changed_the_key() {
         },
     ];
     for (number, change) in changes.into_iter().enumerate() {
-        let lease = cache.get_or_lease(1).unwrap_err();
+        let lease = cache.get_or_lease(&1).lease().unwrap();
         change(&cache);
         let now = cache.get(&1);
         let stored = cache.insert_if_valid(lease, &[1; 40]);
@@ -319,24 +319,23 @@ fn a_lease_stores_its_page_only_if_nobody_changed_the_key() {
         cache.remove(&1);
     }
     assert_eq!(cache.stats().rejected.outdated, 8);
-    let lease = cache.get_or_lease(1).unwrap_err();
+    let lease = cache.get_or_lease(&1).lease().unwrap();
     assert_eq!(lease.key(), &1);
-    let second = cache.get_or_lease(1).unwrap_err();
+    let waiting = cache.get_or_lease(&1).waiting().expect("there is one lease");
     // Looking does not count.
     assert!(cache.get(&1).is_none() && cache.peek(&1).is_none() && !cache.contains(&1));
     cache.compact(1 << 20);
     cache.trim();
     assert_eq!(cache.insert_if_valid(lease, &[1; 40]), Ok(()));
-    assert_eq!(cache.get_or_lease(1).unwrap(), [1; 40][..]);
-    // Both were given for the same miss: whichever comes later stores the same page or a newer one.
-    assert_eq!(cache.insert_if_valid(second, &[1; 40]), Ok(()));
+    assert_eq!(cache.get_or_lease(&1).page().unwrap(), [1; 40][..]);
+    assert!(matches!(waiting.wait(), Waited::Page(page) if page == [1; 40][..]));
     cache.check();
 }
 
 #[test]
 fn a_lease_of_another_cache_is_refused() {
     let (ours, theirs) = (cache(2 << 20), cache(2 << 20));
-    let lease = theirs.get_or_lease(1).unwrap_err();
+    let lease = theirs.get_or_lease(&1).lease().unwrap();
     assert_eq!(ours.insert_if_valid(lease, &[1; 40]), Err(InsertError::Outdated));
     assert!(ours.is_empty() && theirs.is_empty());
     assert_eq!((ours.stats().rejected.outdated, theirs.stats().rejected.outdated), (1, 0));
@@ -347,7 +346,7 @@ fn a_lease_of_another_cache_is_refused() {
         if let Some(lease) = lease.take() {
             assert_eq!(cache.insert_if_valid(lease, &[1; 40]), Err(InsertError::Outdated));
         }
-        lease = cache.get_or_lease(1).err();
+        lease = cache.get_or_lease(&1).lease();
     }
     ours.check();
 }

@@ -2,7 +2,7 @@
 #![cfg(not(zcache_loom))]
 
 use std::error::Error;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,13 +19,13 @@ use zcache::{Cache, Insert, InsertError, LoadError, Share};
 fn a_loader_that_asks_for_its_own_key_is_told_so() {
     in_time("recursion", || {
         let cache = filled(2 << 20, Share::None);
-        let got = cache.get_or_insert_with(1, |to| {
+        let got = cache.get_or_insert_with(&1, |to| {
             let load = |_: &mut Vec<u8>| -> Result<(), io::Error> { panic!("not run") };
-            let inner = cache.get_or_insert_with(1, load);
+            let inner = cache.get_or_insert_with(&1, load);
             assert!(matches!(inner, Err(LoadError::Recursive)), "{inner:?}");
             // Through another key's loader it is the same thread still.
             let outer =
-                cache.get_or_insert_with(2, |_| cache.get_or_insert_with(1, load).map(drop));
+                cache.get_or_insert_with(&2, |_| cache.get_or_insert_with(&1, load).map(drop));
             let Err(LoadError::Failed(error)) = outer else { panic!("{outer:?}") };
             assert!(matches!(error.downcast_ref(), Some(LoadError::Recursive)), "{error}");
             to.push(5);
@@ -40,33 +40,49 @@ fn a_loader_that_asks_for_its_own_key_is_told_so() {
 /// What one of a crowd got; `None`: it panicked.
 type Got = Option<Result<Vec<u8>, LoadError>>;
 
-/// Counts when it is dropped.
-struct Dropped<'c>(&'c AtomicUsize);
+/// A key that counts how often it was compared.
+#[derive(Debug, Clone)]
+struct Asked(u64, Arc<AtomicUsize>);
 
-impl Drop for Dropped<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+impl PartialEq for Asked {
+    fn eq(&self, other: &Self) -> bool {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0 == other.0
     }
 }
 
-/// Lets `threads` threads ask for one missing key at once. The loader goes on when the others wait
-/// for it: a caller drops its own loader when it is aboard, and waits then.
+impl Eq for Asked {}
+
+impl Hash for Asked {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+fn asked() -> Cache<Asked> {
+    Cache::new(config(2 << 20)).unwrap()
+}
+
+fn one() -> Asked {
+    Asked(1, Arc::default())
+}
+
+/// Lets `threads` threads ask for one missing key at once. The loader goes on when the others have
+/// its flight: a caller compares its key with the flight's, and waits then.
 fn crowd<E: Into<Box<dyn Error + Send + Sync>>>(
-    cache: &Cache<u64>,
+    cache: &Cache<Asked>,
     threads: usize,
     load: impl Fn(&mut Vec<u8>) -> Result<(), E> + Sync,
 ) -> (usize, Vec<Got>) {
-    let (runs, aboard, start) = (AtomicUsize::new(0), AtomicUsize::new(0), Barrier::new(threads));
+    let (runs, key, start) = (AtomicUsize::new(0), one(), Barrier::new(threads));
     let results = {
-        let (runs, aboard, load) = (&runs, &aboard, &load);
+        let (runs, key, load) = (&runs, &key, &load);
         let ask = || {
             start.wait();
             let got = catch_unwind(AssertUnwindSafe(|| {
-                let own = Dropped(aboard);
-                cache.get_or_insert_with(1, move |to| {
-                    let _own = own;
+                cache.get_or_insert_with(key, move |to| {
                     runs.fetch_add(1, Ordering::Relaxed);
-                    while aboard.load(Ordering::Relaxed) < threads - 1 {
+                    while key.1.load(Ordering::Relaxed) < threads - 1 {
                         thread::yield_now();
                     }
                     load(to)
@@ -85,7 +101,7 @@ fn crowd<E: Into<Box<dyn Error + Send + Sync>>>(
 #[test]
 fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
     in_time("crowd", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = asked();
         let (runs, results) = crowd(&cache, 12, |to| {
             to.extend(page(1, 3000));
             Ok::<(), io::Error>(())
@@ -94,7 +110,7 @@ fn of_many_threads_that_miss_a_key_one_loads_it_for_all() {
         assert!(results.into_iter().all(|got| got.unwrap().unwrap() == page(1, 3000)));
         let stats = cache.stats();
         assert_eq!((stats.loads, stats.load_failures), (1, 0));
-        assert_eq!(cache.get(&1).as_deref(), Some(&page(1, 3000)[..]));
+        assert_eq!(cache.get(&one()).as_deref(), Some(&page(1, 3000)[..]));
         cache.check();
     });
 }
@@ -120,7 +136,7 @@ fn keys_of_one_hash_are_loaded_at_once_and_each_gets_its_own_page() {
         // All loaders run when the first one goes on.
         let start = Barrier::new(KEYS as usize);
         let load = |key: u64| {
-            cache.get_or_insert_with(key, |to| {
+            cache.get_or_insert_with(&key, |to| {
                 start.wait();
                 to.extend(page(key, 2000));
                 Ok::<(), io::Error>(())
@@ -145,7 +161,7 @@ fn keys_of_one_hash_are_loaded_at_once_and_each_gets_its_own_page() {
 #[test]
 fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_loads() {
     in_time("failing crowd", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = asked();
         let (runs, results) =
             crowd(&cache, 8, |_| Err::<(), _>(io::Error::other("the disk is gone")));
         assert_eq!(runs, 1);
@@ -158,12 +174,12 @@ fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_load
             .collect();
         assert_eq!(errors[0].to_string(), "the disk is gone");
         assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])), "one error for all");
-        assert!(!cache.contains(&1));
+        assert!(!cache.contains(&one()));
         let load = |to: &mut Vec<u8>| {
             to.push(9);
             Ok::<(), io::Error>(())
         };
-        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), [9][..]);
+        assert_eq!(cache.get_or_insert_with(&one(), load).unwrap(), [9][..]);
         assert_eq!((cache.stats().loads, cache.stats().load_failures), (2, 1));
         cache.check();
     });
@@ -172,7 +188,7 @@ fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_load
 #[test]
 fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
     in_time("panicking crowd", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = asked();
         let (runs, results) = crowd(&cache, 8, |_| -> Result<(), io::Error> { panic!("planted") });
         assert_eq!(runs, 1);
         assert_eq!(results.iter().filter(|got| got.is_none()).count(), 1, "one panics");
@@ -183,7 +199,7 @@ fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
             to.push(9);
             Ok::<(), io::Error>(())
         };
-        assert_eq!(cache.get_or_insert_with(1, load).unwrap(), [9][..]);
+        assert_eq!(cache.get_or_insert_with(&one(), load).unwrap(), [9][..]);
         assert_eq!((cache.stats().loads, cache.stats().load_failures), (2, 1));
         cache.check();
     });
@@ -192,7 +208,7 @@ fn those_who_wait_for_a_loader_that_panics_are_woken_and_the_next_call_loads() {
 #[test]
 fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
     in_time("large crowd", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = asked();
         let (runs, results) = crowd(&cache, 4, |to| {
             to.resize(LONGEST + 1, 0);
             Ok::<(), io::Error>(())
@@ -203,7 +219,7 @@ fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
             let LoadError::TooLarge { len, max_page } = error else { panic!("{error:?}") };
             assert_eq!((len, max_page), (LONGEST + 1, LONGEST));
         }
-        assert!(!cache.contains(&1));
+        assert!(!cache.contains(&one()));
         cache.check();
     });
 }
@@ -220,13 +236,13 @@ fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
             (Cache::clear, None),
         ];
         for (change, left) in changes {
-            let got = cache.get_or_insert_with(1, |to| {
+            let got = cache.get_or_insert_with(&1, |to| {
                 to.push(1);
                 change(&cache);
                 // Who comes after the change waits for no load that started before.
                 thread::scope(|scope| {
                     let later = scope.spawn(|| {
-                        cache.get_or_insert_with(1, |to| {
+                        cache.get_or_insert_with(&1, |to| {
                             to.extend([3; 3]);
                             Ok::<(), io::Error>(())
                         })
@@ -252,8 +268,8 @@ fn a_page_that_does_not_fit_is_returned_by_its_loader_all_the_same() {
         to.extend([4; 50]);
         Ok::<(), io::Error>(())
     };
-    assert_eq!(dead.get_or_insert_with(1, load).unwrap(), [4; 50][..]);
-    assert_eq!(dead.get_or_insert_with(1, load).unwrap(), [4; 50][..]);
+    assert_eq!(dead.get_or_insert_with(&1, load).unwrap(), [4; 50][..]);
+    assert_eq!(dead.get_or_insert_with(&1, load).unwrap(), [4; 50][..]);
     assert_eq!(dead.stats().loads, 2, "what expires at once is loaded again");
     assert_eq!(cache.insert(1, &[0; LONGEST + 1]).map_err(|error| error.to_string()), {
         let error = InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST, dropped: false };
@@ -309,17 +325,17 @@ fn what_is_loaded_has_the_priority_and_the_time_that_it_is_given() {
     };
     let (low, gone) =
         (Insert::new().priority(Priority::Low), Insert::new().time_to_live(Duration::ZERO));
-    assert_eq!(cache.get_or_insert_as(1, gone, load(1)).unwrap(), page(1, 4000));
+    assert_eq!(cache.get_or_insert_as(&1, gone, load(1)).unwrap(), page(1, 4000));
     assert_eq!(cache.get(&1), None, "its time was over at once");
-    let lease = cache.get_or_lease(2).unwrap_err();
+    let lease = cache.get_or_lease(&2).lease().unwrap();
     cache.insert_if_valid_with(lease, &page(2, 4000), gone).unwrap();
     assert_eq!(cache.get(&2), None, "its time was over at once");
     for key in 1_000_000..1_000_040 {
-        cache.get_or_insert_with(key, load(key)).unwrap();
+        cache.get_or_insert_with(&key, load(key)).unwrap();
     }
     for key in 0..1000 {
-        cache.get_or_insert_as(key, low, load(key)).unwrap();
-        let lease = cache.get_or_lease(2_000_000 + key).unwrap_err();
+        cache.get_or_insert_as(&key, low, load(key)).unwrap();
+        let lease = cache.get_or_lease(&(2_000_000 + key)).lease().unwrap();
         cache.insert_if_valid_with(lease, &page(key, 4000), low).unwrap();
     }
     assert!(cache.stats().gone.evicted > 1000, "the cache is full");

@@ -14,7 +14,9 @@ use tests::pattern::Random;
 use tests::versions::{HEAD, Versions};
 use zcache::codec::{Lz4, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share, Stats, codec};
+use zcache::{
+    Cache, Cause, Config, Insert, InsertError, Leased, ResizeError, Share, Stats, Waited, codec,
+};
 use zpool::SourceKind;
 
 const KEYS: usize = 2048;
@@ -113,18 +115,28 @@ impl Field {
     fn fill(&self, key: u64, lease: bool) {
         let page = || self.versions.page(key, self.versions.read(key));
         if lease {
-            self.look(key, || match self.cache.get_or_lease(key) {
-                Ok(page) => Some(page.to_vec()),
-                Err(lease) => {
-                    let page = page();
-                    let _ = self.cache.insert_if_valid(lease, &page);
-                    Some(page)
+            self.look(key, || {
+                let lease = match self.cache.get_or_lease(&key) {
+                    Leased::Page(page) => return Some(page.to_vec()),
+                    Leased::Lease(lease) => lease,
+                    Leased::Wait(waiting) => match waiting.wait() {
+                        Waited::Page(page) => return Some(page.to_vec()),
+                        Waited::Lease(lease) => lease,
+                        Waited::Failed(error) => panic!("{error}"),
+                    },
+                };
+                if key % 8 == 0 {
+                    // Given up: whoever waits has it.
+                    return None;
                 }
+                let page = page();
+                let _ = self.cache.insert_if_valid(lease, &page);
+                Some(page)
             });
         } else {
             self.look(key, || {
                 self.cache
-                    .get_or_insert_with(key, |to| {
+                    .get_or_insert_with(&key, |to| {
                         to.extend(page());
                         Ok::<(), io::Error>(())
                     })
@@ -439,7 +451,7 @@ fn no_key_is_loaded_twice_at_once_unless_it_was_changed() {
                 let mut random = Random::new(seed);
                 for _ in 0..ops() {
                     let key = random.below(16);
-                    let got = cache.get_or_insert_with(key as u64, |to| {
+                    let got = cache.get_or_insert_with(&(key as u64), |to| {
                         assert_eq!(loading[key].fetch_add(1, Ordering::AcqRel), 0, "one at a time");
                         loads.fetch_add(1, Ordering::Relaxed);
                         to.extend([key as u8; 700]);

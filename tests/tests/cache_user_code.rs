@@ -151,14 +151,14 @@ fn every_call() -> Vec<Call> {
         ("clear", |f| f.cache.clear()),
         ("keys", |f| ignore(f.cache.keys())),
         ("lease", |f| {
-            if let Err(lease) = f.cache.get_or_lease(f.key(1)) {
+            if let Some(lease) = f.cache.get_or_lease(&f.key(1)).lease() {
                 ignore(f.cache.insert_if_valid(lease, &page(1, 6000)));
             }
         }),
         ("outdated lease", |f| {
-            let lease = f.cache.get_or_lease(f.key(1));
+            let lease = f.cache.get_or_lease(&f.key(1));
             f.cache.remove(&f.key(1));
-            if let Err(lease) = lease {
+            if let Some(lease) = lease.lease() {
                 ignore(f.cache.insert_if_valid(lease, &page(1, 6000)));
             }
         }),
@@ -167,7 +167,7 @@ fn every_call() -> Vec<Call> {
                 to.extend(page(1, 6000));
                 Ok::<(), io::Error>(())
             };
-            ignore(f.cache.get_or_insert_with(f.key(1), load));
+            ignore(f.cache.get_or_insert_with(&f.key(1), load));
         }),
         ("maintain", |f| {
             // The sample is complete.

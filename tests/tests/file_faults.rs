@@ -55,7 +55,7 @@ fn a_device_without_room_refuses_every_object_and_every_page() {
         let refused = cache.insert(key, &page);
         assert!(matches!(refused, Err(InsertError::NoRoom { .. })), "{refused:?}");
         assert!(cache.get(&key).is_none());
-        let got = cache.get_or_insert_with(key, |to| {
+        let got = cache.get_or_insert_with(&key, |to| {
             to.extend(&page);
             Ok::<(), std::io::Error>(())
         });

@@ -42,8 +42,8 @@ fn a_page_that_is_hit_again_is_kept_decoded_and_all_look_ups_use_it() {
     assert_eq!(cache.get_range(&1, 100..200).as_deref(), Some(&page[100..200]));
     assert_eq!(cache.get_range(&1, 5000..9000).as_deref(), Some(&[][..]));
     assert_eq!(cache.get_many(&[1, 2, 1])[2].as_deref(), Some(&page[..]));
-    assert_eq!(cache.get_or_lease(1).unwrap(), page);
-    assert_eq!(cache.get_or_insert_with(1, |_| Err("not called")).unwrap(), page);
+    assert_eq!(cache.get_or_lease(&1).page().unwrap(), page);
+    assert_eq!(cache.get_or_insert_with(&1, |_| Err("not called")).unwrap(), page);
     let after = cache.stats();
     assert_eq!((after.hot_hits - before.hot_hits, after.hits - before.hits), (9, 9));
     assert_eq!((after.misses, after.decode.samples), (1, before.decode.samples));

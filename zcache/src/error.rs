@@ -56,8 +56,8 @@ pub enum InsertError {
         /// Whether the key had a page, which is gone now.
         dropped: bool,
     },
-    /// The key was inserted, removed or cleared since the lease was given: the page may be stale. What
-    /// the key has now stays.
+    /// The key was changed since the lease was given, by `insert`, `remove`, `take`, `clear` or
+    /// `retain`: the page may be stale. What the key has now stays.
     Outdated,
 }
 
@@ -68,17 +68,21 @@ pub struct BufferTooSmall {
     pub needed: usize,
 }
 
-/// Why [`get_or_insert_with`](crate::Cache::get_or_insert_with) has no page. All callers that waited
-/// for one loader get the same.
+/// Why a load, as by [`get_or_insert_with`](crate::Cache::get_or_insert_with), has no page. All
+/// callers that waited for one loader get the same.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The loader said so.
+    /// The loader said so: [`downcast_ref`](Self::downcast_ref) has its error.
     Failed(Arc<dyn Error + Send + Sync>),
     /// The loader panicked, in the thread of the caller whose it was.
     Panicked,
-    /// A loader asked for the very key that it is to load.
+    /// The call was made inside the loader of the very key that it asks for, in its thread. Only
+    /// this caller gets the error.
     Recursive,
+    /// The page is there, or another caller has loaded it, and the buffer of this caller's is too
+    /// short for it.
+    BufferTooSmall(BufferTooSmall),
     /// The loader's page is longer than `max_page`.
     TooLarge {
         /// Bytes of the page.
@@ -104,6 +108,17 @@ pub enum ResizeError {
         /// Bytes held.
         held: usize,
     },
+}
+
+impl LoadError {
+    /// The error that the loader returned, if it is an `E`.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Failed(error) => error.downcast_ref(),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -155,6 +170,7 @@ impl fmt::Display for LoadError {
             Self::Failed(error) => write!(f, "the page could not be loaded: {error}"),
             Self::Panicked => f.write_str("the page's loader panicked"),
             Self::Recursive => f.write_str("a loader asked for the key that it is to load"),
+            Self::BufferTooSmall(error) => error.fmt(f),
             Self::TooLarge { len, max_page } => {
                 write!(f, "a page of {len} bytes is longer than max_page, {max_page}")
             }
@@ -187,6 +203,7 @@ impl Error for LoadError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(&**error),
+            Self::BufferTooSmall(error) => Some(error),
             _ => None,
         }
     }

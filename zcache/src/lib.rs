@@ -14,7 +14,9 @@
 //! - [`codec`]: LZ4, zstd with and without a dictionary, none, your own.
 //! - [`policy`]: S3-FIFO, SIEVE, LRU, your own.
 //! - [`Cache::maintain`], [`Maintainer`]: cold entries get smaller, dictionaries are trained, beside the callers.
-//! - [`Removal`]: what a hook is told of entries that go. [`Lease`]: filling the cache safely.
+//! - [`Removal`]: what a hook is told of entries that go.
+//! - [`Cache::get_or_insert_with`], [`Cache::get_or_insert_async`], [`Cache::get_or_lease`]: one load
+//!   for all who miss a page at once, with a loader, a future, or a [`Lease`].
 //!
 //! How it works, and which figures decided its shape, is in [`design`].
 #![forbid(unsafe_code)]
@@ -38,7 +40,7 @@ mod tier;
 pub mod design {}
 
 pub use bytes::Bytes;
-pub use cache::{Cache, Insert, Lease, Maintainer, Maintenance, Training};
+pub use cache::{Cache, Insert, Lease, Leased, Maintainer, Maintenance, Training, Waited, Waiting};
 pub use config::{Config, HugePages, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use stats::{

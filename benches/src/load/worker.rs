@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ::tests::pattern::Random;
 use hdrhistogram::Histogram;
-use zcache::{Insert, InsertError};
+use zcache::{Insert, InsertError, Leased, Waited};
 
 use super::field::Field;
 use super::stage::{self, Stage};
@@ -184,17 +184,26 @@ impl<'f> Worker<'f> {
         let mut missed = false;
         let floor = versions.floor(key);
         let page = if lease {
-            cache.get_or_lease(key).map_err(|lease| {
-                missed = true;
-                versions.write(key, versions.read(key), &mut self.page);
-                match cache.insert_if_valid(lease, &self.page) {
-                    Ok(()) | Err(InsertError::NoRoom { .. } | InsertError::Outdated) => (),
-                    Err(error) => panic!("key {key}: {error}"),
+            let waited = match cache.get_or_lease(&key) {
+                Leased::Page(page) => Waited::Page(page),
+                Leased::Lease(lease) => Waited::Lease(lease),
+                Leased::Wait(waiting) => waiting.wait(),
+            };
+            match waited {
+                Waited::Page(page) => Ok(page),
+                Waited::Failed(error) => panic!("key {key}: {error}"),
+                Waited::Lease(lease) => {
+                    missed = true;
+                    versions.write(key, versions.read(key), &mut self.page);
+                    match cache.insert_if_valid(lease, &self.page) {
+                        Ok(()) | Err(InsertError::NoRoom { .. } | InsertError::Outdated) => Err(()),
+                        Err(error) => panic!("key {key}: {error}"),
+                    }
                 }
-            })
+            }
         } else {
             cache
-                .get_or_insert_with(key, |to| {
+                .get_or_insert_with(&key, |to| {
                     missed = true;
                     versions.write(key, versions.read(key), to);
                     Ok::<(), io::Error>(())

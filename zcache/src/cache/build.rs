@@ -13,7 +13,7 @@ use super::maintain::strength;
 use crate::config::{Config, HugePages, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE};
 use crate::hot::{Hot, Scales};
-use crate::index::{Flights, Index};
+use crate::index::{Flights, Table};
 use crate::stats::Counters;
 use crate::store::{Coders, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
 use crate::sync::{Charge, MIXED};
@@ -97,7 +97,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let own = size_of::<Self>()
             + heap_cost(size_of::<Tier<K>>())
             + Store::<K>::BYTES
-            + Index::fixed_bytes(shards, capacity)
+            + Table::fixed_bytes(shards)
             + Flights::<K>::FIXED_BYTES
             + Scratch::fixed_bytes(cores)
             + Counters::fixed_bytes(counting);
@@ -127,7 +127,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let coders = coders.map_err(|error| ConfigError::Pool(refused(error)))?;
         let scratch = Scratch::new(cores, capacity);
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
-        let index = Index::new(shards, capacity, &store.pool);
+        let index = Table::new(shards, &store.pool);
         let counters = Counters::new(counting);
         let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };

@@ -60,7 +60,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let cap = tier.capacity() - aside(tier.capacity());
         assert_eq!(*tier.cap.lock(), cap, "the pool's cap is the capacity's");
         tier.store.scratch.check();
-        tier.index.check(|id| tier.tag_of(id));
+        tier.index.check(&|id| tier.tag_of(id));
         let policy = tier.policy.lock();
         policy.check();
         assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");

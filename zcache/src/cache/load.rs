@@ -1,44 +1,24 @@
-//! Filling the cache on a miss without storing what has become stale meanwhile: single flight for those
-//! who hand over a loader, leases for those who do not.
+//! Filling the cache on a miss without storing what has become stale meanwhile: one load for all who
+//! miss a key at once, by a loader or by a future. Leases are in [`super::lease`].
 
+use std::borrow::ToOwned;
 use std::error::Error;
-use std::fmt;
+use std::future::{Future, poll_fn};
 use std::hash::{BuildHasher, Hash};
+use std::pin::pin;
 
 use bytes::Bytes;
+use equivalent::Equivalent;
 
 use super::{Cache, Insert};
-use crate::error::{InsertError, LoadError};
-use crate::index::{Boarding, Tag, Version, failed};
+use crate::error::{BufferTooSmall, InsertError, LoadError};
+use crate::index::{Arrival, Boarding, Pilot, Tag, failed};
 use crate::stats::Counters;
 use crate::store::{Entry, Trouble, blank_page};
 use crate::sync::add;
 use crate::tier::Tier;
 
-/// The right to store a page under a key that was missed, as long as nobody else has changed the key:
-/// from [`Cache::get_or_lease`], for [`Cache::insert_if_valid`].
-#[must_use = "a lease is there to be inserted with"]
-pub struct Lease<K> {
-    key: K,
-    tag: Tag,
-    version: Version,
-    cache: u64,
-}
-
-impl<K> Lease<K> {
-    /// The key that was missed.
-    pub fn key(&self) -> &K {
-        &self.key
-    }
-}
-
-impl<K: fmt::Debug> fmt::Debug for Lease<K> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("key", &self.key).finish_non_exhaustive()
-    }
-}
-
-/// Counts a load that has failed, unless it is told that it has not.
+/// Counts a load that has failed, or was given up, unless it is told that it has not.
 struct Attempt<'c>(&'c Counters, bool);
 
 impl Drop for Attempt<'_> {
@@ -49,140 +29,155 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// How an entry is looked up: under the lock of its shard or without it.
+type Find<'t, K, Q> = fn(&'t Tier<K>, Tag, &Q) -> Option<Entry<'t, K>>;
+
+/// What becomes of a page that is there.
+type Hit<P> = Result<P, BufferTooSmall>;
+
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// The page of `key`, or a lease to store it with.
-    ///
-    /// ```
-    /// # use zcache::{Cache, Config};
-    /// # let cache = Cache::new(Config::new(8 << 20))?;
-    /// # fn read(_: &u64) -> [u8; 512] { [7; 512] }
-    /// let page = match cache.get_or_lease(42) {
-    ///     Ok(page) => page,
-    ///     Err(lease) => {
-    ///         let page = read(lease.key());
-    ///         // Meanwhile somebody may have written page 42 and called `remove` or `insert`: then this
-    ///         // older page is not stored.
-    ///         let _ = cache.insert_if_valid(lease, &page);
-    ///         page.to_vec().into()
-    ///     }
-    /// };
-    /// # assert_eq!(page, &[7; 512][..]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// A miss: the lease.
-    pub fn get_or_lease(&self, key: K) -> Result<Bytes, Lease<K>> {
-        let tag = self.tag(&key);
-        let hot = self.hot_page(tag, &key);
-        let look = || self.hit_or_version(tag, &key, Tier::find_or_version);
-        match hot.map_or_else(look, Ok) {
-            Ok(page) => {
-                // Before there is a page to return, which a panic here would leak.
-                drop(key);
-                Ok(page)
-            }
-            Err(version) => {
-                self.tier.missed(tag);
-                Err(Lease { key, tag, version, cache: self.tier.number })
-            }
-        }
-    }
-
-    /// Stores `page` under the lease's key, if the key was not inserted, removed or cleared since the
-    /// lease was given. (Changes of a few other keys count as such too: about one key in 1000.)
-    ///
-    /// # Errors
-    /// [`InsertError::Outdated`]: it was, or the lease is another cache's; what the key has now stays.
-    /// Otherwise as for [`insert`](Self::insert), but what the key has stays then too.
-    pub fn insert_if_valid(&self, lease: Lease<K>, page: &[u8]) -> Result<(), InsertError> {
-        self.insert_if_valid_with(lease, page, Insert::new())
-    }
-
-    /// [`insert_if_valid`](Self::insert_if_valid) with a priority or a time to live of the page's own.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn insert_if_valid_with(
-        &self,
-        lease: Lease<K>,
-        page: &[u8],
-        how: Insert,
-    ) -> Result<(), InsertError> {
-        let Lease { key, tag, version, cache } = lease;
-        if cache != self.tier.number {
-            add(&self.tier.counters.outdated, 1);
-            return Err(InsertError::Outdated);
-        }
+    /// Stores a page that was loaded, and gives it to those who wait; also where a hook panics.
+    pub(super) fn store(&self, pilot: Pilot<K>, page: &[u8], how: Insert) -> Result<(), InsertError>
+    where
+        K: Clone,
+    {
+        let bringing = pilot.bringing(page);
+        let pilot = bringing.pilot();
         let mut terms = self.terms(how);
-        terms.condition = Some(version);
-        self.tier.insert(tag, key, page, terms)
+        terms.condition = Some(pilot.told());
+        self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms)
     }
 
-    /// A hit, or how the key stands, by what `find` finds in the index.
-    fn hit_or_version(
+    /// The page of `key`, if it is there: a hit. No miss is counted.
+    pub(super) fn found_page<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
-        key: &K,
-        find: impl for<'t> Fn(&'t Tier<K>, Tag, &K) -> Result<Entry<'t, K>, Version>,
-    ) -> Result<Bytes, Version> {
+        key: &Q,
+    ) -> Option<Bytes> {
+        let hot = self.hot_page(tag, key);
+        hot.or_else(|| self.found(tag, key, Tier::find, |entry| self.read_new(entry)))
+    }
+
+    /// The same at the start of `to`, with its length.
+    pub(super) fn found_into<Q: Hash + Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+        to: &mut [u8],
+    ) -> Option<Hit<usize>> {
+        let hot = self.tier.hot_page(tag, key, |page| {
+            let needed = page.len();
+            let Some(to) = to.get_mut(..needed) else {
+                return Some(Err(BufferTooSmall { needed }));
+            };
+            page.copy(to);
+            self.tier.counters.hot_hit();
+            Some(Ok(needed))
+        });
+        hot.or_else(|| self.found(tag, key, Tier::find, |entry| self.read_into(entry, to)))
+    }
+
+    /// What `read` makes of the entry of `key`. An entry that there is no memory to read with stays:
+    /// what is loaded takes its place.
+    pub(super) fn found<'t, Q, P>(
+        &'t self,
+        tag: Tag,
+        key: &Q,
+        find: Find<'t, K, Q>,
+        mut read: impl FnMut(&Entry<'t, K>) -> Result<P, Trouble>,
+    ) -> Option<P>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
         loop {
             let entry = find(&self.tier, tag, key)?;
-            let Some(mut page) = blank_page(entry.record().state().len()) else {
-                add(&self.tier.counters.unreadable, 1);
-                return Err(self.tier.version(tag));
-            };
-            let decoding = self.tier.counters.decoding();
-            match self.decode(&entry, &mut page) {
-                Ok(()) => {
-                    self.tier.mark(&entry);
-                    decoding.hit();
-                    self.tier.warmed(&entry, &page);
-                    drop(entry);
-                    return Ok(page.into());
-                }
-                // There is no memory to read it with. It stays: what is loaded takes its place.
-                Err(Trouble::Full(_)) => return Err(self.tier.version(tag)),
+            let made = read(&entry);
+            drop(entry);
+            match made {
+                Ok(page) => return Some(page),
+                Err(Trouble::Full(_)) => return None,
                 // It is off the index already.
                 Err(Trouble::Expired | Trouble::Corrupt) => {}
             }
         }
     }
 
+    /// The entry's page in memory of its own.
+    pub(super) fn read_new(&self, entry: &Entry<'_, K>) -> Result<Bytes, Trouble> {
+        let Some(mut page) = blank_page(entry.record().state().len()) else {
+            add(&self.tier.counters.unreadable, 1);
+            return Err(Trouble::no_memory());
+        };
+        self.read(entry, &mut page)?;
+        Ok(page.into())
+    }
+
+    /// The entry's page at the start of `to`.
+    pub(super) fn read_into(
+        &self,
+        entry: &Entry<'_, K>,
+        to: &mut [u8],
+    ) -> Result<Hit<usize>, Trouble> {
+        let needed = entry.record().state().len();
+        let Some(to) = to.get_mut(..needed) else {
+            // Nothing is decoded, but what has expired is a miss and no error.
+            self.decode(entry, &mut [])?;
+            return Ok(Err(BufferTooSmall { needed }));
+        };
+        self.read(entry, to)?;
+        Ok(Ok(needed))
+    }
+
+    fn read(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
+        let decoding = self.tier.counters.decoding();
+        self.decode(entry, to)?;
+        self.tier.mark(entry);
+        decoding.hit();
+        self.tier.warmed(entry, to);
+        Ok(())
+    }
+
     /// The page of `key`, loaded if need be. Of all callers that miss it at once one runs its `load`,
     /// which fills the buffer it is given, and the others wait for that and share its page or its error.
-    /// The page is stored, unless the key was changed by `insert`, `remove` or `clear` meanwhile, or there
-    /// is no room: it is returned all the same. A caller that comes after such a change does not get a
-    /// page whose load started before.
+    /// If that caller is a task or has a lease, and gives up, one of those who wait runs its own
+    /// `load`. The key is cloned on a miss only, which is counted once.
     ///
-    /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be. It runs under
-    /// no lock and may use the cache, for other keys; so may the key's `Eq`. If it waits, in two threads, for each other's keys, they
-    /// wait for ever. A look-up that missed before this call is counted beside this one's.
+    /// The page is stored, unless the key was changed by `insert`, `remove`, `take`, `clear` or
+    /// `retain` meanwhile, or there is no room: it is returned all the same. A caller that comes after
+    /// such a change does not get a page whose load started before.
+    ///
+    /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be. It
+    /// runs under no lock and may use the cache, for other keys; so may the key's `Eq`. If it waits,
+    /// in two threads, for each other's keys, they wait for ever. In a task use
+    /// [`get_or_insert_async`](Self::get_or_insert_async): this call would keep its thread.
     ///
     /// # Errors
     /// See [`LoadError`]; nothing is stored then, and the next caller tries anew. What `load` returned is
     /// shared by all who waited:
     /// ```
     /// use std::io::{Error, ErrorKind};
-    /// use zcache::{Cache, Config, LoadError};
+    /// use zcache::{Cache, Config};
     ///
-    /// let cache = Cache::new(Config::new(1 << 20))?;
-    /// let Err(LoadError::Failed(error)) = cache.get_or_insert_with(7, |_| Err(Error::from(ErrorKind::NotFound)))
-    /// else { unreachable!() };
-    /// let error = error.downcast_ref::<Error>().expect("what the loader returned");
+    /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
+    /// let failed = cache.get_or_insert_with(&7, |_| Err(Error::from(ErrorKind::NotFound))).unwrap_err();
+    /// let error = failed.downcast_ref::<Error>().expect("what the loader returned");
     /// assert_eq!(error.kind(), ErrorKind::NotFound);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    /// [`LoadError::Recursive`] is for whoever asks for `key` inside `load`, in its thread: also for
+    /// another task of a thread pool which runs there because `load` waits for the pool. That one reads
+    /// the page itself, or asks again later.
     ///
     /// # Panics
-    /// When `load` does, in its caller's thread.
-    pub fn get_or_insert_with<E>(
+    /// When `load` does, in its caller's thread. Those who wait get [`LoadError::Panicked`].
+    pub fn get_or_insert_with<Q, E>(
         &self,
-        key: K,
+        key: &Q,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
         K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         self.get_or_insert_as(key, Insert::new(), load)
@@ -196,82 +191,284 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The same.
-    pub fn get_or_insert_as<E>(
+    pub fn get_or_insert_as<Q, E>(
         &self,
-        key: K,
+        key: &Q,
         how: Insert,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
         K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         // Wherever this returns, keys and the loader are dropped first: a panic in that would leak what
         // is about to be returned.
-        if let Some(page) = self.get(&key) {
-            drop((key, load));
+        if let Some(page) = self.found_page(self.tag(key), key) {
+            drop(load);
             return Ok(page);
         }
         self.load_missed(key, how, load)
     }
 
     /// The page of a key that was missed.
-    pub(crate) fn load_missed<E>(
+    pub(crate) fn load_missed<Q, E>(
         &self,
-        key: K,
+        key: &Q,
         how: Insert,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
         K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let tag = self.tag(&key);
-        let mut pilot = match self.tier.flights.board(tag, key.clone()) {
-            Boarding::Load(pilot) => pilot,
-            Boarding::Wait(flight) => {
-                drop((key, load));
-                return flight.wait();
+        let tag = self.tag(key);
+        let (pilot, waited) = match self.tier.flights.board(tag, key) {
+            Boarding::Load(pilot) => (pilot, false),
+            Boarding::Recursive => return self.recursive(tag),
+            Boarding::Wait(waiter) => {
+                self.tier.missed(tag);
+                match waiter.wait_on() {
+                    Arrival::Pilot(pilot) => (pilot, true),
+                    Arrival::Landed(landing) => {
+                        drop(load);
+                        return landing;
+                    }
+                }
             }
-            Boarding::Recursive => return Err(LoadError::Recursive),
         };
-        // Another flight may have landed since the key was missed. Not by a frame, which is looked
-        // up without the lock that orders this and a change of the key.
-        let version = match self.hit_or_version(tag, &key, Tier::find_or_version_aboard) {
-            Ok(page) => {
-                pilot.lands(Ok(page.clone()));
-                drop((pilot, key, load));
+        let mut pilot = match self.to_load(pilot, key, waited) {
+            Ok(pilot) => pilot,
+            Err(page) => {
+                drop(load);
                 return Ok(page);
             }
-            Err(version) => version,
         };
-        let counters = &self.tier.counters;
-        add(&counters.loads, 1);
-        let mut attempt = Attempt(counters, false);
+        let mut attempt = Attempt(&self.tier.counters, false);
         let mut page = Vec::new();
-        let (len, max_page) = match load(&mut page) {
-            Ok(()) => (page.len(), self.max_page()),
-            Err(error) => {
-                let error = failed(error);
-                pilot.lands(Err(error.clone()));
-                drop((pilot, key));
-                return Err(error);
+        let loaded = pilot.run(|| load(&mut page)).map(|()| Bytes::from(page));
+        self.loaded(pilot, loaded, how, &mut attempt)
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that fills the caller's own
+    /// buffer: a hit or what is loaded is at the start of `to`, and its length is returned. `load` gets
+    /// all of `to`, in which there may be anything, and returns the length of the page.
+    ///
+    /// # Errors
+    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, or that another caller has
+    /// loaded.
+    ///
+    /// # Panics
+    /// The same.
+    pub fn load_into<Q, E>(
+        &self,
+        key: &Q,
+        to: &mut [u8],
+        load: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, LoadError>
+    where
+        K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let tag = self.tag(key);
+        if let Some(found) = self.found_into(tag, key, to) {
+            return found.map_err(LoadError::BufferTooSmall);
+        }
+        let copy = |page: Bytes, to: &mut [u8]| {
+            let needed = page.len();
+            let to = to.get_mut(..needed).ok_or(BufferTooSmall { needed });
+            to.map(|to| to.copy_from_slice(&page)).map_err(LoadError::BufferTooSmall)?;
+            Ok(needed)
+        };
+        let (pilot, waited) = match self.tier.flights.board(tag, key) {
+            Boarding::Load(pilot) => (pilot, false),
+            Boarding::Recursive => return self.recursive(tag),
+            Boarding::Wait(waiter) => {
+                self.tier.missed(tag);
+                match waiter.wait_on() {
+                    Arrival::Pilot(pilot) => (pilot, true),
+                    Arrival::Landed(landing) => return copy(landing?, to),
+                }
             }
         };
-        if len > max_page {
-            let error = LoadError::TooLarge { len, max_page };
-            pilot.lands(Err(error.clone()));
-            return Err(error);
+        let mut pilot = match self.to_load(pilot, key, waited) {
+            Ok(pilot) => pilot,
+            Err(page) => return copy(page, to),
+        };
+        let mut attempt = Attempt(&self.tier.counters, false);
+        let (loaded, max_page) = (pilot.run(|| load(to)), self.max_page().min(to.len()));
+        let loaded = loaded.map_err(failed).and_then(|len| {
+            let page = to.get(..len).filter(|_| len <= max_page);
+            page.ok_or(LoadError::TooLarge { len, max_page })
+        });
+        match loaded {
+            Ok(page) => {
+                attempt.1 = true;
+                // Not stored is no error here: the page is there.
+                let _ = self.store(pilot, page, Insert::new());
+                Ok(page.len())
+            }
+            Err(error) => {
+                pilot.lands(Err(error.clone()));
+                drop(pilot);
+                Err(error)
+            }
         }
-        attempt.1 = true;
-        let page = Bytes::from(page);
+    }
+
+    /// As [`get_or_insert_with`](Self::get_or_insert_with) in a task: `load` is a future of the page,
+    /// which is polled by one of the callers that miss `key` at once, in its own task. The others
+    /// wait without a thread, on whatever executor they run. If a caller is dropped while it loads,
+    /// one of those who wait polls its own `load`. A future that works before it is polled, such as
+    /// a handle of a task, belongs into an `async` block, or it works for hits, too.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use zcache::{Cache, Config};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cache: Arc<Cache<u64>> = Arc::new(Cache::new(Config::new(8 << 20))?);
+    /// # async fn read(page: u64) -> std::io::Result<Vec<u8>> { Ok(vec![page as u8; 4096]) }
+    /// let tasks: Vec<_> = (0..100)
+    ///     .map(|_| {
+    ///         let cache = Arc::clone(&cache);
+    ///         tokio::spawn(async move { cache.get_or_insert_async(&7, read(7)).await })
+    ///     })
+    ///     .collect();
+    /// for task in tasks {
+    ///     assert_eq!(task.await??, [7; 4096][..]);
+    /// }
+    /// assert_eq!(cache.stats().loads, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The same. `load` that awaits `key` itself is [`LoadError::Recursive`], as is whatever its poll
+    /// runs that asks for `key`. A task of its own that it waits for, and which asks for `key`, is not
+    /// noticed: they wait for each other for ever.
+    ///
+    /// # Panics
+    /// The same.
+    pub async fn get_or_insert_async<Q, P, E>(
+        &self,
+        key: &Q,
+        load: impl Future<Output = Result<P, E>>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        P: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.get_or_insert_async_as(key, Insert::new(), load).await
+    }
+
+    /// [`get_or_insert_async`](Self::get_or_insert_async), storing the page with a priority or a time
+    /// to live of its own.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Panics
+    /// The same.
+    pub async fn get_or_insert_async_as<Q, P, E>(
+        &self,
+        key: &Q,
+        how: Insert,
+        load: impl Future<Output = Result<P, E>>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+        P: Into<Bytes>,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let tag = self.tag(key);
+        if let Some(page) = self.found_page(tag, key) {
+            return Ok(page);
+        }
+        let (pilot, waited) = match self.tier.flights.board(tag, key) {
+            Boarding::Load(pilot) => (pilot, false),
+            Boarding::Recursive => return self.recursive(tag),
+            Boarding::Wait(waiter) => {
+                self.tier.missed(tag);
+                match waiter.await {
+                    Arrival::Pilot(pilot) => (pilot, true),
+                    Arrival::Landed(landing) => return landing,
+                }
+            }
+        };
+        let mut pilot = match self.to_load(pilot, key, waited) {
+            Ok(pilot) => pilot,
+            Err(page) => return Ok(page),
+        };
+        let mut attempt = Attempt(&self.tier.counters, false);
+        let mut load = pin!(load);
+        let loaded = poll_fn(|context| pilot.run(|| load.as_mut().poll(context))).await;
+        self.loaded(pilot, loaded.map(Into::into), how, &mut attempt)
+    }
+
+    fn recursive<P>(&self, tag: Tag) -> Result<P, LoadError> {
+        self.tier.missed(tag);
+        Err(LoadError::Recursive)
+    }
+
+    /// Whoever is to load a key looks it up once more: it may be there since it was missed. Not by a
+    /// frame, which is looked up without the lock that orders this and a change of the key.
+    ///
+    /// # Errors
+    /// The page, which those who wait have got by then.
+    fn to_load<Q>(&self, mut pilot: Pilot<K>, key: &Q, waited: bool) -> Result<Pilot<K>, Bytes>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        let tag = pilot.tag();
+        match self.found(tag, key, Tier::find_aboard, |entry| self.read_new(entry)) {
+            Some(page) => {
+                pilot.lands(Ok(page.clone()));
+                drop(pilot);
+                Err(page)
+            }
+            None => {
+                if !waited {
+                    self.tier.missed(tag);
+                }
+                add(&self.tier.counters.loads, 1);
+                Ok(pilot)
+            }
+        }
+    }
+
+    /// What was loaded, for the loader and all who wait; stored, if it may be.
+    fn loaded<E: Into<Box<dyn Error + Send + Sync>>>(
+        &self,
+        mut pilot: Pilot<K>,
+        loaded: Result<Bytes, E>,
+        how: Insert,
+        attempt: &mut Attempt<'_>,
+    ) -> Result<Bytes, LoadError>
+    where
+        K: Clone,
+    {
+        let max_page = self.max_page();
+        let loaded = loaded.map_err(failed).and_then(|page| match page.len() {
+            len if len > max_page => Err(LoadError::TooLarge { len, max_page }),
+            _ => Ok(page),
+        });
+        attempt.1 = loaded.is_ok();
         // Those who wait get it even if a hook that the insert calls panics.
-        pilot.lands(Ok(page.clone()));
-        let mut terms = self.terms(how);
-        terms.condition = Some(version);
-        // Not stored is no error here: the page is there.
-        let _ = self.tier.insert(tag, key, &page, terms);
+        pilot.lands(loaded.clone());
+        if let Ok(page) = &loaded {
+            let mut terms = self.terms(how);
+            terms.condition = Some(pilot.told());
+            // Not stored is no error here: the page is there.
+            let _ = self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms);
+        }
         drop(pilot);
-        Ok(page)
+        loaded
     }
 }

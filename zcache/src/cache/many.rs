@@ -10,6 +10,7 @@ use crate::error::InsertError;
 use crate::index::Tag;
 use crate::stats::Cause;
 use crate::store::{Entry, Trouble};
+use crate::sync::{Plant, planted};
 
 /// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
 const AT_ONCE: usize = 16;
@@ -81,10 +82,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pages.into_iter().map(|(key, page)| self.insert(key, page.as_ref())).collect()
     }
 
-    /// Removes the entries whose keys `keep` says no to. It runs under no lock and may use the cache;
-    /// entries that come or go meanwhile may or may not be asked about.
+    /// Removes the entries whose keys `keep` says no to. Loads and leases of such keys that are under
+    /// way store nothing, whether the key has an entry or not. `keep` runs under no lock and may use
+    /// the cache. Entries that come or go meanwhile may or may not be asked about, and a key that is
+    /// being loaded may be asked about twice.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let _walk = self.tier.walk();
+        // Loads first: what they stored by then is met as an entry.
+        for (tag, flight) in self.tier.flights.listed() {
+            if !keep(flight.key()) && !planted(Plant::RetainUntold) {
+                self.tier.fence(tag);
+            }
+        }
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
             if !keep(&entry.record().key) {
@@ -98,8 +107,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// nothing.
     pub fn clear(&self) {
         let _walk = self.tier.walk();
-        self.tier.index.touch_all();
-        self.tier.flights.tell_all();
+        for (tag, _) in self.tier.flights.listed() {
+            self.tier.fence(tag);
+        }
         for id in self.tier.ids() {
             if let Some(entry) = self.tier.entry(id) {
                 self.tier.withdraw(entry, Cause::Cleared, true);

@@ -19,13 +19,14 @@ use crate::tier::{Terms, Tier};
 
 mod build;
 mod inspect;
+mod lease;
 mod load;
 mod maintain;
 mod maintainer;
 mod many;
 mod memory;
 
-pub use load::Lease;
+pub use lease::{Lease, Leased, Waited, Waiting};
 pub use maintain::{Maintenance, Training};
 pub use maintainer::Maintainer;
 
@@ -43,14 +44,15 @@ pub use maintainer::Maintainer;
 /// - **Waiting**: a hit takes no lock, so no number of readers keeps a writer waiting. Inserts take the
 ///   lock of one of many shards, the policy's lock and a lock of the pool for some hundred nanoseconds
 ///   each, and make room before they take it. No call waits for as long as a decoding takes but one
-///   that waits for another caller's loader in [`get_or_insert_with`](Self::get_or_insert_with).
+///   that waits for another caller's loader.
 /// - **User code** (loaders, the removal hook, the key's `Hash`, `Eq` and drop) runs under no lock, may
 ///   call any method of the cache, and may panic: the cache stays as it was, but for the entry
 ///   concerned. What a hook or a key's drop inserts takes the room that there is and evicts nothing.
 ///   A codec must not call the cache that it works for.
 /// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to
 ///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
-///   what zstd takes while it trains a dictionary. Dropping the cache drops all keys
+///   what zstd takes while it trains a dictionary, and loads under way: some 200 bytes for each, and
+///   100 for each caller that waits, which are gone with them. Dropping the cache drops all keys
 ///   and calls no hook.
 ///
 /// ```
@@ -65,27 +67,26 @@ pub use maintainer::Maintainer;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Async callers use the same calls: none of them waits for longer than a decoding, but a loader's
-/// page is waited for. Give that to a thread that may wait:
+/// Async callers use the same calls, of which none waits for longer than a decoding, but for
+/// [`get_or_insert_with`](Self::get_or_insert_with) and [`load_into`](Self::load_into), which wait
+/// for another caller's loader. Do not give those to a runtime's blocking pool: callers that wait
+/// could fill it, and the loader that they wait for may need it. Tasks have
+/// [`get_or_insert_async`](Self::get_or_insert_async), where whoever waits has no thread, and the
+/// one load uses the pool if it has to:
 ///
 /// ```
 /// # use zcache::{Cache, Config};
 /// use std::sync::Arc;
 ///
+/// # fn read(page: u64) -> Vec<u8> { vec![page as u8; 4096] }
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let cache: Arc<Cache<u64>> = Arc::new(Cache::new(Config::new(8 << 20))?);
-/// let hit = cache.get(&1); // microseconds: called as it is
+/// let hit = cache.get(&7); // microseconds: called as it is
 /// # assert!(hit.is_none());
-/// let shared = Arc::clone(&cache);
-/// let page = tokio::task::spawn_blocking(move || {
-///     shared.get_or_insert_with(1, |page| {
-///         page.resize(4096, 7); // read it from somewhere
-///         Ok::<(), std::io::Error>(())
-///     })
-/// })
-/// .await??; // `Bytes`: owned, `'static`
-/// assert_eq!(page.len(), 4096);
+/// let load = async { tokio::task::spawn_blocking(|| read(7)).await };
+/// let page = cache.get_or_insert_async(&7, load).await?; // `Bytes`: owned, `'static`
+/// assert_eq!(page, [7; 4096][..]);
 /// # Ok(())
 /// # }
 /// ```
@@ -159,7 +160,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.insert(tag, key, page, self.terms(how))
     }
 
-    pub(crate) fn terms(&self, how: Insert) -> Terms {
+    pub(crate) fn terms(&self, how: Insert) -> Terms<'static> {
         let expiry = how
             .time_to_live
             .or(self.time_to_live)

@@ -454,17 +454,11 @@ impl Table {
         }
     }
 
-    /// What `f` makes, under the lock, of the entry that is sought.
-    pub(crate) fn look_held<S: Seek, T>(
-        &self,
-        tag: Tag,
-        mut seek: S,
-        f: impl FnOnce(Option<S::Entry>) -> T,
-    ) -> T {
+    /// The entry that is sought, in a hold of the lock.
+    pub(crate) fn look_held<S: Seek>(&self, tag: Tag, mut seek: S) -> Option<S::Entry> {
         let (held, found) = self.hold_with(tag, &mut seek);
-        let made = f(found.map(|(_, entry)| entry));
         drop(held);
-        made
+        found.map(|(_, entry)| entry)
     }
 
     /// Puts `id` in, in the place of the entry that is sought, if there is one, unless `admit` says
@@ -557,14 +551,6 @@ impl Table {
     pub(crate) fn locked<T>(&self, tag: Tag, f: impl FnOnce() -> T) -> T {
         let _held = self.hold(tag);
         f()
-    }
-
-    /// Runs `f` with the number of each shard, under its lock.
-    pub(crate) fn each(&self, mut f: impl FnMut(usize)) {
-        for number in 0..self.shards() {
-            let _held = self.hold_shard(number);
-            f(number);
-        }
     }
 
     /// Asserts every invariant.

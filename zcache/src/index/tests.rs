@@ -3,8 +3,8 @@ use std::collections::HashMap;
 
 use zpool::{Config, Pool};
 
+use super::Tag;
 use super::table::{Seek, Table};
-use super::{Index, Tag};
 use crate::sync::PutError;
 
 /// A tag of each id.
@@ -214,40 +214,26 @@ fn an_entry_that_cannot_be_held_just_now_is_not_missed() {
     assert_eq!((taken, looks.get()), (Some(7), 40));
 }
 
-/// Changes by the owner of a key outdate what was read of it before, and no others do.
+/// What a caller does under the lock of a key's shard, as telling loads, comes with its change.
 #[test]
-fn a_version_tells_of_each_change_by_the_owner() {
-    let index = Index::new(2, 1 << 20, &pool());
+fn a_caller_is_asked_at_each_change() {
+    let table = Table::new(2, &pool());
     let tag = tag_of(7);
-    let version = || {
-        let other = (Some as fn(u32) -> Option<u32>, |_: &u32| false);
-        index.find_or_version(tag, other).unwrap_err()
-    };
-    let put = |id, condition| index.put((tag, id), condition, |_| tag, is(id), |_| ());
-    let mut before = version();
-    let mut changed = || {
-        let after = version();
-        std::mem::replace(&mut before, after) != after
-    };
-    assert!(!changed(), "a miss is no change");
-    assert_eq!(put(7, None), Ok(None));
-    assert!(changed(), "an insert is one");
-    let then = version();
-    assert_eq!((put(7, Some(then)), changed()), (Ok(Some(7)), false), "one by a lease is none");
-    assert_eq!((put(7, None), changed()), (Ok(Some(7)), true), "a replacement is one");
-    assert_eq!(put(7, Some(then)), Err(PutError::NotAdmitted));
-    assert!(!index.take_id((tag, 9), |_| tag, || (), false) && !changed(), "no victim");
-    assert!(!index.take_id((tag, 9), |_| tag, || (), true) && changed(), "gone already");
-    assert!(index.take_id((tag, 7), |_| tag, || (), false) && !changed(), "a victim");
-    assert_eq!((put(7, None), changed()), (Ok(None), true));
-    assert!(index.take_id((tag, 7), |_| tag, || (), true) && changed(), "one not retained");
-    assert_eq!((put(7, None), changed()), (Ok(None), true));
-    assert_eq!(index.take(tag, |_| tag, is(7), |_| ()), Some(7));
-    assert!(changed(), "a removal is one");
-    assert_eq!(index.take(tag, |_| tag, is(7), |_| ()), None);
-    assert!(changed(), "also one of nothing");
-    index.touch_all();
-    assert!(changed(), "clear touches all");
+    let put = |admit| table.put((tag, 7), &|_| tag, is(7), |_| admit);
+    assert_eq!(put(false), Err(PutError::NotAdmitted));
+    assert_eq!(table.look_held(tag, is(7)), None, "nothing has changed");
+    assert_eq!((put(true), put(true)), (Ok(None), Ok(Some(7))));
+    assert_eq!(put(false), Err(PutError::NotAdmitted));
+    assert_eq!(table.look_held(tag, is(7)), Some(7), "what was there stays");
+    let asked = Cell::new(0);
+    let ask = |there: bool| asked.set(1 + u32::from(there));
+    assert!(!table.take_id(tag, 9, &|_| tag, ask) && asked.take() == 1, "gone already");
+    assert!(table.take_id(tag, 7, &|_| tag, ask) && asked.take() == 2);
+    let ask = |there: Option<&u32>| asked.set(1 + u32::from(there.is_some()));
+    assert_eq!((table.take(tag, &|_| tag, is(7), ask), asked.take()), (None, 1), "of nothing");
+    assert_eq!(put(true), Ok(None));
+    assert_eq!((table.take(tag, &|_| tag, is(7), ask), asked.take()), (Some(7), 2));
+    assert_eq!(table.locked(tag, || 5), 5);
 }
 
 /// A comparison that takes long was repeated for each change of another key beside it.

@@ -92,7 +92,7 @@ pub struct ByteCounts {
     pub codec: usize,
     /// Pages that were copied to train a dictionary on.
     pub sample: usize,
-    /// What stands beside all these whatever the cache holds: shards, versions, counters, and 1/320
+    /// What stands beside all these whatever the cache holds: shards, counters, and 1/320
     /// of the capacity for what the general-purpose allocator keeps of tables that have grown.
     pub fixed: usize,
 }

@@ -120,6 +120,13 @@ pub(crate) enum Trouble {
     Full(Full),
 }
 
+impl Trouble {
+    /// The heap has no memory for the page.
+    pub(crate) const fn no_memory() -> Self {
+        Self::Full(Full::NoMemory)
+    }
+}
+
 impl From<Full> for Trouble {
     fn from(full: Full) -> Self {
         Self::Full(full)

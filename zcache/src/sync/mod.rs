@@ -65,9 +65,7 @@ pub(crate) enum Plant {
     LiftedLeads,
     /// A writer does not ask whether the shard is as it was when it looked for the key.
     SearchedUnasked,
-    /// A removal does not tell leases.
-    LeaseUntold,
-    /// A removal does not tell loads that are under way.
+    /// A change does not tell loads and leases that are under way.
     FlightUntold,
     /// A loader looks its key up without the lock of the index's shard.
     FlightUnordered,
@@ -75,6 +73,14 @@ pub(crate) enum Plant {
     FlightUncompared,
     /// A load that failed leaves its flight behind.
     FlightLeft,
+    /// A page is stored without a question whether its flight was told.
+    ToldUnasked,
+    /// A call that retains no page does not tell loads of keys without an entry.
+    RetainUntold,
+    /// A waiter that a flight is offered to is not woken up.
+    OfferUntold,
+    /// A waiter that leaves keeps the offer that it has.
+    OfferKept,
     /// The frame of an entry stays when the index leads to the entry no more.
     FrameLeft,
     /// A frame goes into its slot when the shard's lock is free again.

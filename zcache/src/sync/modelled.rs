@@ -1,15 +1,14 @@
 //! loom's primitives, under the same names.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::task::Wake;
+use std::time::Instant;
 
 use super::Ordering;
 
 pub(crate) use loom::sync::MutexGuard;
 pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize};
-
-pub(crate) const fn versions(_capacity: usize, shards: usize) -> usize {
-    2 * shards
-}
 
 /// The stacks of loom's threads are small.
 pub(crate) type Lean<T> = Box<T>;
@@ -128,10 +127,11 @@ pub(crate) fn pause() {
     loom::thread::yield_now();
 }
 
-pub(crate) type ThreadId = loom::thread::ThreadId;
-
-pub(crate) fn thread_id() -> ThreadId {
-    loom::thread::current().id()
+pub(crate) fn thread_id() -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    loom::thread::current().id().hash(&mut hasher);
+    hasher.finish() >> 1
 }
 
 /// All threads share what is per thread: more for a model to get wrong.
@@ -205,39 +205,41 @@ impl<T> ByTag<T> {
         });
     }
 
-    pub(crate) fn clear(&self) -> usize {
-        let mut lists = self.0.lock();
-        let dropped = lists.iter().map(|(_, list)| list.len()).sum();
-        lists.clear();
-        dropped
+    pub(crate) fn each(&self, mut f: impl FnMut(u32, &[T])) {
+        self.0.lock().iter().for_each(|(tag, list)| f(*tag, list));
     }
 
     pub(crate) fn shrink(&self) {}
 }
 
 #[derive(Debug)]
-pub(crate) struct Gate<T> {
-    value: loom::sync::Mutex<Option<T>>,
-    opened: loom::sync::Condvar,
+pub(crate) struct Parker {
+    woken: loom::sync::Mutex<bool>,
+    wakes: loom::sync::Condvar,
 }
 
-impl<T: Clone> Gate<T> {
+impl Parker {
     pub(crate) fn new() -> Self {
-        Self { value: loom::sync::Mutex::new(None), opened: loom::sync::Condvar::new() }
+        Self { woken: loom::sync::Mutex::new(false), wakes: loom::sync::Condvar::new() }
     }
 
-    pub(crate) fn open(&self, value: T) {
-        *self.value.lock().unwrap() = Some(value);
-        self.opened.notify_all();
-    }
-
-    pub(crate) fn wait(&self) -> T {
-        let mut value = self.value.lock().unwrap();
-        loop {
-            if let Some(value) = &*value {
-                return value.clone();
+    /// No time passes in a model: those who give up drop what they wait for.
+    pub(crate) fn park(&self, until: Option<Instant>) -> bool {
+        let mut woken = self.woken.lock().unwrap();
+        while !*woken {
+            if until.is_some() {
+                return false;
             }
-            value = self.opened.wait(value).unwrap();
+            woken = self.wakes.wait(woken).unwrap();
         }
+        *woken = false;
+        true
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().unwrap() = true;
+        self.wakes.notify_one();
     }
 }

@@ -5,7 +5,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 pub(crate) use std::sync::MutexGuard;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, PoisonError, TryLockError};
+use std::task::Wake;
+use std::time::{Duration, Instant};
 
 use dashmap::{DashMap, Entry};
 
@@ -93,11 +95,6 @@ pub(crate) const fn may_split() -> bool {
     true
 }
 
-/// Groups of keys that have a version, in all shards of a cache of that capacity.
-pub(crate) fn versions(capacity: usize, shards: usize) -> usize {
-    ((capacity >> 20).clamp(16, 1024).next_power_of_two() * 64).max(shards)
-}
-
 /// Sets of slots of the hot tier: those of 128 GiB of frames.
 pub(crate) const fn most_sets() -> usize {
     1 << 24
@@ -127,18 +124,16 @@ pub(crate) fn pause() {
     std::thread::yield_now();
 }
 
-pub(crate) type ThreadId = usize;
-
 /// A number that no other thread of the process has or had. Not std's, which a thread that ends has
 /// no more while its last thread-locals are dropped.
-pub(crate) fn thread_id() -> ThreadId {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
+pub(crate) fn thread_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
     thread_local! {
-        static ID: Cell<usize> = const { Cell::new(usize::MAX) };
+        static ID: Cell<u64> = const { Cell::new(u64::MAX) };
     }
     // What has no drop is there to the thread's end.
     let id = ID.try_with(|id| {
-        if id.get() == usize::MAX {
+        if id.get() == u64::MAX {
             id.set(NEXT.fetch_add(1, Ordering::Relaxed));
         }
         id.get()
@@ -344,14 +339,9 @@ impl<T> ByTag<T> {
         });
     }
 
-    /// Drops all lists, those of a shard under its lock; says how many items that were.
-    pub(crate) fn clear(&self) -> usize {
-        let mut dropped = 0;
-        self.0.retain(|_, list| {
-            dropped += list.len();
-            false
-        });
-        dropped
+    /// Calls `f` with each list and its tag, under the lock of the list's shard.
+    pub(crate) fn each(&self, mut f: impl FnMut(u32, &[T])) {
+        self.0.iter().for_each(|list| f(*list.key(), list.value()));
     }
 
     /// Gives back memory that the lists there are do not need.
@@ -366,31 +356,42 @@ impl<T> ByTag<T> {
     }
 }
 
-/// A value that is there once, and those who wait for it.
+/// Where a thread waits until it is woken up, as the waker of a future that has no executor.
+///
+/// It is no `thread::park`: a thread that drops its last thread-locals may have no handle any more.
 #[derive(Debug)]
-pub(crate) struct Gate<T> {
-    value: Mutex<Option<T>>,
-    opened: Condvar,
+pub(crate) struct Parker {
+    woken: Mutex<bool>,
+    wakes: Condvar,
 }
 
-impl<T: Clone> Gate<T> {
+impl Parker {
     pub(crate) const fn new() -> Self {
-        Self { value: Mutex::new(None), opened: Condvar::new() }
+        Self { woken: Mutex::new(false), wakes: Condvar::new() }
     }
 
-    pub(crate) fn open(&self, value: T) {
-        *self.value.lock() = Some(value);
-        self.opened.notify_all();
-    }
-
-    pub(crate) fn wait(&self) -> T {
-        let mut value = self.value.lock();
-        loop {
-            if let Some(value) = &*value {
-                return value.clone();
-            }
-            value = self.opened.wait(value).unwrap_or_else(PoisonError::into_inner);
+    /// Waits until it was woken up since the last time; `false`: it is `until` before that.
+    pub(crate) fn park(&self, until: Option<Instant>) -> bool {
+        let mut woken = self.woken.lock();
+        while !*woken {
+            woken = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => self.wakes.wait(woken).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return false,
+                Some(left) => {
+                    let waited = self.wakes.wait_timeout(woken, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
+        *woken = false;
+        true
+    }
+}
+
+impl Wake for Parker {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock() = true;
+        self.wakes.notify_one();
     }
 }
 

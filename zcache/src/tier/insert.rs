@@ -9,7 +9,7 @@ use super::evict::{Lack, Spent};
 use super::{Newcomer, Tier};
 use crate::codec::Form;
 use crate::error::InsertError;
-use crate::index::{Tag, Version};
+use crate::index::{Tag, Told};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Draft, Millis, Record};
@@ -17,11 +17,11 @@ use crate::sync::{Ordering, Plant, PutError, add, planted};
 
 /// How a page goes in.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Terms {
+pub(crate) struct Terms<'f> {
     pub(crate) priority: Priority,
     pub(crate) expiry: Option<Millis>,
-    /// Only if the key was not touched since. Without this, the insert is a touch.
-    pub(crate) condition: Option<Version>,
+    /// Only if this load was not told of a change. Without it, the insert is a change.
+    pub(crate) condition: Option<&'f Told>,
 }
 
 /// A key whose page is on its way. Dropped with the key in it, the key's old page is ended, unless
@@ -66,7 +66,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         tag: Tag,
         key: K,
         page: &[u8],
-        terms: Terms,
+        terms: Terms<'_>,
     ) -> Result<(), InsertError> {
         let conditional = terms.condition.is_some();
         let mut way = Way { tier: self, tag, key: Some(key), conditional };
@@ -164,7 +164,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
     fn enter<'t>(
         &self,
         mut newcomer: Newcomer<'t, K>,
-        terms: Terms,
+        terms: Terms<'_>,
         spent: &mut Spent,
     ) -> Result<(), Stopped<'t, K>> {
         if !planted(Plant::PublishedUnqueued) {

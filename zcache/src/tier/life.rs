@@ -12,7 +12,7 @@ use super::queue::Unready;
 use super::{Tier, by_key, by_pin, pin_live};
 use crate::codec::Form;
 use crate::hot::Under;
-use crate::index::{Seek, Tag, Version};
+use crate::index::{Seek, Tag, Told};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Store};
@@ -85,8 +85,15 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         which: impl Seek<Entry = Entry<'t, K>>,
     ) -> Option<Entry<'t, K>> {
-        let cool = |entry: &Entry<'t, K>| self.cool(tag, entry.id());
-        self.index.take(tag, |id| self.tag_of(id), which, cool)
+        let take = |found: Option<&Entry<'t, K>>| {
+            self.flights.tell(tag);
+            found.inspect(|entry| self.cool(tag, entry.id()));
+        };
+        // Told also where the key's `Eq` panics.
+        let untold = Untold(self, tag);
+        let taken = self.index.take(tag, &|id| self.tag_of(id), which, take);
+        std::mem::forget(untold);
+        taken
     }
 
     /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
@@ -96,8 +103,6 @@ impl<K: Send + Sync> Tier<K> {
         key: &Q,
         cause: Cause,
     ) -> Option<Gone<'_, K>> {
-        // Told also where the key's `Eq` panics.
-        let _told = self.flights.telling(tag);
         let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;
         self.policy_forgets(entry.id());
         Some(self.gone(entry, cause))
@@ -107,7 +112,6 @@ impl<K: Send + Sync> Tier<K> {
     /// that panics, in which the key's `Eq` must not run.
     fn end_unseen(&self, tag: Tag) -> bool {
         let mut ended = false;
-        let _told = self.flights.telling(tag);
         let by_tag = || by_pin(&self.store.pool, |entry| entry.record().tag == tag);
         while let Some(entry) = self.take_off(tag, by_tag()) {
             self.policy_forgets(entry.id());
@@ -129,20 +133,15 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Takes this very entry off the index, if it is still there, and ends it. Leases are told
-    /// where it is its owner that wants it gone.
+    /// Takes this very entry off the index, if it is still there, and ends it. Leases and loads are
+    /// told where it is its owner that wants it gone.
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
-        let (tag, id) = (entry.record().tag, entry.id());
+        let id = entry.id();
         let taken = self.take_this(&entry, by_owner);
-        let gone = (taken || planted(Plant::LoserFrees)).then(|| {
+        if taken || planted(Plant::LoserFrees) {
             self.policy_forgets(id);
-            self.gone(entry, cause)
-        });
-        if by_owner {
-            // Before the hook.
-            self.flights.tell(tag);
+            drop(self.gone(entry, cause));
         }
-        drop(gone);
         taken
     }
 
@@ -159,8 +158,15 @@ impl<K: Send + Sync> Tier<K> {
     /// Takes this very entry off the index, if it is still there.
     fn take_this(&self, entry: &Entry<'_, K>, by_owner: bool) -> bool {
         let (tag, id) = (entry.record().tag, entry.id());
-        let cool = || self.cool(tag, id);
-        self.index.take_id((tag, id), |id| self.tag_of(id), cool, by_owner)
+        let take = |there| {
+            if by_owner {
+                self.flights.tell(tag);
+            }
+            if there {
+                self.cool(tag, id);
+            }
+        };
+        self.index.take_id(tag, id, &|id| self.tag_of(id), take)
     }
 
     /// The same for an entry that the caller keeps a hold of.
@@ -283,21 +289,29 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         self.tier.policy.enter(self.id, self.tag, priority);
     }
 
-    /// Makes the index lead to it. What it replaces ends here.
+    /// Makes the index lead to it. What it replaces ends here. With a condition it is the page of a
+    /// load, which enters if its key was not changed; otherwise it is a change of its key.
     ///
     /// # Errors
     /// See [`PutError`]; it may be tried again.
-    pub(crate) fn publish(&mut self, condition: Option<Version>) -> Result<(), PutError> {
+    pub(crate) fn publish(&mut self, condition: Option<&Told>) -> Result<(), PutError> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let new = self.entry().record();
         let same = by_key(&tier.store.pool, tag, &new.key);
         let tag_of = |of| tier.tag_of(of);
-        let admitted = |old: Option<&Entry<'_, K>>| {
-            // Under the shard's lock, so that who goes through all entries after a touch misses none.
+        let admit = |old: Option<&Entry<'_, K>>| {
+            match condition {
+                Some(told) if told.is_told() => return false,
+                Some(_) => {}
+                None => tier.flights.tell(tag),
+            }
+            // Under the shard's lock, so that who tells loads and then goes through all entries
+            // misses none.
             new.publish();
             old.inspect(|old| tier.cool(tag, old.id()));
+            true
         };
-        let old = tier.index.put((tag, id), condition, tag_of, same, admitted)?;
+        let old = tier.index.put((tag, id), &tag_of, same, admit)?;
         // Pinned still: gone meanwhile or not, its id is nobody else's.
         let new = self.entry.take();
         // It is in, whatever the hook of what it replaces does.
@@ -305,12 +319,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if let Some(old) = &old {
             tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         }
-        let old = old.map(|old| tier.gone(old, Cause::Replaced));
-        if condition.is_none() {
-            // Before the hook of what is replaced.
-            tier.flights.tell(tag);
-        }
-        drop((new, old));
+        drop((new, old.map(|old| tier.gone(old, Cause::Replaced))));
         Ok(())
     }
 
@@ -330,7 +339,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if planted(Plant::SwapFreesFirst) {
             let _ = tier.store.pool.free(old.handle());
         }
-        let there = || tier.index.find(tag, (Some, |_: &u32| true)).unwrap_or(old.id());
+        let there = || tier.index.look(tag, (Some, |_: &u32| true)).unwrap_or(old.id());
         let of = if planted(Plant::SwapUnasked) { there() } else { old.id() };
         let swap = || tier.index.swap(tag, of, change).then_some(());
         if tier.walks.between(swap).is_none() {
@@ -395,6 +404,15 @@ impl<K: Send + Sync> Drop for Gone<'_, K> {
         if let Some(entry) = self.entry.take() {
             self.tier.bury(entry, self.cause);
         }
+    }
+}
+
+/// Tells the loads of a key that its owner wants gone, when this is dropped.
+struct Untold<'t, K: Send + Sync>(&'t Tier<K>, Tag);
+
+impl<K: Send + Sync> Drop for Untold<'_, K> {
+    fn drop(&mut self) {
+        self.0.fence(self.1);
     }
 }
 

@@ -17,11 +17,11 @@
 //! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
 //!    index's is comparing entries.
 //!
-//! Locks: a shard of the index, the flights of a tag, the policy, a place of contexts or of a buffer, the table of
+//! Locks: a shard of the index, the flights of a tag, a flight, the policy, a place of contexts or of a buffer, the table of
 //! coders, the pool's own; no two at once, but that a place of contexts may be held over other
 //! places, which are only tried for, and the policy over those that wait to enter it; a
 //! shard or the policy may be held over a pin or a charge, which take none; the policy over the pool's
-//! lock of ids; a shard over a frame that goes into its slot or off
+//! lock of ids; a shard over the flights of a tag, and over a frame that goes into its slot or off
 //! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
 //! the pool's own.
 //! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
@@ -34,12 +34,12 @@ use equivalent::Equivalent;
 use zpool::MapError;
 
 use crate::hot::{Hot, Scales};
-use crate::index::{Flights, Index, Seek, Tag, Version, Walk, Walks};
+use crate::index::{Flights, Seek, Table, Tag, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
 use crate::sync::{
-    Apart, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, get, pause, planted,
+    Apart, Arc, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, get, pause, planted,
 };
 
 mod debt;
@@ -61,9 +61,10 @@ use queue::{Queue, Unready};
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
-    pub(crate) index: Index,
+    pub(crate) index: Table,
     pub(crate) policy: Apart<Queue>,
-    pub(crate) flights: Flights<K>,
+    /// Leases and those who wait for them may outlive the cache.
+    pub(crate) flights: Arc<Flights<K>>,
     /// Decoded pages in front of the entries.
     pub(crate) hot: Option<Box<Hot<K>>>,
     pub(crate) counters: Counters,
@@ -239,7 +240,7 @@ impl<K: Send + Sync> Tier<K> {
     #[inline(always)]
     pub(crate) fn new(
         store: Store<K>,
-        index: Index,
+        index: Table,
         policy: Box<dyn Policy>,
         counters: Counters,
         capacity: usize,
@@ -247,7 +248,7 @@ impl<K: Send + Sync> Tier<K> {
         Self {
             store,
             index,
-            flights: Flights::new(),
+            flights: Arc::new(Flights::new()),
             hot: None,
             counters,
             sampler: Sampler::new(),
@@ -347,7 +348,7 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
-        self.index.find(tag, by_key(&self.store.pool, tag, key))
+        self.index.look(tag, by_key(&self.store.pool, tag, key))
     }
 
     /// A look-up that found no entry.
@@ -364,31 +365,22 @@ impl<K: Send + Sync> Tier<K> {
         self.hot.as_ref().and_then(|hot| hot.scales())
     }
 
-    /// The entry of `key`, pinned, or how the key stands.
-    pub(crate) fn find_or_version<Q: Equivalent<K> + ?Sized>(
+    /// The entry of `key`, pinned, for the pilot of a flight of `key`: see [`Flights`] for why it
+    /// takes the lock of the shard.
+    pub(crate) fn find_aboard<Q: Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
         key: &Q,
-    ) -> Result<Entry<'_, K>, Version> {
-        self.index.find_or_version(tag, by_key(&self.store.pool, tag, key))
-    }
-
-    /// The same for who has boarded a flight of `key`: see [`Flights`] for why it takes the lock of
-    /// the shard.
-    pub(crate) fn find_or_version_aboard<Q: Equivalent<K> + ?Sized>(
-        &self,
-        tag: Tag,
-        key: &Q,
-    ) -> Result<Entry<'_, K>, Version> {
+    ) -> Option<Entry<'_, K>> {
         if planted(Plant::FlightUnordered) {
-            return self.find_or_version(tag, key);
+            return self.find(tag, key);
         }
-        self.index.find_or_version_held(tag, by_key(&self.store.pool, tag, key))
+        self.index.look_held(tag, by_key(&self.store.pool, tag, key))
     }
 
-    /// How a key of that tag stands, whether it has an entry or not.
-    pub(crate) fn version(&self, tag: Tag) -> Version {
-        self.index.version_held(tag)
+    /// No load or lease of a key with this tag that is under way stores a page.
+    pub(crate) fn fence(&self, tag: Tag) {
+        self.index.locked(tag, || self.flights.tell(tag));
     }
 
     /// Makes room for `id`, which the pool has handed out, in the policy's tables.
@@ -415,7 +407,7 @@ impl<K: Send + Sync> Tier<K> {
         let is = |pinned: &Result<Entry<'_, K>, MapError>| {
             pinned.as_ref().map_or(true, |entry| is_equal(entry, tag, key))
         };
-        let found = self.index.find(tag, (pin, is));
+        let found = self.index.look(tag, (pin, is));
         found.transpose()
     }
 

@@ -64,7 +64,7 @@ impl<K: Send + Sync> Tier<K> {
         self.settle_frames();
         while pool.compact(STEP).pages_freed > 0 {}
         while self.move_down(MOVED) > 0 {}
-        self.index.shrink(|id| self.tag_of(id));
+        self.index.shrink(&|id| self.tag_of(id));
         self.shrink_policy();
         self.trim_pool();
         self.lower_cap(usize::MAX);
