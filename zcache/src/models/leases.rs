@@ -140,7 +140,7 @@ fn lease_beside_another_key() -> bool {
 
 #[test]
 fn a_change_of_another_key_outdates_no_lease() {
-    model(Some(3), lease_beside_another_key);
+    model(Some(2), lease_beside_another_key);
 }
 
 /// A caller that waits for a lease loads the page when the lease is given up.
