@@ -246,7 +246,7 @@ MUTANTS = [
      "[[entry.record().retire();]]\n        Gone {", "", ("models::clear_leaves", "whoever_goes"),
      "who meets it by its id asks the index before it ends it, and the policy has forgotten it by then"),
     (289, "who finds an entry gone frees it too", LIFE_RS,
-     "if [[taken]] || planted(Plant::LoserFrees) {\n            self.policy", "true", ENTRIES),
+     "if [[taken]] || planted(Plant::LoserFrees) {\n            drop(self.gone(entry, Cause::Evicted))", "true", ENTRIES),
     (290, "an entry changes beside a walk", "index/walk.rs",
      "if [[*walks == 0]] || planted", "true", ("clear_misses", "whoever_goes")),
     (291, "a recompressed entry is freed before the policy forgets it", LIFE_RS,
