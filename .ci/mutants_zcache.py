@@ -267,7 +267,7 @@ MUTANTS = [
      ("models::hot::a_frame_does_not",)),
     (297, "a victim is pinned when the policy's lock has gone", "tier/evict.rs",
      "let Ok(victim) = [[pool.pin_id(id)]] else {",
-     "{ drop(policy); let victim = pool.pin_id(id); policy = self.policy.lock(); victim }", ENTRIES),
+     "({ drop(policy); let victim = pool.pin_id(id); policy = self.policy.lock(); victim })", ENTRIES),
     (298, "a victim may be unpublished", "tier/mod.rs",
      "if [[!state.published()]] && !planted(Plant::UnpublishedGoes) {", "false", ("models::an_entry_is_evicted",) + ENTRIES),
 ]
