@@ -9,6 +9,10 @@ use zcache::{Cache, Config, Share};
 /// Capacities in KiB, and the least payload by pages while all entries are replaced.
 const BARS: [(usize, f64); 3] = [(320, 0.85), (512, 0.90), (1024, 0.93)];
 
+/// Capacities around each, in KiB off it. With a page more or less the payload is up to 0.08 off, up
+/// and down again: what the sample's few lengths leave in zspages of one length or the next.
+const AROUND: [isize; 5] = [-16, -8, 0, 8, 16];
+
 fn cache(capacity: usize, max_page: usize) -> Cache<u64> {
     let config = Config::new(capacity).max_page(max_page).codec(Lz4);
     Cache::new(config.checksum(false).hot(Share::None)).unwrap()
@@ -44,8 +48,10 @@ fn packing(cache: &Cache<u64>, before: u64) -> f64 {
 fn payloads_fill_the_pages_of_a_small_cache() {
     let page_size = corpus::sample().page_size();
     for (kib, bar) in BARS {
-        let packing = packing(&cache(kib << 10, page_size), 0);
-        assert!(packing >= bar, "{kib} KiB: {packing:.4} of {bar}");
+        let around = AROUND.map(|off| kib.saturating_add_signed(off) << 10);
+        let packings = around.map(|capacity| packing(&cache(capacity, page_size), 0));
+        let mean = packings.iter().sum::<f64>() / packings.len() as f64;
+        assert!(mean >= bar, "{kib} KiB: {packings:.4?}, {bar} on average");
     }
 }
 
