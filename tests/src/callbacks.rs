@@ -1,5 +1,6 @@
 //! What tests of the cache have in common: small caches, pages, deadlines, and hooks that write down.
 
+use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, mpsc};
@@ -20,6 +21,18 @@ pub const DEADLINE: Duration = Duration::from_secs(600);
 pub fn config(capacity: usize) -> Config {
     Config::new(capacity).max_page(LONGEST).shards(2)
 }
+
+/// Why a loader has no page of this key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gone(pub u64);
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "page {} is gone", self.0)
+    }
+}
+
+impl std::error::Error for Gone {}
 
 /// A page that compresses, different for each seed.
 #[must_use]

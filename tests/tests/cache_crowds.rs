@@ -1,7 +1,6 @@
 //! Many threads on a few keys whose loads fail, panic, take long and are given up.
 #![cfg(not(zcache_loom))]
 
-use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -10,22 +9,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use tests::callbacks::{cache, ignore, in_time, page};
+use tests::callbacks::{Gone, cache, ignore, in_time, page};
 use tests::pattern::Random;
 use tests::user_code::pass_planted_panics;
 use zcache::{Cache, Leased, LoadError, Waited};
-
-/// Why a page is not there.
-#[derive(Debug, PartialEq, Eq)]
-struct Gone(u64);
-
-impl fmt::Display for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "page {} is gone", self.0)
-    }
-}
-
-impl std::error::Error for Gone {}
 
 /// One of 300 threads on a few keys whose loads fail, panic, take long and are given up.
 fn one_of_a_crowd(cache: &Cache<u64>, number: u64, counts: &[AtomicUsize; 4]) {

@@ -2,7 +2,6 @@
 #![cfg(not(zcache_loom))]
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -12,12 +11,12 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use tests::callbacks::{config, in_time, page};
+use tests::callbacks::{Gone, in_time, page};
 use tests::user_code::pass_planted_panics;
 use zcache::{BufferTooSmall, Cache, InsertError, Lease, LoadError, Waited, Waiting};
 
 fn cache() -> Cache<u64> {
-    Cache::new(config(2 << 20)).unwrap()
+    tests::callbacks::cache(2 << 20)
 }
 
 fn lease(cache: &Cache<u64>, key: u64) -> Lease<u64> {
@@ -34,18 +33,6 @@ fn got(waited: Waited<u64>) -> Vec<u8> {
         other => panic!("{other:?}"),
     }
 }
-
-/// Why a page is not there.
-#[derive(Debug, PartialEq, Eq)]
-struct Gone(u64);
-
-impl fmt::Display for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "page {} is gone", self.0)
-    }
-}
-
-impl std::error::Error for Gone {}
 
 #[test]
 fn of_all_who_miss_a_key_one_has_the_lease_and_all_get_its_page() {

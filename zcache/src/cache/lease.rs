@@ -32,8 +32,8 @@ pub enum Leased<K, P = Bytes> {
     Wait(Waiting<K>),
 }
 
-/// The right to load a key that was missed, and to store its page as long as nobody else has changed
-/// the key: from [`Cache::get_or_lease`](Cache::get_or_lease), for
+/// The right to load a key that was missed, and to store its page as long as nobody else has
+/// changed the key: from [`Cache::get_or_lease`](Cache::get_or_lease), for
 /// [`Cache::insert_if_valid`](Cache::insert_if_valid). There is one at a time for each key.
 ///
 /// Dropped, it is handed over to the caller that has waited longest for it. It is not bound to a
@@ -77,9 +77,9 @@ pub enum Waited<K> {
 }
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// The page of `key`, or the one lease to load it, or something to wait for where another caller
-    /// has that. A miss of `n` callers so costs one load, in threads and in tasks. The key is cloned
-    /// for the lease only.
+    /// The page of `key`, or the one lease to load it, or something to wait for where another
+    /// caller has that. A miss of `n` callers so costs one load, in threads and in tasks. The key
+    /// is cloned for the lease only.
     ///
     /// ```
     /// use zcache::{Bytes, Cache, Leased, LoadError, Waited};
@@ -108,8 +108,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A caller inside a loader of `key` (see [`get_or_insert_with`](Self::get_or_insert_with)) gets
-    /// something to wait for that says [`LoadError::Recursive`] at once.
+    /// A caller inside a loader of `key` (see [`get_or_insert_with`](Self::get_or_insert_with))
+    /// gets something to wait for that says [`LoadError::Recursive`] at once.
     pub fn get_or_lease<Q>(&self, key: &Q) -> Leased<K>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -157,7 +157,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// What a caller gets who has missed `key`. `look` is asked once more when nobody else loads it.
+    /// What a caller gets who has missed `key`. `look` is asked once more when nobody else loads
+    /// it.
     fn leased<Q, P>(
         &self,
         tag: Tag,
@@ -183,13 +184,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         leased
     }
 
-    /// Stores `page` under the lease's key, if the key was not changed by `insert`, `remove`, `take`,
-    /// `clear` or `retain` since the lease was given. Those who wait for the lease get the page in
-    /// any case: they came before such a change. (A lease that is handed over counts from its start.)
+    /// Stores `page` under the lease's key, if the key was not changed by `insert`, `remove`,
+    /// `take`, `clear` or `retain` since the lease was given. Those who wait for the lease get the
+    /// page in any case: they came before such a change. (A lease that is handed over counts from
+    /// its start.)
     ///
     /// # Errors
-    /// [`InsertError::Outdated`]: it was, or the lease is another cache's; what the key has now stays.
-    /// Otherwise as for [`insert`](Self::insert), but what the key has stays then too.
+    /// [`InsertError::Outdated`]: it was, or the lease is another cache's; what the key has now
+    /// stays. Otherwise as for [`insert`](Self::insert), but what the key has stays then too.
     pub fn insert_if_valid(&self, lease: Lease<K>, page: &[u8]) -> Result<(), InsertError>
     where
         K: Clone,
@@ -197,7 +199,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.insert_if_valid_with(lease, page, Insert::new())
     }
 
-    /// [`insert_if_valid`](Self::insert_if_valid) with a priority or a time to live of the page's own.
+    /// [`insert_if_valid`](Self::insert_if_valid) with a priority or a time to live of the page's
+    /// own.
     ///
     /// # Errors
     /// The same.
@@ -276,7 +279,7 @@ impl<K> Waiting<K> {
         self.wait_until(None).expect("there is no time to give up at")
     }
 
-    /// The same for a while.
+    /// Waits in this thread for `time` at the most.
     ///
     /// # Errors
     /// There is no answer yet: the place, to go on waiting at.

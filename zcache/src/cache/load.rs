@@ -1,5 +1,5 @@
-//! Filling the cache on a miss without storing what has become stale meanwhile: one load for all who
-//! miss a key at once, by a loader or by a future. Leases are in [`super::lease`].
+//! Filling the cache on a miss without storing what has become stale meanwhile: one load for all
+//! who miss a key at once, by a loader or by a future. Leases are in [`super::lease`].
 
 use std::borrow::ToOwned;
 use std::error::Error;
@@ -12,7 +12,7 @@ use equivalent::Equivalent;
 
 use super::{Cache, Insert};
 use crate::error::{BufferTooSmall, InsertError, LoadError};
-use crate::index::{Arrival, Boarding, Pilot, Tag, failed};
+use crate::index::{Arrival, Boarding, Landing, Pilot, Tag, failed};
 use crate::stats::Counters;
 use crate::store::{Entry, Trouble, blank_page};
 use crate::sync::add;
@@ -36,7 +36,8 @@ type Find<'t, K, Q> = fn(&'t Tier<K>, Tag, &Q) -> Option<Entry<'t, K>>;
 type Hit<P> = Result<P, BufferTooSmall>;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// Stores a page that was loaded, and gives it to those who wait; also where a hook panics.
+    /// Stores a page that was loaded, and gives it to those who wait unless they get something
+    /// else; also where a hook panics.
     pub(super) fn store(&self, pilot: Pilot<K>, page: &[u8], how: Insert) -> Result<(), InsertError>
     where
         K: Clone,
@@ -58,7 +59,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         hot.or_else(|| self.found(tag, key, Tier::find, |entry| self.read_new(entry)))
     }
 
-    /// The same at the start of `to`, with its length.
+    /// The page of `key` at the start of `to`, and its length, if it is there. No miss is counted.
     pub(super) fn found_into<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
@@ -77,8 +78,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         hot.or_else(|| self.found(tag, key, Tier::find, |entry| self.read_into(entry, to)))
     }
 
-    /// What `read` makes of the entry of `key`. An entry that there is no memory to read with stays:
-    /// what is loaded takes its place.
+    /// What `read` makes of the entry of `key`. An entry that there is no memory to read with
+    /// stays: what is loaded takes its place.
     pub(super) fn found<'t, Q, P>(
         &'t self,
         tag: Tag,
@@ -137,36 +138,37 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Ok(())
     }
 
-    /// The page of `key`, loaded if need be. Of all callers that miss it at once one runs its `load`,
-    /// which fills the buffer it is given, and the others wait for that and share its page or its error.
-    /// If that caller is a task or has a lease, and gives up, one of those who wait runs its own
-    /// `load`. The key is cloned on a miss only, which is counted once.
+    /// The page of `key`, loaded if need be. Of all callers that miss it at once one runs its
+    /// `load`, which fills the buffer it is given, and the others wait for that and share its page
+    /// or its error. If that caller is a task or has a lease, and gives up, one of those who wait
+    /// runs its own `load`. The key is cloned on a miss only, which is counted once.
     ///
     /// The page is stored, unless the key was changed by `insert`, `remove`, `take`, `clear` or
-    /// `retain` meanwhile, or there is no room: it is returned all the same. A caller that comes after
-    /// such a change does not get a page whose load started before.
+    /// `retain` meanwhile, or there is no room: it is returned all the same. A caller that comes
+    /// after such a change does not get a page whose load started before.
     ///
-    /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be. It
-    /// runs under no lock and may use the cache, for other keys; so may the key's `Eq`. If it waits,
-    /// in two threads, for each other's keys, they wait for ever. In a task use
+    /// `load` gets an empty buffer, and what it leaves there is the page, of no bytes if need be.
+    /// It runs under no lock and may use the cache, for other keys; so may the key's `Eq`. If it
+    /// waits, in two threads, for each other's keys, they wait for ever. In a task use
     /// [`get_or_insert_async`](Self::get_or_insert_async): this call would keep its thread.
     ///
     /// # Errors
-    /// See [`LoadError`]; nothing is stored then, and the next caller tries anew. What `load` returned is
-    /// shared by all who waited:
+    /// See [`LoadError`]; nothing is stored then, and the next caller tries anew. What `load`
+    /// returned is shared by all who waited:
     /// ```
     /// use std::io::{Error, ErrorKind};
     /// use zcache::{Cache, Config};
     ///
     /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
-    /// let failed = cache.get_or_insert_with(&7, |_| Err(Error::from(ErrorKind::NotFound))).unwrap_err();
+    /// let load = |_: &mut Vec<u8>| Err(Error::from(ErrorKind::NotFound));
+    /// let failed = cache.get_or_insert_with(&7, load).unwrap_err();
     /// let error = failed.downcast_ref::<Error>().expect("what the loader returned");
     /// assert_eq!(error.kind(), ErrorKind::NotFound);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    /// [`LoadError::Recursive`] is for whoever asks for `key` inside `load`, in its thread: also for
-    /// another task of a thread pool which runs there because `load` waits for the pool. That one reads
-    /// the page itself, or asks again later.
+    /// [`LoadError::Recursive`] is for whoever asks for `key` inside `load`, in its thread: also
+    /// for another task of a thread pool which runs there because `load` waits for the pool. That
+    /// one reads the page itself, or asks again later.
     ///
     /// # Panics
     /// When `load` does, in its caller's thread. Those who wait get [`LoadError::Panicked`].
@@ -183,8 +185,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.get_or_insert_as(key, Insert::new(), load)
     }
 
-    /// [`get_or_insert_with`](Self::get_or_insert_with), storing the page with a priority or a time to live of
-    /// its own: [`Priority::Low`](crate::policy::Priority::Low) for what a scan reads, say.
+    /// [`get_or_insert_with`](Self::get_or_insert_with), storing the page with a priority or a time
+    /// to live of its own: [`Priority::Low`](crate::policy::Priority::Low) for what a scan reads,
+    /// say.
     ///
     /// # Errors
     /// The same.
@@ -202,8 +205,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        // Wherever this returns, keys and the loader are dropped first: a panic in that would leak what
-        // is about to be returned.
+        // Wherever this returns, keys and the loader are dropped first: a panic in that would leak
+        // what is about to be returned.
         if let Some(page) = self.found_page(self.tag(key), key) {
             drop(load);
             return Ok(page);
@@ -224,25 +227,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let tag = self.tag(key);
-        let (pilot, waited) = match self.tier.flights.board(tag, key) {
-            Boarding::Load(pilot) => (pilot, false),
-            Boarding::Recursive => return self.recursive(tag),
-            Boarding::Wait(waiter) => {
-                self.tier.missed(tag);
-                match waiter.wait_on() {
-                    Arrival::Pilot(pilot) => (pilot, true),
-                    Arrival::Landed(landing) => {
-                        drop(load);
-                        return landing;
-                    }
-                }
-            }
-        };
-        let mut pilot = match self.to_load(pilot, key, waited) {
+        let mut pilot = match self.to_load_here(tag, key) {
             Ok(pilot) => pilot,
-            Err(page) => {
+            Err(landing) => {
                 drop(load);
-                return Ok(page);
+                return landing;
             }
         };
         let mut attempt = Attempt(&self.tier.counters, false);
@@ -251,13 +240,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.loaded(pilot, loaded, how, &mut attempt)
     }
 
-    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that fills the caller's own
-    /// buffer: a hit or what is loaded is at the start of `to`, and its length is returned. `load` gets
-    /// all of `to`, in which there may be anything, and returns the length of the page.
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that fills the caller's
+    /// own buffer: a hit or what is loaded is at the start of `to`, and its length is returned.
+    /// `load` gets all of `to`, in which there may be anything, and returns the length of the page.
     ///
     /// # Errors
-    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, or that another caller has
-    /// loaded.
+    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, or that another caller
+    /// has loaded.
     ///
     /// # Panics
     /// The same.
@@ -282,20 +271,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             to.map(|to| to.copy_from_slice(&page)).map_err(LoadError::BufferTooSmall)?;
             Ok(needed)
         };
-        let (pilot, waited) = match self.tier.flights.board(tag, key) {
-            Boarding::Load(pilot) => (pilot, false),
-            Boarding::Recursive => return self.recursive(tag),
-            Boarding::Wait(waiter) => {
-                self.tier.missed(tag);
-                match waiter.wait_on() {
-                    Arrival::Pilot(pilot) => (pilot, true),
-                    Arrival::Landed(landing) => return copy(landing?, to),
-                }
-            }
-        };
-        let mut pilot = match self.to_load(pilot, key, waited) {
+        let mut pilot = match self.to_load_here(tag, key) {
             Ok(pilot) => pilot,
-            Err(page) => return copy(page, to),
+            Err(landing) => return copy(landing?, to),
         };
         let mut attempt = Attempt(&self.tier.counters, false);
         let (loaded, max_page) = (pilot.run(|| load(to)), self.max_page().min(to.len()));
@@ -318,11 +296,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// As [`get_or_insert_with`](Self::get_or_insert_with) in a task: `load` is a future of the page,
-    /// which is polled by one of the callers that miss `key` at once, in its own task. The others
-    /// wait without a thread, on whatever executor they run. If a caller is dropped while it loads,
-    /// one of those who wait polls its own `load`. A future that works before it is polled, such as
-    /// a handle of a task, belongs into an `async` block, or it works for hits, too.
+    /// As [`get_or_insert_with`](Self::get_or_insert_with) in a task: `load` is a future of the
+    /// page, which is polled by one of the callers that miss `key` at once, in its own task. The
+    /// others wait without a thread, on whatever executor they run. If a caller is dropped while it
+    /// loads, one of those who wait polls its own `load`. A future that works before it is polled,
+    /// such as a handle of a task, belongs into an `async` block, or it works for hits, too.
     ///
     /// ```
     /// use std::sync::Arc;
@@ -347,9 +325,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// ```
     ///
     /// # Errors
-    /// The same. `load` that awaits `key` itself is [`LoadError::Recursive`], as is whatever its poll
-    /// runs that asks for `key`. A task of its own that it waits for, and which asks for `key`, is not
-    /// noticed: they wait for each other for ever.
+    /// The same. `load` that awaits `key` itself is [`LoadError::Recursive`], as is whatever its
+    /// poll runs that asks for `key`. A task of its own that it waits for, and which asks for
+    /// `key`, is not noticed: they wait for each other for ever.
     ///
     /// # Panics
     /// The same.
@@ -367,8 +345,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.get_or_insert_async_as(key, Insert::new(), load).await
     }
 
-    /// [`get_or_insert_async`](Self::get_or_insert_async), storing the page with a priority or a time
-    /// to live of its own.
+    /// [`get_or_insert_async`](Self::get_or_insert_async), storing the page with a priority or a
+    /// time to live of its own.
     ///
     /// # Errors
     /// The same.
@@ -391,20 +369,17 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if let Some(page) = self.found_page(tag, key) {
             return Ok(page);
         }
-        let (pilot, waited) = match self.tier.flights.board(tag, key) {
-            Boarding::Load(pilot) => (pilot, false),
-            Boarding::Recursive => return self.recursive(tag),
+        let to_load = match self.tier.flights.board(tag, key) {
+            Boarding::Load(pilot) => self.to_load(pilot, key, false),
+            Boarding::Recursive => Err(self.recursive(tag)),
             Boarding::Wait(waiter) => {
                 self.tier.missed(tag);
-                match waiter.await {
-                    Arrival::Pilot(pilot) => (pilot, true),
-                    Arrival::Landed(landing) => return landing,
-                }
+                self.arrived(waiter.await, key)
             }
         };
-        let mut pilot = match self.to_load(pilot, key, waited) {
+        let mut pilot = match to_load {
             Ok(pilot) => pilot,
-            Err(page) => return Ok(page),
+            Err(landing) => return landing,
         };
         let mut attempt = Attempt(&self.tier.counters, false);
         let mut load = pin!(load);
@@ -412,17 +387,48 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.loaded(pilot, loaded.map(Into::into), how, &mut attempt)
     }
 
-    fn recursive<P>(&self, tag: Tag) -> Result<P, LoadError> {
+    /// The pilot of this thread's load of a key that was missed. If another caller loads it this
+    /// waits.
+    ///
+    /// # Errors
+    /// Nothing is to be loaded: what there is instead.
+    fn to_load_here<Q>(&self, tag: Tag, key: &Q) -> Result<Pilot<K>, Landing>
+    where
+        Q: Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        match self.tier.flights.board(tag, key) {
+            Boarding::Load(pilot) => self.to_load(pilot, key, false),
+            Boarding::Recursive => Err(self.recursive(tag)),
+            Boarding::Wait(waiter) => {
+                self.tier.missed(tag);
+                self.arrived(waiter.wait_on(), key)
+            }
+        }
+    }
+
+    fn recursive(&self, tag: Tag) -> Landing {
         self.tier.missed(tag);
         Err(LoadError::Recursive)
     }
 
-    /// Whoever is to load a key looks it up once more: it may be there since it was missed. Not by a
-    /// frame, which is looked up without the lock that orders this and a change of the key.
+    /// What becomes of a caller that has waited: it is to load the key itself, or there is an
+    /// answer.
+    fn arrived<Q>(&self, arrival: Arrival<K>, key: &Q) -> Result<Pilot<K>, Landing>
+    where
+        Q: Equivalent<K> + ?Sized,
+    {
+        match arrival {
+            Arrival::Pilot(pilot) => self.to_load(pilot, key, true),
+            Arrival::Landed(landing) => Err(landing),
+        }
+    }
+
+    /// Whoever is to load a key looks it up once more: it may be there since it was missed. Not by
+    /// a frame, which is looked up without the lock that orders this and a change of the key.
     ///
     /// # Errors
     /// The page, which those who wait have got by then.
-    fn to_load<Q>(&self, mut pilot: Pilot<K>, key: &Q, waited: bool) -> Result<Pilot<K>, Bytes>
+    fn to_load<Q>(&self, mut pilot: Pilot<K>, key: &Q, waited: bool) -> Result<Pilot<K>, Landing>
     where
         Q: Equivalent<K> + ?Sized,
     {
@@ -431,7 +437,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             Some(page) => {
                 pilot.lands(Ok(page.clone()));
                 drop(pilot);
-                Err(page)
+                Err(Ok(page))
             }
             None => {
                 if !waited {
@@ -462,13 +468,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         attempt.1 = loaded.is_ok();
         // Those who wait get it even if a hook that the insert calls panics.
         pilot.lands(loaded.clone());
-        if let Ok(page) = &loaded {
-            let mut terms = self.terms(how);
-            terms.condition = Some(pilot.told());
+        match &loaded {
             // Not stored is no error here: the page is there.
-            let _ = self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms);
+            Ok(page) => _ = self.store(pilot, page, how),
+            Err(_) => drop(pilot),
         }
-        drop(pilot);
         loaded
     }
 }

@@ -1,4 +1,5 @@
-//! Single flight: of all callers that miss a key at once, one loads it, and the others wait for that.
+//! Single flight: of all callers that miss a key at once, one loads it, and the others wait for
+//! that.
 //! ```text
 //! tag -> flights of keys with this tag, by number          (`ByTag`: a map that locks by tag)
 //! ```
@@ -64,7 +65,8 @@ pub(crate) struct Flights<K> {
     most: Counter,
 }
 
-/// The right and the duty to load a key. Dropped without a landing, it is offered to those who wait.
+/// The right and the duty to load a key. Dropped without a landing, it is offered to those who
+/// wait.
 #[derive(Debug)]
 pub(crate) struct Pilot<K> {
     flights: Arc<Flights<K>>,
@@ -224,8 +226,8 @@ impl<K> Flights<K> {
         self.taken_off(taken);
     }
 
-    /// Notes that `flights` have left their lists. What the map grew for is given back: a burst costs
-    /// as much again at the most, and a single load only looks at the numbers.
+    /// Notes that `flights` have left their lists. What the map grew for is given back: a burst
+    /// costs as much again at the most, and a single load only looks at the numbers.
     fn taken_off(&self, flights: usize) {
         let left = (self.flying.fetch_sub(flights, Ordering::Relaxed) - flights) as u64;
         let most = get(&self.most);
@@ -244,7 +246,8 @@ impl<K> Flights<K> {
         self.flying.load(Ordering::Relaxed)
     }
 
-    /// The pilot of a flight gives up: whoever waits first becomes the pilot, or the flight is over.
+    /// The pilot of a flight gives up: whoever waits first becomes the pilot, or the flight is
+    /// over.
     fn hand_over(&self, tag: Tag, flight: &Arc<Flight<K>>) {
         if !flight.offer() {
             self.take_off(tag, flight);

@@ -13,7 +13,7 @@ mod table;
 mod tests;
 mod walk;
 
-pub(crate) use flight::Told;
+pub(crate) use flight::{Landing, Told};
 pub(crate) use flights::{Arrival, Boarding, Flights, Pilot, Waiter, failed};
 pub(crate) use table::{Seek, Table};
 pub(crate) use walk::{Walk, Walks};
