@@ -33,7 +33,7 @@ const TOWERS: [(&str, &[&[&str]]); 2] = [
         &[
             &["sync"],
             &["codec", "error", "policy"],
-            &["config", "index", "stats"],
+            &["config", "index", "scope", "stats"],
             &["store"],
             &["hot"],
             &["tier"],

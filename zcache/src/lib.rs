@@ -31,6 +31,7 @@ mod index;
 #[cfg(all(test, zcache_loom))]
 mod models;
 pub mod policy;
+mod scope;
 mod stats;
 mod store;
 mod sync;
@@ -40,7 +41,10 @@ mod tier;
 pub mod design {}
 
 pub use bytes::Bytes;
-pub use cache::{Cache, Insert, Lease, Leased, Maintainer, Maintenance, Training, Waited, Waiting};
+pub use cache::{
+    Cache, Insert, Lease, Leased, Maintainer, Maintenance, Scope, ScopeStats, TooManyScopes,
+    Training, Waited, Waiting,
+};
 pub use config::{Config, HugePages, Share};
 pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
 pub use stats::{

@@ -8,7 +8,7 @@ use crate::hot::Hot;
 use crate::stats::Stats;
 use crate::store::Trouble;
 use crate::sync::get;
-use crate::tier::aside;
+use crate::tier::{Tier, aside};
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
@@ -17,6 +17,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let tier = &self.tier;
         let pool = tier.store.pool.stats();
         let mut stats = Stats::of(&tier.counters, &pool);
+        stats.ended = tier.scopes.as_ref().map_or(0, |scopes| scopes.ended_entries());
         stats.codec = tier.store.codec.name().into_owned();
         let coders = &tier.store.coders;
         let cold = coders.cold.as_ref();
@@ -41,7 +42,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let bytes = &mut stats.bytes;
         bytes.capacity = tier.capacity();
         bytes.held = tier.held();
-        bytes.index = tier.index.bytes();
+        bytes.index = tier.index.bytes() + self.scope_lines();
         bytes.policy = policy;
         bytes.codec = tier.store.scratch.bytes() + dictionary_bytes;
         bytes.sample = tier.sampler.bytes();
@@ -76,7 +77,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             }
             assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
             let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
-            assert_eq!(found, Some(id), "the index leads to each entry");
+            let expected = (!tier.has_ended(id)).then_some(id);
+            assert_eq!(found, expected, "the index leads to each entry, of a scope that goes on");
             assert!(policy.policy().contains(id), "the policy knows each entry");
         }
         for (coder, entries) in (1..).zip(&by_coder[1..]) {
@@ -85,6 +87,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         if let Some(hot) = &tier.hot {
             self.check_frames(hot);
+        }
+        if let Some(scopes) = &tier.scopes {
+            let entry = |id| tier.entry(id).map(|entry| (id, Tier::<K>::scope_bytes(entry.len())));
+            scopes.check(tier.ids().filter_map(entry));
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
         assert_eq!(self.tier.flights.len(), 0, "no load is under way");
@@ -104,7 +110,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let heads = tier.hot.as_deref().map_or(0, heads);
         let coders = &tier.store.coders;
         let trained = coders.trained().1 + coders.table_bytes() + tier.sampler.bytes();
-        self.charged + policy + tier.index.bytes() + codec + heads + trained
+        self.charged + policy + tier.index.bytes() + self.scope_lines() + codec + heads + trained
+    }
+
+    /// Bytes of what says which scope each entry is of.
+    fn scope_lines(&self) -> usize {
+        self.tier.scopes.as_ref().map_or(0, |scopes| scopes.bytes())
     }
 
     /// Each frame is what its entry decodes to, in its slot, and all of them are within the limit.
@@ -115,6 +126,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         hot.each(|slot, head, page| {
             frames += 1;
             assert!(hot.is_in_place(head.tag, slot), "a frame is where it is looked for");
+            if tier.has_ended(head.id) {
+                return;
+            }
             let entry = tier.find(head.tag, &head.key).expect("a frame has an entry");
             assert_eq!(entry.id(), head.id, "it is of the entry that the index leads to");
             assert_eq!(Some(head.expiry), tier.store.expiry(&entry).or(Some(head.expiry)));

@@ -96,7 +96,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
-            if !keep(&entry.record().key) {
+            if self.tier.has_ended(id) {
+                self.tier.withdraw(entry, Cause::Cleared, false);
+            } else if !keep(&entry.record().key) {
                 self.tier.withdraw(entry, Cause::Removed, true);
             }
         }
@@ -104,11 +106,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Removes all entries that were there when it was called. Loads and leases that are under way store
-    /// nothing.
+    /// nothing. In a cache with scopes all entries are misses at once; otherwise one after the other.
     pub fn clear(&self) {
         let _walk = self.tier.walk();
         for (tag, _) in self.tier.flights.listed() {
             self.tier.fence(tag);
+        }
+        if let Some(scopes) = &self.tier.scopes {
+            scopes.end_all();
         }
         for id in self.tier.ids() {
             if let Some(entry) = self.tier.entry(id) {
@@ -116,9 +121,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             }
         }
         self.tier.shrink_policy();
+        self.tier.shrink_scopes();
     }
 
-    /// The keys of all entries that have not expired, in no order.
+    /// The keys of all entries that have not expired, and whose scopes have not ended, in no order.
     #[must_use]
     pub fn keys(&self) -> Vec<K>
     where
@@ -127,7 +133,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let (tier, now) = (&self.tier, self.tier.now());
         let _walk = tier.walk();
         let key = |id| {
-            let entry = tier.entry(id)?;
+            let entry = tier.entry(id).filter(|_| !tier.has_ended(id))?;
             // An object over a seam takes memory to look at.
             let expired = tier.with_room(|| match tier.store.expired(&entry, now) {
                 Err(Trouble::Full(full)) => Err(Some(full.into())),

@@ -8,10 +8,11 @@ use super::Cache;
 use crate::error::ResizeError;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// Entries; those that have expired and were not come across since among them.
+    /// Entries; those that have expired and were not come across since among them, those of scopes
+    /// that have ended not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tier.counters.entries()
+        self.tier.entries()
     }
 
     /// Whether there is no entry.
@@ -77,7 +78,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             hot.trim();
         }
         self.tier.shrink_policy();
+        self.tier.shrink_scopes();
         self.tier.index.trim();
+        if let Some(scopes) = &self.tier.scopes {
+            scopes.trim();
+        }
         self.tier.trim_pool();
     }
 }

@@ -25,10 +25,12 @@ mod maintain;
 mod maintainer;
 mod many;
 mod memory;
+mod scope;
 
 pub use lease::{Lease, Leased, Waited, Waiting};
 pub use maintain::{Maintenance, Training};
 pub use maintainer::Maintainer;
+pub use scope::{Scope, ScopeStats, TooManyScopes};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///

@@ -12,6 +12,7 @@
 
 use crate::codec::Form;
 use crate::policy::Priority;
+use crate::scope::UNNAMED;
 use crate::stats::{Cause, Recompression};
 use crate::store::{Draft, Entry, Record, Rest, Trouble};
 use crate::sync::{Inside, add, get};
@@ -71,6 +72,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
             let again = hand.again > 0;
             hand.again = hand.again.saturating_sub(1);
             let Some(entry) = self.entry(id) else { continue };
+            if self.has_ended(id) {
+                self.withdraw(entry, Cause::Cleared, false);
+                continue;
+            }
             let state = entry.record().state();
             if state.expires() && self.store.expired(&entry, self.clock()) == Ok(true) {
                 step.expired += u64::from(self.withdraw(entry, Cause::Expired, false));
@@ -189,12 +194,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         room: &mut dyn FnMut() -> bool,
     ) -> Outcome {
         let (pool, tag) = (&self.store.pool, old.record().tag);
+        // The slot is the entry's if the index leads to it when they are swapped.
+        let slot = self.scopes.as_ref().map_or(UNNAMED, |scopes| scopes.slot_of(old.id()));
         let key = clone(&old.record().key);
         let mark = old.record().state().mark();
         let mut record = Some(Record::new(key, tag, draft.len, draft.form, draft.expires, mark));
         let mut place = || {
             let given = record.take().expect("a failed attempt gives the record back");
-            let made = Newcomer::make(self, Reach::AtHand, given, draft.parts(), true);
+            let made = Newcomer::make(self, Reach::AtHand, given, draft.parts(), true, slot);
             made.map_err(|(lack, back)| {
                 record = Some(back);
                 lack

@@ -24,6 +24,7 @@ use zpool::{Filled, Frame, Frames};
 use crate::codec::Form;
 use crate::config::Share;
 use crate::index::Tag;
+use crate::scope::Scopes;
 use crate::store::{Millis, blank_page};
 use crate::sync::{
     Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, Plant, WAYS, add, get, most_sets,
@@ -218,13 +219,14 @@ impl<K: Send + Sync> Hot<K> {
         (0..WAYS).filter(move |way| set.here(*way) == tag).map(move |way| number * WAYS + way)
     }
 
-    /// What `f` makes of the page of `key`, if there is a frame of it whose time is not over. The key's `Eq`, and
+    /// What `f` makes of the page of `key`, if there is a frame of it whose time and scope are not over. The key's `Eq`, and
     /// `f`, run under no lock.
     #[inline]
     pub(crate) fn find<Q: Equivalent<K> + ?Sized, R>(
         &self,
         tag: Tag,
         key: &Q,
+        scopes: Option<&Scopes<K>>,
         now: impl FnOnce() -> Millis,
         f: impl FnOnce(Page<'_, K>) -> Option<R>,
     ) -> Option<R> {
@@ -234,6 +236,12 @@ impl<K: Send + Sync> Hot<K> {
             let head = frame.head();
             if head.tag != tag || !key.equivalent(&head.key) {
                 continue;
+            }
+            // Whether it is still in its place is asked after: see `Scopes`.
+            let live = scopes.is_none_or(|scopes| scopes.is_live(head.slot()));
+            let there = || reading.frame(slot).is_some_and(|again| std::ptr::eq(again, frame));
+            if scopes.is_some() && !(live && (planted(Plant::LeftUnasked) || there())) {
+                return None;
             }
             if head.expiry != Millis::MAX && head.expiry <= now() {
                 return None;

@@ -3,6 +3,7 @@
 use zpool::SharedBytes;
 
 use crate::index::Tag;
+use crate::scope::SlotNumber;
 use crate::store::Millis;
 use crate::sync::{Arc, AtomicU32, Counter, Ordering, add, sub};
 
@@ -10,6 +11,7 @@ use crate::sync::{Arc, AtomicU32, Counter, Ordering, add, sub};
 pub(super) const HAND: u32 = 1;
 /// In `touched`: hit since the compressed tier's policy looked.
 pub(super) const POLICY: u32 = 2;
+const SLOT_AT: u32 = 16;
 
 /// What stands beside a decoded page.
 #[derive(Debug)]
@@ -19,6 +21,7 @@ pub(crate) struct Head<K> {
     /// The entry that it was decoded from.
     pub(crate) id: u32,
     pub(crate) expiry: Millis,
+    /// Who was told of hits, and from bit 16 on the entry's slot in the scopes.
     touched: AtomicU32,
 }
 
@@ -50,8 +53,8 @@ impl Drop for Lent {
 }
 
 impl<K> Head<K> {
-    pub(crate) fn new(key: K, tag: Tag, id: u32, expiry: Millis) -> Self {
-        Self { key, tag, id, expiry, touched: AtomicU32::new(0) }
+    pub(crate) fn new(key: K, tag: Tag, id: u32, expiry: Millis, slot: SlotNumber) -> Self {
+        Self { key, tag, id, expiry, touched: AtomicU32::new(u32::from(slot) << SLOT_AT) }
     }
 
     pub(crate) fn is_of(&self, tag: Tag, id: u32) -> bool {
@@ -61,9 +64,14 @@ impl<K> Head<K> {
     /// A hit. Writes nothing if there was one.
     #[inline]
     pub(super) fn touch(&self) {
-        if self.touched.load(Ordering::Relaxed) != HAND | POLICY {
-            self.touched.store(HAND | POLICY, Ordering::Relaxed);
+        if self.touched.load(Ordering::Relaxed) & (HAND | POLICY) != HAND | POLICY {
+            self.touched.fetch_or(HAND | POLICY, Ordering::Relaxed);
         }
+    }
+
+    /// The slot of its entry in the scopes.
+    pub(super) fn slot(&self) -> SlotNumber {
+        (self.touched.load(Ordering::Relaxed) >> SLOT_AT) as SlotNumber
     }
 
     /// Whether there was a hit since `who` asked last.

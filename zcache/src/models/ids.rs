@@ -6,6 +6,7 @@ use super::hot::hot_world;
 use super::{World, get, over, page, world, world_of};
 use crate::config::Share;
 use crate::policy::{Entries, Policy, Priority};
+use crate::scope::UNNAMED;
 use crate::store::Record;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant};
@@ -133,7 +134,7 @@ fn move_and_use_again(key: u8) -> bool {
         let (page, tag) = (page(8), world.tag(&key));
         let draft = world.tier.store.draft(tag, &page, None).unwrap();
         let record = Record::new(key, tag, draft.len, draft.form, draft.expires, 0);
-        let made = Newcomer::make(&world.tier, Reach::AtHand, record, draft.parts(), true);
+        let made = Newcomer::make(&world.tier, Reach::AtHand, record, draft.parts(), true, UNNAMED);
         let newcomer = made.map_err(|(lack, _)| lack).expect("there is room");
         let got = get(world, 2);
         newcomer.give_up();

@@ -26,7 +26,7 @@ pub enum Cause {
     Replaced,
     /// `remove`, `take` or `retain`.
     Removed,
-    /// `clear`.
+    /// `clear`, of the cache or of its [scope](crate::Scope).
     Cleared,
     /// Its payload did not decode, or failed its checksum.
     Corrupt,
@@ -165,9 +165,11 @@ pub struct Stats {
     pub load_failures: u64,
     /// Entries.
     pub entries: usize,
-    /// Of these, same-filled: no bytes stored.
+    /// Of these, of scopes that have ended: they are misses, and go when room is needed.
+    pub ended: usize,
+    /// Of the entries, same-filled: no bytes stored.
     pub same_filled: usize,
-    /// Of these, stored as they are.
+    /// Of the entries, stored as they are.
     pub raw: usize,
     /// Entries that have a frame: their pages are there decoded as well.
     pub frames: usize,

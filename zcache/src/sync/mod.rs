@@ -119,6 +119,16 @@ pub(crate) enum Plant {
     CapFallsLate,
     /// A resize sets the pool's cap by the capacity of before it had the lock.
     CapacityReadEarly,
+    /// A scope that ends keeps its slot live.
+    ScopeGoesOn,
+    /// A slot is free while entries are in it.
+    SlotFreedEarly,
+    /// Whoever finds the slot of an entry live does not ask whether the entry is still in it.
+    LeftUnasked,
+    /// A scope's end tells no loads that are under way.
+    EndUntold,
+    /// A scope's end tells loads when its slot has ended.
+    EndToldLate,
 }
 
 /// Where memory for tables comes from: it is charged before it is taken, released after it is gone.

@@ -36,6 +36,9 @@ pub(crate) const MIXED: usize = 0;
 /// One entry may wait for the policy, and a second one has to lock it.
 pub(crate) const WAITING: usize = 1;
 
+/// Slots for scopes: one beside that of scopes without.
+pub(crate) const SCOPES: (usize, usize) = (2, 2);
+
 /// What a reader finds in a word of the index. In models of the whole cache that is what was written
 /// last: the table has models of its own, in which it may be any older word, too.
 pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {

@@ -6,7 +6,7 @@
 //! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are dropped
 //! 2  if nothing came of that: decoded pages beyond their limit are demoted
 //! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
-//! 4  if nothing came of that: entries are evicted by policy, a batch of slots' bytes at once
+//! 4  if nothing came of that: entries are evicted, a batch of slots' bytes at once: those of ended scopes, then by policy
 //! 5  if nothing came of that either: all decoded pages are demoted, unless the operation may evict no
 //!    more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
@@ -34,7 +34,7 @@ const PAGE: usize = 4096;
 /// Entries that move to lower ids in a round.
 pub(super) const MOVED: usize = 1024;
 /// Bytes of tables that an entry takes beside its object and its record.
-const TABLES: usize = 32;
+pub(super) const TABLES: usize = 32;
 /// Victims of one round at the most.
 const VICTIMS: usize = 1024;
 /// Victims that are named under one hold of the policy's lock at the most.
@@ -69,7 +69,7 @@ pub(crate) enum Lack {
 pub(crate) struct Evicted {
     pub(crate) entries: usize,
     /// What they took, all counted.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 /// An entry that the policy has named and forgotten.
@@ -368,7 +368,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     fn evict_by<'t>(&'t self, goal: usize, lock: Lock<'_, 't>) -> Evicted {
-        let mut evicted = Evicted::default();
+        let mut evicted = self.reclaim(goal);
         while evicted.bytes < goal && evicted.entries < VICTIMS {
             let before = evicted.entries;
             for victim in self.victims(goal - evicted.bytes, lock) {

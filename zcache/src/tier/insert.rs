@@ -11,6 +11,7 @@ use crate::codec::Form;
 use crate::error::InsertError;
 use crate::index::{Tag, Told};
 use crate::policy::Priority;
+use crate::scope::{SlotNumber, Ticket, UNNAMED};
 use crate::stats::Cause;
 use crate::store::{Draft, Millis, Record};
 use crate::sync::{Ordering, Plant, PutError, add, planted};
@@ -68,6 +69,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         page: &[u8],
         terms: Terms<'_>,
     ) -> Result<(), InsertError> {
+        // User code, before anything has changed.
+        let ticket = self.ticket(&key);
+        let slot = ticket.as_ref().map_or(UNNAMED, Ticket::slot);
         let conditional = terms.condition.is_some();
         let mut way = Way { tier: self, tag, key: Some(key), conditional };
         let too_large = |way: &mut Way<'_, K>, max_page| {
@@ -100,9 +104,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
+        self.keep_to_limit(slot, draft.bytes());
         let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), &mut spent);
         paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
-        let newcomer = self.place(&mut way, &draft, terms.priority, &mut spent);
+        let newcomer = self.place(&mut way, &draft, (terms.priority, slot), &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);
         match self.enter(newcomer, terms, &mut spent) {
@@ -144,7 +149,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         &'t self,
         way: &mut Way<'t, K>,
         draft: &Draft<'_, K>,
-        priority: Priority,
+        (priority, slot): (Priority, SlotNumber),
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, Option<Lack>> {
         let (tag, conditional) = (way.tag, way.conditional);
@@ -152,7 +157,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
-            let made = Newcomer::make(self, reach, record, draft.parts(), conditional);
+            let made = Newcomer::make(self, reach, record, draft.parts(), conditional, slot);
             made.map_err(|(lack, record)| {
                 way.key = Some(record.key);
                 lack

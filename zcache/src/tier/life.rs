@@ -9,11 +9,13 @@ use zpool::Handle;
 use super::evict::{Lack, Reach};
 use super::hook::Removal;
 use super::queue::Unready;
+use super::scoped::InScope;
 use super::{Tier, by_key, by_pin, pin_live};
 use crate::codec::Form;
 use crate::hot::Under;
 use crate::index::{Seek, Tag, Told};
 use crate::policy::Priority;
+use crate::scope::SlotNumber;
 use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Store};
 use crate::sync::{Inside, Plant, PutError, add, planted};
@@ -96,7 +98,8 @@ impl<K: Send + Sync> Tier<K> {
         taken
     }
 
-    /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told.
+    /// Takes the entry of `key` off index and policy, as its owner: leases and loads are told. One
+    /// whose scope has ended goes, but was none.
     pub(crate) fn unlink<Q: Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
@@ -105,7 +108,9 @@ impl<K: Send + Sync> Tier<K> {
     ) -> Option<Gone<'_, K>> {
         let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;
         self.policy_forgets(entry.id());
-        Some(self.gone(entry, cause))
+        let ended = self.has_ended(entry.id());
+        let gone = self.gone(entry, cause);
+        (!ended).then_some(gone)
     }
 
     /// Ends the entry of a key by its tag alone, and with it any other of that tag: for a thread
@@ -200,13 +205,14 @@ impl<K: Send + Sync> Tier<K> {
     /// the hook, and frees it. The last reader gives its memory back.
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
         let state = entry.record().state();
+        let cause = if self.has_ended(entry.id()) { Cause::Cleared } else { cause };
         self.counters.left(state.form(), state.len(), entry.len(), cause);
         // Before what calls user code: what that inserts evicts nothing, or it would not come to an
         // end.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
         // The pin goes before the object is freed, so that it ends here and not by a reader's way.
-        let _free = Free(&self.store, entry.handle(), coder(&entry));
+        let _free = Free::of(self, &entry);
         let entry = entry;
         let Some(hook) = &self.hook else { return };
         let tell = || hook(&Removal::new(&entry, &self.store, cause));
@@ -226,7 +232,7 @@ impl<K: Send + Sync> Tier<K> {
         // As in `bury`: the key's drop is the user's.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
-        let _free = Free(&self.store, entry.handle(), coder(&entry));
+        let _free = Free::of(self, &entry);
         drop(entry);
     }
 
@@ -237,13 +243,15 @@ impl<K: Send + Sync> Tier<K> {
 }
 
 impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
-    /// Stores `parts` as an object with `record`. The policy has room for it before it exists.
+    /// Stores `parts` as an object with `record`, in this slot of the scopes if there are any. The
+    /// policy has room for it before it exists.
     pub(crate) fn make(
         tier: &'t Tier<K>,
         reach: Reach,
         record: Record<K>,
         parts: [&[u8]; 2],
         conditional: bool,
+        slot: SlotNumber,
     ) -> Result<Self, NotMade<K>> {
         let (pool, tag) = (&tier.store.pool, record.tag);
         let mut asked = None;
@@ -257,7 +265,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
             Reach::Top => pool.alloc_record_parts_at(record, parts, ready),
         };
         let error = match made {
-            Ok(handle) => return Ok(Self::new(tier, handle, tag, conditional)),
+            Ok(handle) => return Ok(Self::new(tier, handle, tag, conditional, slot)),
             Err(error) => error,
         };
         let bytes = parts.iter().map(|part| part.len()).sum();
@@ -270,12 +278,21 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     }
 
     /// The object `handle`, known to nobody else, whose id the policy expects.
-    fn new(tier: &'t Tier<K>, handle: Handle, tag: Tag, conditional: bool) -> Self {
+    fn new(
+        tier: &'t Tier<K>,
+        handle: Handle,
+        tag: Tag,
+        conditional: bool,
+        slot: SlotNumber,
+    ) -> Self {
         let id = tier.store.pool.id(handle).expect("a handle of this pool");
         let entry = pin_live(&tier.store.pool, id);
         let state = entry.record().state();
         tier.counters.entered(state.form(), state.len(), entry.len());
         tier.store.coders.entered(coder(&entry));
+        if let Some(scopes) = &tier.scopes {
+            scopes.enter(id, slot, Tier::<K>::scope_bytes(entry.len()));
+        }
         Self { tier, entry: Some(entry), id, tag, conditional, queued: false }
     }
 
@@ -364,7 +381,7 @@ impl<K: Eq + Send + Sync> Newcomer<'_, K> {
         let Some(entry) = self.entry.take() else { return false };
         let tier = self.tier;
         // Freed at the end, also where a hook panics.
-        let _free = Free(&tier.store, entry.handle(), coder(&entry));
+        let _free = Free::of(tier, &entry);
         // Declared after, so dropped before.
         let entry = entry;
         if self.queued {
@@ -416,14 +433,31 @@ impl<K: Send + Sync> Drop for Untold<'_, K> {
     }
 }
 
-/// Frees an object that nobody else can, when it is dropped; its coder loses one then.
-struct Free<'p, K: Send + Sync>(&'p Store<K>, Handle, u8);
+/// Frees an object that nobody else can, when it is dropped; its coder and its scope lose one then.
+struct Free<'t, K: Send + Sync> {
+    store: &'t Store<K>,
+    handle: Handle,
+    // Dropped also where the drop of the key panics, which comes with the object's end.
+    _coder: Left<'t>,
+    _scope: Option<InScope<'t, K>>,
+}
+
+impl<'t, K: Send + Sync> Free<'t, K> {
+    /// For an entry that is retired, or was never published.
+    fn of(tier: &'t Tier<K>, entry: &Entry<'_, K>) -> Self {
+        let scope = tier.scopes.as_ref().map(|scopes| InScope {
+            scopes,
+            slot: scopes.slot_of(entry.id()),
+            bytes: Tier::<K>::scope_bytes(entry.len()),
+        });
+        let coder = Left(&tier.store.coders, coder(entry));
+        Self { store: &tier.store, handle: entry.handle(), _coder: coder, _scope: scope }
+    }
+}
 
 impl<K: Send + Sync> Drop for Free<'_, K> {
     fn drop(&mut self) {
-        // Also where the drop of the key panics, which comes with the object's end.
-        let _left = Left(&self.0.coders, self.2);
-        let freed = self.0.pool.free(self.1);
+        let freed = self.store.pool.free(self.handle);
         let bugs = [Plant::LoserFrees, Plant::SwapFreesFirst, Plant::SwapUnasked];
         let twice = bugs.into_iter().any(planted);
         debug_assert!(freed.is_ok() || twice, "an entry ends once");

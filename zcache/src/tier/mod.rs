@@ -36,6 +36,7 @@ use zpool::MapError;
 use crate::hot::{Hot, Scales};
 use crate::index::{Flights, Seek, Table, Tag, Walk, Walks};
 use crate::policy::{Entries, Policy};
+use crate::scope::Scopes;
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
 use crate::sync::{
@@ -50,6 +51,7 @@ mod life;
 mod promote;
 mod queue;
 mod renumber;
+mod scoped;
 mod shrink;
 
 pub(crate) use evict::{Lack, Reach, STEP};
@@ -58,6 +60,7 @@ pub use hook::Removal;
 pub(crate) use insert::Terms;
 pub(crate) use life::Newcomer;
 use queue::{Queue, Unready};
+use scoped::Presence;
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
@@ -67,6 +70,8 @@ pub(crate) struct Tier<K> {
     pub(crate) flights: Arc<Flights<K>>,
     /// Decoded pages in front of the entries.
     pub(crate) hot: Option<Box<Hot<K>>>,
+    /// Which entries end together.
+    pub(crate) scopes: Option<Box<Scopes<K>>>,
     pub(crate) counters: Counters,
     pub(crate) sampler: Sampler,
     pub(crate) hand: Mutex<Hand>,
@@ -159,6 +164,10 @@ impl<K: Send + Sync> Entries for View<'_, K> {
         if !state.published() && !planted(Plant::UnpublishedGoes) {
             return None;
         }
+        if self.tier.has_ended(id) {
+            self.seen.set(None);
+            return Some(0);
+        }
         self.seen.set(Some(Seen { id, tag: record.tag, len: entry.len() }));
         // A hit on its frame is one on the entry, and there may have been any number of them.
         let hot = self.tier.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
@@ -250,6 +259,7 @@ impl<K: Send + Sync> Tier<K> {
             index,
             flights: Arc::new(Flights::new()),
             hot: None,
+            scopes: None,
             counters,
             sampler: Sampler::new(),
             hand: Mutex::new(Hand::default()),
@@ -348,7 +358,7 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
-        self.index.look(tag, by_key(&self.store.pool, tag, key))
+        self.live(|| self.index.look(tag, by_key(&self.store.pool, tag, key)))
     }
 
     /// A look-up that found no entry.
@@ -375,7 +385,7 @@ impl<K: Send + Sync> Tier<K> {
         if planted(Plant::FlightUnordered) {
             return self.find(tag, key);
         }
-        self.index.look_held(tag, by_key(&self.store.pool, tag, key))
+        self.live(|| self.index.look_held(tag, by_key(&self.store.pool, tag, key)))
     }
 
     /// No load or lease of a key with this tag that is under way stores a page.
@@ -388,7 +398,8 @@ impl<K: Send + Sync> Tier<K> {
     /// # Errors
     /// See [`Unready`].
     pub(crate) fn expect(&self, id: u32) -> Result<(), Unready> {
-        self.policy.expect(id, &self.store.pool)
+        self.policy.expect(id, &self.store.pool)?;
+        self.expect_scope(id)
     }
 
     /// The entry of `key`, pinned without waiting: for those who hold pins already.
@@ -407,8 +418,14 @@ impl<K: Send + Sync> Tier<K> {
         let is = |pinned: &Result<Entry<'_, K>, MapError>| {
             pinned.as_ref().map_or(true, |entry| is_equal(entry, tag, key))
         };
-        let found = self.index.look(tag, (pin, is));
-        found.transpose()
+        loop {
+            let Some(entry) = self.index.look(tag, (pin, is)).transpose()? else { return Ok(None) };
+            match self.presence(&entry) {
+                Presence::Live => return Ok(Some(entry)),
+                Presence::Ended => return Ok(None),
+                Presence::Left => {}
+            }
+        }
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -10,6 +10,7 @@ use super::Tier;
 use super::evict::{Lack, Spent};
 use crate::hot::{Head, Hot, Page};
 use crate::index::Tag;
+use crate::scope::UNNAMED;
 use crate::store::Entry;
 use crate::sync::{Inside, Plant, planted};
 
@@ -26,7 +27,7 @@ impl<K: Send + Sync> Tier<K> {
         key: &Q,
         f: impl FnOnce(Page<'_, K>) -> Option<R>,
     ) -> Option<R> {
-        self.hot.as_ref()?.find(tag, key, || self.now(), f)
+        self.hot.as_ref()?.find(tag, key, self.scopes.as_deref(), || self.now(), f)
     }
 
     /// A hit on an entry, of which `page` was read.
@@ -114,8 +115,9 @@ impl<K: Send + Sync> Tier<K> {
             let _inside = Inside::enter(self.number);
             (hot.clone)(&entry.record().key)
         };
+        let slot = self.scopes.as_ref().map_or(UNNAMED, |scopes| scopes.slot_of(id));
         // Outside the closure, so that what comes to nothing is not dropped under the lock.
-        let mut frame = Some((filled, Head::new(key, tag, id, expiry)));
+        let mut frame = Some((filled, Head::new(key, tag, id, expiry, slot)));
         let mut back = None;
         let mut put = || back = frame.take().and_then(|(filled, head)| hot.put(filled, head));
         // The entry is pinned: its id is nobody else's.

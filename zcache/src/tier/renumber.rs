@@ -57,7 +57,9 @@ impl<K: Send + Sync> Tier<K> {
         // Held over both: the policy names no victim that has another id by then.
         let (mut queue, mut expected) = (self.policy.lock(), None);
         let ready = |new| {
-            let ready = queue.expect(new, pool).is_ok();
+            let ready = queue.expect(new, pool).is_ok() && self.expect_scope(new).is_ok();
+            // Before anybody finds the entry there.
+            self.rename_in_scope(id, new, ready);
             expected = ready.then_some(new);
             ready
         };

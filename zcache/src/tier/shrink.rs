@@ -66,6 +66,7 @@ impl<K: Send + Sync> Tier<K> {
         while self.move_down(MOVED) > 0 {}
         self.index.shrink(&|id| self.tag_of(id));
         self.shrink_policy();
+        self.shrink_scopes();
         self.trim_pool();
         self.lower_cap(usize::MAX);
     }

@@ -1,0 +1,197 @@
+//! What scopes change for entries: who is a hit, who goes first, and who goes for a limit.
+
+use zpool::AllocError;
+
+use super::Tier;
+use super::evict::{Evicted, TABLES};
+use super::queue::Unready;
+use crate::scope::{Scopes, SlotNumber, Ticket};
+use crate::stats::Cause;
+use crate::store::{Entry, Record};
+use crate::sync::{Inside, Plant, planted};
+
+/// Lines of ids that are looked at for ended entries before the policy names any: these, and more
+/// for more bytes.
+const LINES: usize = 8;
+const BYTES_A_LINE: usize = 4 << 10;
+/// Lines that one insert looks at for entries of a scope beyond its limit: 32,768 ids, in some 10
+/// microseconds.
+const LINES_FOR_LIMIT: usize = 1024;
+
+/// What is found of an entry that was just looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    Live,
+    /// Its scope has ended.
+    Ended,
+    /// It is not in the index any more, and the key may have another.
+    Left,
+}
+
+impl<K: Send + Sync> Tier<K> {
+    /// Whether an entry that is pinned is a hit.
+    #[inline]
+    pub(super) fn presence(&self, entry: &Entry<'_, K>) -> Presence {
+        let Some(scopes) = &self.scopes else { return Presence::Live };
+        let live = scopes.is_live(scopes.slot_of(entry.id()));
+        // Asked after: the slot of an entry that has left it may be live in another scope's name.
+        if !entry.record().state().published() && !planted(Plant::LeftUnasked) {
+            return Presence::Left;
+        }
+        if live { Presence::Live } else { Presence::Ended }
+    }
+
+    /// What `find` finds, if it is a hit.
+    #[inline]
+    pub(super) fn live<'t>(
+        &'t self,
+        mut find: impl FnMut() -> Option<Entry<'t, K>>,
+    ) -> Option<Entry<'t, K>> {
+        loop {
+            let entry = find()?;
+            match self.presence(&entry) {
+                Presence::Live => return Some(entry),
+                Presence::Ended => return None,
+                Presence::Left => {}
+            }
+        }
+    }
+
+    /// Whether the scope of entry `id` has ended, which is in a slot.
+    #[inline]
+    pub(crate) fn has_ended(&self, id: u32) -> bool {
+        self.scopes.as_ref().is_some_and(|scopes| !scopes.is_live(scopes.slot_of(id)))
+    }
+
+    /// Entries, without those of ended scopes.
+    pub(crate) fn entries(&self) -> usize {
+        let ended = self.scopes.as_ref().map_or(0, |scopes| scopes.ended_entries());
+        self.counters.entries().saturating_sub(ended)
+    }
+
+    /// Bytes that an entry counts for in its scope.
+    pub(crate) fn scope_bytes(len: usize) -> u64 {
+        (len + size_of::<Record<K>>() + TABLES) as u64
+    }
+
+    /// A ticket for the scope of a key. Runs user code.
+    #[inline]
+    pub(super) fn ticket(&self, key: &K) -> Option<Ticket<'_, K>> {
+        self.scopes.as_ref().map(|scopes| scopes.ticket(scopes.scope_of(key)))
+    }
+
+    /// Makes room for the slot of `id`, which the pool has handed out.
+    ///
+    /// # Errors
+    /// See [`Unready`].
+    pub(super) fn expect_scope(&self, id: u32) -> Result<(), Unready> {
+        let Some(scopes) = &self.scopes else { return Ok(()) };
+        scopes.expect(id).map_err(|error| match error {
+            AllocError::OutOfPages => Unready::NoRoom(Scopes::<K>::growth_bytes()),
+            _ => Unready::NoMemory,
+        })
+    }
+
+    /// Ends entries of ended scopes that took `goal` bytes or little more, if a short search finds as
+    /// many.
+    pub(crate) fn reclaim(&self, goal: usize) -> Evicted {
+        let mut reclaimed = Evicted::default();
+        let Some(scopes) = &self.scopes else { return reclaimed };
+        let mut lines = LINES + goal / BYTES_A_LINE;
+        while lines > 0 && reclaimed.bytes < goal && scopes.have_ended() {
+            lines -= 1;
+            for id in scopes.next_ids(None, self.ids().end, |slot| !scopes.is_live(slot)) {
+                // Not `entry`, which waits for pins: whoever comes here may hold some.
+                let Ok(entry) = self.store.pool.pin_id(id) else { continue };
+                let bytes = self.cost(entry.len());
+                if self.presence(&entry) == Presence::Ended
+                    && self.withdraw(entry, Cause::Cleared, false)
+                {
+                    reclaimed.entries += 1;
+                    reclaimed.bytes += bytes;
+                }
+            }
+        }
+        reclaimed
+    }
+
+    /// Makes room under the limit of a slot for an object of `len` bytes: entries of its own go, those
+    /// that were not hit first. What a hook inserts evicts nothing.
+    pub(super) fn keep_to_limit(&self, slot: SlotNumber, len: usize) {
+        let Some(scopes) = &self.scopes else { return };
+        let more = Self::scope_bytes(len);
+        if scopes.excess(slot, more) > 0 && !Inside::is(self.number) {
+            self.evict_of(scopes, slot, || scopes.excess(slot, more) > 0);
+        }
+    }
+
+    /// Evicts entries of a slot while `more` of them have to go, as far as the search goes.
+    #[inline(never)]
+    fn evict_of(&self, scopes: &Scopes<K>, slot: SlotNumber, more: impl Fn() -> bool) {
+        for _ in 0..LINES_FOR_LIMIT {
+            for id in scopes.next_ids(Some(slot), self.ids().end, |of| of == slot) {
+                if !more() {
+                    return;
+                }
+                let Ok(entry) = self.store.pool.pin_id(id) else { continue };
+                let (record, state) = (entry.record(), entry.record().state());
+                if !state.published() || scopes.slot_of(id) != slot {
+                    continue;
+                }
+                let hot = self.hot.as_ref();
+                let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
+                if was_hit || state.mark() > 0 {
+                    // It stays for a round, or for as many as it has marks.
+                    record.set_mark(if was_hit { 0 } else { state.mark() - 1 });
+                } else if self.withdraw(entry, Cause::Evicted, false) {
+                    scopes.evicted(slot);
+                }
+            }
+            if !more() {
+                return;
+            }
+        }
+    }
+
+    /// Ends the entries of scopes without a slot that `which` says yes to, as of a scope that ends.
+    pub(crate) fn end_unnamed(&self, which: impl Fn(&K) -> bool) {
+        let Some(scopes) = &self.scopes else { return };
+        if !scopes.have_unnamed() {
+            return;
+        }
+        let _walk = self.walk();
+        for id in self.ids() {
+            let Some(entry) = self.entry(id) else { continue };
+            if scopes.slot_of(id) == crate::scope::UNNAMED && which(&entry.record().key) {
+                self.withdraw(entry, Cause::Cleared, true);
+            }
+        }
+    }
+
+    /// Entry `id` gets the id `new`, if there is room for that.
+    pub(super) fn rename_in_scope(&self, id: u32, new: u32, ready: bool) {
+        if let Some(scopes) = self.scopes.as_ref().filter(|_| ready) {
+            scopes.rename(id, new);
+        }
+    }
+
+    /// Gives back what scopes hold for ids that are gone.
+    pub(crate) fn shrink_scopes(&self) {
+        if let Some(scopes) = &self.scopes {
+            scopes.shrink(|ids| self.store.pool.uses_ids(ids));
+        }
+    }
+}
+
+/// An entry that leaves its slot when this is dropped.
+pub(super) struct InScope<'t, K> {
+    pub(super) scopes: &'t Scopes<K>,
+    pub(super) slot: SlotNumber,
+    pub(super) bytes: u64,
+}
+
+impl<K> Drop for InScope<'_, K> {
+    fn drop(&mut self) {
+        self.scopes.leave(self.slot, self.bytes);
+    }
+}
