@@ -9,6 +9,7 @@ ENTRIES = ("models::the_id_of", "models::one_of_two", "models::an_entry", "model
            "models::cold::")
 IDS = ("models::ids::",)
 COLD = ("models::cold::",)
+SCOPES = ("models::scopes::",)
 HOT = ("models::hot::a_frame", "models::hot::")
 
 RELAXED = "Ordering::Relaxed"
@@ -19,6 +20,7 @@ OTHERS = "what a writer has found is looked for once more under the lock, and no
 TABLE_RS, CHANGE_RS = "index/table.rs", "index/table/change.rs"
 LIFE_RS, LOAD_RS, MANY_RS = "tier/life.rs", "cache/load.rs", "cache/many.rs"
 FLIGHT_RS, FLIGHTS_RS = "index/flight.rs", "index/flights.rs"
+SCOPE_RS = "scope/mod.rs"
 
 MUTANTS = [
     # The orderings of the index.
@@ -230,7 +232,7 @@ MUTANTS = [
     (284, "the frame of a renumbered entry stays", "tier/renumber.rs",
      "[[self.cool(tag, id);]]\n        Some(new)", "", ("models::ids::a_frame",)),
     (285, "a removed entry is freed before the policy forgets it", LIFE_RS,
-     ("[[self.policy_forgets(entry.id());]]\n        Some(self.gone", "[[self.tier.bury(entry, self.cause);]]"),
+     ("[[self.policy_forgets(entry.id());]]\n        let ended", "[[self.tier.bury(entry, self.cause);]]"),
      ("", "let id = entry.id(); self.tier.bury(entry, self.cause); self.tier.policy_forgets(id);"), ENTRIES),
     (286, "an entry that is not retained is freed before the policy forgets it", LIFE_RS,
      ("if taken || planted(Plant::LoserFrees) {\n            [[self.policy_forgets(id);]]",
@@ -241,8 +243,7 @@ MUTANTS = [
      "[[tier.policy.lock().replace(old.id(), id, &tier.store.pool);]]\n        }\n        drop((new", "",
      ("models::of_two_inserts", "models::a_key_that") + ENTRIES),
     (288, "an entry that is off the index is still flagged", LIFE_RS,
-     "[[entry.record().retire();]]\n        Gone {", "", ("models::clear_leaves", "whoever_goes"),
-     "who meets it by its id asks the index before it ends it, and the policy has forgotten it by then"),
+     "[[entry.record().retire();]]\n        Gone {", "", SCOPES),
     (289, "who finds an entry gone frees it too", LIFE_RS,
      "if [[taken]] || planted(Plant::LoserFrees) {\n            drop(self.gone(entry, Cause::Evicted))", "true", ENTRIES),
     (290, "an entry changes beside a walk", "index/walk.rs",
@@ -268,4 +269,23 @@ MUTANTS = [
      "({ drop(policy); let victim = pool.pin_id(id); policy = self.policy.lock(); victim })", ENTRIES),
     (298, "a victim may be unpublished", "tier/mod.rs",
      "if [[!state.published()]] && !planted(Plant::UnpublishedGoes) {", "false", ("models::an_entry_is_evicted",) + ENTRIES),
+    # Scopes.
+    (299, "a slot is found live without Acquire", SCOPE_RS,
+     "self.slot(slot).state.load([[Ordering::Acquire]]) == LIVE", RELAXED, SCOPES),
+    (300, "a slot starts without Release", SCOPE_RS,
+     "self.state.store(LIVE, [[Ordering::Release]]);", RELAXED, SCOPES),
+    (301, "an entry leaves its slot without Release", SCOPE_RS,
+     "slot.users.fetch_sub(1, [[Ordering::AcqRel]]);", "Ordering::Acquire", SCOPES),
+    (302, "a slot is found empty without Acquire", SCOPE_RS,
+     "self.users.load([[Ordering::Acquire]]) == 0", RELAXED, SCOPES),
+    (303, "who ends a slot does not look whether it is empty", SCOPE_RS,
+     "[[slot.users.fetch_add(0, Ordering::AcqRel);]]\n        self.free", "if true { return; }", SCOPES),
+    (304, "who leaves an ended slot does not free it", SCOPE_RS,
+     "if [[users == 1]] && slot.state", "false", SCOPES),
+    (305, "a reader does not ask whether an entry is still there", "tier/scoped.rs",
+     "if [[!entry.record().state().published()]] && !planted(Plant::LeftUnasked)", "false", SCOPES),
+    (306, "a scope's end tells no loads", "cache/scope.rs",
+     "if is_ours(flight.key()) && [[!planted(Plant::EndUntold)]] {", "false", SCOPES),
+    (307, "a scope ends before its loads are told", "cache/scope.rs",
+     "let late = [[planted(Plant::EndToldLate)]];", "true", SCOPES),
 ]

@@ -2,7 +2,8 @@
 //!
 //! Programs: `density` (how much memory payloads take, beside the kernel's rules), `hit` (what a map costs,
 //! beside a bare load), `cache_hit`, `cache_insert` and `cache_memory` (the same of a cache),
-//! `cache_bulk` (what clearing and shrinking a cache takes, and others meanwhile), `counts`
+//! `cache_bulk` (what clearing and shrinking a cache takes, and others meanwhile), `cache_scopes`
+//! (what the end of a scope takes), `counts`
 //! (instructions on the paths that matter; `.ci/counts` runs it), `load` (whether a cache stays right and
 //! within its memory), `recompress` (what recompressing cold entries gains and costs), `versus` (the
 //! cache beside those that it would replace: hit ratios in equal memory; `versus cost` what a hit, a

@@ -121,6 +121,27 @@ fn a_scope_may_end_while_its_entries_come() {
     assert_eq!(model(Some(2), end_beside_inserts).len(), 2);
 }
 
+/// The last entry of a scope goes while the scope ends: its slot is free, and gets the next scope.
+fn end_beside_a_removal() -> bool {
+    let_see_latest();
+    let world = world(Share::None);
+    world.insert(1, &page(7)).unwrap();
+    let remover = beside(&world, |world| world.remove(&1));
+    world.scope(1).clear();
+    let removed = remover.join().unwrap();
+    world.tier.reclaim(1);
+    world.check();
+    world.insert(2, &page(8)).unwrap();
+    assert_eq!(world.scope(2).len(), 1, "a slot that has ended and is empty is free");
+    over(&world, 1);
+    removed
+}
+
+#[test]
+fn a_scope_may_end_while_its_last_entry_goes() {
+    assert_eq!(model(Some(3), end_beside_a_removal).len(), 2);
+}
+
 /// A caller misses the key beside the end of its scope, reads its page and stores it.
 fn lease_beside_the_end() -> Option<u8> {
     let (world, source) = (world(Share::None), Arc::new(AtomicU32::new(7)));

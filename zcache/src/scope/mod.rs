@@ -443,6 +443,8 @@ impl<K> Scopes<K> {
         names.check(&self.slots);
         let ended = names.all_ended().len() as u64;
         assert_eq!(ended, get(&self.ended), "ended slots are counted");
+        let empty = |slot: &SlotNumber| self.slot(*slot).is_empty();
+        assert!(!names.all_ended().iter().any(empty), "ended slots that are empty are free");
         for (number, slot) in self.slots.iter().enumerate() {
             let counted = (slot.users.load(Ordering::Relaxed), get(&slot.bytes));
             assert_eq!(counted, found[number], "slot {number}'s entries and bytes");
