@@ -109,7 +109,7 @@ fn run(entries: &u32) -> Result<(), Failure> {
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     let word = if us(cpu) <= BAR { "met" } else { "MISSED" };
     println!("the call takes {:.1} us, {:.1} of CPU time: {word}", us(time), us(cpu));
-    if cache.scope(ENDS).len() != 0 || cache.stats().ended != ends {
+    if !cache.scope(ENDS).is_empty() || cache.stats().ended != ends {
         return Err("its entries have not ended".into());
     }
     let mut left = usize::MAX;
