@@ -265,7 +265,7 @@ MUTANTS = [
      "let there = if [[planted(Plant::PutUnlocked)]] {", "true",
      ("models::hot::a_frame_does_not",)),
     (297, "a victim is pinned when the policy's lock has gone", "tier/evict.rs",
-     "let Ok(victim) = [[pool.pin_id(id)]] else {",
+     "let pinned = [[pool.pin_id(id)]];\n            let Ok(victim)",
      "({ drop(policy); let victim = pool.pin_id(id); policy = self.policy.lock(); victim })", ENTRIES),
     (298, "a victim may be unpublished", "tier/mod.rs",
      "if [[!state.published()]] && !planted(Plant::UnpublishedGoes) {", "false", ("models::an_entry_is_evicted",) + ENTRIES),

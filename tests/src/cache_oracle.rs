@@ -12,7 +12,7 @@ use std::time::Duration;
 use zcache::codec::{self, Dictionary, Zstd};
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
 use zcache::{
-    Cache, Cause, Config, ConfigError, Insert, InsertError, Leased, LoadError, MAX_PAGE,
+    Cache, Cause, Config, ConfigError, Insert, InsertError, Leased, LoadError, MAX_PIECE,
     ResizeError, Share,
 };
 use zpool::SourceKind;
@@ -116,7 +116,7 @@ impl CacheSetup {
                 let dictionary = Dictionary::new(&[7; 3000]).expect("any bytes");
                 config(4 << 20).codec(zstd().with_dictionary(&dictionary)).checksum(true)
             }
-            Self::LongKept => config(3 << 20).max_page(MAX_PAGE).policy(Sieve::new()),
+            Self::LongKept => config(3 << 20).max_page(MAX_PIECE).policy(Sieve::new()),
             Self::Hot => config(1 << 20).checksum(true),
             Self::HotAgeing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
             Self::HotTight => {

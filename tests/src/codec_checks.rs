@@ -12,7 +12,7 @@ const GUARD: usize = 64;
 /// The most bytes that a codec may allocate at once to decode: what it has to say of an error.
 const MESSAGE: usize = 128;
 /// The longest page there is.
-pub const LONGEST: usize = zcache::MAX_PAGE;
+pub const LONGEST: usize = zcache::MAX_PIECE;
 
 /// A codec, and a context that is used for ever, as the cache uses one.
 pub struct Subject {

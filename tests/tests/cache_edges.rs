@@ -8,7 +8,8 @@ use tests::pattern::{self};
 use zcache::codec::{self, Lz4};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{
-    BufferTooSmall, Cache, Cause, Config, ConfigError, Insert, InsertError, MAX_PAGE, ResizeError,
+    BufferTooSmall, Cache, Cause, Config, ConfigError, Insert, InsertError, MAX_PAGE, MAX_PIECE,
+    ResizeError,
 };
 use zpool::SourceKind;
 
@@ -67,16 +68,16 @@ fn a_page_longer_than_max_page_is_refused_and_takes_the_old_one_with_it() {
 #[test]
 fn the_largest_max_page_holds_with_all_that_stands_behind_a_payload() {
     for checksum in [false, true] {
-        let config = Config::new(8 << 20).max_page(MAX_PAGE).checksum(checksum);
+        let config = Config::new(8 << 20).max_page(MAX_PIECE).checksum(checksum);
         let config = config.codec(codec::None).time_to_live(Duration::from_secs(60));
         let cache: Cache<u64> = Cache::new(config).unwrap();
-        for len in [MAX_PAGE - 10, MAX_PAGE - 1, MAX_PAGE] {
+        for len in [MAX_PIECE - 10, MAX_PIECE - 1, MAX_PIECE] {
             let page = pattern::bytes(len as u64, len);
             match cache.insert(1, &page) {
                 Ok(()) => assert_eq!(of(&cache, 1), Some(page)),
                 Err(InsertError::TooLarge { max_page, .. }) => {
                     // The trailer may be what does not fit, and then the error says what does.
-                    assert!(max_page < len && max_page >= MAX_PAGE - 10, "{max_page}");
+                    assert!(max_page < len && max_page >= MAX_PIECE - 10, "{max_page}");
                     cache.insert(1, &page[..max_page]).unwrap();
                 }
                 Err(error) => panic!("{error}"),
@@ -99,7 +100,7 @@ fn a_time_of_its_own_does_not_make_a_page_too_large() {
         cache.check();
     }
     // Where the lengths of objects are at their end, it costs the last bytes of incompressible pages.
-    for max_page in [(64 << 10) - 9, 64 << 10, MAX_PAGE] {
+    for max_page in [(64 << 10) - 9, 64 << 10, MAX_PIECE] {
         let config = Config::new(8 << 20).max_page(max_page).checksum(false);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let [zeros, random, coded] = pages(max_page);
@@ -183,14 +184,16 @@ fn least(config: impl Fn(usize) -> Config) -> usize {
 
 #[test]
 fn the_least_capacity_that_an_error_names_works_and_one_byte_less_does_not() {
-    let configs: [fn(usize) -> Config; 8] = [
+    let configs: [fn(usize) -> Config; 10] = [
         |bytes| Config::new(bytes).shards(16),
         |bytes| config(bytes),
         |bytes| config(bytes).checksum(false).codec(codec::None),
         |bytes| config(bytes).policy(Sieve::new()).source(SourceKind::Heap),
         |bytes| config(bytes).policy(Lru::new()).source(SourceKind::Memfd),
         |bytes| config(bytes).max_page(1),
-        |bytes| config(bytes).max_page(MAX_PAGE).shards(64),
+        |bytes| config(bytes).max_page(MAX_PIECE).shards(64),
+        |bytes| config(bytes).max_page(MAX_PIECE + 1),
+        |bytes| config(bytes).max_page(1 << 20).source(SourceKind::Memfd),
         |bytes| config(bytes).time_to_live(Duration::from_secs(60)),
     ];
     for (number, config) in configs.into_iter().enumerate() {

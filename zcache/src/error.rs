@@ -5,8 +5,11 @@ use std::fmt;
 
 use crate::sync::Arc;
 
-/// The largest `max_page`: 128 KiB.
-pub const MAX_PAGE: usize = 128 << 10;
+/// The largest `max_page`: 16 MiB.
+pub const MAX_PAGE: usize = 16 << 20;
+
+/// Pages longer than this, 128 KiB, are cut into pieces: see [`Config::max_page`](crate::Config::max_page).
+pub const MAX_PIECE: usize = 128 << 10;
 
 /// Why a [`Config`](crate::Config) makes no cache.
 #[derive(Debug)]

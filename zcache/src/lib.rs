@@ -46,7 +46,9 @@ pub use cache::{
     Training, Waited, Waiting,
 };
 pub use config::{Config, HugePages, Share};
-pub use error::{BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, ResizeError};
+pub use error::{
+    BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, MAX_PIECE, ResizeError,
+};
 pub use stats::{
     Balance, ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
 };

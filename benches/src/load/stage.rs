@@ -7,7 +7,7 @@
 
 use ::tests::corpus::PageFile;
 use ::tests::pattern::{self, Random};
-use zcache::{Cache, MAX_PAGE};
+use zcache::{Cache, MAX_PIECE};
 
 /// Threads that work in the herd's stage.
 pub const HERD: usize = 64;
@@ -76,7 +76,7 @@ impl Stage {
 #[must_use]
 pub fn longest(capacity: usize, files: &[PageFile]) -> usize {
     let file = files.iter().map(PageFile::page_size).max().unwrap_or(0);
-    (capacity / (2 * HERD)).min(MAX_PAGE).max(file)
+    (capacity / (2 * HERD)).min(MAX_PIECE).max(file)
 }
 
 /// Writes the page of `key`, whose stage has no versions, to `to`, in the place of what is in it.
@@ -200,7 +200,7 @@ mod tests {
     fn pages_have_the_lengths_that_their_stage_says() {
         let (files, mut page) = ([corpus::sample()], Vec::new());
         let longest = longest(64 << 20, &files);
-        assert_eq!(longest, MAX_PAGE);
+        assert_eq!(longest, MAX_PIECE);
         let mut most = 0;
         for number in 0..2000 {
             write(Stage::Zeros.key(number), &files, longest, &mut page);

@@ -11,11 +11,11 @@ use zpool::{Pool, SourceKind, Words};
 use super::Cache;
 use super::maintain::strength;
 use crate::config::{Config, HugePages, Share, Source};
-use crate::error::{ConfigError, MAX_PAGE};
+use crate::error::{ConfigError, MAX_PAGE, MAX_PIECE};
 use crate::hot::{Hot, Scales};
 use crate::index::{Flights, Table};
 use crate::stats::Counters;
-use crate::store::{Coders, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
+use crate::store::{Coders, Large, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
 use crate::sync::{Charge, MIXED};
 use crate::tier::{ASIDE, Removal, Tier, aside};
 
@@ -73,9 +73,11 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             return Err(ConfigError::MaxPage(max_page));
         }
         // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
-        let trailed = checksum || time_to_live.is_some() || max_page + TRAILER <= 64 << 10;
+        let piece = max_page.min(MAX_PIECE);
+        let all = checksum || time_to_live.is_some() || max_page > MAX_PIECE;
+        let trailed = all || piece + TRAILER <= 64 << 10;
         let trailer = if trailed { TRAILER } else { 0 };
-        let settings = zpool::Config::new().max_object(max_page + trailer).mixed_up_to(MIXED);
+        let settings = zpool::Config::new().max_object(piece + trailer).mixed_up_to(MIXED);
         // The pool reserves address space by its cap. A capacity that is too small is refused
         // below.
         let settings = settings.max_bytes(capacity.max(LEAST_CAP));
@@ -103,12 +105,14 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             + Counters::fixed_bytes(counting);
         // A codec or a policy of the user's may say anything: no capacity holds what overflows.
         let cold_shared = cold.as_ref().map_or(0, |codec| codec.shared_bytes());
+        let own = own + if max_page > MAX_PIECE { Large::FIXED_BYTES } else { 0 };
         let charged = own.saturating_add(codec.shared_bytes()).saturating_add(cold_shared);
         let fixed = charged.saturating_add(policy.bytes());
         // The heap source takes and gives back its pages by regions.
         let regions = if heap { 2 * HEAP_REGION } else { 0 };
-        let working = working_bytes::<K>(max_page, &*codec)
-            .saturating_add(cold.as_ref().map_or(0, |cold| context_bytes(max_page, &**cold)))
+        let working = working_bytes::<K>(piece, &*codec)
+            .saturating_add(long_bytes(max_page))
+            .saturating_add(cold.as_ref().map_or(0, |cold| context_bytes(piece, &**cold)))
             .saturating_add(training.as_ref().map_or(0, |(_, needed)| *needed));
         let needed = fixed
             .saturating_add(pool.held_bytes() + regions + Coders::BYTES)
@@ -118,7 +122,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             return Err(ConfigError::TooSmall { least });
         }
         for codec in [Some(&codec), cold.as_ref()].into_iter().flatten() {
-            codec.context(context_size(max_page)).map_err(ConfigError::Codec)?;
+            codec.context(context_size(piece)).map_err(ConfigError::Codec)?;
         }
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
@@ -129,7 +133,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
         let index = Table::new(shards, &store.pool);
         let counters = Counters::new(counting);
-        let tier = Box::new(Tier::new(store, index, policy, counters, capacity));
+        let tier = Box::new(Tier::new(store, index, policy, counters, capacity, K::clone));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
         cache.keep_hot(hot, miss_cost, threads);
         Ok(cache)
@@ -210,6 +214,15 @@ fn with_huge_pages(
 /// So many bytes that `bytes` are left when what is set aside of them is gone.
 pub(super) fn with_aside(bytes: usize) -> usize {
     bytes.saturating_add(bytes / (ASIDE - 1) + 1)
+}
+
+/// What one page needs that is cut into pieces.
+fn long_bytes(max_page: usize) -> usize {
+    if max_page <= MAX_PIECE {
+        return 0;
+    }
+    let pieces = max_page.div_ceil(MAX_PIECE);
+    pieces * (MAX_PIECE + TRAILER).next_multiple_of(4096) + Large::cost(pieces)
 }
 
 /// What the smallest cache needs beside its fixed parts to work at all: buffers, a context, a

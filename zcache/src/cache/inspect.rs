@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::codec::{CODERS, Form};
+use crate::codec::CODERS;
 use crate::hot::Hot;
 use crate::stats::Stats;
 use crate::store::Trouble;
@@ -46,7 +46,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.policy = policy;
         bytes.codec = tier.store.scratch.bytes() + dictionary_bytes;
         bytes.sample = tier.sampler.bytes();
-        bytes.fixed = self.charged + coders.table_bytes() + grown + aside(tier.capacity());
+        let large = tier.store.large.as_ref().map_or(0, |large| large.charged());
+        bytes.fixed = self.charged + large + coders.table_bytes() + grown + aside(tier.capacity());
         stats
     }
 
@@ -64,17 +65,17 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         tier.index.check(&|id| tier.tag_of(id));
         let policy = tier.policy.lock();
         policy.check();
-        assert_eq!(tier.index.len(), tier.store.pool.len(), "each object has a key");
-        assert_eq!(policy.policy().len(), tier.store.pool.len(), "each object may be evicted");
-        assert_eq!(tier.counters.entries(), tier.store.pool.len(), "each object is counted");
+        let pieces = tier.store.large.as_ref().map_or(0, |large| large.pieces());
+        let entries = tier.store.pool.len() - pieces;
+        assert_eq!(tier.index.len(), entries, "each object has a key, or is a piece");
+        assert_eq!(policy.policy().len(), entries, "each entry may be evicted");
+        assert_eq!(tier.counters.entries(), entries, "each entry is counted");
         let (mut payload, mut by_coder) = (0, [0; CODERS]);
         for id in tier.ids() {
             let Some(entry) = tier.entry(id) else { continue };
-            payload += entry.len();
+            payload += tier.stored_len(&entry);
             let record = entry.record();
-            if let Form::Coded(coder) = record.state().form() {
-                by_coder[usize::from(coder)] += 1;
-            }
+            tier.each_coder(&entry, &mut |coder| by_coder[usize::from(coder)] += 1);
             assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
             let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
             let expected = (!tier.has_ended(id)).then_some(id);
@@ -89,7 +90,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.check_frames(hot);
         }
         if let Some(scopes) = &tier.scopes {
-            let entry = |id| tier.entry(id).map(|entry| (id, Tier::<K>::scope_bytes(entry.len())));
+            let entry = |id| {
+                tier.entry(id).map(|entry| (id, Tier::<K>::scope_bytes(tier.stored_len(&entry))))
+            };
             scopes.check(tier.ids().filter_map(entry));
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
@@ -110,7 +113,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let heads = tier.hot.as_deref().map_or(0, heads);
         let coders = &tier.store.coders;
         let trained = coders.trained().1 + coders.table_bytes() + tier.sampler.bytes();
-        self.charged + policy + tier.index.bytes() + self.scope_lines() + codec + heads + trained
+        let large = tier.store.large.as_ref().map_or(0, |large| large.charged());
+        self.charged
+            + large
+            + policy
+            + tier.index.bytes()
+            + self.scope_lines()
+            + codec
+            + heads
+            + trained
     }
 
     /// Bytes of what says which scope each entry is of.

@@ -98,7 +98,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 Ok(page) => return Some(page),
                 Err(Trouble::Full(_)) => return None,
                 // It is off the index already.
-                Err(Trouble::Expired | Trouble::Corrupt) => {}
+                Err(Trouble::Expired | Trouble::Corrupt | Trouble::Left) => {}
             }
         }
     }

@@ -69,8 +69,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             };
             let mut page = self.blank_page(entry.record().state().len())?;
             let hit = self.hit(&entry, &mut page);
+            if hit.is_none() {
+                return self.get(&entry.record().key);
+            }
             drop(entry);
-            hit.then(|| page.into())
+            (hit == Some(true)).then(|| page.into())
         }));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use equivalent::Equivalent;
 
-use crate::error::{BufferTooSmall, InsertError};
+use crate::error::{BufferTooSmall, InsertError, MAX_PIECE};
 use crate::index::{Tag, tag};
 use crate::policy::Priority;
 use crate::stats::Cause;
@@ -204,18 +204,24 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Fills `to` with the first bytes of the entry's page: a hit, or a miss where that does not work.
+    /// `None`: the entry has left the index, and the key is to be looked up again.
     #[inline]
-    pub(crate) fn hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> bool {
+    pub(crate) fn hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Option<bool> {
         let decoding = self.tier.counters.decoding();
-        if self.decode(entry, to).is_ok() {
-            self.tier.mark(entry);
-            decoding.hit();
-            self.tier.warmed(entry, to);
-            self.tier.grant_wish();
-            return true;
+        match self.decode(entry, to) {
+            Ok(()) => {
+                self.tier.mark(entry);
+                decoding.hit();
+                self.tier.warmed(entry, to);
+                self.tier.grant_wish();
+                Some(true)
+            }
+            Err(Trouble::Left) => None,
+            Err(_) => {
+                decoding.miss();
+                Some(false)
+            }
         }
-        decoding.miss();
-        false
     }
 
     /// The same for those who are not to be noticed.
@@ -250,6 +256,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             Trouble::Expired => tier.withdraw_again(entry, Cause::Expired),
             Trouble::Corrupt => tier.withdraw_again(entry, Cause::Corrupt),
             Trouble::Full(_) => add(&tier.counters.unreadable, 1),
+            // Somebody has taken it off the index.
+            Trouble::Left => {}
         }
         Err(last)
     }
@@ -262,13 +270,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if let Some(page) = self.hot_page(tag, key) {
             return Some(page);
         }
-        let entry = self.look_up(tag, key)?;
-        let mut page = self.blank_page(entry.record().state().len())?;
-        let hit = self.hit(&entry, &mut page);
-        // The last one to hold an entry drops its key, which may panic: what a function has made to be
-        // returned would be leaked then, so that comes after. Here and wherever keys are dropped.
-        drop(entry);
-        hit.then(|| page.into())
+        loop {
+            let entry = self.look_up(tag, key)?;
+            let mut page = self.blank_page(entry.record().state().len())?;
+            let hit = self.hit(&entry, &mut page);
+            // The last one to hold an entry drops its key, which may panic: what a function has made
+            // to be returned would be leaked then, so that comes after. Here and wherever keys are
+            // dropped.
+            drop(entry);
+            if let Some(hit) = hit {
+                return hit.then(|| page.into());
+            }
+        }
     }
 
     /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
@@ -297,15 +310,23 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if let Some(found) = hot {
             return found;
         }
-        let Some(entry) = self.look_up(tag, key) else { return Ok(None) };
-        let needed = entry.record().state().len();
-        match to.get_mut(..needed) {
-            Some(to) => Ok(self.hit(&entry, to).then_some(needed)),
-            // Nothing is decoded, but what has expired is a miss and no error.
-            None if self.decode(&entry, &mut []).is_ok() => Err(BufferTooSmall { needed }),
-            None => {
-                self.tier.counters.miss();
-                Ok(None)
+        loop {
+            let Some(entry) = self.look_up(tag, key) else { return Ok(None) };
+            let needed = entry.record().state().len();
+            match to.get_mut(..needed) {
+                Some(to) => {
+                    if let Some(hit) = self.hit(&entry, to) {
+                        return Ok(hit.then_some(needed));
+                    }
+                }
+                // Nothing is decoded, but what has expired is a miss and no error.
+                None if self.decode(&entry, &mut []).is_ok() => {
+                    return Err(BufferTooSmall { needed });
+                }
+                None => {
+                    self.tier.counters.miss();
+                    return Ok(None);
+                }
             }
         }
     }
@@ -332,6 +353,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let f = f?;
         let entry = self.look_up(tag, key)?;
         let len = entry.record().state().len();
+        if len > MAX_PIECE {
+            drop(entry);
+            // No buffer of the cache's is as long.
+            return self.get(key).map(|page| f(&page));
+        }
         let mut buffer = self.tier.store.buffer();
         let room = || buffer.stretch(len).map(|_| ()).map_err(|full| Some(full.into()));
         let (Ok(()), Ok(page)) = (self.tier.with_room(room), buffer.stretch(len)) else {
@@ -339,7 +365,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.tier.counters.miss();
             return None;
         };
-        let hit = self.hit(&entry, page);
+        // It is not in pieces, which are all that can be gone.
+        let hit = self.hit(&entry, page) == Some(true);
         drop(entry);
         hit.then(|| f(buffer.bytes(len)))
     }
@@ -366,21 +393,30 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if hot.is_some() {
             return hot;
         }
-        let entry = self.look_up(tag, key)?;
-        let end = range.end.min(entry.record().state().len());
-        let mut start = self.blank_page(end)?;
-        let hit = self.hit(&entry, &mut start);
-        drop(entry);
-        hit.then(|| cut(start))
+        loop {
+            let entry = self.look_up(tag, key)?;
+            let end = range.end.min(entry.record().state().len());
+            let mut start = self.blank_page(end)?;
+            let hit = self.hit(&entry, &mut start);
+            drop(entry);
+            if let Some(hit) = hit {
+                return hit.then(|| cut(start));
+            }
+        }
     }
 
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
-        let entry = self.tier.find(self.tag(key), key)?;
-        let mut page = blank_page(entry.record().state().len())?;
-        let read = self.decode(&entry, &mut page);
-        drop(entry);
-        read.ok().map(|()| page.into())
+        loop {
+            let entry = self.tier.find(self.tag(key), key)?;
+            let mut page = blank_page(entry.record().state().len())?;
+            let read = self.decode(&entry, &mut page);
+            drop(entry);
+            match read {
+                Err(Trouble::Left) => {}
+                read => return read.ok().map(|()| page.into()),
+            }
+        }
     }
 
     /// Whether `key` has a page at this instant; no effect on evictions or counts.

@@ -9,6 +9,8 @@ pub(crate) enum Form {
     Coded(u8),
     /// The page repeats the word with this number; [`INLINE`]: the object is the word.
     Filled(u8),
+    /// The object is empty: the page is cut into pieces, which are objects of their own.
+    Pieces,
 }
 
 /// The word's number that means: the object is the word.

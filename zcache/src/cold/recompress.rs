@@ -123,7 +123,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
             && match form {
                 Form::Raw => true,
                 Form::Coded(coder) => coder != target,
-                Form::Filled(_) => false,
+                Form::Filled(_) | Form::Pieces => false,
             }
     }
 

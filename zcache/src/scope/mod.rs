@@ -202,6 +202,11 @@ impl<K> Scopes<K> {
         add(&slot.inserts, 1);
     }
 
+    /// An entry in the slot takes so many bytes more.
+    pub(crate) fn grow_by(&self, slot: SlotNumber, bytes: u64) {
+        add(&self.slot(slot).bytes, bytes);
+    }
+
     /// An entry of `bytes` bytes has been retired, and leaves its slot.
     pub(crate) fn leave(&self, slot: SlotNumber, bytes: u64) {
         sub(&self.slot(slot).bytes, bytes);

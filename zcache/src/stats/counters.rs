@@ -186,8 +186,13 @@ impl Counters {
         match form {
             Form::Raw => add(&self.raw, 1),
             Form::Filled(_) => add(&self.same_filled, 1),
-            Form::Coded(_) => {}
+            Form::Coded(_) | Form::Pieces => {}
         }
+    }
+
+    /// Pieces of an entry that is on its way in, so many bytes long.
+    pub(crate) fn has_pieces(&self, stored: usize) {
+        add(&self.stored_bytes, stored as u64);
     }
 
     /// An entry is gone.
@@ -204,7 +209,7 @@ impl Counters {
         match form {
             Form::Raw => sub(&self.raw, 1),
             Form::Filled(_) => sub(&self.same_filled, 1),
-            Form::Coded(_) => {}
+            Form::Coded(_) | Form::Pieces => {}
         }
     }
 

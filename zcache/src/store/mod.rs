@@ -10,7 +10,8 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
-use crate::codec::{Codec, Form, INLINE, fill, same_filled};
+use crate::codec::{Codec, Form, INLINE, same_filled};
+use crate::error::MAX_PIECE;
 use crate::index::Tag;
 use crate::sync::{Arc, Charge};
 
@@ -19,6 +20,8 @@ mod charged;
 mod clock;
 mod coders;
 mod contexts;
+mod large;
+mod read;
 mod record;
 mod same_filled;
 mod sample;
@@ -31,6 +34,7 @@ use coders::{COLD, Use};
 pub(crate) use coders::{Coders, TrainingPlan};
 use contexts::{Contexts, LentContext, Loose};
 pub(crate) use contexts::{Wanted, context_bytes, context_size};
+pub(crate) use large::{Large, Pieces};
 pub(crate) use record::{Entry, MAX_MARK, Record, Rest};
 use same_filled::Words;
 pub(crate) use sample::{Sample, Sampler};
@@ -81,6 +85,8 @@ pub(crate) struct Store<K> {
     alone: bool,
     checksum: bool,
     max_page: usize,
+    /// Pages in pieces, where pages may be as long.
+    pub(crate) large: Option<Box<Large>>,
 }
 
 /// A page as it will be stored: the parts of an object, and what its record has to say.
@@ -118,6 +124,8 @@ pub(crate) enum Trouble {
     Corrupt,
     /// Reading it takes memory that is not to be had.
     Full(Full),
+    /// The entry has ended, and its pieces are gone: the key may have another one.
+    Left,
 }
 
 impl Trouble {
@@ -173,17 +181,23 @@ impl<K: Send + Sync> Store<K> {
         let (words, trials) = (Words::new(), Trials::new(always_compress));
         // A page as it may come: no codec is ever asked for less than a byte of one.
         let alone = codec.encode(&[0, 1], &mut [0]).is_some();
-        Self { pool, codec, coders, scratch, words, trials, alone, checksum, max_page }
+        let large = (max_page > MAX_PIECE).then(|| Box::new(Large::new()));
+        Self { pool, codec, coders, scratch, words, trials, alone, checksum, max_page, large }
     }
 
     pub(crate) fn max_page(&self) -> usize {
         self.max_page
     }
 
+    /// The longest page, or piece of one, that is stored as one object.
+    pub(crate) fn max_piece(&self) -> usize {
+        self.max_page.min(MAX_PIECE)
+    }
+
     /// The longest page that fits however it is stored, with or without a time to go at.
     pub(crate) fn longest(&self, expires: bool) -> usize {
         let trailer = self.trailer_len(Form::Raw, expires);
-        self.max_page.min(self.pool.max_object() - trailer)
+        self.max_piece().min(self.pool.max_object() - trailer)
     }
 
     pub(crate) fn buffer(&self) -> LentBuffer<'_, Memory<K>> {
@@ -235,12 +249,26 @@ impl<K: Send + Sync> Store<K> {
     /// Bytes that `form` and the settings put behind a payload.
     fn trailer_len(&self, form: Form, expires: bool) -> usize {
         let expiry = if expires { EXPIRY } else { 0 };
-        let empty = !expires && matches!(form, Form::Filled(word) if word != INLINE);
+        let empty = match form {
+            Form::Filled(word) => !expires && word != INLINE,
+            Form::Pieces => !expires,
+            Form::Raw | Form::Coded(_) => false,
+        };
         // An object without a byte of its own has nothing to check.
         expiry + if self.checksum && !empty { CHECKSUM } else { 0 }
     }
 
-    /// Makes of `page`, which is no longer than `max_page`, what is stored for it.
+    /// What is stored for the entry of a page of `len` bytes that is in pieces.
+    pub(crate) fn draft_of_pieces(
+        &self,
+        tag: Tag,
+        len: usize,
+        expiry: Option<Millis>,
+    ) -> Draft<'_, K> {
+        self.finish(tag, len, expiry, (Form::Pieces, Payload::Nothing, None), None)
+    }
+
+    /// Makes of `page`, which is no longer than [`max_piece`](Self::max_piece), what is stored for it.
     ///
     /// # Errors
     /// No memory to compress with.
@@ -375,187 +403,6 @@ impl<K: Send + Sync> Store<K> {
         drop(context);
         Ok(Some((buffer, coded)))
     }
-
-    /// Fills `to` with the first `to.len()` bytes of the page, no more than it has.
-    ///
-    /// # Errors
-    /// See [`Trouble`].
-    #[inline]
-    pub(crate) fn read(
-        &self,
-        entry: &Entry<'_, K>,
-        now: Millis,
-        to: &mut [u8],
-    ) -> Result<(), Trouble> {
-        match entry.bytes() {
-            Some(object) => self.decode(entry.record(), object, now, to),
-            None => self.read_scattered(entry, now, to),
-        }
-    }
-
-    /// The same over a seam, or from pages without an address.
-    #[cold]
-    fn read_scattered(
-        &self,
-        entry: &Entry<'_, K>,
-        now: Millis,
-        to: &mut [u8],
-    ) -> Result<(), Trouble> {
-        let state = entry.record().state();
-        let bare = state.form() == Form::Raw && self.trailer_len(Form::Raw, state.expires()) == 0;
-        if bare && to.len() == entry.len() {
-            return entry.read_into(to).map(|_| ()).map_err(|_| Trouble::Corrupt);
-        }
-        let mut buffer = self.buffer();
-        let object = buffer.stretch(entry.len())?;
-        entry.read_into(object).map_err(|_| Trouble::Corrupt)?;
-        self.decode(entry.record(), object, now, to)
-    }
-
-    /// Fills `page` with the whole page, and says when its time is over, if ever.
-    ///
-    /// # Errors
-    /// See [`Trouble`].
-    pub(crate) fn read_whole(
-        &self,
-        entry: &Entry<'_, K>,
-        now: Millis,
-        page: &mut [u8],
-    ) -> Result<Option<Millis>, Trouble> {
-        let (state, mut buffer) = (entry.record().state(), self.buffer());
-        let object = match entry.bytes() {
-            Some(object) => object,
-            None => {
-                let object = buffer.stretch(entry.len())?;
-                entry.read_into(object).map_err(|_| Trouble::Corrupt)?;
-                object
-            }
-        };
-        self.decode(entry.record(), object, now, page)?;
-        let at = object.len() - self.trailer_len(state.form(), state.expires());
-        Ok(state.expires().then(|| millis(&object[at..at + EXPIRY])))
-    }
-
-    /// Whether the entry's time is over at `now`.
-    ///
-    /// # Errors
-    /// [`Trouble::Full`], and [`Trouble::Corrupt`] where the object cannot be read.
-    pub(crate) fn expired(&self, entry: &Entry<'_, K>, now: Millis) -> Result<bool, Trouble> {
-        if !entry.record().state().expires() {
-            return Ok(false);
-        }
-        match self.read(entry, now, &mut []) {
-            Ok(()) => Ok(false),
-            Err(Trouble::Expired) => Ok(true),
-            Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// When the entry's time is over; the end of time where that never comes. `None`: the object is not one piece of
-    /// memory that could be looked at in passing.
-    pub(crate) fn expiry(&self, entry: &Entry<'_, K>) -> Option<Millis> {
-        let state = entry.record().state();
-        if !state.expires() {
-            return Some(Millis::MAX);
-        }
-        let object = entry.bytes()?;
-        let at = object.len().checked_sub(self.trailer_len(state.form(), true))?;
-        Some(millis(object.get(at..at + EXPIRY)?))
-    }
-
-    #[inline]
-    fn decode(
-        &self,
-        record: &Record<K>,
-        object: &[u8],
-        now: Millis,
-        to: &mut [u8],
-    ) -> Result<(), Trouble> {
-        let state = record.state();
-        let (len, form) = (state.len(), state.form());
-        let trailer_len = self.trailer_len(form, state.expires());
-        let payload_len = object.len().checked_sub(trailer_len).ok_or(Trouble::Corrupt)?;
-        let (payload, trailer) = object.split_at(payload_len);
-        if trailer_len != 0 {
-            self.inspect(record, payload, trailer, now)?;
-        }
-        match form {
-            Form::Raw => {
-                to.copy_from_slice(payload.get(..to.len()).ok_or(Trouble::Corrupt)?);
-                Ok(())
-            }
-            Form::Coded(coder) if to.len() == len => self.decode_whole(coder, payload, to),
-            Form::Coded(_) if to.is_empty() => Ok(()),
-            Form::Coded(coder) => self.decode_prefix(coder, payload, len, to),
-            Form::Filled(INLINE) => {
-                let word = payload.try_into().map_err(|_| Trouble::Corrupt)?;
-                fill(u64::from_ne_bytes(word), to);
-                Ok(())
-            }
-            Form::Filled(number) => {
-                fill(self.words.word(number), to);
-                Ok(())
-            }
-        }
-    }
-
-    /// Checks what stands behind a payload.
-    fn inspect(
-        &self,
-        record: &Record<K>,
-        payload: &[u8],
-        trailer: &[u8],
-        now: Millis,
-    ) -> Result<(), Trouble> {
-        let state = record.state();
-        let (expiry, checksum) = trailer.split_at(if state.expires() { EXPIRY } else { 0 });
-        if !checksum.is_empty() {
-            let sum = sum(record.tag, state.len(), state.form(), payload, expiry);
-            if sum.to_le_bytes() != checksum {
-                return Err(Trouble::Corrupt);
-            }
-        }
-        if !expiry.is_empty() && millis(expiry) <= now {
-            return Err(Trouble::Expired);
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn decode_whole(&self, coder: u8, payload: &[u8], to: &mut [u8]) -> Result<(), Trouble> {
-        match self.plain(coder).and_then(|codec| codec.decode(payload, to)) {
-            Some(decoded) => decoded.map_err(|_| Trouble::Corrupt),
-            None => {
-                let mut context = self.context(to.len(), coder)?;
-                context.get().decompress(payload, to).map_err(|_| Trouble::Corrupt)
-            }
-        }
-    }
-
-    fn decode_prefix(
-        &self,
-        coder: u8,
-        payload: &[u8],
-        len: usize,
-        to: &mut [u8],
-    ) -> Result<(), Trouble> {
-        let codec = self.plain(coder);
-        if let Some(decoded) = codec.and_then(|codec| codec.decode_prefix(payload, len, to)) {
-            return decoded.map_err(|_| Trouble::Corrupt);
-        }
-        let mut buffer = self.buffer();
-        let page = buffer.stretch(len)?;
-        self.decode_whole(coder, payload, page)?;
-        to.copy_from_slice(&page[..to.len()]);
-        Ok(())
-    }
-}
-
-/// An expiry out of its bytes.
-fn millis(expiry: &[u8]) -> Millis {
-    let mut at = [0; 8];
-    at[..expiry.len()].copy_from_slice(expiry);
-    Millis::from_le_bytes(at)
 }
 
 /// The checksum of a payload and what follows it: whose it is and what it stands for count, so that two
@@ -565,6 +412,7 @@ fn sum(tag: Tag, len: usize, form: Form, payload: &[u8], expiry: &[u8]) -> u32 {
         Form::Raw => 0,
         Form::Coded(coder) => 1 << 62 | u64::from(coder) << 52,
         Form::Filled(_) => 2 << 62,
+        Form::Pieces => 3 << 62,
     };
     let seed = u64::from(tag) | (len as u64) << 32 | form;
     let sum = xxh3_64_with_seed(payload, seed);

@@ -3,13 +3,14 @@
 //! ```text
 //! key | tag 32 | state 32 = len 19, form 2, word 7, expires 1, published 1, mark 2
 //!                    word = a same-filled page's word 7, or coder 5, rest 2
+//!                    of a page in pieces, word and len are its length: 26
 //! ```
 //! An entry's id is its object's. Only `published`, `mark` and `rest` ever change.
 
 use zpool::Pinned;
 
 use crate::codec::{CODERS, Form};
-use crate::error::MAX_PAGE;
+use crate::error::{MAX_PAGE, MAX_PIECE};
 use crate::index::Tag;
 use crate::sync::{AtomicU32, Ordering};
 
@@ -29,7 +30,9 @@ pub(crate) enum Rest {
 const LEN: u32 = (1 << 19) - 1;
 const FORM_AT: u32 = 19;
 const WORD_AT: u32 = 21;
+const WORD: u32 = 127;
 const FILLED: u32 = 2 << FORM_AT;
+const PIECES: u32 = 3 << FORM_AT;
 const REST_AT: u32 = 26;
 const REST: u32 = 3 << REST_AT;
 const EXPIRES: u32 = 1 << 28;
@@ -54,7 +57,9 @@ impl State {
     /// Bytes of the page.
     #[inline]
     pub(crate) fn len(self) -> usize {
-        (self.0 & LEN) as usize
+        let len = self.0 & LEN;
+        let above = if self.0 & PIECES == PIECES { self.0 >> WORD_AT & WORD } else { 0 };
+        (len | above << FORM_AT) as usize
     }
 
     #[inline]
@@ -62,7 +67,8 @@ impl State {
         match self.0 >> FORM_AT & 3 {
             0 => Form::Raw,
             1 => Form::Coded((self.0 >> WORD_AT) as u8 & (CODERS as u8 - 1)),
-            _ => Form::Filled((self.0 >> WORD_AT & 127) as u8),
+            2 => Form::Filled((self.0 >> WORD_AT & WORD) as u8),
+            _ => Form::Pieces,
         }
     }
 
@@ -81,7 +87,7 @@ impl State {
         (self.0 >> MARK_AT) as u8
     }
 
-    /// The bits of the rest, which a same-filled page has none of.
+    /// The bits of the rest, which a same-filled page has none of, nor one in pieces.
     #[inline]
     fn resting(self) -> u32 {
         if self.0 & FILLED == 0 { self.0 & REST } else { 0 }
@@ -98,15 +104,17 @@ impl State {
 
 impl<K> Record<K> {
     pub(crate) fn new(key: K, tag: Tag, len: usize, form: Form, expires: bool, mark: u8) -> Self {
-        debug_assert!(len <= MAX_PAGE);
+        debug_assert!(len <= if form == Form::Pieces { MAX_PAGE } else { MAX_PIECE });
         let form = match form {
             Form::Raw => 0,
             Form::Coded(coder) => 1 << FORM_AT | u32::from(coder) << WORD_AT,
             Form::Filled(word) => FILLED | u32::from(word) << WORD_AT,
+            Form::Pieces => PIECES | (len as u32 >> FORM_AT) << WORD_AT,
         };
+        let len = len as u32 & LEN;
         let expires = if expires { EXPIRES } else { 0 };
         let mark = u32::from(mark.min(MAX_MARK)) << MARK_AT;
-        Self { key, tag, state: AtomicU32::new(len as u32 | form | expires | mark) }
+        Self { key, tag, state: AtomicU32::new(len | form | expires | mark) }
     }
 
     #[inline]
@@ -168,9 +176,10 @@ mod tests {
     #[test]
     fn a_state_keeps_its_parts_apart() {
         let coded = [Form::Coded(0), Form::Coded(1), Form::Coded(CODERS as u8 - 1)];
-        let others = [Form::Raw, Form::Filled(0), Form::Filled(INLINE)];
+        let others = [Form::Raw, Form::Filled(0), Form::Filled(INLINE), Form::Pieces];
         for form in coded.into_iter().chain(others) {
-            for len in [0, 1, 4096, MAX_PAGE] {
+            let most = if form == Form::Pieces { MAX_PAGE } else { MAX_PIECE };
+            for len in [0, 1, 4096, MAX_PIECE, most - 1, most] {
                 let record = Record::new((), 7, len, form, len == 1, 0);
                 record.publish();
                 (0..5).for_each(|_| record.hit(2));

@@ -413,12 +413,12 @@ impl<K: Send + Sync> Tier<K> {
     /// The same in one hold of the lock, and how many entries it looked at; no entry that was hit,
     /// unless it is the `last` hold. Victims are pinned before anybody else can free them, because
     /// an entry in the policy is live as long as the lock is held.
-    fn victims_of_a_hold(
-        &self,
+    fn victims_of_a_hold<'t>(
+        &'t self,
         goal: usize,
         last: bool,
-        mut policy: Held<'_>,
-    ) -> (Victims<'_, K>, usize) {
+        mut policy: Held<'t>,
+    ) -> (Victims<'t, K>, usize) {
         let pool = &self.store.pool;
         let (mut victims, view, mut bytes) = (self.no_victims(), View::new(self), 0);
         for (nth, named) in victims.named.iter_mut().enumerate() {
@@ -434,13 +434,14 @@ impl<K: Send + Sync> Tier<K> {
                 id = policy.evict(&view, LOOKS * HOLDS, any);
             }
             let Some(id) = id else { break };
-            let Ok(victim) = pool.pin_id(id) else {
+            let pinned = pool.pin_id(id);
+            let Ok(victim) = pinned else {
                 // It has as many pins as it can have. Whoever holds one may wait for this lock.
                 policy.put_back(id, 0);
                 break;
             };
             let victim = Victim {
-                bytes: self.cost(victim.len()),
+                bytes: self.cost(self.stored_len(&victim)),
                 entry: victim,
                 queue: policy.policy().last_queue(),
             };

@@ -9,6 +9,7 @@ use crate::store::{Entry, Millis, Store, blank_page};
 /// sees it: it is off the cache already, and its page can still be read.
 pub struct Removal<'e, K> {
     entry: &'e Entry<'e, K>,
+    stored_len: usize,
     store: &'e Store<K>,
     cause: Cause,
 }
@@ -17,8 +18,13 @@ pub struct Removal<'e, K> {
 pub(crate) type Hook<K> = Box<dyn Fn(&Removal<'_, K>) + Send + Sync>;
 
 impl<'e, K: Send + Sync> Removal<'e, K> {
-    pub(crate) fn new(entry: &'e Entry<'e, K>, store: &'e Store<K>, cause: Cause) -> Self {
-        Self { entry, store, cause }
+    pub(crate) fn new(
+        entry: &'e Entry<'e, K>,
+        stored_len: usize,
+        store: &'e Store<K>,
+        cause: Cause,
+    ) -> Self {
+        Self { entry, stored_len, store, cause }
     }
 
     /// The entry's key.
@@ -43,7 +49,7 @@ impl<'e, K: Send + Sync> Removal<'e, K> {
     /// Bytes that were stored for it.
     #[must_use]
     pub fn stored_len(&self) -> usize {
-        self.entry.len()
+        self.stored_len
     }
 
     /// Decodes the page into `to` and returns its length. `None`: `to` is shorter, the payload is

@@ -6,6 +6,7 @@
 //! end in its page takes the key's old page with it: never stale.
 
 use super::evict::{Lack, Spent};
+use super::pieces::Cut;
 use super::{Newcomer, Tier};
 use crate::codec::Form;
 use crate::error::InsertError;
@@ -88,8 +89,13 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.sweep_in_passing();
         let mut spent = Spent::default();
         let start = self.counters.encoding();
+        let cut = self.cut_if_long(&way, page).map_err(|lack| self.refused(lack, way.end()))?;
         let draft = self.insist(&mut spent, |_| {
-            self.store.draft(tag, page, terms.expiry).map_err(|full| Some(full.into()))
+            let draft = match &cut {
+                Some(_) => Ok(self.store.draft_of_pieces(tag, page.len(), terms.expiry)),
+                None => self.store.draft(tag, page, terms.expiry),
+            };
+            draft.map_err(|full| Some(full.into()))
         });
         let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;
         if draft.bytes() > self.store.pool.max_object() {
@@ -110,6 +116,11 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let newcomer = self.place(&mut way, &draft, (terms.priority, slot), &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
         drop(draft);
+        if let Some(cut) = cut {
+            if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {
+                return Err(self.refused(lack, newcomer.give_up()));
+            }
+        }
         match self.enter(newcomer, terms, &mut spent) {
             Ok(()) => {}
             Err(Stopped::Refused(newcomer, lack)) => {
@@ -125,6 +136,20 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         self.grant_wish();
         Ok(())
+    }
+
+    /// The pieces of a page that is too long for one object.
+    fn cut_if_long(
+        &self,
+        way: &Way<'_, K>,
+        page: &[u8],
+    ) -> Result<Option<Cut<'_, K>>, Option<Lack>> {
+        match &way.key {
+            Some(key) if page.len() > self.store.max_piece() => {
+                self.cut(way.tag, key, page).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Counts a refused insert that ended the key's old page.

@@ -8,6 +8,7 @@ use zpool::Handle;
 
 use super::evict::{Lack, Reach};
 use super::hook::Removal;
+use super::pieces::rethrow;
 use super::queue::Unready;
 use super::scoped::InScope;
 use super::{Tier, by_key, by_pin, pin_live};
@@ -17,7 +18,7 @@ use crate::index::{Seek, Tag, Told};
 use crate::policy::Priority;
 use crate::scope::SlotNumber;
 use crate::stats::Cause;
-use crate::store::{Coders, Entry, Record, Store};
+use crate::store::{Coders, Entry, Record};
 use crate::sync::{Inside, Plant, PutError, add, planted};
 
 /// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the
@@ -206,7 +207,7 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
         let state = entry.record().state();
         let cause = if self.has_ended(entry.id()) { Cause::Cleared } else { cause };
-        self.counters.left(state.form(), state.len(), entry.len(), cause);
+        self.counters.left(state.form(), state.len(), self.stored_len(&entry), cause);
         // Before what calls user code: what that inserts evicts nothing, or it would not come to an
         // end.
         let _inside = Inside::enter(self.number);
@@ -215,7 +216,7 @@ impl<K: Send + Sync> Tier<K> {
         let _free = Free::of(self, &entry);
         let entry = entry;
         let Some(hook) = &self.hook else { return };
-        let tell = || hook(&Removal::new(&entry, &self.store, cause));
+        let tell = || hook(&Removal::new(&entry, self.stored_len(&entry), &self.store, cause));
         if std::thread::panicking() {
             // A second panic would end the process: this hook's is swallowed.
             let _ = catch_unwind(AssertUnwindSafe(tell));
@@ -228,7 +229,7 @@ impl<K: Send + Sync> Tier<K> {
     /// nobody is told.
     fn supersede(&self, entry: Entry<'_, K>) {
         let state = entry.record().state();
-        self.counters.withdrawn(state.form(), state.len(), entry.len());
+        self.counters.withdrawn(state.form(), state.len(), self.stored_len(&entry));
         // As in `bury`: the key's drop is the user's.
         let _inside = Inside::enter(self.number);
         self.collect_frames();
@@ -298,6 +299,10 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
 
     fn entry(&self) -> &Entry<'t, K> {
         self.entry.as_ref().expect("there until it is published")
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.id
     }
 
     /// Makes it known to the policy, whose tables have room for it.
@@ -388,7 +393,7 @@ impl<K: Eq + Send + Sync> Newcomer<'_, K> {
             tier.policy_forgets(self.id);
         }
         let state = entry.record().state();
-        tier.counters.withdrawn(state.form(), state.len(), entry.len());
+        tier.counters.withdrawn(state.form(), state.len(), tier.stored_len(&entry));
         !self.conditional && tier.end_stale(self.tag, &entry.record().key)
     }
 }
@@ -435,8 +440,10 @@ impl<K: Send + Sync> Drop for Untold<'_, K> {
 
 /// Frees an object that nobody else can, when it is dropped; its coder and its scope lose one then.
 struct Free<'t, K: Send + Sync> {
-    store: &'t Store<K>,
+    tier: &'t Tier<K>,
     handle: Handle,
+    /// The id by which its pieces are known, if it has any.
+    in_pieces: Option<u32>,
     // Dropped also where the drop of the key panics, which comes with the object's end.
     _coder: Left<'t>,
     _scope: Option<InScope<'t, K>>,
@@ -448,19 +455,23 @@ impl<'t, K: Send + Sync> Free<'t, K> {
         let scope = tier.scopes.as_ref().map(|scopes| InScope {
             scopes,
             slot: scopes.slot_of(entry.id()),
-            bytes: Tier::<K>::scope_bytes(entry.len()),
+            bytes: Tier::<K>::scope_bytes(tier.stored_len(entry)),
         });
         let coder = Left(&tier.store.coders, coder(entry));
-        Self { store: &tier.store, handle: entry.handle(), _coder: coder, _scope: scope }
+        let in_pieces = entry.record().state().form() == Form::Pieces;
+        let in_pieces = in_pieces.then(|| entry.id());
+        Self { tier, handle: entry.handle(), in_pieces, _coder: coder, _scope: scope }
     }
 }
 
 impl<K: Send + Sync> Drop for Free<'_, K> {
     fn drop(&mut self) {
-        let freed = self.store.pool.free(self.handle);
+        let panic = self.in_pieces.and_then(|id| self.tier.end_pieces(id));
+        let freed = self.tier.store.pool.free(self.handle);
         let bugs = [Plant::LoserFrees, Plant::SwapFreesFirst, Plant::SwapUnasked];
         let twice = bugs.into_iter().any(planted);
         debug_assert!(freed.is_ok() || twice, "an entry ends once");
+        rethrow(panic);
     }
 }
 
@@ -473,9 +484,9 @@ impl Drop for Left<'_> {
 }
 
 /// The number of an entry's coder; 0 for those that have none as well.
-fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
+pub(super) fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
     match entry.record().state().form() {
         Form::Coded(coder) => coder,
-        Form::Raw | Form::Filled(_) => 0,
+        Form::Raw | Form::Filled(_) | Form::Pieces => 0,
     }
 }

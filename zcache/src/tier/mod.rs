@@ -48,6 +48,7 @@ mod evict;
 mod hook;
 mod insert;
 mod life;
+mod pieces;
 mod promote;
 mod queue;
 mod renumber;
@@ -80,6 +81,8 @@ pub(crate) struct Tier<K> {
     /// The policy's highest mark.
     most: u8,
     hook: Option<Hook<K>>,
+    /// Pieces of long pages have clones of their keys.
+    clone: fn(&K) -> K,
     born: Instant,
     capacity: AtomicUsize,
     /// Whether any entry was ever given a time to go at.
@@ -168,7 +171,7 @@ impl<K: Send + Sync> Entries for View<'_, K> {
             self.seen.set(None);
             return Some(0);
         }
-        self.seen.set(Some(Seen { id, tag: record.tag, len: entry.len() }));
+        self.seen.set(Some(Seen { id, tag: record.tag, len: self.tier.stored_len(&entry) }));
         // A hit on its frame is one on the entry, and there may have been any number of them.
         let hot = self.tier.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
         let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
@@ -253,6 +256,7 @@ impl<K: Send + Sync> Tier<K> {
         policy: Box<dyn Policy>,
         counters: Counters,
         capacity: usize,
+        clone: fn(&K) -> K,
     ) -> Self {
         Self {
             store,
@@ -267,6 +271,7 @@ impl<K: Send + Sync> Tier<K> {
             most: policy.max_mark().min(MAX_MARK),
             policy: Apart(Queue::new(policy)),
             hook: None,
+            clone,
             born: Instant::now(),
             capacity: AtomicUsize::new(capacity),
             ageing: AtomicU32::new(0),

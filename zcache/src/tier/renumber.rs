@@ -7,6 +7,7 @@
 //! its id.
 
 use super::Tier;
+use crate::codec::Form;
 use crate::index::Tag;
 use crate::sync::{Plant, planted};
 
@@ -46,9 +47,18 @@ impl<K: Send + Sync> Tier<K> {
             new = self.renumber(tag, id);
         }
         // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
-        let same = || self.tag_of(id) == tag;
+        let same = || self.may_move(tag, id);
         let change = || new.or_else(|| same().then(|| self.renumber(tag, id)).flatten());
         self.walks.between(|| self.index.swap(tag, id, change).then_some(())).is_some()
+    }
+
+    /// Whether entry `id`, to which the index leads, has this tag and can have another id. One in pieces is known
+    /// by its id to those who have them.
+    fn may_move(&self, tag: Tag, id: u32) -> bool {
+        let entry = self.store.pool.pin_id_reserved(id);
+        entry.is_ok_and(|entry| {
+            entry.record().tag == tag && entry.record().state().form() != Form::Pieces
+        })
     }
 
     /// Gives entry `id`, to which the index leads, another id in the pool and in the policy.

@@ -103,7 +103,7 @@ impl<K: Send + Sync> Tier<K> {
             for id in scopes.next_ids(None, self.ids().end, |slot| !scopes.is_live(slot)) {
                 // Not `entry`, which waits for pins: whoever comes here may hold some.
                 let Ok(entry) = self.store.pool.pin_id(id) else { continue };
-                let bytes = self.cost(entry.len());
+                let bytes = self.cost(self.stored_len(&entry));
                 if self.presence(&entry) == Presence::Ended
                     && self.withdraw(entry, Cause::Cleared, false)
                 {
