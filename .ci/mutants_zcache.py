@@ -10,6 +10,7 @@ ENTRIES = ("models::the_id_of", "models::one_of_two", "models::an_entry", "model
 IDS = ("models::ids::",)
 COLD = ("models::cold::",)
 SCOPES = ("models::scopes::",)
+LONG = ("models::long::",)
 HOT = ("models::hot::a_frame", "models::hot::")
 
 RELAXED = "Ordering::Relaxed"
@@ -274,12 +275,12 @@ MUTANTS = [
      "self.slot(slot).state.load([[Ordering::Acquire]]) == LIVE", RELAXED, SCOPES),
     (300, "a slot starts without Release", SCOPE_RS,
      "self.state.store(LIVE, [[Ordering::Release]]);", RELAXED, SCOPES),
-    (301, "an entry leaves its slot without Release", SCOPE_RS,
-     "slot.users.fetch_sub(1, [[Ordering::AcqRel]]);", "Ordering::Acquire", SCOPES),
-    (302, "a slot is found empty without Acquire", SCOPE_RS,
-     "self.users.load([[Ordering::Acquire]]) == 0", RELAXED, SCOPES),
+    (301, "an entry leaves its slot without Acquire", SCOPE_RS,
+     "slot.users.fetch_sub(1, [[Ordering::Acquire]]);", RELAXED, SCOPES),
+    (302, "a slot ends without Release", SCOPE_RS,
+     "slot.users.fetch_add(0, [[Ordering::Release]]);", RELAXED, SCOPES),
     (303, "who ends a slot does not look whether it is empty", SCOPE_RS,
-     "[[slot.users.fetch_add(0, Ordering::AcqRel);]]\n        self.free", "if true { return; }", SCOPES),
+     "[[slot.users.fetch_add(0, Ordering::Release);]]\n        self.free", "if true { return; }", SCOPES),
     (304, "who leaves an ended slot does not free it", SCOPE_RS,
      "if [[users == 1]] && slot.state", "false", SCOPES),
     (305, "a reader does not ask whether an entry is still there", "tier/scoped.rs",
@@ -288,4 +289,9 @@ MUTANTS = [
      "if is_ours(flight.key()) && [[!planted(Plant::EndUntold)]] {", "false", SCOPES),
     (307, "a scope ends before its loads are told", "cache/scope.rs",
      "let late = [[planted(Plant::EndToldLate)]];", "true", SCOPES),
+    (308, "a page whose pieces are gone is a miss", "cache/mod.rs",
+     "Err(Trouble::Left) if [[!planted(Plant::LeftIsMissed)]] => None,", "false", LONG),
+    (309, "pieces go before their entry is off the index", LIFE_RS,
+     "[[let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;]]",
+     "if let Some(found) = self.find(tag, key) { drop(self.end_pieces(found.id())); } let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;", LONG),
 ]

@@ -3,13 +3,13 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::sync::Arc;
+use crate::sync::{Arc, PIECE};
 
 /// The largest `max_page`: 16 MiB.
 pub const MAX_PAGE: usize = 16 << 20;
 
 /// Pages longer than this, 128 KiB, are cut into pieces: see [`Config::max_page`](crate::Config::max_page).
-pub const MAX_PIECE: usize = 128 << 10;
+pub const MAX_PIECE: usize = PIECE;
 
 /// Why a [`Config`](crate::Config) makes no cache.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ mod flights;
 mod hot;
 mod ids;
 mod leases;
+mod long;
 mod scopes;
 mod scratch;
 mod shrink;

@@ -14,7 +14,7 @@ use crate::index::{Tag, tag};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Entry, Millis, Trouble, blank_page};
-use crate::sync::add;
+use crate::sync::{Plant, add, planted};
 use crate::tier::{Terms, Tier};
 
 mod build;
@@ -216,7 +216,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 self.tier.grant_wish();
                 Some(true)
             }
-            Err(Trouble::Left) => None,
+            Err(Trouble::Left) if !planted(Plant::LeftIsMissed) => None,
             Err(_) => {
                 decoding.miss();
                 Some(false)

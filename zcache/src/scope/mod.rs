@@ -121,9 +121,10 @@ impl Slot {
         self.state.store(LIVE, Ordering::Release);
     }
 
-    /// Whether nothing is in it. What was in it before has been retired then.
+    /// Whether nothing is in it. Under the lock of the names, or a hint.
     fn is_empty(&self) -> bool {
-        self.users.load(Ordering::Acquire) == 0
+        // Relaxed: from nothing on, tickets alone make more of it, and they are given under the lock.
+        self.users.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -215,9 +216,9 @@ impl<K> Scopes<K> {
 
     fn left(&self, number: SlotNumber) {
         let slot = self.slot(number);
-        // Release: whoever uses the slot again knows that its entry has been retired. Acquire pairs
-        // with that in `end`: one of the two finds the slot ended and empty.
-        let users = slot.users.fetch_sub(1, Ordering::AcqRel);
+        // Acquire pairs with the Release in `end_slot`: one of the two finds the slot ended and empty.
+        // An entry has been retired before; the lock of the names tells that whoever gets the slot.
+        let users = slot.users.fetch_sub(1, Ordering::Acquire);
         if users == 1 && slot.state.load(Ordering::Relaxed) == ENDED {
             self.free_if_empty(&mut self.names.lock(), number);
         }
@@ -262,7 +263,7 @@ impl<K> Scopes<K> {
         names.ended(number);
         add(&self.ended, 1);
         // An addition of nothing: see `left`.
-        slot.users.fetch_add(0, Ordering::AcqRel);
+        slot.users.fetch_add(0, Ordering::Release);
         self.free_if_empty(names, number);
     }
 

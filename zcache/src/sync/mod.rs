@@ -125,6 +125,8 @@ pub(crate) enum Plant {
     SlotFreedEarly,
     /// Whoever finds the slot of an entry live does not ask whether the entry is still in it.
     LeftUnasked,
+    /// A reader who finds a piece of a page gone takes the page for a miss.
+    LeftIsMissed,
     /// A scope's end tells no loads that are under way.
     EndUntold,
     /// A scope's end tells loads when its slot has ended.

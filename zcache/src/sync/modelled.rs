@@ -36,6 +36,9 @@ pub(crate) const MIXED: usize = 0;
 /// One entry may wait for the policy, and a second one has to lock it.
 pub(crate) const WAITING: usize = 1;
 
+/// The longest piece of a page in bytes.
+pub(crate) const PIECE: usize = 32;
+
 /// Slots for scopes: one beside that of scopes without.
 pub(crate) const SCOPES: (usize, usize) = (2, 2);
 

@@ -85,6 +85,9 @@ pub(crate) const MIXED: usize = 4 << 20;
 /// two processors, 32 were too few where the one that had it lost its processor.
 pub(crate) const WAITING: usize = 128;
 
+/// The longest piece of a page in bytes.
+pub(crate) const PIECE: usize = 128 << 10;
+
 /// The fewest slots for scopes that a cache has, and the most: as many as 16 bits tell apart.
 pub(crate) const SCOPES: (usize, usize) = (16, 1 << 16);
 
