@@ -209,7 +209,7 @@ MUTANTS = [
     (274, "who has boarded looks without the lock", "tier/mod.rs",
      "if [[planted(Plant::FlightUnordered)]] {", "true", ("outdates_what",) + FLIGHTS),
     (276, "who waits is not woken up when a flight lands", FLIGHTS_RS,
-     "[[waiting.into_iter().flatten().filter_map(|(_, waker)| waker).for_each(Waker::wake);]]", "drop(waiting);",
+     "[[wake(waiting.into_iter().flatten().filter_map(|(_, waker)| waker));]]", "drop(waiting);",
      ("models::flights::",) + FLIGHTS),
     (277, "what is loaded is stored whatever changed", LOAD_RS,
      "[[terms.condition = Some(pilot.told());]]\n        self.tier.insert", "", ("models::a_lease", "outdates_the_loads") + LEASES),

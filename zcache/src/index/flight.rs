@@ -13,7 +13,9 @@
 //! 3. **Wakers are cloned, called and dropped under no lock**: they are the executor's code.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
+use std::thread;
 
 use bytes::Bytes;
 
@@ -117,8 +119,9 @@ impl<K> Flight<K> {
     }
 
     /// How the flight stands for a waiter, which `waker` wakes up when that changes. The ticket is
-    /// used up unless the flight still flies.
-    pub(super) fn look(&self, ticket: Ticket, waker: &Waker) -> Seen {
+    /// used up unless the flight still flies. Returns a waker as well that is needed no more: its drop
+    /// may panic, and the caller may be the pilot by then.
+    pub(super) fn look(&self, ticket: Ticket, waker: &Waker) -> (Seen, Option<Waker>) {
         let waker = waker.clone();
         let mut aboard = self.aboard.lock();
         let seen = match &aboard.progress {
@@ -136,8 +139,7 @@ impl<K> Flight<K> {
             Seen::Landed(_) => aboard.waiting.remove(&ticket).flatten(),
         };
         drop(aboard);
-        drop(old);
-        seen
+        (seen, old)
     }
 
     /// Takes a waiter off. Whether it had an offer, which is to be passed on.
@@ -160,10 +162,8 @@ impl<K> Flight<K> {
         };
         drop(aboard);
         let offered = first.is_some();
-        if let Some(waker) = first.and_then(|(_, waker)| waker) {
-            if !planted(Plant::OfferUntold) {
-                waker.wake();
-            }
+        if !planted(Plant::OfferUntold) {
+            wake(first.and_then(|(_, waker)| waker));
         }
         offered
     }
@@ -183,5 +183,15 @@ impl<K> Flight<K> {
         let mut aboard = self.aboard.lock();
         aboard.progress = Progress::Landed(landing);
         std::mem::take(&mut aboard.waiting)
+    }
+}
+
+/// Wakes all of them, also those that come after one that panics. In a thread that panics already a
+/// waker's panic is swallowed, as it would end the process.
+pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
+    let wake = |waker: Waker| catch_unwind(AssertUnwindSafe(|| waker.wake())).err();
+    let panics: Vec<_> = wakers.into_iter().filter_map(wake).collect();
+    if let Some(panic) = panics.into_iter().next().filter(|_| !thread::panicking()) {
+        resume_unwind(panic);
     }
 }

@@ -36,7 +36,7 @@ use bytes::Bytes;
 use equivalent::Equivalent;
 
 use super::Tag;
-use super::flight::{Flight, Landing, Seen, Ticket, Told};
+use super::flight::{Flight, Landing, Seen, Ticket, Told, wake};
 use crate::error::LoadError;
 use crate::sync::{Arc, AtomicUsize, ByTag, Counter, Ordering, Parker, Plant, get, planted};
 
@@ -316,7 +316,7 @@ impl<K> Drop for Pilot<K> {
                 if !left {
                     self.flights.take_off(tag, flight);
                 }
-                waiting.into_iter().flatten().filter_map(|(_, waker)| waker).for_each(Waker::wake);
+                wake(waiting.into_iter().flatten().filter_map(|(_, waker)| waker));
             }
         }
     }
@@ -340,17 +340,17 @@ impl<K> Waiter<K> {
     /// What there is for this waiter. `None`: nothing yet, and `waker` is woken up when there is.
     fn look(&mut self, waker: &Waker) -> Option<Arrival<K>> {
         let ticket = self.ticket.expect("what has arrived is asked for once");
-        let seen = self.flight.look(ticket, waker);
-        if !matches!(seen, Seen::NotYet) {
-            self.ticket = None;
-        }
-        match seen {
+        let (seen, waker) = self.flight.look(ticket, waker);
+        let arrival = match seen {
             Seen::NotYet => None,
             Seen::Landed(landing) => Some(Arrival::Landed(landing)),
             Seen::Offer => {
                 Some(Arrival::Pilot(self.flights.pilot(self.tag, Arc::clone(&self.flight))))
             }
-        }
+        };
+        self.ticket = self.ticket.filter(|_| arrival.is_none());
+        drop(waker);
+        arrival
     }
 
     /// Waits in this thread. `None`: it is `until`, and nothing has arrived.
