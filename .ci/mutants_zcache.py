@@ -212,7 +212,7 @@ MUTANTS = [
      "[[wake(waiting.into_iter().flatten().filter_map(|(_, waker)| waker));]]", "drop(waiting);",
      ("models::flights::",) + FLIGHTS),
     (277, "what is loaded is stored whatever changed", LOAD_RS,
-     "[[terms.condition = Some(pilot.told());]]\n        self.tier.insert", "", ("models::a_lease", "outdates_the_loads") + LEASES),
+     "[[terms.condition = Some(pilot.told());]]\n        pilot.at_work", "", ("models::a_lease", "outdates_the_loads") + LEASES),
     # How entries come and go.
     (278, "an entry is published before the policy has it", "tier/insert.rs",
      ("if [[!planted(Plant::PublishedUnqueued)]] {", "        if [[planted(Plant::PublishedUnqueued)]] {"),

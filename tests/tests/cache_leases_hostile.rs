@@ -1,11 +1,12 @@
-//! Loads and leases beside user code that misbehaves: wakers and keys that panic while others wait.
+//! Loads and leases beside user code that misbehaves: hooks that ask for what is being stored,
+//! wakers and keys that panic while others wait.
 #![cfg(not(zcache_loom))]
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -14,12 +15,127 @@ use tests::callbacks::{Gone, LONGEST, cache, config, ignore, in_time, page};
 use tests::user_code::{Key, Seeds, Tally, Trap, pass_planted_panics, step_on, with_trap};
 use zcache::{Cache, InsertError, Leased, LoadError, Share, Waited, Waiting};
 
+type Load = fn(&Cache<u64>, u64);
+
 fn now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 fn waiting(cache: &Cache<u64>, key: u64) -> Waiting<u64> {
     cache.get_or_lease(&key).waiting().expect("it is loaded")
+}
+
+/// Each way to load a page of 4096 bytes.
+const LOADS: [Load; 4] = [
+    |cache, key| {
+        let load = |to: &mut Vec<u8>| {
+            to.extend(page(key, 4096));
+            Ok::<(), Gone>(())
+        };
+        assert!(cache.get_or_insert_with(&key, load).unwrap() == page(key, 4096));
+    },
+    |cache, key| {
+        let load = |to: &mut [u8]| {
+            to.copy_from_slice(&page(key, 4096));
+            Ok::<usize, Gone>(4096)
+        };
+        assert_eq!(cache.load_into(&key, &mut [0; 4096], load).unwrap(), 4096);
+    },
+    |cache, key| {
+        let load = async { Ok::<_, Gone>(page(key, 4096)) };
+        let mut load = pin!(cache.get_or_insert_async(&key, load));
+        assert!(now(&mut load).is_ready());
+    },
+    |cache, key| {
+        let Some(lease) = cache.get_or_lease(&key).lease() else { return };
+        let stored = cache.insert_if_valid(lease, &page(key, 4096));
+        assert!(matches!(stored, Ok(()) | Err(InsertError::NoRoom { .. })), "{stored:?}");
+    },
+];
+
+/// A hook that asked for the key of the load in whose thread it was called waited for itself.
+#[test]
+fn a_hook_that_asks_for_the_key_that_is_being_stored_is_told_so() {
+    in_time("hook", || {
+        let (asked, told) = (Arc::new(AtomicU64::new(0)), Arc::<AtomicUsize>::default());
+        let (key, count) = (Arc::clone(&asked), Arc::clone(&told));
+        let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
+            let weak = weak.clone();
+            cache(600 << 10).on_removal(move |_| {
+                let (Some(cache), key) = (weak.upgrade(), key.load(Ordering::Relaxed)) else {
+                    return;
+                };
+                if key == 0 {
+                    return;
+                }
+                let load = |_: &mut Vec<u8>| -> Result<(), Gone> { panic!("it is under way") };
+                match cache.get_or_insert_with(&key, load) {
+                    Err(LoadError::Recursive) => ignore(count.fetch_add(1, Ordering::Relaxed)),
+                    Ok(stored) => assert!(stored == page(key, 4096)),
+                    Err(error) => panic!("{error}"),
+                }
+                let waiting = cache.get_or_lease(&key).waiting().map(Waiting::wait);
+                assert!(matches!(waiting, None | Some(Waited::Failed(LoadError::Recursive))));
+            })
+        });
+        for (way, load) in LOADS.into_iter().enumerate() {
+            told.store(0, Ordering::Relaxed);
+            for key in 1..=400 {
+                let key = 1000 * (way as u64 + 1) + key;
+                asked.store(key, Ordering::Relaxed);
+                load(&cache, key);
+                asked.store(0, Ordering::Relaxed);
+                assert!(cache.get(&key).is_some_and(|got| got == page(key, 4096)), "{way}");
+            }
+            assert!(told.load(Ordering::Relaxed) > 50, "{way}: {}", cache.stats());
+        }
+        cache.check();
+    });
+}
+
+/// A future that asks for its own key when it is dropped.
+struct Asks<'c>(&'c Cache<u64>, Option<u8>, &'c AtomicUsize);
+
+impl Future for Asks<'_> {
+    type Output = Result<Vec<u8>, Gone>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.1 {
+            None => Poll::Pending,
+            Some(0) => panic!("planted"),
+            Some(byte) => Poll::Ready(Ok(vec![byte])),
+        }
+    }
+}
+
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        let load = |_: &mut Vec<u8>| -> Result<(), Gone> { panic!("it is under way") };
+        let asked = self.0.get_or_insert_with(&7, load);
+        assert!(matches!(asked, Err(LoadError::Recursive)), "{asked:?}");
+        self.2.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// It waited for itself.
+#[test]
+fn a_future_that_asks_for_its_own_key_when_it_is_dropped_is_told_so() {
+    pass_planted_panics();
+    in_time("drop", || {
+        let (cache, asked) = (cache(2 << 20), AtomicUsize::new(0));
+        for end in [None, Some(0), Some(1)] {
+            let mut load = Box::pin(cache.get_or_insert_async(&7, Asks(&cache, end, &asked)));
+            let polled = catch_unwind(AssertUnwindSafe(|| now(&mut load).is_ready()));
+            assert_eq!(polled.ok(), end.map_or(Some(false), |byte| (byte > 0).then_some(true)));
+            let other = cache.get_or_lease(&7).waiting();
+            assert_eq!(other.is_some(), end.is_none(), "otherwise the load has ended");
+            drop(load);
+            let waited = other.map(Waiting::wait);
+            assert!(matches!(waited, None | Some(Waited::Lease(_))), "it is handed over");
+        }
+        assert_eq!((asked.into_inner(), cache.get(&7).as_deref()), (3, Some(&[1][..])));
+        cache.check();
+    });
 }
 
 /// A waker that panics when it is called.

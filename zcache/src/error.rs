@@ -80,8 +80,9 @@ pub enum LoadError {
     Failed(Arc<dyn Error + Send + Sync>),
     /// The loader panicked, in the thread of the caller whose it was.
     Panicked,
-    /// The call was made inside the loader of the very key that it asks for, in its thread. Only
-    /// this caller gets the error.
+    /// The call was made inside the loader of the very key that it asks for, in its thread, or by
+    /// user code that ran when the page was stored there, such as a hook. Only this caller gets the
+    /// error.
     Recursive,
     /// The page is there, or another caller has loaded it, and the buffer of this caller's is too
     /// short for it.

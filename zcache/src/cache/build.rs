@@ -170,7 +170,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// The hook may call the cache. An insert from inside it never evicts, and may use up the room that the outer
     /// insert was making; a removal from inside it calls the hook again. If the hook panics, so does the call that
-    /// made the entry go. The cache owns the hook, so a hook that needs the cache holds it weakly:
+    /// made the entry go. A hook that loads a page, as by `get_or_insert_with`, may wait for another
+    /// caller's load, and a load that its own caller is about to store waits for the hook: two such
+    /// callers can wait for each other for ever. (A hook that asks for the very key that its caller
+    /// loads gets an error.) The cache owns the hook, so a hook that needs the cache holds it weakly:
     ///
     /// ```
     /// use std::sync::{Arc, Weak};

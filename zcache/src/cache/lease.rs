@@ -118,7 +118,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         match self.found_page(tag, key) {
             Some(page) => Leased::Page(page),
             None => self.leased(tag, key, |pilot| {
-                let page = self.found(tag, key, Tier::find_aboard, |entry| self.read_new(entry))?;
+                let read = |entry: &Entry<'_, K>| self.read_new(entry);
+                let page = pilot.at_work(|| self.found(tag, key, Tier::find_aboard, read))?;
                 pilot.lands(Ok(page.clone()));
                 Some(page)
             }),
@@ -145,7 +146,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 let mut failed = None;
                 let leased = self.leased(tag, key, |pilot| {
                     let read = |entry: &Entry<'_, K>| self.read_into(entry, to);
-                    let found = self.found(tag, key, Tier::find_aboard, read)?;
+                    let found = pilot.at_work(|| self.found(tag, key, Tier::find_aboard, read))?;
                     match found {
                         Ok(len) => pilot.brings(&to[..len]),
                         Err(error) => failed = Some(error),

@@ -3,9 +3,10 @@
 
 use std::borrow::ToOwned;
 use std::error::Error;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use equivalent::Equivalent;
@@ -29,6 +30,38 @@ impl Drop for Attempt<'_> {
     }
 }
 
+/// A load by a future, which is dropped as inside it, also where the load is given up: what its drop
+/// asks for is told of a recursion.
+struct Loading<'l, K, F> {
+    /// `None`: it is done.
+    pilot: Option<Pilot<K>>,
+    load: Pin<&'l mut Option<F>>,
+}
+
+impl<K, F: Future> Future for Loading<'_, K, F> {
+    type Output = (Pilot<K>, F::Output);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { pilot, load } = &mut *self;
+        let run = || {
+            let going = load.as_mut().as_pin_mut().expect("it is polled until it is done");
+            let loaded = ready!(going.poll(context));
+            load.set(None);
+            Poll::Ready(loaded)
+        };
+        let loaded = ready!(pilot.as_mut().expect("as above").run(run));
+        Poll::Ready((pilot.take().expect("as above"), loaded))
+    }
+}
+
+impl<K, F> Drop for Loading<'_, K, F> {
+    fn drop(&mut self) {
+        if let Some(pilot) = &self.pilot {
+            pilot.at_work(|| self.load.set(None));
+        }
+    }
+}
+
 /// How an entry is looked up: under the lock of its shard or without it.
 type Find<'t, K, Q> = fn(&'t Tier<K>, Tag, &Q) -> Option<Entry<'t, K>>;
 
@@ -46,7 +79,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pilot = bringing.pilot();
         let mut terms = self.terms(how);
         terms.condition = Some(pilot.told());
-        self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms)
+        pilot.at_work(|| self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms))
     }
 
     /// The page of `key`, if it is there: a hit. No miss is counted.
@@ -167,8 +200,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     /// [`LoadError::Recursive`] is for whoever asks for `key` inside `load`, in its thread: also
-    /// for another task of a thread pool which runs there because `load` waits for the pool. That
-    /// one reads the page itself, or asks again later.
+    /// for another task of a thread pool which runs there because `load` waits for the pool, and for
+    /// a hook that this call runs when it stores the page. That one reads the page itself, or asks
+    /// again later.
     ///
     /// # Panics
     /// When `load` does, in its caller's thread. Those who wait get [`LoadError::Panicked`].
@@ -377,13 +411,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 self.arrived(waiter.await, key)
             }
         };
-        let mut pilot = match to_load {
-            Ok(pilot) => pilot,
+        let pilot = match to_load {
+            Ok(pilot) => Some(pilot),
             Err(landing) => return landing,
         };
         let mut attempt = Attempt(&self.tier.counters, false);
-        let mut load = pin!(load);
-        let loaded = poll_fn(|context| pilot.run(|| load.as_mut().poll(context))).await;
+        let (pilot, loaded) = Loading { pilot, load: pin!(Some(load)) }.await;
         self.loaded(pilot, loaded.map(Into::into), how, &mut attempt)
     }
 
@@ -433,7 +466,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Q: Equivalent<K> + ?Sized,
     {
         let tag = pilot.tag();
-        match self.found(tag, key, Tier::find_aboard, |entry| self.read_new(entry)) {
+        let look = || self.found(tag, key, Tier::find_aboard, |entry| self.read_new(entry));
+        match pilot.at_work(look) {
             Some(page) => {
                 pilot.lands(Ok(page.clone()));
                 drop(pilot);

@@ -53,7 +53,8 @@ impl Told {
 pub(crate) struct Flight<K> {
     pub(super) key: K,
     pub(super) told: Told,
-    /// The number of the thread in which the pilot's loader runs just now, plus one; 0: in none.
+    /// The number of the thread in which the pilot's loader runs just now, or a call of the cache's
+    /// for the pilot, plus one; 0: in none.
     loader: Counter,
     aboard: Mutex<Aboard>,
 }
@@ -82,6 +83,11 @@ pub(super) enum Seen {
 }
 
 impl<K> Flight<K> {
+    /// The key that is loaded.
+    pub(crate) fn key(&self) -> &K {
+        &self.key
+    }
+
     pub(super) fn new(key: K) -> Self {
         let aboard = Aboard { progress: Progress::Flying, waiting: Waiting::new(), next: 0 };
         Self {
@@ -92,7 +98,8 @@ impl<K> Flight<K> {
         }
     }
 
-    /// Runs the pilot's loader, or a step of it.
+    /// Runs the pilot's loader, or a step of it, or what else of the pilot's runs user code. Where
+    /// that panics, this thread counts as inside it until the flight ends or is offered.
     pub(super) fn run<R>(&self, load: impl FnOnce() -> R) -> R {
         // Relaxed: a thread looks for what it has written itself.
         self.loader.store(thread_id() + 1, Ordering::Relaxed);
@@ -101,7 +108,7 @@ impl<K> Flight<K> {
         made
     }
 
-    /// Whether this thread is inside the pilot's loader.
+    /// Whether this thread is inside what the pilot runs.
     pub(super) fn is_loaded_here(&self) -> bool {
         get(&self.loader) == thread_id() + 1
     }
@@ -154,6 +161,8 @@ impl<K> Flight<K> {
 
     /// Offers the flight to the waiter who came first; `false`: nobody waits, and it is over.
     pub(super) fn offer(&self) -> bool {
+        // Relaxed: see `run`. A pilot whose user code panicked has left its thread's number.
+        self.loader.store(0, Ordering::Relaxed);
         let mut aboard = self.aboard.lock();
         let first = aboard.waiting.pop_first();
         aboard.progress = match &first {

@@ -255,13 +255,6 @@ impl<K> Flights<K> {
     }
 }
 
-impl<K> Flight<K> {
-    /// The key that is loaded.
-    pub(crate) fn key(&self) -> &K {
-        &self.key
-    }
-}
-
 impl<K> Pilot<K> {
     pub(crate) fn key(&self) -> &K {
         &self.flight.key
@@ -295,6 +288,12 @@ impl<K> Pilot<K> {
         let made = self.flight.run(load);
         self.landing = None;
         made
+    }
+
+    /// Runs a call of the cache's for this pilot. User code in it, such as a hook, that asks for the
+    /// key is told of a recursion: it would wait for itself.
+    pub(crate) fn at_work<R>(&self, call: impl FnOnce() -> R) -> R {
+        self.flight.run(call)
     }
 
     /// Everybody on board gets a copy of `page` when what this returns is dropped, unless something
