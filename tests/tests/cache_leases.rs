@@ -235,7 +235,30 @@ fn a_page_is_loaded_into_the_callers_buffer() {
         assert_eq!(got(waiting.wait()), [8; 8]);
         let long = |_: &mut [u8]| Ok::<usize, Gone>(65);
         let error = cache.load_into(&9, &mut to, long).unwrap_err();
-        assert!(matches!(error, LoadError::TooLarge { len: 65, max_page: 64 }));
+        assert!(matches!(error, LoadError::BufferTooSmall(BufferTooSmall { needed: 65 })));
+        // Who waits may have room for it, and loads it then.
+        thread::scope(|scope| {
+            let misses = cache.stats().misses;
+            let error = cache.load_into(&9, &mut to, |_| {
+                let other = scope.spawn(|| {
+                    let mut to = [0; 65];
+                    let load = |to: &mut [u8]| {
+                        to.fill(5);
+                        Ok::<usize, Gone>(to.len())
+                    };
+                    assert_eq!(cache.load_into(&9, &mut to, load).unwrap(), 65);
+                    assert_eq!(to, [5; 65]);
+                });
+                while cache.stats().misses < misses + 1 {
+                    thread::yield_now();
+                }
+                drop(other);
+                Ok::<usize, Gone>(65)
+            });
+            let error = error.unwrap_err();
+            assert!(matches!(error, LoadError::BufferTooSmall(BufferTooSmall { needed: 65 })));
+        });
+        assert!(cache.remove(&9));
         let error = cache.load_into(&9, &mut to, |_| Err(Gone(9))).unwrap_err();
         assert_eq!(error.downcast_ref(), Some(&Gone(9)));
         // Another caller's page is copied, or too long.

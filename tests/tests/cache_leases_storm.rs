@@ -115,7 +115,7 @@ impl<'h> World<'h> {
     fn failed(&self, key: usize, error: &LoadError) {
         match error {
             LoadError::Failed(_) => assert_eq!(error.downcast_ref(), Some(&Gone(key as u64))),
-            LoadError::Panicked | LoadError::TooLarge { .. } => {}
+            LoadError::Panicked | LoadError::TooLarge { .. } | LoadError::BufferTooSmall(_) => {}
             error => panic!("key {key}: {error}"),
         }
     }

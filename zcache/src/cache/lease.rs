@@ -37,7 +37,9 @@ pub enum Leased<K, P = Bytes> {
 /// [`Cache::insert_if_valid`](Cache::insert_if_valid). There is one at a time for each key.
 ///
 /// Dropped, it is handed over to the caller that has waited longest for it. It is not bound to a
-/// thread, and may outlive its cache.
+/// thread, and may outlive its cache. As long as it is kept, or where it was forgotten by
+/// `mem::forget`, all who ask for the key wait: its own thread, too, if that calls
+/// [`get_or_insert_with`](Cache::get_or_insert_with) or [`load_into`](Cache::load_into).
 #[must_use = "a lease is there to be inserted with"]
 pub struct Lease<K> {
     pub(super) pilot: Pilot<K>,

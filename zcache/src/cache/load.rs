@@ -279,8 +279,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// `load` gets all of `to`, in which there may be anything, and returns the length of the page.
     ///
     /// # Errors
-    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, or that another caller
-    /// has loaded.
+    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, that another caller
+    /// has loaded, or that is longer than `to` by what `load` says. Then one of those who wait loads
+    /// it.
     ///
     /// # Panics
     /// The same.
@@ -310,24 +311,24 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             Err(landing) => return copy(landing?, to),
         };
         let mut attempt = Attempt(&self.tier.counters, false);
-        let (loaded, max_page) = (pilot.run(|| load(to)), self.max_page().min(to.len()));
-        let loaded = loaded.map_err(failed).and_then(|len| {
-            let page = to.get(..len).filter(|_| len <= max_page);
-            page.ok_or(LoadError::TooLarge { len, max_page })
-        });
-        match loaded {
-            Ok(page) => {
+        let (loaded, max_page) = (pilot.run(|| load(to)), self.max_page());
+        let error = match loaded {
+            Ok(len) if len > max_page => LoadError::TooLarge { len, max_page },
+            // Others may have room for it: one of them loads it.
+            Ok(needed) if needed > to.len() => {
+                return Err(LoadError::BufferTooSmall(BufferTooSmall { needed }));
+            }
+            Ok(len) => {
                 attempt.1 = true;
                 // Not stored is no error here: the page is there.
-                let _ = self.store(pilot, page, Insert::new());
-                Ok(page.len())
+                let _ = self.store(pilot, &to[..len], Insert::new());
+                return Ok(len);
             }
-            Err(error) => {
-                pilot.lands(Err(error.clone()));
-                drop(pilot);
-                Err(error)
-            }
-        }
+            Err(error) => failed(error),
+        };
+        pilot.lands(Err(error.clone()));
+        drop(pilot);
+        Err(error)
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with) in a task: `load` is a future of the
