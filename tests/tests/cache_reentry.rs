@@ -27,6 +27,12 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
     let _ = cache.get_into(&key(1), &mut [0; LONGEST]);
     let _ = cache.get_with(&key(1), |page| (page.len(), cache.get(&key(1)), cache.len()));
     let _ = cache.get_range(&key(1), 5..10);
+    let _ = cache.get_range_into(&key(1), 5, &mut [0; 5]);
+    let _ = cache.get_many_into([(&key(1), &mut [0; LONGEST][..])]);
+    let _ = cache.insert_from(key(7), |to| {
+        let _ = cache.insert_from(key(8), |inner| inner.extend(page(8, 900)));
+        to.extend(page(7, 900));
+    });
     let _ = cache.get_or_insert_with(&key(3), load);
     if let Some(lease) = cache.get_or_lease(&key(4)).lease() {
         let _ = cache.insert_if_valid(lease, &page(4, 700));

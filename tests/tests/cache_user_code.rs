@@ -130,6 +130,9 @@ fn every_call() -> Vec<Call> {
             ignore(f.cache.get_with(&f.key(f.there()), |_| step_on(Trap::Read)));
         }),
         ("get_range", |f| ignore(f.cache.get_range(&f.key(f.there()), 10..20))),
+        ("get_range_into", |f| {
+            ignore(f.cache.get_range_into(&f.key(f.there()), 10, &mut [0; 10]));
+        }),
         ("peek", |f| ignore(f.cache.peek(&f.key(f.there())))),
         ("contains", |f| ignore(f.cache.contains(&f.key(f.there())))),
         ("remove", |f| ignore(f.cache.remove(&f.key(f.there())))),
@@ -137,6 +140,18 @@ fn every_call() -> Vec<Call> {
         ("get_many", |f| {
             let keys = [f.key(f.there()), f.key(1)];
             ignore(f.cache.get_many(&keys));
+        }),
+        ("get_many_into", |f| {
+            let (keys, mut buffers) = ([f.key(f.there()), f.key(1)], [[0; LONGEST]; 2]);
+            let buffers = buffers.iter_mut().map(|buffer| &mut buffer[..]);
+            ignore(f.cache.get_many_into(keys.iter().zip(buffers)));
+        }),
+        ("insert_from", |f| {
+            let filled = f.cache.insert_from(f.key(1), |to| {
+                to.extend(page(1, 6000));
+                step_on(Trap::Read);
+            });
+            ignore(filled);
         }),
         ("insert_many", |f| {
             let pages = [(f.key(1), page(1, 5000)), (f.key(2), page(2, 5000))];

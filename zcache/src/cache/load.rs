@@ -99,15 +99,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         key: &Q,
         to: &mut [u8],
     ) -> Option<Hit<usize>> {
-        let hot = self.tier.hot_page(tag, key, |page| {
-            let needed = page.len();
-            let Some(to) = to.get_mut(..needed) else {
-                return Some(Err(BufferTooSmall { needed }));
-            };
-            page.copy(to);
-            self.tier.counters.hot_hit();
-            Some(Ok(needed))
-        });
+        let hot = self.hot_into(tag, key, to);
         hot.or_else(|| self.found(tag, key, Tier::find, |entry| self.read_into(entry, to)))
     }
 

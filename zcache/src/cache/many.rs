@@ -6,7 +6,7 @@ use bytes::Bytes;
 use equivalent::Equivalent;
 
 use super::Cache;
-use crate::error::InsertError;
+use crate::error::{BufferTooSmall, InsertError};
 use crate::index::Tag;
 use crate::stats::Cause;
 use crate::store::{Entry, Trouble};
@@ -16,12 +16,14 @@ use crate::sync::{Plant, planted};
 const AT_ONCE: usize = 16;
 
 /// What a look-up in a batch has found.
-enum Found<'c, K: Send + Sync> {
+enum Found<'c, K: Send + Sync, P> {
     Entry(Entry<'c, K>),
-    /// The page is there decoded.
-    Page(Bytes),
-    Nothing,
+    /// The answer is there, as that of a page that is there decoded.
+    Known(Option<P>),
 }
+
+/// Look-ups of a batch, and where the page of each goes.
+type Batch<'c, K, P, T> = Vec<(Found<'c, K, P>, T)>;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The pages of many keys, in their order. Each look-up stands for itself; they are made in batches,
@@ -30,50 +32,112 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
     ) -> Vec<Option<Bytes>> {
-        // The iterator and the hasher are the user's: they run before anything is pinned.
-        let keys: Vec<(Tag, &Q)> = keys.into_iter().map(|key| (self.tag(key), key)).collect();
-        let mut pages = Vec::with_capacity(keys.len());
-        let mut batch: Vec<Found<'_, K>> = Vec::with_capacity(AT_ONCE);
-        for (tag, key) in keys {
-            if let Some(page) = self.hot_page(tag, key) {
-                batch.push(Found::Page(page));
-                continue;
+        let wanted = keys.into_iter().map(|key| (key, ()));
+        let hot = |tag, key: &Q, (): &mut ()| self.hot_page(tag, key);
+        self.look_many_up(wanted, hot, |entry, ()| {
+            let mut page = self.blank_page(entry.record().state().len())?;
+            match self.hit(entry, &mut page) {
+                Some(hit) => hit.then(|| page.into()),
+                None => self.get(&entry.record().key),
             }
-            let found = self.tier.find_unless_busy(tag, key).unwrap_or_else(|_| {
-                // Too many pins on it, and some may be ours: who waits holds none.
-                self.decode_all(&mut batch, &mut pages);
-                self.tier.find(tag, key)
-            });
-            batch.push(found.map_or_else(
-                || {
-                    self.tier.missed(tag);
-                    Found::Nothing
-                },
-                Found::Entry,
-            ));
-            if batch.len() >= AT_ONCE {
-                self.decode_all(&mut batch, &mut pages);
-            }
-        }
-        self.decode_all(&mut batch, &mut pages);
-        pages
+        })
     }
 
-    /// Decodes a batch of look-ups, and lets go of each entry.
-    fn decode_all(&self, batch: &mut Vec<Found<'_, K>>, pages: &mut Vec<Option<Bytes>>) {
-        pages.extend(batch.drain(..).map(|found| {
-            let entry = match found {
-                Found::Entry(entry) => entry,
-                Found::Page(page) => return Some(page),
-                Found::Nothing => return None,
-            };
-            let mut page = self.blank_page(entry.record().state().len())?;
-            let hit = self.hit(&entry, &mut page);
-            if hit.is_none() {
-                return self.get(&entry.record().key);
+    /// The pages of many keys, each decoded to the start of the key's own buffer: their lengths, in
+    /// the order of the keys. As [`get_into`](Self::get_into) for each of them, in the batches of
+    /// [`get_many`](Self::get_many). Nothing is allocated for a page, but a few vectors for the call.
+    ///
+    /// A page that is longer than its buffer is an error of its own, which leaves that buffer as it
+    /// was and the other keys' answers as they are.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// struct Frame {
+    ///     page: u64,
+    ///     bytes: [u8; 4096],
+    /// }
+    ///
+    /// let cache = Cache::new(Config::new(1 << 20))?;
+    /// cache.insert(1, &[1; 4096])?;
+    /// cache.insert(3, &[3; 4096])?;
+    /// let mut frames = [1, 2, 3].map(|page| Frame { page, bytes: [0; 4096] });
+    /// let wanted = frames.iter_mut().map(|frame| (&frame.page, &mut frame.bytes[..]));
+    /// let found = cache.get_many_into(wanted);
+    /// for (frame, found) in frames.iter_mut().zip(found) {
+    ///     match found? {
+    ///         Some(len) => assert_eq!(frame.bytes[..len], [frame.page as u8; 4096]),
+    ///         None => assert_eq!(frame.page, 2), // a miss: read it from disk
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_many_into<'k, 'b, Q: Hash + Equivalent<K> + ?Sized + 'k>(
+        &self,
+        pages: impl IntoIterator<Item = (&'k Q, &'b mut [u8])>,
+    ) -> Vec<Result<Option<usize>, BufferTooSmall>> {
+        let hot = |tag, key: &Q, to: &mut &'b mut [u8]| self.hot_into(tag, key, to);
+        let read = |entry: &Entry<'_, K>, to: &'b mut [u8]| {
+            let hit = self.hit_into(entry, to);
+            hit.unwrap_or_else(|| self.get_into(&entry.record().key, to)).transpose()
+        };
+        let found = self.look_many_up(pages.into_iter(), hot, read);
+        found.into_iter().map(Option::transpose).collect()
+    }
+
+    /// What there is for each of many keys: what `hot` finds, or else `read` makes of the entry.
+    fn look_many_up<'k, Q: Hash + Equivalent<K> + ?Sized + 'k, T, P>(
+        &self,
+        mut wanted: impl Iterator<Item = (&'k Q, T)>,
+        hot: impl Fn(Tag, &Q, &mut T) -> Option<P>,
+        read: impl Fn(&Entry<'_, K>, T) -> Option<P>,
+    ) -> Vec<Option<P>> {
+        let mut answers = Vec::with_capacity(wanted.size_hint().0);
+        let mut keys: Vec<(Tag, &Q, T)> = Vec::with_capacity(AT_ONCE);
+        let mut batch: Batch<'_, K, P, T> = Vec::with_capacity(AT_ONCE);
+        loop {
+            // The iterator and the hasher are the user's: they run while nothing is pinned.
+            let next = wanted.by_ref().take(AT_ONCE);
+            keys.extend(next.map(|(key, to)| (self.tag(key), key, to)));
+            if keys.is_empty() {
+                return answers;
             }
-            drop(entry);
-            (hit == Some(true)).then(|| page.into())
+            for (tag, key, mut to) in keys.drain(..) {
+                if let Some(page) = hot(tag, key, &mut to) {
+                    batch.push((Found::Known(Some(page)), to));
+                    continue;
+                }
+                let found = self.tier.find_unless_busy(tag, key).unwrap_or_else(|_| {
+                    // Too many pins on it, and some may be ours: who waits holds none.
+                    Self::read_all(&mut batch, &read, &mut answers);
+                    self.tier.find(tag, key)
+                });
+                let found = found.map_or_else(
+                    || {
+                        self.tier.missed(tag);
+                        Found::Known(None)
+                    },
+                    Found::Entry,
+                );
+                batch.push((found, to));
+            }
+            Self::read_all(&mut batch, &read, &mut answers);
+        }
+    }
+
+    /// Reads what a batch of look-ups has found, and lets go of each entry.
+    fn read_all<P, T>(
+        batch: &mut Batch<'_, K, P, T>,
+        read: impl Fn(&Entry<'_, K>, T) -> Option<P>,
+        answers: &mut Vec<Option<P>>,
+    ) {
+        answers.extend(batch.drain(..).map(|(found, to)| match found {
+            Found::Known(answer) => answer,
+            Found::Entry(entry) => {
+                let answer = read(&entry, to);
+                drop(entry);
+                answer
+            }
         }));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use equivalent::Equivalent;
 
-use crate::error::{BufferTooSmall, InsertError, MAX_PIECE};
+use crate::error::{BufferTooSmall, InsertError};
 use crate::index::{Tag, tag};
 use crate::policy::Priority;
 use crate::stats::Cause;
@@ -18,7 +18,9 @@ use crate::sync::{Plant, add, planted};
 use crate::tier::{Terms, Tier};
 
 mod build;
+mod fill;
 mod inspect;
+mod into;
 mod lease;
 mod load;
 mod maintain;
@@ -296,37 +298,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         to: &mut [u8],
     ) -> Result<Option<usize>, BufferTooSmall> {
         let tag = self.tag(key);
-        let hot = self.tier.hot_page(tag, key, |page| {
-            let needed = page.len();
-            Some(match to.get_mut(..needed) {
-                Some(to) => {
-                    page.copy(to);
-                    self.tier.counters.hot_hit();
-                    Ok(Some(needed))
-                }
-                None => Err(BufferTooSmall { needed }),
-            })
-        });
-        if let Some(found) = hot {
-            return found;
+        if let Some(found) = self.hot_into(tag, key, to) {
+            return found.map(Some);
         }
         loop {
             let Some(entry) = self.look_up(tag, key) else { return Ok(None) };
-            let needed = entry.record().state().len();
-            match to.get_mut(..needed) {
-                Some(to) => {
-                    if let Some(hit) = self.hit(&entry, to) {
-                        return Ok(hit.then_some(needed));
-                    }
-                }
-                // Nothing is decoded, but what has expired is a miss and no error.
-                None if self.decode(&entry, &mut []).is_ok() => {
-                    return Err(BufferTooSmall { needed });
-                }
-                None => {
-                    self.tier.counters.miss();
-                    return Ok(None);
-                }
+            if let Some(hit) = self.hit_into(&entry, to) {
+                return hit;
             }
         }
     }
@@ -350,25 +328,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if hot.is_some() {
             return hot;
         }
-        let f = f?;
-        let entry = self.look_up(tag, key)?;
-        let len = entry.record().state().len();
-        if len > MAX_PIECE {
-            drop(entry);
-            // No buffer of the cache's is as long.
-            return self.get(key).map(|page| f(&page));
-        }
-        let mut buffer = self.tier.store.buffer();
-        let room = || buffer.stretch(len).map(|_| ()).map_err(|full| Some(full.into()));
-        let (Ok(()), Ok(page)) = (self.tier.with_room(room), buffer.stretch(len)) else {
-            add(&self.tier.counters.unreadable, 1);
-            self.tier.counters.miss();
-            return None;
-        };
-        // It is not in pieces, which are all that can be gone.
-        let hit = self.hit(&entry, page) == Some(true);
-        drop(entry);
-        hit.then(|| f(buffer.bytes(len)))
+        self.lend(tag, key, |len| 0..len, f?)
     }
 
     /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the page's

@@ -1,11 +1,13 @@
 //! Buffers on loan: what a page is compressed into, and decoded into where it is only lent to the
-//! caller.
+//! caller; and vectors, which the caller's own code writes a page into.
 //!
 //! A buffer may be out while user code runs, for as long as that likes. So nobody ever waits for
 //! one: a thread that finds none makes one. A few are kept, at most one for each thread that can
 //! run and a [`SHARE`] of the capacity in all, or one. The others go back to the system at once,
 //! page by page: made by a general-purpose allocator, those of many threads were seen to stay in
-//! its arenas, uncounted.
+//! its arenas, uncounted. A vector is of the general-purpose allocator, for the caller may make it
+//! longer or take it away. It is charged as long as it was when it was lent, and for what it has
+//! become when it is kept.
 
 use std::fmt;
 
@@ -21,9 +23,39 @@ const STEP: usize = 4096;
 /// them.
 const SHARE: usize = 32;
 
+/// What buffers are made of.
+pub(crate) trait Block: Default {
+    /// Bytes that fit in.
+    fn room(&self) -> usize;
+
+    /// Bytes that a block with so much room holds.
+    fn cost(room: usize) -> usize;
+}
+
+impl Block for PageBuffer {
+    #[inline]
+    fn room(&self) -> usize {
+        self.len()
+    }
+
+    fn cost(room: usize) -> usize {
+        Self::cost(room)
+    }
+}
+
+impl Block for Vec<u8> {
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+
+    fn cost(room: usize) -> usize {
+        heap_cost(room)
+    }
+}
+
 #[derive(Debug)]
-struct Kept {
-    buffer: PageBuffer,
+struct Kept<B> {
+    buffer: B,
     /// The step at which a page needed more than half of it.
     needed: u32,
 }
@@ -31,17 +63,17 @@ struct Kept {
 /// On cache lines of its own: threads that start at different ones do not meet.
 #[derive(Debug)]
 #[repr(align(64))]
-struct Place(Mutex<Shelf>);
+struct Place<B>(Mutex<Shelf<B>>);
 
 #[derive(Debug)]
-struct Shelf {
-    kept: Option<Kept>,
+struct Shelf<B> {
+    kept: Option<Kept<B>>,
     loans: u32,
 }
 
 #[derive(Debug)]
-pub(crate) struct Buffers {
-    places: Box<[Place]>,
+pub(crate) struct Buffers<B = PageBuffer> {
+    places: Box<[Place<B>]>,
     /// Bytes of buffers, of those that are out as well.
     bytes: Counter,
     /// The longest buffer that was kept of late: by it the places are counted. A hint.
@@ -49,18 +81,27 @@ pub(crate) struct Buffers {
 }
 
 /// A buffer on loan; it goes back when this is dropped.
-pub(crate) struct LentBuffer<'b, M: Charge> {
-    buffers: &'b Buffers,
+pub(crate) struct LentBuffer<'b, M: Charge, B: Block = PageBuffer> {
+    buffers: &'b Buffers<B>,
     clock: &'b Clock,
     memory: &'b M,
     /// The cache's capacity.
     capacity: usize,
     /// The calling thread's own place.
     home: usize,
-    lent: Kept,
+    lent: Kept<B>,
 }
 
-impl Buffers {
+/// A vector on loan, which is empty at first; it goes back when this is dropped.
+pub(crate) struct LentVec<'b, M: Charge> {
+    lent: LentBuffer<'b, M, Vec<u8>>,
+    /// What is charged for it.
+    charged: usize,
+    /// One with more room is not kept.
+    most: usize,
+}
+
+impl<B: Block> Buffers<B> {
     /// Room to keep so many.
     pub(crate) fn new(places: usize) -> Self {
         let place = |_| Place(Mutex::new(Shelf { kept: None, loans: 0 }));
@@ -72,7 +113,7 @@ impl Buffers {
     }
 
     pub(crate) const fn fixed_bytes(places: usize) -> usize {
-        heap_cost(places * size_of::<Place>() + 64)
+        heap_cost(places * size_of::<Place<B>>() + 64)
     }
 
     /// A buffer, used before or new and empty.
@@ -82,7 +123,7 @@ impl Buffers {
         clock: &'b Clock,
         capacity: usize,
         memory: &'b M,
-    ) -> LentBuffer<'b, M> {
+    ) -> LentBuffer<'b, M, B> {
         let home = thread_number() % self.places.len();
         let mut at = home;
         let lent = loop {
@@ -99,7 +140,7 @@ impl Buffers {
             }
             at = self.next(at);
             if at == home {
-                break Kept { buffer: PageBuffer::default(), needed: clock.now() };
+                break Kept { buffer: B::default(), needed: clock.now() };
             }
         };
         LentBuffer { buffers: self, clock, memory, capacity, home, lent }
@@ -124,8 +165,15 @@ impl Buffers {
     /// Keeps a buffer, in the place `home` or another one; drops it where it is idle or enough are
     /// kept.
     #[inline]
-    fn keep(&self, lent: Kept, home: usize, clock: &Clock, capacity: usize, memory: &impl Charge) {
-        let most = self.most(lent.buffer.len(), capacity);
+    fn keep(
+        &self,
+        lent: Kept<B>,
+        home: usize,
+        clock: &Clock,
+        capacity: usize,
+        memory: &impl Charge,
+    ) {
+        let most = self.most(lent.buffer.room(), capacity);
         let mut at = home;
         while !clock.is_idle(lent.needed) {
             if at < most {
@@ -144,9 +192,13 @@ impl Buffers {
         self.discard(lent.buffer, memory);
     }
 
-    fn discard(&self, buffer: PageBuffer, memory: &impl Charge) {
-        let bytes = PageBuffer::cost(buffer.len());
+    fn discard(&self, buffer: B, memory: &impl Charge) {
+        let bytes = B::cost(buffer.room());
         drop(buffer);
+        self.release(bytes, memory);
+    }
+
+    fn release(&self, bytes: usize, memory: &impl Charge) {
         sub(&self.bytes, bytes as u64);
         memory.release(bytes);
     }
@@ -154,7 +206,7 @@ impl Buffers {
     /// Drops what no page needed of late.
     pub(crate) fn drop_idle(&self, clock: &Clock, memory: &impl Charge) {
         for place in &self.places {
-            let idle = |kept: &mut Kept| clock.is_idle(kept.needed);
+            let idle = |kept: &mut Kept<B>| clock.is_idle(kept.needed);
             let kept = place.0.try_lock().and_then(|mut shelf| shelf.kept.take_if(idle));
             if let Some(kept) = kept {
                 // Relaxed: a hint. The next buffers that come back set it anew.
@@ -181,7 +233,7 @@ impl Buffers {
 
     /// Bytes of those that are not out.
     pub(crate) fn kept_bytes(&self) -> usize {
-        let of = |kept: &Kept| PageBuffer::cost(kept.buffer.len());
+        let of = |kept: &Kept<B>| B::cost(kept.buffer.room());
         self.places.iter().map(|place| place.0.lock().kept.as_ref().map_or(0, of)).sum()
     }
 }
@@ -213,18 +265,73 @@ impl<M: Charge> LentBuffer<'_, M> {
     }
 }
 
-impl<M: Charge> Drop for LentBuffer<'_, M> {
+impl<M: Charge, B: Block> Drop for LentBuffer<'_, M, B> {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.lent.buffer);
-        if !buffer.is_empty() {
+        if buffer.room() != 0 {
             let lent = Kept { buffer, needed: self.lent.needed };
             self.buffers.keep(lent, self.home, self.clock, self.capacity, self.memory);
         }
     }
 }
 
-impl<M: Charge> fmt::Debug for LentBuffer<'_, M> {
+impl<M: Charge, B: Block> fmt::Debug for LentBuffer<'_, M, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LentBuffer").field("len", &self.lent.buffer.len()).finish_non_exhaustive()
+        let room = self.lent.buffer.room();
+        f.debug_struct("LentBuffer").field("room", &room).finish_non_exhaustive()
+    }
+}
+
+impl<'b, M: Charge> LentVec<'b, M> {
+    /// A vector that was lent. It is not kept afterwards if it has more room than `most` bytes.
+    pub(crate) fn new(lent: LentBuffer<'b, M, Vec<u8>>, most: usize) -> Self {
+        let charged = Vec::<u8>::cost(lent.lent.buffer.room());
+        Self { lent, charged, most }
+    }
+
+    pub(crate) fn get(&mut self) -> &mut Vec<u8> {
+        &mut self.lent.lent.buffer
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.lent.lent.buffer
+    }
+
+    /// Charges what the vector has become; whether there is room for that.
+    fn settle(&mut self) -> bool {
+        let LentBuffer { buffers, memory, lent, .. } = &self.lent;
+        let bytes = Vec::<u8>::cost(lent.buffer.room());
+        if let Some(less) = self.charged.checked_sub(bytes) {
+            buffers.release(less, *memory);
+        } else {
+            let more = bytes - self.charged;
+            if !memory.charge(more) {
+                return false;
+            }
+            add(&buffers.bytes, more as u64);
+        }
+        self.charged = bytes;
+        true
+    }
+}
+
+impl<M: Charge> Drop for LentVec<'_, M> {
+    fn drop(&mut self) {
+        let (most, now) = (self.most, self.lent.clock.now());
+        let Kept { buffer, needed } = &mut self.lent.lent;
+        if buffer.len() > buffer.capacity() / 2 {
+            *needed = now;
+        }
+        buffer.clear();
+        if buffer.capacity() > most || !self.settle() {
+            *self.get() = Vec::new();
+            self.settle();
+        }
+    }
+}
+
+impl<M: Charge> fmt::Debug for LentVec<'_, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lent.fmt(f)
     }
 }

@@ -28,7 +28,8 @@ mod sample;
 mod scratch;
 mod trials;
 
-use buffers::LentBuffer;
+pub(crate) use buffers::LentBuffer;
+use buffers::LentVec;
 pub(crate) use charged::{Charged, Full};
 use coders::{COLD, Use};
 pub(crate) use coders::{Coders, TrainingPlan};
@@ -202,6 +203,12 @@ impl<K: Send + Sync> Store<K> {
 
     pub(crate) fn buffer(&self) -> LentBuffer<'_, Memory<K>> {
         self.scratch.buffer(&self.pool)
+    }
+
+    /// An empty vector for a page that the caller's code writes.
+    pub(crate) fn vec(&self) -> LentVec<'_, Memory<K>> {
+        // A vector that grows as it is written to gets twice as long as the page at the most.
+        self.scratch.vec(2 * self.max_page, &self.pool)
     }
 
     /// A context of a coder for pages of up to `len` bytes.

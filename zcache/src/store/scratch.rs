@@ -1,4 +1,5 @@
-//! Scratch: what a compression or a decoding works with, buffers and the codecs' contexts.
+//! Scratch: what a compression or a decoding works with, buffers and the codecs' contexts; and
+//! vectors, which callers write pages into.
 //!
 //! The two are lent apart. A buffer may be out while user code runs, so nobody waits for one
 //! ([`Buffers`]). A context is out only while the codec works, so threads may wait for it, and
@@ -10,7 +11,9 @@
 
 use std::fmt;
 
-use super::buffers::{Buffers, LentBuffer};
+use zpool::source::PageBuffer;
+
+use super::buffers::{Buffers, LentBuffer, LentVec};
 use super::charged::Full;
 use super::clock::Clock;
 use super::contexts::{Contexts, LentContext, Wanted};
@@ -23,6 +26,7 @@ const DESKS: usize = 2;
 pub(crate) struct Scratch {
     clock: Clock,
     buffers: Buffers,
+    vecs: Buffers<Vec<u8>>,
     contexts: Contexts,
     /// The cache's capacity.
     capacity: AtomicUsize,
@@ -34,13 +38,16 @@ impl Scratch {
         Self {
             clock: Clock::new(cores),
             buffers: Buffers::new(cores),
+            vecs: Buffers::new(cores),
             contexts: Contexts::new(DESKS * cores, cores),
             capacity: AtomicUsize::new(capacity),
         }
     }
 
     pub(crate) const fn fixed_bytes(cores: usize) -> usize {
-        Buffers::fixed_bytes(cores) + Contexts::fixed_bytes(DESKS * cores)
+        Buffers::<PageBuffer>::fixed_bytes(cores)
+            + Buffers::<Vec<u8>>::fixed_bytes(cores)
+            + Contexts::fixed_bytes(DESKS * cores)
     }
 
     fn capacity(&self) -> usize {
@@ -57,6 +64,11 @@ impl Scratch {
     #[inline]
     pub(crate) fn buffer<'s, M: Charge>(&'s self, memory: &'s M) -> LentBuffer<'s, M> {
         self.buffers.lend(&self.clock, self.capacity(), memory)
+    }
+
+    /// An empty vector, used before or new, which is not kept with more room than `most` bytes.
+    pub(crate) fn vec<'s, M: Charge>(&'s self, most: usize, memory: &'s M) -> LentVec<'s, M> {
+        LentVec::new(self.vecs.lend(&self.clock, self.capacity(), memory), most)
     }
 
     /// A context of `coder` for pages of up to `len` bytes, if one is there that nobody has.
@@ -103,6 +115,7 @@ impl Scratch {
     fn drop_idle(&self, memory: &impl Charge) -> bool {
         let before = self.bytes();
         self.buffers.drop_idle(&self.clock, memory);
+        self.vecs.drop_idle(&self.clock, memory);
         self.contexts.drop_idle(&self.clock, memory);
         self.bytes() < before
     }
@@ -111,13 +124,14 @@ impl Scratch {
     pub(crate) fn trim(&self, memory: &impl Charge) -> bool {
         let before = self.bytes();
         self.buffers.trim(memory);
+        self.vecs.trim(memory);
         self.contexts.trim(memory);
         self.bytes() < before
     }
 
-    /// Bytes of all buffers and contexts, of those that are out as well.
+    /// Bytes of all buffers, vectors and contexts, of those that are out as well.
     pub(crate) fn bytes(&self) -> usize {
-        self.buffers.bytes() + self.contexts.bytes()
+        self.buffers.bytes() + self.vecs.bytes() + self.contexts.bytes()
     }
 
     /// Asserts that bytes are counted; nothing may be out.
@@ -127,6 +141,7 @@ impl Scratch {
     pub(crate) fn check(&self) {
         let kept = self.buffers.kept_bytes();
         assert_eq!(self.buffers.bytes(), kept, "bytes of buffers are counted");
+        assert_eq!(self.vecs.bytes(), self.vecs.kept_bytes(), "bytes of vectors are counted");
         let counted = self.contexts.counted_bytes();
         assert_eq!(self.contexts.bytes(), counted, "bytes of contexts are counted");
     }
