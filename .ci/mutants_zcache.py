@@ -20,6 +20,7 @@ OTHERS = "what a writer has found is looked for once more under the lock, and no
 
 TABLE_RS, CHANGE_RS = "index/table.rs", "index/table/change.rs"
 LIFE_RS, LOAD_RS, MANY_RS = "tier/life.rs", "cache/load.rs", "cache/many.rs"
+ONLY_IF_RS = "cache/only_if.rs"
 FLIGHT_RS, FLIGHTS_RS = "index/flight.rs", "index/flights.rs"
 SCOPE_RS = "scope/mod.rs"
 
@@ -141,7 +142,7 @@ MUTANTS = [
      "[[self.unite(len, old);]]", "", UNITS),
     # Changes of keys and loads under way.
     (252, "a load is stored whatever it was told", LIFE_RS,
-     "Some(told) if [[told.is_told()]] => return false,", "false", ("models::a_lease_stores",) + LEASES),
+     "Untold(told)) if [[told.is_told()]] => return false,", "false", ("models::a_lease_stores",) + LEASES),
     (253, "an insert tells no load", LIFE_RS, "None => [[tier.flights.tell(tag)]],", "{}", LEASES),
     (254, "an insert tells loads before it has the lock", LIFE_RS,
      ("None => [[tier.flights.tell(tag)]],", "let old = [[tier.index.put((tag, id), &tag_of, same, admit)]]?;"),
@@ -212,7 +213,7 @@ MUTANTS = [
      "[[wake(waiting.into_iter().flatten().filter_map(|(_, waker)| waker));]]", "drop(waiting);",
      ("models::flights::",) + FLIGHTS),
     (277, "what is loaded is stored whatever changed", LOAD_RS,
-     "[[terms.condition = Some(pilot.told());]]\n        pilot.at_work", "", ("models::a_lease", "outdates_the_loads") + LEASES),
+     "[[terms.condition = Some(Condition::Untold(pilot.told()));]]\n        let insert", "", ("models::a_lease", "outdates_the_loads") + LEASES),
     # How entries come and go.
     (278, "an entry is published before the policy has it", "tier/insert.rs",
      ("if [[!planted(Plant::PublishedUnqueued)]] {", "        if [[planted(Plant::PublishedUnqueued)]] {"),
@@ -294,4 +295,14 @@ MUTANTS = [
     (309, "pieces go before their entry is off the index", LIFE_RS,
      "[[let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;]]",
      "if let Some(found) = self.find(tag, key) { drop(self.end_pieces(found.id())); } let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;", LONG),
+    # What depends on what a key has.
+    (310, "what is for a key without a page replaces one", LIFE_RS,
+     "if [[old.is_some_and(is_page)]] && !planted(Plant::AbsentUnasked)", "false", ("models::only_if::",)),
+    (311, "an insert for a key without a page tells no load", LIFE_RS,
+     "None => [[tier.flights.tell(tag)]],", "if condition.is_none() { tier.flights.tell(tag); }", ("models::only_if::",)),
+    (312, "who was kept out does not ask what by", "tier/insert.rs",
+     "if published != Ok(false) || [[!absent || newcomer.is_late()]] {", "true", ("models::only_if::",),
+     "only a page whose time is over keeps out wrongly, and no time passes in a model"),
+    (313, "whatever a key has by then is removed", ONLY_IF_RS,
+     "let same = if [[planted(Plant::RemovedUnasked)]] {", "true", ("models::only_if::",)),
 ]

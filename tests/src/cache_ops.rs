@@ -83,13 +83,14 @@ pub enum LoadEnd {
 pub enum CacheOp {
     /// `insert`.
     Insert(u8, PageSpec),
-    /// `insert_with`: a priority, and a time to live of nothing or of hours.
+    /// `insert_with` or, with 32, `insert_if_absent_with`: a priority, and a time to live of nothing
+    /// or of hours.
     InsertWith(u8, PageSpec, u8),
-    /// `get`, `get_into`, `get_with`, `peek` or `contains`.
+    /// `get`, `get_into`, `get_with`, `peek`, `get_range_into`, `get_many_into` or `contains`.
     Read(u8, u8),
     /// `get_range`.
     Range(u8, u16, u16),
-    /// `remove`.
+    /// `remove`, or from 128 on `remove_if`.
     Remove(u8),
     /// `take`.
     Take(u8),
@@ -97,13 +98,13 @@ pub enum CacheOp {
     Lease(u8, PageSpec, u8),
     /// `get_or_insert_with`.
     Load(u8, PageSpec, LoadEnd),
-    /// `insert_many` and `get_many` from this key on.
+    /// `insert_many`, `insert_from` and `get_many` from this key on.
     Many(u8, PageSpec),
     /// `retain` the keys whose bit is set.
     Retain(u64),
     /// `clear`.
     Clear,
-    /// `keys`.
+    /// `keys` and `for_each`.
     Keys,
     /// `resize` to so many percent of the first capacity.
     Resize(u8),

@@ -9,15 +9,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use zcache::codec::{self, Dictionary, Zstd};
-use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
-use zcache::{
-    Cache, Cause, Config, ConfigError, Insert, InsertError, Leased, LoadError, MAX_PIECE,
-    ResizeError, Share,
-};
-use zpool::SourceKind;
+use zcache::policy::Priority;
+use zcache::{Cache, Cause, Insert, InsertError, Leased, LoadError, ResizeError, Share};
 
 use crate::cache_ops::{CacheOp, LoadEnd};
+pub use crate::cache_setups::CacheSetup;
 use crate::pattern;
 
 /// A key that counts nothing and hashes badly: some of the 64 share a hash.
@@ -45,111 +41,6 @@ fn lock(told: &Shared) -> MutexGuard<'_, Told> {
     told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The caches that operations are replayed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say what they differ in")]
-#[non_exhaustive]
-pub enum CacheSetup {
-    Lz4,
-    Tiny,
-    SieveUnchecked,
-    LruHeap,
-    Memfd,
-    Plain,
-    Zstd,
-    Ageing,
-    ZstdTight,
-    Dictionary,
-    LongKept,
-    Hot,
-    HotAgeing,
-    HotTight,
-    Cold,
-    ColdTight,
-    Trained,
-}
-
-impl CacheSetup {
-    /// All of them.
-    pub const ALL: [Self; 17] = [
-        Self::Lz4,
-        Self::Tiny,
-        Self::SieveUnchecked,
-        Self::LruHeap,
-        Self::Memfd,
-        Self::Plain,
-        Self::Zstd,
-        Self::Ageing,
-        Self::ZstdTight,
-        Self::Dictionary,
-        Self::LongKept,
-        Self::Hot,
-        Self::HotAgeing,
-        Self::HotTight,
-        Self::Cold,
-        Self::ColdTight,
-        Self::Trained,
-    ];
-
-    /// How much of it holds pages decoded.
-    const fn share(self) -> Share {
-        match self {
-            Self::Hot => Share::Of(3),
-            Self::HotAgeing | Self::HotTight | Self::ColdTight => Share::Of(1),
-            _ => Share::None,
-        }
-    }
-
-    fn config(self) -> Config {
-        let config = |capacity: usize| Config::new(capacity).max_page(16 << 10).shards(2);
-        let heap = |config: Config| config.source(SourceKind::Heap).checksum(true);
-        match self {
-            Self::Lz4 => heap(config(1 << 20)),
-            Self::Tiny => config(240 << 10).max_page(4096).checksum(true),
-            Self::SieveUnchecked => config(600 << 10).policy(Sieve::new()).checksum(false),
-            Self::LruHeap => heap(config(1000 << 10).policy(Lru::new())),
-            Self::Memfd => config(800 << 10).policy(S3Fifo::new()).source(SourceKind::Memfd),
-            Self::Plain => heap(config(1000 << 10).codec(codec::None)),
-            Self::Zstd => heap(config(4 << 20)).codec(zstd()),
-            Self::ZstdTight => least(|bytes| config(bytes).max_page(5000).codec(zstd())),
-            Self::Dictionary => {
-                let dictionary = Dictionary::new(&[7; 3000]).expect("any bytes");
-                config(4 << 20).codec(zstd().with_dictionary(&dictionary)).checksum(true)
-            }
-            Self::LongKept => config(3 << 20).max_page(MAX_PIECE).policy(Sieve::new()),
-            Self::Hot => config(1 << 20).checksum(true),
-            Self::HotAgeing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
-            Self::HotTight => {
-                let small = |bytes| config(bytes).max_page(5000).codec(zstd());
-                small(least_bytes(small) + (60 << 10))
-            }
-            Self::Cold => config(2 << 20).cold_codec(zstd()).checksum(true),
-            Self::ColdTight => {
-                let config = |bytes| config(bytes).max_page(5000).cold_codec(zstd()).train(256);
-                least(config).time_to_live(Duration::from_secs(3600))
-            }
-            Self::Trained => config(5 << 20).codec(zstd()).train(2500).checksum(true),
-            Self::Ageing => heap(config(1 << 20)).time_to_live(Duration::from_secs(3600)),
-        }
-    }
-}
-
-/// The least capacity that works.
-fn least(config: impl Fn(usize) -> Config) -> Config {
-    config(least_bytes(&config))
-}
-
-fn least_bytes(config: impl Fn(usize) -> Config) -> usize {
-    match OracleCache::new(config(0)) {
-        Err(ConfigError::TooSmall { least }) => least,
-        other => panic!("a capacity of nothing gave {other:?}"),
-    }
-}
-
-fn zstd() -> Zstd {
-    Zstd::level(1).expect("a level")
-}
-
 type OracleCache = Cache<Key>;
 
 /// By which call a page goes in.
@@ -157,6 +48,7 @@ enum How {
     Plain,
     With(Insert),
     Many,
+    From,
 }
 
 struct World {
@@ -280,6 +172,7 @@ impl World {
             How::Plain => cache.insert(Key(key), page),
             How::With(how) => cache.insert_with(Key(key), page, how),
             How::Many => cache.insert_many([(Key(key), page)]).remove(0),
+            How::From => cache.insert_from(Key(key), |to| to.extend_from_slice(page)),
         });
         // Those that made room went before; the old page of the key itself goes in any case.
         let had = self.model.remove(&key).is_some();
@@ -315,9 +208,61 @@ impl World {
         }
     }
 
+    fn insert_if_absent(&mut self, key: u8, page: &[u8], how: Insert, expired: bool) {
+        let there = self.expect(key).is_some();
+        let stored = self.run(|cache| cache.insert_if_absent_with(Key(key), page, how));
+        let had = self.model.remove(&key);
+        let gone = std::mem::take(&mut lock(&self.told).gone);
+        let (own, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(k, ..)| *k == key);
+        lock(&self.told).gone = others;
+        self.settle();
+        // One whose time was over went, and the new one may have been a hook's victim.
+        let old = usize::from(had.is_some());
+        match stored {
+            Some(Ok(false)) => {
+                assert!(there && own.is_empty(), "{key} went: {own:?}");
+                self.model.extend(had.map(|had| (key, had)));
+            }
+            Some(Ok(true)) => {
+                assert!(!there && own.len() >= old, "{key} went: {own:?}");
+                if own.len() == old {
+                    self.model.insert(key, (page.to_vec(), expired));
+                }
+            }
+            Some(Err(InsertError::TooLarge { dropped, .. } | InsertError::NoRoom { dropped })) => {
+                assert!(!there && !dropped && own.len() == old, "{key} went: {own:?}")
+            }
+            Some(Err(error)) => panic!("{error}"),
+            None => {
+                assert!(!there, "no hook is called for a key that has a page");
+                if self.cache.len() > self.model.len() {
+                    self.model.insert(key, (page.to_vec(), expired));
+                }
+            }
+        }
+    }
+
+    fn remove_if(&mut self, key: u8, unwanted: bool) {
+        let (had, expected) = (self.model.contains_key(&key), self.expect(key).cloned());
+        let removed = self.run(|cache| {
+            cache.remove_if(&Key(key), |page| {
+                assert!(Some(page) == expected.as_deref(), "it is asked about the page");
+                unwanted
+            })
+        });
+        self.settle();
+        if let Some(removed) = removed {
+            // Or it went, for memory to decode it with.
+            let left = expected.is_some() && self.model.contains_key(&key);
+            assert!(!removed || expected.is_some() && !left, "it says what it removes");
+            assert!(!left || !unwanted, "{key} is removed");
+            assert!(!had || expected.is_some() || !self.model.contains_key(&key), "it is over");
+        }
+    }
+
     fn read(&mut self, key: u8, how: u8) {
         let expected = self.expect(key).cloned();
-        let got = self.run(|cache| match how % 6 {
+        let got = self.run(|cache| match how % 8 {
             0 => cache.get(&Key(key)).map(|page| page.to_vec()),
             1 => {
                 let mut to = vec![0xff; cache.max_page()];
@@ -336,6 +281,19 @@ impl World {
                     }
                     Ok(found) => found.map(|_| Vec::new()),
                 }
+            }
+            5 => {
+                // In two parts, of which the second has the rest.
+                let mut to = vec![0xff; cache.max_page()];
+                let first = expected.as_ref().map_or(0, Vec::len) / 2;
+                let len = cache.get_range_into(&Key(key), 0, &mut to[..first]);
+                let rest = cache.get_range_into(&Key(key), first, &mut to[first..]);
+                len.zip(rest).map(|(len, rest)| to[..len + rest].to_vec())
+            }
+            6 => {
+                let mut to = vec![0xff; cache.max_page()];
+                let found = cache.get_many_into([(&Key(key), &mut to[..])]).remove(0);
+                found.expect("room for any page").map(|len| to[..len].to_vec())
             }
             _ => {
                 let has = cache.contains(&Key(key));
@@ -435,10 +393,14 @@ impl World {
             }
             CacheOp::InsertWith(key, page, how) => {
                 let priority = [Priority::Low, Priority::Normal, Priority::High][how as usize % 3];
-                let expired = how & 64 != 0;
+                let (expired, absent) = (how & 64 != 0, how & 32 != 0);
                 let time = Duration::from_secs(if expired { 0 } else { 9999 });
                 let how = Insert::new().priority(priority).time_to_live(time);
-                self.insert(key % 64, &page.page(max_page), How::With(how), expired);
+                let (key, page) = (key % 64, page.page(max_page));
+                match absent {
+                    true => self.insert_if_absent(key, &page, how, expired),
+                    false => self.insert(key, &page, How::With(how), expired),
+                }
             }
             CacheOp::Read(key, how) => (0..self.times).for_each(|_| self.read(key % 64, how)),
             CacheOp::Range(key, start, end) => {
@@ -454,6 +416,7 @@ impl World {
                     assert!(got.map(|page| page.to_vec()) == expected, "a part of {key}");
                 }
             }
+            CacheOp::Remove(key @ 128..) => self.remove_if(key % 64, key & 64 != 0),
             CacheOp::Remove(key) | CacheOp::Take(key) => {
                 let key = key % 64;
                 let (had, expected) = (self.model.contains_key(&key), self.expect(key).cloned());
@@ -475,7 +438,8 @@ impl World {
             CacheOp::Many(key, page) => {
                 let page = page.page(max_page);
                 for nth in 0..3 {
-                    self.insert(key.wrapping_add(nth) % 64, &page, How::Many, false);
+                    let how = if nth == 1 { How::From } else { How::Many };
+                    self.insert(key.wrapping_add(nth) % 64, &page, how, false);
                 }
                 let keys: Vec<Key> = (0..64).map(Key).collect();
                 // A hook that inserts may evict what is looked up later.
@@ -513,6 +477,15 @@ impl World {
                 assert!(expected.iter().all(|key| keys.contains(key)), "{expected:?}: {keys:?}");
                 let expired = |key: &u8| self.model.get(key).is_some_and(|(_, expired)| *expired);
                 assert!(!keys.iter().any(expired), "{keys:?}");
+                let mut seen = HashMap::new();
+                let each = |key: &Key, page: &[u8]| _ = seen.insert(key.0, page.to_vec());
+                if self.run(|cache| cache.for_each(each)).is_some() {
+                    self.settle();
+                    for key in expected.iter().filter(|key| self.model.contains_key(key)) {
+                        assert!(seen.get(key) == self.expect(*key), "the page of {key}");
+                    }
+                }
+                self.settle();
             }
             CacheOp::Resize(percent) => {
                 let before = self.cache.capacity();

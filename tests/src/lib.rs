@@ -2,7 +2,7 @@
 //!
 //! - [`oracle`] holds a pool against a map of byte strings; [`ops`] are the operations it replays,
 //!   made by proptest or out of a fuzzer's bytes; [`setups`] are the pools they run on;
-//! - [`cache_oracle`] and [`cache_ops`] are the same for a cache;
+//! - [`cache_oracle`], [`cache_ops`] and [`cache_setups`] are the same for a cache;
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand, `limits` are the system's;
@@ -17,6 +17,8 @@ pub mod alloc;
 pub mod cache_ops;
 #[cfg(not(zcache_loom))] // loom's cells are not for other threads
 pub mod cache_oracle;
+#[cfg(not(zcache_loom))]
+pub mod cache_setups;
 pub mod callbacks;
 pub mod codec_checks;
 pub mod corpus;

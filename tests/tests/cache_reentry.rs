@@ -40,6 +40,8 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
     let keys = [key(1), key(3), key(9)];
     let _ = cache.get_many(&keys);
     let _ = cache.insert_many([(key(5), [5; 90]), (key(6), [6; 90])]);
+    let _ = (cache.insert_if_absent(key(1), &[1; 90]), cache.insert_if_absent(key(10), &[1; 90]));
+    let _ = (cache.remove_if(&key(1), |_| false), cache.remove_if(&key(10), |_| true));
     let _ = (cache.take(&key(5)), cache.remove(&key(6)), cache.keys());
     let _ = (cache.len(), cache.is_empty(), cache.capacity(), cache.held_bytes(), cache.max_page());
     let capacity = cache.capacity();
@@ -51,6 +53,9 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
         cache.retain(|kept| {
             let _ = (cache.get(kept), cache.stats());
             *kept != key(1)
+        });
+        cache.for_each(|key, page| {
+            let _ = (cache.get(key), cache.stats(), page.len());
         });
         cache.clear();
     }

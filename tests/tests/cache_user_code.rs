@@ -133,6 +133,17 @@ fn every_call() -> Vec<Call> {
         ("get_range_into", |f| {
             ignore(f.cache.get_range_into(&f.key(f.there()), 10, &mut [0; 10]));
         }),
+        ("insert_if_absent", |f| ignore(f.cache.insert_if_absent(f.key(1), &page(1, 6000)))),
+        ("insert_if_absent there", |f| {
+            ignore(f.cache.insert_if_absent(f.key(f.there()), &page(1, 6000)));
+        }),
+        ("remove_if", |f| {
+            ignore(f.cache.remove_if(&f.key(f.there()), |_| {
+                step_on(Trap::Keep);
+                true
+            }));
+        }),
+        ("for_each", |f| f.cache.for_each(|_, _| step_on(Trap::Read))),
         ("peek", |f| ignore(f.cache.peek(&f.key(f.there())))),
         ("contains", |f| ignore(f.cache.contains(&f.key(f.there())))),
         ("remove", |f| ignore(f.cache.remove(&f.key(f.there())))),
@@ -218,7 +229,8 @@ fn panic_everywhere(share: Share) {
     for (what, call) in calls {
         for trap in Trap::ALL {
             // All of an iteration's entries are alike: the first few do.
-            let many = ["clear", "keys", "retain", "resize", "maintain"].contains(&what);
+            let many =
+                ["clear", "keys", "retain", "for_each", "resize", "maintain"].contains(&what);
             if many {
                 for after in [0, 1, 5] {
                     let field = Field::with(share);

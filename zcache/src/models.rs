@@ -27,6 +27,7 @@ mod hot;
 mod ids;
 mod leases;
 mod long;
+mod only_if;
 mod scopes;
 mod scratch;
 mod shrink;

@@ -17,7 +17,7 @@ use crate::index::{Arrival, Boarding, Landing, Pilot, Tag, failed};
 use crate::stats::Counters;
 use crate::store::{Entry, Trouble, blank_page};
 use crate::sync::add;
-use crate::tier::Tier;
+use crate::tier::{Condition, Tier};
 
 /// Counts a load that has failed, or was given up, unless it is told that it has not.
 struct Attempt<'c>(&'c Counters, bool);
@@ -78,8 +78,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let bringing = pilot.bringing(page);
         let pilot = bringing.pilot();
         let mut terms = self.terms(how);
-        terms.condition = Some(pilot.told());
-        pilot.at_work(|| self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms))
+        terms.condition = Some(Condition::Untold(pilot.told()));
+        let insert = || self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms);
+        if pilot.at_work(insert)? {
+            return Ok(());
+        }
+        add(&self.tier.counters.outdated, 1);
+        Err(InsertError::Outdated)
     }
 
     /// The page of `key`, if it is there: a hit. No miss is counted.

@@ -172,6 +172,37 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.shrink_policy();
     }
 
+    /// Calls `f` with each key and its page, in no order; no effect on evictions, or on the hits and
+    /// misses that are counted. Pages are decoded one after the other into a buffer of the cache's.
+    ///
+    /// `f` runs under no lock and may use the cache. Each entry is seen as it is at some instant of
+    /// the call. One that comes or goes meanwhile may or may not be seen, and one that is replaced
+    /// may be seen twice. A page that there is no memory to decode with is left out, and counted as
+    /// `unreadable`.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(1 << 20))?;
+    /// cache.insert(1, &[7; 512])?;
+    /// cache.insert(2, &[9; 512])?;
+    /// let mut sum = 0;
+    /// cache.for_each(|key, page| sum += key * u64::from(page[0]));
+    /// assert_eq!(sum, 1 * 7 + 2 * 9);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn for_each(&self, mut f: impl FnMut(&K, &[u8])) {
+        let _walk = self.tier.walk();
+        for id in self.tier.ids() {
+            let entry = self.tier.entry(id).filter(|_| !self.tier.has_ended(id));
+            let Some(entry) = entry else { continue };
+            let Some(mut lent) = self.lent(entry.record().state().len()) else { continue };
+            if self.decode(&entry, lent.bytes_mut()).is_ok() {
+                f(&entry.record().key, lent.bytes());
+            }
+        }
+    }
+
     /// Removes all entries that were there when it was called. Loads and leases that are under way store
     /// nothing. In a cache with scopes all entries are misses at once; otherwise one after the other.
     pub fn clear(&self) {

@@ -27,6 +27,7 @@ mod maintain;
 mod maintainer;
 mod many;
 mod memory;
+mod only_if;
 mod scope;
 
 pub use lease::{Lease, Leased, Waited, Waiting};
@@ -161,7 +162,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
     pub fn insert_with(&self, key: K, page: &[u8], how: Insert) -> Result<(), InsertError> {
         let tag = self.tag(&key);
-        self.tier.insert(tag, key, page, self.terms(how))
+        self.tier.insert(tag, key, page, self.terms(how)).map(|_| ())
     }
 
     pub(crate) fn terms(&self, how: Insert) -> Terms<'static> {

@@ -75,6 +75,10 @@ pub(crate) enum Plant {
     FlightLeft,
     /// A page is stored without a question whether its flight was told.
     ToldUnasked,
+    /// A page that is only to be stored for a key without one is stored without a question.
+    AbsentUnasked,
+    /// A call that was asked to remove one page removes what the key has by then.
+    RemovedUnasked,
     /// A call that retains no page does not tell loads of keys without an entry.
     RetainUntold,
     /// A waiter that a flight is offered to is not woken up.

@@ -7,10 +7,10 @@
 
 use super::evict::{Lack, Spent};
 use super::pieces::Cut;
-use super::{Newcomer, Tier};
+use super::{Condition, Newcomer, Tier};
 use crate::codec::Form;
 use crate::error::InsertError;
-use crate::index::{Tag, Told};
+use crate::index::Tag;
 use crate::policy::Priority;
 use crate::scope::{SlotNumber, Ticket, UNNAMED};
 use crate::stats::Cause;
@@ -22,8 +22,8 @@ use crate::sync::{Ordering, Plant, PutError, add, planted};
 pub(crate) struct Terms<'f> {
     pub(crate) priority: Priority,
     pub(crate) expiry: Option<Millis>,
-    /// Only if this load was not told of a change. Without it, the insert is a change.
-    pub(crate) condition: Option<&'f Told>,
+    /// Without one the insert is a change of its key whatever that has.
+    pub(crate) condition: Option<Condition<'f>>,
 }
 
 /// A key whose page is on its way. Dropped with the key in it, the key's old page is ended, unless
@@ -51,15 +51,11 @@ impl<K: Eq + Send + Sync> Drop for Way<'_, K> {
     }
 }
 
-/// Why a newcomer did not enter.
-enum Stopped<'t, K: Eq + Send + Sync> {
-    /// It lacked something that was not to be had.
-    Refused(Newcomer<'t, K>, Option<Lack>),
-    Outdated,
-}
+/// A newcomer that did not enter, for it lacked something that was not to be had.
+type Refused<'t, K> = (Newcomer<'t, K>, Option<Lack>);
 
 impl<K: Eq + Send + Sync> Tier<K> {
-    /// Stores `page` under `key`.
+    /// Stores `page` under `key`, and says whether it did: not where its condition does not hold.
     ///
     /// # Errors
     /// See [`InsertError`].
@@ -69,7 +65,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         key: K,
         page: &[u8],
         terms: Terms<'_>,
-    ) -> Result<(), InsertError> {
+    ) -> Result<bool, InsertError> {
         // User code, before anything has changed.
         let ticket = self.ticket(&key);
         let slot = ticket.as_ref().map_or(UNNAMED, Ticket::slot);
@@ -122,20 +118,15 @@ impl<K: Eq + Send + Sync> Tier<K> {
             }
         }
         match self.enter(newcomer, terms, &mut spent) {
-            Ok(()) => {}
-            Err(Stopped::Refused(newcomer, lack)) => {
-                return Err(self.refused(lack, newcomer.give_up()));
-            }
-            Err(Stopped::Outdated) => {
-                add(&self.counters.outdated, 1);
-                return Err(InsertError::Outdated);
-            }
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err((newcomer, lack)) => return Err(self.refused(lack, newcomer.give_up())),
         }
         if let Some(scales) = self.scales() {
             scales.came(tag);
         }
         self.grant_wish();
-        Ok(())
+        Ok(true)
     }
 
     /// The pieces of a page that is too long for one object.
@@ -190,29 +181,32 @@ impl<K: Eq + Send + Sync> Tier<K> {
         })
     }
 
-    /// Queues and publishes a newcomer.
+    /// Queues and publishes a newcomer; whether its condition holds.
     fn enter<'t>(
         &self,
         mut newcomer: Newcomer<'t, K>,
         terms: Terms<'_>,
         spent: &mut Spent,
-    ) -> Result<(), Stopped<'t, K>> {
+    ) -> Result<bool, Refused<'t, K>> {
         if !planted(Plant::PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
-        let published = self.insist(spent, |_| match newcomer.publish(terms.condition) {
-            Ok(()) => Ok(true),
-            Err(PutError::NotAdmitted) => Ok(false),
-            Err(PutError::NoRoom(bytes)) => Err(Some(Lack::Bytes(bytes))),
-            Err(PutError::NoMemory) => Err(Some(Lack::NoMemory)),
-        });
+        let published = loop {
+            let published = self.insist(spent, |_| match newcomer.publish(terms.condition) {
+                Ok(()) => Ok(true),
+                Err(PutError::NotAdmitted) => Ok(false),
+                Err(PutError::NoRoom(bytes)) => Err(Some(Lack::Bytes(bytes))),
+                Err(PutError::NoMemory) => Err(Some(Lack::NoMemory)),
+            });
+            // The page that keeps it out may have gone since, or its time is over.
+            let absent = matches!(terms.condition, Some(Condition::Absent));
+            if published != Ok(false) || !absent || newcomer.is_late() {
+                break published;
+            }
+        };
         if planted(Plant::PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
-        match published {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Stopped::Outdated),
-            Err(lack) => Err(Stopped::Refused(newcomer, lack)),
-        }
+        published.map_err(|lack| (newcomer, lack))
     }
 }

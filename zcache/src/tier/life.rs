@@ -18,7 +18,7 @@ use crate::index::{Seek, Tag, Told};
 use crate::policy::Priority;
 use crate::scope::SlotNumber;
 use crate::stats::Cause;
-use crate::store::{Coders, Entry, Record};
+use crate::store::{Coders, Entry, Record, Trouble};
 use crate::sync::{Inside, Plant, PutError, add, planted};
 
 /// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the
@@ -32,6 +32,15 @@ pub(crate) struct Newcomer<'t, K: Eq + Send + Sync> {
     conditional: bool,
     /// Whether the policy has it; until then the policy expects it.
     queued: bool,
+}
+
+/// What has to hold for a page to go in. Where it does not, the key keeps what it has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Condition<'f> {
+    /// The page is of this load, which was not told of a change.
+    Untold(&'f Told),
+    /// The key has no page. Then the insert is a change of its key.
+    Absent,
 }
 
 /// What a newcomer that was not made lacks, if room would help; its record comes back.
@@ -184,6 +193,27 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
+    /// Whether `key` has a page at this instant. One whose time is over ends here.
+    pub(crate) fn has_page<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q) -> bool {
+        loop {
+            let Some(entry) = self.find(tag, key) else { return false };
+            let read = self.with_room(|| match self.store.read(&entry, self.now(), &mut []) {
+                Err(Trouble::Full(full)) => Err(Some(full.into())),
+                read => Ok(read),
+            });
+            let cause = match read {
+                Ok(Err(Trouble::Expired)) => Cause::Expired,
+                Ok(Err(Trouble::Corrupt)) => Cause::Corrupt,
+                // It is off the index already.
+                Ok(Err(Trouble::Left)) => continue,
+                // Or there is no memory to look at it with.
+                Ok(Ok(()) | Err(Trouble::Full(_))) | Err(_) => return true,
+            };
+            self.withdraw(entry, cause, false);
+            return false;
+        }
+    }
+
     /// An entry that this caller took off the index and that the policy has forgotten.
     pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>, cause: Cause) -> Gone<'t, K> {
         entry.record().retire();
@@ -311,21 +341,26 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         self.tier.policy.enter(self.id, self.tag, priority);
     }
 
-    /// Makes the index lead to it. What it replaces ends here. With a condition it is the page of a
-    /// load, which enters if its key was not changed; otherwise it is a change of its key.
+    /// Makes the index lead to it, if the condition holds. What it replaces ends here.
     ///
     /// # Errors
     /// See [`PutError`]; it may be tried again.
-    pub(crate) fn publish(&mut self, condition: Option<&Told>) -> Result<(), PutError> {
+    pub(crate) fn publish(&mut self, condition: Option<Condition<'_>>) -> Result<(), PutError> {
         let (tier, id, tag) = (self.tier, self.id, self.tag);
         let new = self.entry().record();
         let same = by_key(&tier.store.pool, tag, &new.key);
         let tag_of = |of| tier.tag_of(of);
+        let is_page = |old: &Entry<'_, K>| !tier.has_ended(old.id());
         let admit = |old: Option<&Entry<'_, K>>| {
             match condition {
-                Some(told) if told.is_told() => return false,
-                Some(_) => {}
-                None => tier.flights.tell(tag),
+                Some(Condition::Untold(told)) if told.is_told() => return false,
+                Some(Condition::Untold(_)) => {}
+                Some(Condition::Absent)
+                    if old.is_some_and(is_page) && !planted(Plant::AbsentUnasked) =>
+                {
+                    return false;
+                }
+                Some(Condition::Absent) | None => tier.flights.tell(tag),
             }
             // Under the shard's lock, so that who tells loads and then goes through all entries
             // misses none.
@@ -343,6 +378,11 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         }
         drop((new, old.map(|old| tier.gone(old, Cause::Replaced))));
         Ok(())
+    }
+
+    /// Whether its key has a page at this instant.
+    pub(crate) fn is_late(&self) -> bool {
+        self.tier.has_page(self.tag, &self.entry().record().key)
     }
 
     /// Takes the place of `old`, of which it is the same page, if the index still leads there and

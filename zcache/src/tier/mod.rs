@@ -59,7 +59,7 @@ pub(crate) use evict::{Lack, Reach, STEP};
 use hook::Hook;
 pub use hook::Removal;
 pub(crate) use insert::Terms;
-pub(crate) use life::Newcomer;
+pub(crate) use life::{Condition, Newcomer};
 use queue::{Queue, Unready};
 use scoped::Presence;
 
