@@ -353,7 +353,7 @@ fn a_lease_of_another_cache_is_refused() {
 
 fn assert_bytes_add_up(cache: &Cache<u64>) {
     let bytes = cache.stats().bytes;
-    let plain = [bytes.frames, bytes.waiting, bytes.sample];
+    let plain = [bytes.frames, bytes.waiting, bytes.sample, bytes.keys];
     let kinds = [bytes.pages, bytes.metadata, bytes.index, bytes.policy, bytes.codec, bytes.fixed];
     let all = kinds.iter().chain(&plain).sum::<usize>();
     assert_eq!(bytes.held, all, "{bytes:?}");

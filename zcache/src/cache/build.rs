@@ -197,6 +197,38 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.set_hook(Box::new(hook));
         self
     }
+
+    /// Has each key count for what `weight` gives: bytes of heap memory that the key points to,
+    /// such as the capacity of a `String`. Without this they are not counted. They are charged to
+    /// the capacity with the entry, and go back with it; [`ByteCounts::keys`](crate::ByteCounts::keys)
+    /// says how many there are. The pieces of a page of more than 128 KiB have a clone of the key each.
+    ///
+    /// `weight` gives the same for a key at any time, and for its clones. It is called at an insert, before anything has changed, and once more when the entry
+    /// ends; never for a hit. It must not use the cache. What it says wrongly is counted wrongly, but
+    /// never more is held than the capacity allows. Clones of keys for [hot](Config::hot) pages are
+    /// not counted, nor those of loads under way.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache: Cache<String> = Cache::new(Config::new(1 << 20))?.weigh_keys(String::capacity);
+    /// let path = "/a/long/path/to/a/file/".repeat(20);
+    /// let weight = path.capacity();
+    /// cache.insert(path.clone(), &[7; 4096])?;
+    /// assert_eq!(cache.stats().bytes.keys, weight);
+    /// cache.remove(&path);
+    /// assert_eq!(cache.stats().bytes.keys, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Panics
+    /// The cache has entries, whose keys would not be counted.
+    #[must_use]
+    pub fn weigh_keys(mut self, weight: fn(&K) -> usize) -> Self {
+        assert_eq!(self.tier.counters.entries(), 0, "keys that are there are not counted");
+        self.tier.set_weigh(weight);
+        self
+    }
 }
 
 /// The settings with huge pages, where these are wanted and worth it.

@@ -70,11 +70,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert_eq!(tier.index.len(), entries, "each object has a key, or is a piece");
         assert_eq!(policy.policy().len(), entries, "each entry may be evicted");
         assert_eq!(tier.counters.entries(), entries, "each entry is counted");
-        let (mut payload, mut by_coder) = (0, [0; CODERS]);
+        let (mut payload, mut keys, mut by_coder) = (0, 0, [0; CODERS]);
         for id in tier.ids() {
             let Some(entry) = tier.entry(id) else { continue };
             payload += tier.stored_len(&entry);
             let record = entry.record();
+            keys += tier.weight_of(&record.key, record.state().len());
             tier.each_coder(&entry, &mut |coder| by_coder[usize::from(coder)] += 1);
             assert_eq!(record.tag, self.tag(&record.key), "tags are the keys'");
             let found = tier.find(record.tag, &record.key).map(|entry| entry.id());
@@ -96,6 +97,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             scopes.check(tier.ids().filter_map(entry));
         }
         assert_eq!(payload, tier.store.pool.payload_bytes(), "no object is but an entry's");
+        assert_eq!(keys as u64, get(&tier.counters.key_bytes), "what keys weigh is counted");
         assert_eq!(self.tier.flights.len(), 0, "no load is under way");
         // Other caches' readers may keep old tables, and end them meanwhile.
         tier.store.coders.settle();
@@ -113,9 +115,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let heads = tier.hot.as_deref().map_or(0, heads);
         let coders = &tier.store.coders;
         let trained = coders.trained().1 + coders.table_bytes() + tier.sampler.bytes();
+        let keys = get(&tier.counters.key_bytes) as usize;
         let large = tier.store.large.as_ref().map_or(0, |large| large.charged());
         self.charged
             + large
+            + keys
             + policy
             + tier.index.bytes()
             + self.scope_lines()

@@ -54,8 +54,8 @@ pub use scope::{Scope, ScopeStats, TooManyScopes};
 ///   call any method of the cache, and may panic: the cache stays as it was, but for the entry
 ///   concerned. What a hook or a key's drop inserts takes the room that there is and evicts nothing.
 ///   A codec must not call the cache that it works for.
-/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to
-///   (and clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
+/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to,
+///   unless [`weigh_keys`](Self::weigh_keys) says how much that is (and that of clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
 ///   what zstd takes while it trains a dictionary, and loads under way: some 200 bytes for each, and
 ///   100 for each caller that waits, which are gone with them. Dropping the cache drops all keys
 ///   and calls no hook.

@@ -197,6 +197,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
         // The slot is the entry's if the index leads to it when they are swapped.
         let slot = self.scopes.as_ref().map_or(UNNAMED, |scopes| scopes.slot_of(old.id()));
         let key = clone(&old.record().key);
+        let Ok(weighed) = self.weighed(self.weight_of(&key, draft.len)) else {
+            // The drop of a key is the user's.
+            let _inside = Inside::enter(self.number);
+            drop(key);
+            return Outcome::Crowded;
+        };
         let mark = old.record().state().mark();
         let mut record = Some(Record::new(key, tag, draft.len, draft.form, draft.expires, mark));
         let mut place = || {
@@ -217,11 +223,11 @@ impl<K: Eq + Send + Sync> Tier<K> {
             placed = place();
         }
         let Ok(mut newcomer) = placed else {
-            // The drop of a key is the user's.
             let _inside = Inside::enter(self.number);
             drop(record);
             return Outcome::Crowded;
         };
+        weighed.keep();
         newcomer.queue(Priority::Low);
         let before = pool.slot_bytes(old.len());
         let saved = before.saturating_sub(pool.slot_bytes(draft.bytes()));

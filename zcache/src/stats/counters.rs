@@ -120,6 +120,8 @@ pub(crate) struct Rest {
     raw: Counter,
     page_bytes: Counter,
     stored_bytes: Counter,
+    /// What keys weigh.
+    pub(crate) key_bytes: Counter,
     pub(crate) maintenance: maintenance::Counts,
 }
 
@@ -263,6 +265,7 @@ impl Stats {
             bytes: ByteCounts {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
+                keys: get(&counters.key_bytes) as usize,
                 pinned: pool.payload_bytes.saturating_sub(stored),
                 pages: pool.page_bytes.saturating_sub(pool.pages_framed * pool.page_size),
                 metadata: pool.metadata_bytes,

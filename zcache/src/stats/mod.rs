@@ -58,8 +58,8 @@ impl Sampled {
     }
 }
 
-/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `index`,
-/// `policy`, `codec`, `sample` and `fixed`, give or take what other threads change meanwhile.
+/// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `keys`,
+/// `index`, `policy`, `codec`, `sample` and `fixed`, give or take what other threads change meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -83,6 +83,8 @@ pub struct ByteCounts {
     pub waiting: usize,
     /// The pool's tables: words, records with their keys, lengths, owners, zspages.
     pub metadata: usize,
+    /// What keys point to, by [`weigh_keys`](crate::Cache::weigh_keys).
+    pub keys: usize,
     /// Tables of the index.
     pub index: usize,
     /// Queues and ghosts of the policy.

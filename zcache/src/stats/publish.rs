@@ -58,6 +58,7 @@ impl Stats {
             ("zcache_frames_bytes", bytes.frames as f64),
             ("zcache_waiting_bytes", bytes.waiting as f64),
             ("zcache_metadata_bytes", bytes.metadata as f64),
+            ("zcache_keys_bytes", bytes.keys as f64),
             ("zcache_index_bytes", bytes.index as f64),
             ("zcache_policy_bytes", bytes.policy as f64),
             ("zcache_codec_bytes", bytes.codec as f64),

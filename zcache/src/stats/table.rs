@@ -108,10 +108,11 @@ impl fmt::Display for Stats {
             (
                 "held",
                 format!(
-                    "{} of {} ({:.2} %)",
+                    "{} of {} ({:.2} %); keys weigh {}",
                     human(bytes.held),
                     human(bytes.capacity),
-                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64
+                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64,
+                    human(bytes.keys)
                 ),
             ),
             (

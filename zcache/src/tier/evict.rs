@@ -372,7 +372,9 @@ impl<K: Send + Sync> Tier<K> {
         while evicted.bytes < goal && evicted.entries < VICTIMS {
             let before = evicted.entries;
             for victim in self.victims(goal - evicted.bytes, lock) {
-                evicted.bytes += victim.bytes;
+                // Here, where no lock is held: that is the user's code.
+                let weight = self.weight_at_end(&victim.entry);
+                evicted.bytes += victim.bytes + weight.min(self.capacity());
                 evicted.entries += 1;
                 self.withdraw_victim(victim.entry);
             }

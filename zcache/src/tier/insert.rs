@@ -67,6 +67,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         terms: Terms<'_>,
     ) -> Result<bool, InsertError> {
         // User code, before anything has changed.
+        let weight = self.weight_of(&key, page.len());
         let ticket = self.ticket(&key);
         let slot = ticket.as_ref().map_or(UNNAMED, Ticket::slot);
         let conditional = terms.condition.is_some();
@@ -84,6 +85,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         self.sweep_in_passing();
         let mut spent = Spent::default();
+        let weighed = self.weigh_in(weight, &mut spent);
+        let weighed = weighed.map_err(|lack| self.refused(lack, way.end()))?;
         let start = self.counters.encoding();
         let cut = self.cut_if_long(&way, page).map_err(|lack| self.refused(lack, way.end()))?;
         let draft = self.insist(&mut spent, |_| {
@@ -111,6 +114,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
         let newcomer = self.place(&mut way, &draft, (terms.priority, slot), &mut spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
+        weighed.keep();
         drop(draft);
         if let Some(cut) = cut {
             if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {

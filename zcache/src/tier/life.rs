@@ -11,6 +11,7 @@ use super::hook::Removal;
 use super::pieces::rethrow;
 use super::queue::Unready;
 use super::scoped::InScope;
+use super::weight::Weighed;
 use super::{Tier, by_key, by_pin, pin_live};
 use crate::codec::Form;
 use crate::hot::Under;
@@ -478,7 +479,8 @@ impl<K: Send + Sync> Drop for Untold<'_, K> {
     }
 }
 
-/// Frees an object that nobody else can, when it is dropped; its coder and its scope lose one then.
+/// Frees an object that nobody else can, when it is dropped; its coder and its scope lose one then,
+/// and what its key weighs goes back.
 struct Free<'t, K: Send + Sync> {
     tier: &'t Tier<K>,
     handle: Handle,
@@ -487,11 +489,13 @@ struct Free<'t, K: Send + Sync> {
     // Dropped also where the drop of the key panics, which comes with the object's end.
     _coder: Left<'t>,
     _scope: Option<InScope<'t, K>>,
+    _weight: Weighed<'t, K>,
 }
 
 impl<'t, K: Send + Sync> Free<'t, K> {
     /// For an entry that is retired, or was never published.
     fn of(tier: &'t Tier<K>, entry: &Entry<'_, K>) -> Self {
+        let weight = tier.weighed_at_end(entry);
         let scope = tier.scopes.as_ref().map(|scopes| InScope {
             scopes,
             slot: scopes.slot_of(entry.id()),
@@ -500,7 +504,8 @@ impl<'t, K: Send + Sync> Free<'t, K> {
         let coder = Left(&tier.store.coders, coder(entry));
         let in_pieces = entry.record().state().form() == Form::Pieces;
         let in_pieces = in_pieces.then(|| entry.id());
-        Self { tier, handle: entry.handle(), in_pieces, _coder: coder, _scope: scope }
+        let handle = entry.handle();
+        Self { tier, handle, in_pieces, _coder: coder, _scope: scope, _weight: weight }
     }
 }
 

@@ -54,6 +54,7 @@ mod queue;
 mod renumber;
 mod scoped;
 mod shrink;
+mod weight;
 
 pub(crate) use evict::{Lack, Reach, STEP};
 use hook::Hook;
@@ -81,6 +82,8 @@ pub(crate) struct Tier<K> {
     /// The policy's highest mark.
     most: u8,
     hook: Option<Hook<K>>,
+    /// What a key takes beside its record.
+    weigh: Option<fn(&K) -> usize>,
     /// Pieces of long pages have clones of their keys.
     clone: fn(&K) -> K,
     born: Instant,
@@ -271,6 +274,7 @@ impl<K: Send + Sync> Tier<K> {
             most: policy.max_mark().min(MAX_MARK),
             policy: Apart(Queue::new(policy)),
             hook: None,
+            weigh: None,
             clone,
             born: Instant::now(),
             capacity: AtomicUsize::new(capacity),
