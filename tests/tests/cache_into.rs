@@ -303,3 +303,33 @@ fn an_idle_vector_makes_way() {
     assert_eq!(room(&cache, 1, |_| ()), [0]);
     cache.check();
 }
+
+/// Pages that are cut into pieces, by all the calls of this file.
+#[test]
+fn long_pages_go_in_and_come_out_in_the_callers_memory() {
+    const LONG: usize = 700_000;
+    for hot in [Share::None, Share::Of(2)] {
+        let config = Config::new(16 << 20).max_page(1 << 20).shards(2).checksum(true).hot(hot);
+        let cache: Cache<u64> = Cache::new(config).unwrap();
+        let long = page(1, LONG);
+        cache.insert_from(1, |to| to.extend_from_slice(&long)).unwrap();
+        cache.insert(2, &page(2, 4096)).unwrap();
+        for (start, most) in [(0, 100), (0, LONG), (131_000, 300_000), (LONG - 7, 100), (LONG, 9)] {
+            let mut to = vec![0xa5; most];
+            let wanted = &long[start..LONG.min(start + most)];
+            let (hits, misses) = counts(&cache);
+            assert_eq!(cache.get_range_into(&1, start, &mut to), Some(wanted.len()));
+            assert!(to[..wanted.len()] == *wanted, "{start} {most}");
+            assert_eq!(counts(&cache), (hits + 1, misses));
+        }
+        assert_eq!(cache.get_with(&1, |page| page == long), Some(true));
+        let mut buffers = [vec![0; LONG], vec![0; LONG - 1], vec![0; 4096]];
+        let buffers_of = [&1, &1, &2].into_iter().zip(buffers.iter_mut().map(|to| &mut to[..]));
+        let found = cache.get_many_into(buffers_of);
+        assert_eq!(found, [Ok(Some(LONG)), Err(BufferTooSmall { needed: LONG }), Ok(Some(4096))]);
+        assert!(buffers[0] == long && buffers[2] == page(2, 4096));
+        let many = cache.get_many(&[1, 2]);
+        assert!(many[0].as_deref() == Some(&long[..]) && many[1].is_some());
+        cache.check();
+    }
+}

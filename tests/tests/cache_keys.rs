@@ -159,6 +159,22 @@ fn weights_add_up_beside_other_threads() {
     assert_eq!(weights(&cache), (0, 0));
 }
 
+/// The pieces of a long page have clones of its key.
+#[test]
+fn each_piece_of_a_long_page_has_a_key_that_weighs() {
+    let config = Config::new(16 << 20).max_page(1 << 20).shards(2);
+    let cache: Cache<String> = Cache::new(config).unwrap().weigh_keys(String::len);
+    cache.insert(key(1, 1000), &page(1, 700_000)).unwrap();
+    cache.insert(key(2, 1000), &page(2, 128 << 10)).unwrap();
+    cache.check();
+    assert_eq!(cache.stats().bytes.keys, 1000 * (1 + 6) + 1000, "six pieces and two entries");
+    cache.insert(key(1, 1000), b"short").unwrap();
+    assert_eq!(cache.stats().bytes.keys, 2000);
+    cache.clear();
+    cache.check();
+    assert_eq!(cache.stats().bytes.keys, 0);
+}
+
 thread_local! {
     static LIES: Cell<Option<u64>> = const { Cell::new(None) };
 }

@@ -364,3 +364,29 @@ fn a_page_whose_scope_has_ended_is_none() {
         cache.check();
     }
 }
+
+/// Pages that are cut into pieces.
+#[test]
+fn long_pages_are_inserted_removed_and_seen_whole() {
+    let config = Config::new(16 << 20).max_page(1 << 20).shards(2).checksum(true);
+    let cache: Cache<u64> = Cache::new(config).unwrap();
+    let (long, other) = (page(1, 700_000), page(2, 300_000));
+    assert_eq!(cache.insert_if_absent(1, &long), Ok(true));
+    assert_eq!(cache.insert_if_absent(1, &other), Ok(false));
+    cache.insert(2, b"short").unwrap();
+    let mut seen = BTreeMap::new();
+    cache.for_each(|key, page| _ = seen.insert(*key, page.to_vec()));
+    assert!(seen.len() == 2 && seen[&1] == long && seen[&2] == b"short");
+    let mut asked = 0;
+    let removed = cache.remove_if(&1, |page| {
+        asked += 1;
+        if asked == 1 {
+            assert!(page == long);
+            cache.insert(1, &other).unwrap();
+        }
+        asked == 1 || page != other
+    });
+    assert!(!removed && asked == 2 && cache.get(&1).is_some_and(|page| page == other));
+    assert!(cache.remove_if(&1, |page| page == other) && cache.len() == 1);
+    cache.check();
+}
