@@ -274,7 +274,7 @@ MUTANTS = [
     # Scopes.
     (299, "a slot is found live without Acquire", SCOPE_RS,
      "self.slot(slot).state.load([[Ordering::Acquire]]) == LIVE", RELAXED, SCOPES),
-    (300, "a slot starts without Release", SCOPE_RS,
+    (300, "a slot starts without Release", "scope/slot.rs",
      "self.state.store(LIVE, [[Ordering::Release]]);", RELAXED, SCOPES),
     (301, "an entry leaves its slot without Acquire", SCOPE_RS,
      "slot.users.fetch_sub(1, [[Ordering::Acquire]]);", RELAXED, SCOPES),

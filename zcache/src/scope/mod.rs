@@ -19,19 +19,14 @@
 use zpool::source::heap_cost;
 use zpool::{AllocError, Pool, SparseLines};
 
-use crate::sync::{
-    AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, SCOPES, add, get, planted, sub,
-};
+use crate::sync::{AtomicU32, Counter, Mutex, Ordering, Plant, SCOPES, add, get, planted, sub};
 
 mod names;
+mod slot;
 
 use names::Names;
-
-/// The number of a slot.
-pub(crate) type SlotNumber = u16;
-
-/// The slot of the entries whose scopes have none.
-pub(crate) const UNNAMED: SlotNumber = 0;
+use slot::{ENDED, FREE, LIVE, Slot, UNLIMITED};
+pub(crate) use slot::{SlotNumber, UNNAMED};
 
 /// Entries whose slots are in one line.
 pub(crate) const IN_LINE: u32 = 2 * SparseLines::WORDS as u32;
@@ -41,28 +36,6 @@ const IN_BLOCK: u32 = 64 * IN_LINE;
 
 /// Bytes of the capacity for which there is a slot.
 const BYTES_EACH: usize = 64 << 10;
-
-/// States of a slot.
-const FREE: u32 = 0;
-const LIVE: u32 = 1;
-const ENDED: u32 = 2;
-
-/// No limit.
-const UNLIMITED: u64 = u64::MAX;
-
-#[derive(Debug)]
-#[repr(align(64))]
-struct Slot {
-    state: AtomicU32,
-    /// Entries, and inserts that are on their way.
-    users: AtomicUsize,
-    bytes: Counter,
-    limit: Counter,
-    /// The line at which the search for entries to evict goes on.
-    hand: Counter,
-    inserts: Counter,
-    evicted: Counter,
-}
 
 /// What a cache knows of its scopes.
 pub(crate) struct Scopes<K> {
@@ -95,37 +68,6 @@ pub(crate) struct Figures {
     pub(crate) limit: Option<u64>,
     pub(crate) inserts: u64,
     pub(crate) evicted: u64,
-}
-
-impl Slot {
-    fn new(state: u32) -> Self {
-        Self {
-            state: AtomicU32::new(state),
-            users: AtomicUsize::new(0),
-            bytes: Counter::new(0),
-            limit: Counter::new(UNLIMITED),
-            hand: Counter::new(0),
-            inserts: Counter::new(0),
-            evicted: Counter::new(0),
-        }
-    }
-
-    /// A slot that was free gets entries of a scope with this limit.
-    fn start(&self, limit: u64) {
-        for (counter, value) in
-            [(&self.limit, limit), (&self.hand, 0), (&self.inserts, 0), (&self.evicted, 0)]
-        {
-            counter.store(value, Ordering::Relaxed);
-        }
-        // Release: whoever finds it live knows that what was in it before has been retired.
-        self.state.store(LIVE, Ordering::Release);
-    }
-
-    /// Whether nothing is in it. Under the lock of the names, or a hint.
-    fn is_empty(&self) -> bool {
-        // Relaxed: from nothing on, tickets alone make more of it, and they are given under the lock.
-        self.users.load(Ordering::Relaxed) == 0
-    }
 }
 
 impl<K> Drop for Ticket<'_, K> {

@@ -1,6 +1,9 @@
 //! Which scope has which slot.
 
-use super::{ENDED, FREE, LIVE, Slot, SlotNumber, UNLIMITED, UNNAMED, heap_cost};
+use zpool::source::heap_cost;
+
+use super::slot::{ENDED, FREE, LIVE, Slot, SlotNumber, UNLIMITED, UNNAMED};
+use crate::sync::Ordering;
 
 /// Names that one search for a slot without entries looks at.
 const LOOKS: usize = 64;
@@ -165,7 +168,7 @@ impl Names {
             assert_eq!(before, None, "slot {slot} is in one place");
         }
         for (number, slot) in slots.iter().enumerate() {
-            let state = slot.state.load(super::Ordering::Relaxed);
+            let state = slot.state.load(Ordering::Relaxed);
             assert_eq!(Some(state), states[number], "slot {number} is where its state says");
         }
     }

@@ -256,11 +256,7 @@ impl<K: Send + Sync> Store<K> {
     /// Bytes that `form` and the settings put behind a payload.
     fn trailer_len(&self, form: Form, expires: bool) -> usize {
         let expiry = if expires { EXPIRY } else { 0 };
-        let empty = match form {
-            Form::Filled(word) => !expires && word != INLINE,
-            Form::Pieces => !expires,
-            Form::Raw | Form::Coded(_) => false,
-        };
+        let empty = !expires && matches!(form, Form::Filled(word) if word != INLINE);
         // An object without a byte of its own has nothing to check.
         expiry + if self.checksum && !empty { CHECKSUM } else { 0 }
     }

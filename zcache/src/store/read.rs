@@ -104,7 +104,7 @@ impl<K: Send + Sync> Store<K> {
         to: &mut [u8],
     ) -> Result<(), Trouble> {
         let (record, state) = (entry.record(), entry.record().state());
-        let (len, form) = (state.len(), state.form());
+        let (len, form) = (state.len_of_one(), state.form());
         let trailer_len = self.trailer_len(form, state.expires());
         let payload_len = object.len().checked_sub(trailer_len).ok_or(Trouble::Corrupt)?;
         let (payload, trailer) = object.split_at(payload_len);

@@ -62,6 +62,12 @@ impl State {
         (len | above << FORM_AT) as usize
     }
 
+    /// The same of a page that is in one piece.
+    #[inline]
+    pub(crate) fn len_of_one(self) -> usize {
+        (self.0 & LEN) as usize
+    }
+
     #[inline]
     pub(crate) fn form(self) -> Form {
         match self.0 >> FORM_AT & 3 {

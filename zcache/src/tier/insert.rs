@@ -6,7 +6,6 @@
 //! end in its page takes the key's old page with it: never stale.
 
 use super::evict::{Lack, Spent};
-use super::pieces::Cut;
 use super::{Condition, Newcomer, Tier};
 use crate::codec::Form;
 use crate::error::InsertError;
@@ -72,13 +71,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let slot = ticket.as_ref().map_or(UNNAMED, Ticket::slot);
         let conditional = terms.condition.is_some();
         let mut way = Way { tier: self, tag, key: Some(key), conditional };
-        let too_large = |way: &mut Way<'_, K>, max_page| {
-            add(&self.counters.too_large, 1);
-            let dropped = self.note_dropped(way.end());
-            Err(InsertError::TooLarge { len: page.len(), max_page, dropped })
-        };
         if page.len() > self.store.max_page() {
-            return too_large(&mut way, self.store.max_page());
+            return Err(self.too_large(&mut way, page, self.store.max_page()));
         }
         if terms.expiry.is_some() {
             self.ageing.store(1, Ordering::Relaxed);
@@ -87,40 +81,13 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let mut spent = Spent::default();
         let weighed = self.weigh_in(weight, &mut spent);
         let weighed = weighed.map_err(|lack| self.refused(lack, way.end()))?;
-        let start = self.counters.encoding();
-        let cut = self.cut_if_long(&way, page).map_err(|lack| self.refused(lack, way.end()))?;
-        let draft = self.insist(&mut spent, |_| {
-            let draft = match &cut {
-                Some(_) => Ok(self.store.draft_of_pieces(tag, page.len(), terms.expiry)),
-                None => self.store.draft(tag, page, terms.expiry),
-            };
-            draft.map_err(|full| Some(full.into()))
-        });
-        let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;
-        if draft.bytes() > self.store.pool.max_object() {
-            return too_large(&mut way, self.store.longest(terms.expiry.is_some()));
-        }
-        self.counters.encoded(start);
-        if self.sampler.is_open() && matches!(draft.form, Form::Coded(_)) {
-            self.sampler.offer(page);
-        }
-        if planted(Plant::ReplaceByRemoval) {
-            if let Some(key) = &way.key {
-                self.end(tag, key, Cause::Replaced);
-            }
-        }
-        self.keep_to_limit(slot, draft.bytes());
-        let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), &mut spent);
-        paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
-        let newcomer = self.place(&mut way, &draft, (terms.priority, slot), &mut spent);
-        let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
+        let made = if page.len() > self.store.max_piece() {
+            self.make_in_pieces(&mut way, page, &terms, slot, &mut spent)
+        } else {
+            self.make(&mut way, page, &terms, slot, &mut spent)
+        };
+        let newcomer = made?;
         weighed.keep();
-        drop(draft);
-        if let Some(cut) = cut {
-            if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {
-                return Err(self.refused(lack, newcomer.give_up()));
-            }
-        }
         match self.enter(newcomer, terms, &mut spent) {
             Ok(true) => {}
             Ok(false) => return Ok(false),
@@ -133,18 +100,70 @@ impl<K: Eq + Send + Sync> Tier<K> {
         Ok(true)
     }
 
-    /// The pieces of a page that is too long for one object.
-    fn cut_if_long(
-        &self,
-        way: &Way<'_, K>,
+    /// An object of a page, which nobody knows yet.
+    #[inline(always)]
+    fn make<'t>(
+        &'t self,
+        way: &mut Way<'t, K>,
         page: &[u8],
-    ) -> Result<Option<Cut<'_, K>>, Option<Lack>> {
-        match &way.key {
-            Some(key) if page.len() > self.store.max_piece() => {
-                self.cut(way.tag, key, page).map(Some)
-            }
-            _ => Ok(None),
+        terms: &Terms<'_>,
+        slot: SlotNumber,
+        spent: &mut Spent,
+    ) -> Result<Newcomer<'t, K>, InsertError> {
+        let tag = way.tag;
+        let start = self.counters.encoding();
+        let draft = self.insist(spent, |_| {
+            self.store.draft(tag, page, terms.expiry).map_err(|full| Some(full.into()))
+        });
+        let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;
+        if draft.bytes() > self.store.pool.max_object() {
+            let longest = self.store.longest(terms.expiry.is_some());
+            return Err(self.too_large(way, page, longest));
         }
+        self.counters.encoded(start);
+        if self.sampler.is_open() && matches!(draft.form, Form::Coded(_)) {
+            self.sampler.offer(page);
+        }
+        if planted(Plant::ReplaceByRemoval) {
+            if let Some(key) = &way.key {
+                self.end(tag, key, Cause::Replaced);
+            }
+        }
+        self.keep_to_limit(slot, draft.bytes());
+        let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), spent);
+        paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
+        let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
+        newcomer.map_err(|lack| self.refused(lack, way.end()))
+    }
+
+    /// The same of a page that is too long for one object: its pieces, and an object for its entry.
+    #[cold]
+    fn make_in_pieces<'t>(
+        &'t self,
+        way: &mut Way<'t, K>,
+        page: &[u8],
+        terms: &Terms<'_>,
+        slot: SlotNumber,
+        spent: &mut Spent,
+    ) -> Result<Newcomer<'t, K>, InsertError> {
+        let key = way.key.as_ref().expect("it is there until it is placed");
+        let cut = self.cut(way.tag, key, page);
+        let cut = cut.map_err(|lack| self.refused(lack, way.end()))?;
+        self.keep_to_limit(slot, cut.bytes());
+        let draft = self.store.draft_of_pieces(way.tag, page.len(), terms.expiry);
+        let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
+        let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
+        if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {
+            return Err(self.refused(lack, newcomer.give_up()));
+        }
+        Ok(newcomer)
+    }
+
+    /// Counts a page that is too long, and ends the key's old one.
+    fn too_large(&self, way: &mut Way<'_, K>, page: &[u8], max_page: usize) -> InsertError {
+        add(&self.counters.too_large, 1);
+        let dropped = self.note_dropped(way.end());
+        InsertError::TooLarge { len: page.len(), max_page, dropped }
     }
 
     /// Counts a refused insert that ended the key's old page.

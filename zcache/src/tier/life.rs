@@ -8,7 +8,7 @@ use zpool::Handle;
 
 use super::evict::{Lack, Reach};
 use super::hook::Removal;
-use super::pieces::rethrow;
+use super::pieces::{coder, rethrow};
 use super::queue::Unready;
 use super::scoped::InScope;
 use super::weight::Weighed;
@@ -525,13 +525,5 @@ struct Left<'c>(&'c Coders, u8);
 impl Drop for Left<'_> {
     fn drop(&mut self) {
         self.0.left(self.1);
-    }
-}
-
-/// The number of an entry's coder; 0 for those that have none as well.
-pub(super) fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
-    match entry.record().state().form() {
-        Form::Coded(coder) => coder,
-        Form::Raw | Form::Filled(_) | Form::Pieces => 0,
     }
 }

@@ -62,7 +62,6 @@ pub use hook::Removal;
 pub(crate) use insert::Terms;
 pub(crate) use life::{Condition, Newcomer};
 use queue::{Queue, Unready};
-use scoped::Presence;
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
@@ -367,6 +366,9 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
+        if self.scopes.is_none() {
+            return self.index.look(tag, by_key(&self.store.pool, tag, key));
+        }
         self.live(|| self.index.look(tag, by_key(&self.store.pool, tag, key)))
     }
 
@@ -427,14 +429,7 @@ impl<K: Send + Sync> Tier<K> {
         let is = |pinned: &Result<Entry<'_, K>, MapError>| {
             pinned.as_ref().map_or(true, |entry| is_equal(entry, tag, key))
         };
-        loop {
-            let Some(entry) = self.index.look(tag, (pin, is)).transpose()? else { return Ok(None) };
-            match self.presence(&entry) {
-                Presence::Live => return Ok(Some(entry)),
-                Presence::Ended => return Ok(None),
-                Presence::Left => {}
-            }
-        }
+        self.live_unless(|| self.index.look(tag, (pin, is)).transpose())
     }
 
     pub(crate) fn capacity(&self) -> usize {

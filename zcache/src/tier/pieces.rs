@@ -8,7 +8,6 @@ use zpool::{Handle, MapError};
 
 use super::Tier;
 use super::evict::{Lack, Reach, Spent};
-use super::life::coder;
 use crate::codec::Form;
 use crate::error::MAX_PIECE;
 use crate::index::Tag;
@@ -41,6 +40,13 @@ impl<K: Send + Sync> Drop for Cut<'_, K> {
         let panic = self.tier.free_pieces(&self.handles);
         self.tier.store.pool.release(self.charged);
         rethrow(panic);
+    }
+}
+
+impl<K: Send + Sync> Cut<'_, K> {
+    /// Bytes of the pieces' objects.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -188,5 +194,13 @@ impl<K: Send + Sync> Tier<K> {
                 Err(error) => panic!("a piece of an entry is not in the pool: {error}"),
             }
         }
+    }
+}
+
+/// The number of an entry's coder; 0 for those that have none as well.
+pub(super) fn coder<K: Send + Sync>(entry: &Entry<'_, K>) -> u8 {
+    match entry.record().state().form() {
+        Form::Coded(coder) => coder,
+        Form::Raw | Form::Filled(_) | Form::Pieces => 0,
     }
 }

@@ -1,5 +1,7 @@
 //! What scopes change for entries: who is a hit, who goes first, and who goes for a limit.
 
+use std::convert::Infallible;
+
 use zpool::AllocError;
 
 use super::Tier;
@@ -20,7 +22,7 @@ const LINES_FOR_LIMIT: usize = 1024;
 
 /// What is found of an entry that was just looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
+enum Presence {
     Live,
     /// Its scope has ended.
     Ended,
@@ -31,7 +33,7 @@ pub(super) enum Presence {
 impl<K: Send + Sync> Tier<K> {
     /// Whether an entry that is pinned is a hit.
     #[inline]
-    pub(super) fn presence(&self, entry: &Entry<'_, K>) -> Presence {
+    fn presence(&self, entry: &Entry<'_, K>) -> Presence {
         let Some(scopes) = &self.scopes else { return Presence::Live };
         let live = scopes.is_live(scopes.slot_of(entry.id()));
         // Asked after: the slot of an entry that has left it may be live in another scope's name.
@@ -42,16 +44,28 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// What `find` finds, if it is a hit.
-    #[inline]
+    #[inline(never)]
     pub(super) fn live<'t>(
         &'t self,
         mut find: impl FnMut() -> Option<Entry<'t, K>>,
     ) -> Option<Entry<'t, K>> {
+        self.live_unless(|| Ok::<_, Infallible>(find())).unwrap_or_else(|never| match never {})
+    }
+
+    /// The same where finding may fail.
+    ///
+    /// # Errors
+    /// Those of `find`.
+    #[inline]
+    pub(super) fn live_unless<'t, E>(
+        &'t self,
+        mut find: impl FnMut() -> Result<Option<Entry<'t, K>>, E>,
+    ) -> Result<Option<Entry<'t, K>>, E> {
         loop {
-            let entry = find()?;
+            let Some(entry) = find()? else { return Ok(None) };
             match self.presence(&entry) {
-                Presence::Live => return Some(entry),
-                Presence::Ended => return None,
+                Presence::Live => return Ok(Some(entry)),
+                Presence::Ended => return Ok(None),
                 Presence::Left => {}
             }
         }
