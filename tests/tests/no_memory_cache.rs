@@ -197,3 +197,20 @@ fn a_promotion_that_finds_no_memory_costs_nobody_else() {
     assert_eq!((after.entries, after.frames, gone), (2500, before.frames, (0, 0)), "{after}");
     cache.check();
 }
+
+/// The map of their pieces gets smaller as they go, which takes memory.
+#[test]
+fn long_pages_go_where_the_heap_has_no_memory() {
+    let cache: Cache<u64> = Cache::new(Config::new(16 << 20).max_page(1 << 20)).unwrap();
+    let page = vec![7; 200 << 10];
+    for nth in 1..4 {
+        for forever in [false, true] {
+            (0..200).for_each(|key| cache.insert(key, &page).unwrap());
+            let (removed, _) =
+                failing_from(nth, forever, || (0..199).filter(|key| cache.remove(key)).count());
+            assert_eq!((removed, cache.len()), (199, 1));
+            cache.check();
+            assert!(cache.get(&199).unwrap() == page);
+        }
+    }
+}

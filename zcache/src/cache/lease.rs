@@ -132,7 +132,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// length; so nothing is allocated for it.
     ///
     /// # Errors
-    /// The page is longer than `to`, which is as before.
+    /// The page is longer than `to`: as for [`get_into`](Self::get_into).
     pub fn get_into_or_lease<Q>(
         &self,
         key: &Q,

@@ -291,7 +291,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// with contexts do on their first uses, and a hit that makes a page [hot](crate::Config::hot) does.
     ///
     /// # Errors
-    /// The page is longer than `to`, which is as before.
+    /// The page is longer than `to`, which is as before; but if it just took the place of one
+    /// [in pieces](crate::Config::max_page), a part of that may be there.
     #[inline]
     pub fn get_into<Q: Hash + Equivalent<K> + ?Sized>(
         &self,

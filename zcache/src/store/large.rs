@@ -74,9 +74,14 @@ impl Large {
         let mut pages = self.pages.lock();
         let pieces = pages.remove(&id)?;
         sub(&self.pieces, pieces.handles.len() as u64);
-        if pages.capacity() > FEW && pages.len() < pages.capacity() / SPARSE {
-            let few = 2 * pages.len();
-            pages.shrink_to(few);
+        let mut fewer = HashMap::new();
+        // Where the heap has no memory for that, the map stays as it is until the next one goes.
+        if pages.capacity() > FEW
+            && pages.len() < pages.capacity() / SPARSE
+            && fewer.try_reserve(2 * pages.len()).is_ok()
+        {
+            fewer.extend(pages.drain());
+            *pages = fewer;
         }
         Some(pieces)
     }

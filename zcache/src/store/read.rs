@@ -1,5 +1,7 @@
 //! An entry's object back to the bytes of its page.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use zpool::MapError;
 
 use super::{EXPIRY, Entry, Millis, Record, Store, Trouble, sum};
@@ -147,7 +149,11 @@ impl<K: Send + Sync> Store<K> {
                 }
             };
             // Pieces have no time of their own.
-            self.read(&piece, 0, to)?;
+            let read = self.read(&piece, 0, to);
+            // The last one to hold a piece drops its clone of the key. A panic in that is swallowed:
+            // the caller drops the entry's own key next, and a second panic would end the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(piece)));
+            read?;
         }
         Ok(())
     }

@@ -385,9 +385,10 @@ impl<K: Send + Sync> Tier<K> {
         evicted
     }
 
-    /// What an entry with an object of `len` bytes takes: a slot, and what stands beside it.
+    /// What an entry with `len` stored bytes takes: a slot or those of its pieces, and what stands
+    /// beside it.
     pub(crate) fn cost(&self, len: usize) -> usize {
-        self.store.pool.slot_bytes(len) + size_of::<crate::store::Record<K>>() + TABLES
+        self.store.pool.slot_bytes(len).max(len) + size_of::<crate::store::Record<K>>() + TABLES
     }
 
     /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
