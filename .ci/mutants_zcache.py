@@ -277,7 +277,7 @@ MUTANTS = [
     (300, "a slot starts without Release", "scope/slot.rs",
      "self.state.store(LIVE, [[Ordering::Release]]);", RELAXED, SCOPES),
     (301, "an entry leaves its slot without Acquire", SCOPE_RS,
-     "slot.users.fetch_sub(1, [[Ordering::Acquire]]);", RELAXED, SCOPES),
+     "slot.users.fetch_sub(1, [[Ordering::AcqRel]]);", "Ordering::Release", SCOPES),
     (302, "a slot ends without Release", SCOPE_RS,
      "slot.users.fetch_add(0, [[Ordering::Release]]);", RELAXED, SCOPES),
     (303, "who ends a slot does not look whether it is empty", SCOPE_RS,

@@ -231,7 +231,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let (tier, now) = (&self.tier, self.tier.now());
         let _walk = tier.walk();
         let key = |id| {
-            let entry = tier.entry(id).filter(|_| !tier.has_ended(id))?;
+            let entry = tier.entry(id).filter(|entry| tier.is_hit(entry))?;
             // An object over a seam takes memory to look at.
             let expired = tier.with_room(|| match tier.store.expired(&entry, now) {
                 Err(Trouble::Full(full)) => Err(Some(full.into())),

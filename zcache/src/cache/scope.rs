@@ -21,7 +21,7 @@ pub struct Scope<'c, K, S = RandomState> {
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ScopeStats {
-    /// Entries, and inserts that are under way.
+    /// Entries.
     pub entries: usize,
     /// What the entries take: stored bytes, their records and tables. What the pool loses between
     /// them, a few percent, and decoded pages are not counted.
@@ -75,10 +75,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert_eq!(tier.counters.entries(), 0, "entries that are there have no scopes");
         let (capacity, pool) = (tier.capacity(), &tier.store.pool);
         let bytes = Scopes::<K>::fixed_bytes(capacity);
-        let least = self.least + with_aside(bytes + Scopes::<K>::growth_bytes());
-        if least > capacity || !pool.charge(bytes) {
+        let least = |bytes| self.least + with_aside(bytes + Scopes::<K>::growth_bytes());
+        if least(bytes) > capacity || !pool.charge(bytes) {
+            // In a larger cache there are more scopes.
+            let least = least(Scopes::<K>::fixed_bytes(least(bytes)));
             return Err(ConfigError::TooSmall { least });
         }
+        let least = least(bytes);
         tier.scopes = Some(Box::new(Scopes::new(capacity, pool, Box::new(of))));
         self.charged += bytes;
         self.least = least;
@@ -126,7 +129,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
         tier.end_unnamed(is_ours);
     }
 
-    /// Entries, and inserts that are under way.
+    /// Entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.stats().entries

@@ -141,6 +141,7 @@ impl<K> Scopes<K> {
         self.set(id, slot);
         let slot = self.slot(slot);
         slot.users.fetch_add(1, Ordering::Relaxed);
+        add(&slot.entries, 1);
         add(&slot.bytes, bytes);
         add(&slot.inserts, 1);
     }
@@ -150,7 +151,12 @@ impl<K> Scopes<K> {
         add(&self.slot(slot).bytes, bytes);
     }
 
-    /// An entry of `bytes` bytes has been retired, and leaves its slot.
+    /// An entry of the slot is none any more, and will leave it.
+    pub(crate) fn ends(&self, slot: SlotNumber) {
+        sub(&self.slot(slot).entries, 1);
+    }
+
+    /// An entry of `bytes` bytes, which has ended and been retired, leaves its slot.
     pub(crate) fn leave(&self, slot: SlotNumber, bytes: u64) {
         sub(&self.slot(slot).bytes, bytes);
         self.left(slot);
@@ -159,8 +165,9 @@ impl<K> Scopes<K> {
     fn left(&self, number: SlotNumber) {
         let slot = self.slot(number);
         // Acquire pairs with the Release in `end_slot`: one of the two finds the slot ended and empty.
-        // An entry has been retired before; the lock of the names tells that whoever gets the slot.
-        let users = slot.users.fetch_sub(1, Ordering::Acquire);
+        // Release pairs with the Acquire in `is_empty`: whoever gives the slot away knows that each
+        // entry has been retired, whoever left last.
+        let users = slot.users.fetch_sub(1, Ordering::AcqRel);
         if users == 1 && slot.state.load(Ordering::Relaxed) == ENDED {
             self.free_if_empty(&mut self.names.lock(), number);
         }
@@ -172,7 +179,7 @@ impl<K> Scopes<K> {
         let ended = slot.state.load(Ordering::Relaxed) == ENDED;
         if ended && (slot.is_empty() || planted(Plant::SlotFreedEarly)) {
             slot.state.store(FREE, Ordering::Relaxed);
-            names.free(number);
+            names.free(number, &self.slots);
             sub(&self.ended, 1);
         }
     }
@@ -180,7 +187,7 @@ impl<K> Scopes<K> {
     /// Ends a scope: all entries that it has. Those in the slot of scopes without one are left.
     pub(crate) fn end(&self, scope: u32) {
         let mut names = self.names.lock();
-        if let Some(number) = names.end(scope) {
+        if let Some(number) = names.end(scope, &self.slots) {
             self.end_slot(&mut names, number);
         }
     }
@@ -188,13 +195,13 @@ impl<K> Scopes<K> {
     /// Ends all scopes, as [`end`](Self::end) does each.
     pub(crate) fn end_all(&self) {
         let mut names = self.names.lock();
-        let mut from = 0;
-        while let Some((scope, number)) = names.next(from) {
-            names.end(scope);
-            self.end_slot(&mut names, number);
-            let Some(next) = scope.checked_add(1) else { break };
-            from = next;
+        // Not one name after the other: each would move all those behind it.
+        for at in 0..names.used() {
+            if let Some(number) = names.vacate(at, &self.slots) {
+                self.end_slot(&mut names, number);
+            }
         }
+        names.forget_vacant();
     }
 
     fn end_slot(&self, names: &mut Names, number: SlotNumber) {
@@ -204,7 +211,7 @@ impl<K> Scopes<K> {
         }
         names.ended(number);
         add(&self.ended, 1);
-        // An addition of nothing: see `left`.
+        // An addition of nothing: see `left`, and `is_empty`, which asks again.
         slot.users.fetch_add(0, Ordering::Release);
         self.free_if_empty(names, number);
     }
@@ -233,19 +240,12 @@ impl<K> Scopes<K> {
             return 0;
         }
         let names = self.names.lock();
-        let users = |slot: &SlotNumber| self.slot(*slot).users.load(Ordering::Relaxed);
-        names.all_ended().iter().map(users).sum()
+        names.all_ended().iter().map(|slot| get(&self.slot(*slot).entries) as usize).sum()
     }
 
     /// Sets a scope's limit; `false`: there are as many scopes as there can be.
     pub(crate) fn set_limit(&self, scope: u32, limit: Option<u64>) -> bool {
-        let mut names = self.names.lock();
-        let limit = limit.unwrap_or(UNLIMITED);
-        let Some(slot) = names.set_limit(scope, limit) else { return limit == UNLIMITED };
-        if slot != UNNAMED {
-            self.slot(slot).limit.store(limit, Ordering::Relaxed);
-        }
-        true
+        self.names.lock().set_limit(scope, limit.unwrap_or(UNLIMITED), &self.slots)
     }
 
     /// Bytes of a slot's entries beyond its limit, if there were so many `more`.
@@ -267,7 +267,7 @@ impl<K> Scopes<K> {
         }
         let slot = self.slot(number);
         Figures {
-            entries: slot.users.load(Ordering::Relaxed),
+            entries: get(&slot.entries) as usize,
             bytes: get(&slot.bytes),
             limit,
             inserts: get(&slot.inserts),
@@ -396,6 +396,7 @@ impl<K> Scopes<K> {
         for (number, slot) in self.slots.iter().enumerate() {
             let counted = (slot.users.load(Ordering::Relaxed), get(&slot.bytes));
             assert_eq!(counted, found[number], "slot {number}'s entries and bytes");
+            assert_eq!(get(&slot.entries), counted.0 as u64, "nothing is on its way");
         }
     }
 }

@@ -12,20 +12,20 @@ const LOOKS: usize = 64;
 #[derive(Debug, Clone, Copy)]
 struct Name {
     scope: u32,
-    /// [`UNNAMED`]: it has none.
+    /// [`UNNAMED`]: it has none, since it ended with a limit and no slot was free.
     slot: SlotNumber,
     limit: u64,
 }
 
 #[derive(Debug)]
 pub(super) struct Names {
-    /// By scope.
+    /// By scope. Those without a slot have had one, so they are no more than slots that have ended.
     list: Vec<Name>,
     free: Vec<SlotNumber>,
     /// Slots that have ended and are not empty.
     ended: Vec<SlotNumber>,
-    /// Names there can be.
-    most: usize,
+    /// Scopes with a limit that wait for a slot.
+    waiting: usize,
     /// The name at which the search for a slot without entries goes on.
     hand: usize,
 }
@@ -42,7 +42,7 @@ impl Names {
             list: Vec::with_capacity(slots),
             free,
             ended: Vec::with_capacity(slots),
-            most: slots,
+            waiting: 0,
             hand: 0,
         }
     }
@@ -63,27 +63,30 @@ impl Names {
         if slot != UNNAMED {
             return slot;
         }
-        let Some(slot) = self.take(slots) else { return UNNAMED };
-        match self.place(scope) {
-            Ok(at) => self.list[at].slot = slot,
-            Err(at) if self.list.len() < self.most => {
-                self.list.insert(at, Name { scope, slot, limit });
-            }
-            Err(_) => {
-                self.free.push(slot);
-                return UNNAMED;
-            }
-        }
-        slots[usize::from(slot)].start(limit);
+        let Some(slot) = self.take(slots, LOOKS) else { return UNNAMED };
+        self.give(scope, slot, limit, slots);
         slot
     }
 
-    /// A free slot, or that of a scope without entries and a limit.
-    fn take(&mut self, slots: &[Slot]) -> Option<SlotNumber> {
+    /// A scope without a slot gets one that was taken for it.
+    fn give(&mut self, scope: u32, slot: SlotNumber, limit: u64, slots: &[Slot]) {
+        slots[usize::from(slot)].start(limit);
+        match self.place(scope) {
+            Ok(at) => {
+                self.list[at] = Name { scope, slot, limit };
+                self.waiting -= 1;
+            }
+            Err(at) => self.list.insert(at, Name { scope, slot, limit }),
+        }
+    }
+
+    /// A free slot, or that of a scope without entries and a limit, which a search finds that looks
+    /// at so many names.
+    fn take(&mut self, slots: &[Slot], looks: usize) -> Option<SlotNumber> {
         if let Some(slot) = self.free.pop() {
             return Some(slot);
         }
-        for _ in 0..LOOKS.min(self.list.len()) {
+        for _ in 0..looks.min(self.list.len()) {
             self.hand = (self.hand + 1) % self.list.len();
             let name = self.list[self.hand];
             let slot = &slots[usize::from(name.slot)];
@@ -95,21 +98,37 @@ impl Names {
         None
     }
 
-    /// A scope that ends: the slot that it had, if it had one. Its limit stays.
-    pub(super) fn end(&mut self, scope: u32) -> Option<SlotNumber> {
+    /// A scope that ends: the slot that ends, if there is one. Its limit stays.
+    pub(super) fn end(&mut self, scope: u32, slots: &[Slot]) -> Option<SlotNumber> {
         let at = self.place(scope).ok()?;
-        let slot = std::mem::replace(&mut self.list[at].slot, UNNAMED);
+        let slot = self.vacate(at, slots);
         if self.list[at].limit == UNLIMITED {
             self.list.remove(at);
         }
-        (slot != UNNAMED).then_some(slot)
+        slot
     }
 
-    /// The first scope from this one on that has a slot.
-    pub(super) fn next(&self, from: u32) -> Option<(u32, SlotNumber)> {
-        let (Ok(at) | Err(at)) = self.place(from);
-        let name = self.list[at..].iter().find(|name| name.slot != UNNAMED)?;
-        Some((name.scope, name.slot))
+    /// The slot of the scope at this place of the list, if it has one, for who ends it. A scope with a
+    /// limit gets another one, or keeps its own if that is empty.
+    pub(super) fn vacate(&mut self, at: usize, slots: &[Slot]) -> Option<SlotNumber> {
+        let Name { slot, limit, .. } = self.list[at];
+        let seen = Some(&slots[usize::from(slot)]).filter(|_| slot != UNNAMED)?;
+        let mut next = UNNAMED;
+        if limit != UNLIMITED {
+            next = if seen.is_empty() { slot } else { self.free.pop().unwrap_or(UNNAMED) };
+            if next == UNNAMED {
+                self.waiting += 1;
+            } else {
+                slots[usize::from(next)].start(limit);
+            }
+        }
+        self.list[at].slot = next;
+        (next != slot).then_some(slot)
+    }
+
+    /// Forgets the scopes that have neither a slot nor a limit.
+    pub(super) fn forget_vacant(&mut self) {
+        self.list.retain(|name| name.slot != UNNAMED || name.limit != UNLIMITED);
     }
 
     /// Notes that a slot has ended.
@@ -121,33 +140,39 @@ impl Names {
         &self.ended
     }
 
-    /// A slot that had ended is free.
-    pub(super) fn free(&mut self, slot: SlotNumber) {
+    /// A slot that had ended is free. A scope with a limit that has none gets it.
+    pub(super) fn free(&mut self, slot: SlotNumber, slots: &[Slot]) {
         if let Some(at) = self.ended.iter().position(|ended| *ended == slot) {
             self.ended.swap_remove(at);
         }
-        self.free.push(slot);
+        let waits = |name: &&Name| name.slot == UNNAMED && name.limit != UNLIMITED;
+        let waiting = if self.waiting > 0 { self.list.iter().find(waits).copied() } else { None };
+        match waiting {
+            Some(Name { scope, limit, .. }) => self.give(scope, slot, limit, slots),
+            None => self.free.push(slot),
+        }
     }
 
-    /// Sets a scope's limit; the slot that it has. `None`: it has no name and gets none, for want of
-    /// room or because it needs none.
-    pub(super) fn set_limit(&mut self, scope: u32, limit: u64) -> Option<SlotNumber> {
-        match self.place(scope) {
-            Ok(at) => {
-                let name = &mut self.list[at];
-                name.limit = limit;
-                let slot = name.slot;
-                if slot == UNNAMED && limit == UNLIMITED {
-                    self.list.remove(at);
-                }
-                Some(slot)
+    /// Sets a scope's limit. A scope that gets one has a slot from then on, so that the limit is
+    /// held. `false`: there is no slot for it.
+    pub(super) fn set_limit(&mut self, scope: u32, limit: u64, slots: &[Slot]) -> bool {
+        if let Ok(at) = self.place(scope) {
+            let name = &mut self.list[at];
+            let before = std::mem::replace(&mut name.limit, limit);
+            if name.slot != UNNAMED {
+                slots[usize::from(name.slot)].limit.store(limit, Ordering::Relaxed);
+            } else if before != UNLIMITED && limit == UNLIMITED {
+                self.waiting -= 1;
+                self.list.remove(at);
             }
-            Err(at) if self.list.len() < self.most && limit != UNLIMITED => {
-                self.list.insert(at, Name { scope, slot: UNNAMED, limit });
-                Some(UNNAMED)
-            }
-            Err(_) => None,
+            return true;
         }
+        if limit == UNLIMITED {
+            return true;
+        }
+        let Some(slot) = self.take(slots, usize::MAX) else { return false };
+        self.give(scope, slot, limit, slots);
+        true
     }
 
     /// Names there are.
@@ -158,6 +183,10 @@ impl Names {
     /// Asserts that each slot is where its state says.
     pub(super) fn check(&self, slots: &[Slot]) {
         assert!(self.list.windows(2).all(|pair| pair[0].scope < pair[1].scope), "names have order");
+        let waiting = self.list.iter().filter(|name| name.slot == UNNAMED);
+        assert_eq!(waiting.clone().count(), self.waiting, "scopes without slots are counted");
+        assert!(waiting.clone().all(|name| name.limit != UNLIMITED), "they have limits");
+        assert!(self.waiting == 0 || self.free.is_empty(), "a free slot is for who waits");
         let mut states = vec![None; slots.len()];
         states[usize::from(UNNAMED)] = Some(LIVE);
         let live = self.list.iter().map(|name| name.slot).filter(|slot| *slot != UNNAMED);

@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) state: AtomicU32,
     /// Entries, and inserts that are on their way.
     pub(super) users: AtomicUsize,
+    /// Entries alone.
+    pub(super) entries: Counter,
     pub(super) bytes: Counter,
     pub(super) limit: Counter,
     /// The line at which the search for entries to evict goes on.
@@ -35,6 +37,7 @@ impl Slot {
         Self {
             state: AtomicU32::new(state),
             users: AtomicUsize::new(0),
+            entries: Counter::new(0),
             bytes: Counter::new(0),
             limit: Counter::new(UNLIMITED),
             hand: Counter::new(0),
@@ -56,7 +59,8 @@ impl Slot {
 
     /// Whether nothing is in it. Under the lock of the names, or a hint.
     pub(super) fn is_empty(&self) -> bool {
-        // Relaxed: from nothing on, tickets alone make more of it, and they are given under the lock.
-        self.users.load(Ordering::Relaxed) == 0
+        // From nothing on, tickets alone make more of it, and they are given under the lock. Acquire
+        // pairs with the Release in `left`: all that was in it has been retired.
+        self.users.load(Ordering::Acquire) == 0
     }
 }

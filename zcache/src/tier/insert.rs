@@ -129,7 +129,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        self.keep_to_limit(slot, draft.bytes());
+        self.keep_to_limit(slot, tag, draft.bytes());
         let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), spent);
         paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
         let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
@@ -149,7 +149,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let key = way.key.as_ref().expect("it is there until it is placed");
         let cut = self.cut(way.tag, key, page);
         let cut = cut.map_err(|lack| self.refused(lack, way.end()))?;
-        self.keep_to_limit(slot, cut.bytes());
+        self.keep_to_limit(slot, way.tag, cut.bytes());
         let draft = self.store.draft_of_pieces(way.tag, page.len(), terms.expiry);
         let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
         let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;

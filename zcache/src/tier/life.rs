@@ -496,10 +496,9 @@ impl<'t, K: Send + Sync> Free<'t, K> {
     /// For an entry that is retired, or was never published.
     fn of(tier: &'t Tier<K>, entry: &Entry<'_, K>) -> Self {
         let weight = tier.weighed_at_end(entry);
-        let scope = tier.scopes.as_ref().map(|scopes| InScope {
-            scopes,
-            slot: scopes.slot_of(entry.id()),
-            bytes: Tier::<K>::scope_bytes(tier.stored_len(entry)),
+        let scope = tier.scopes.as_ref().map(|scopes| {
+            let bytes = Tier::<K>::scope_bytes(tier.stored_len(entry));
+            InScope::end(scopes, scopes.slot_of(entry.id()), bytes)
         });
         let coder = Left(&tier.store.coders, coder(entry));
         let in_pieces = entry.record().state().form() == Form::Pieces;

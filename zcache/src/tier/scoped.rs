@@ -1,5 +1,6 @@
 //! What scopes change for entries: who is a hit, who goes first, and who goes for a limit.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 
 use zpool::AllocError;
@@ -7,18 +8,15 @@ use zpool::AllocError;
 use super::Tier;
 use super::evict::{Evicted, TABLES};
 use super::queue::Unready;
-use crate::scope::{Scopes, SlotNumber, Ticket};
+use crate::index::Tag;
+use crate::scope::{IN_LINE, Scopes, SlotNumber, Ticket};
 use crate::stats::Cause;
 use crate::store::{Entry, Record};
 use crate::sync::{Inside, Plant, planted};
 
-/// Lines of ids that are looked at for ended entries before the policy names any: these, and more
-/// for more bytes.
-const LINES: usize = 8;
-const BYTES_A_LINE: usize = 4 << 10;
-/// Lines that one insert looks at for entries of a scope beyond its limit: 32,768 ids, in some 10
-/// microseconds.
-const LINES_FOR_LIMIT: usize = 1024;
+/// Lines that are looked at for entries of ended scopes before the policy names any, or by one
+/// insert for entries of a scope beyond its limit: 32,768 ids, in some 10 microseconds.
+const LINES: usize = 1024;
 
 /// What is found of an entry that was just looked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +39,11 @@ impl<K: Send + Sync> Tier<K> {
             return Presence::Left;
         }
         if live { Presence::Live } else { Presence::Ended }
+    }
+
+    /// The same for who goes through entries.
+    pub(crate) fn is_hit(&self, entry: &Entry<'_, K>) -> bool {
+        self.presence(entry) == Presence::Live
     }
 
     /// What `find` finds, if it is a hit.
@@ -106,12 +109,12 @@ impl<K: Send + Sync> Tier<K> {
         })
     }
 
-    /// Ends entries of ended scopes that took `goal` bytes or little more, if a short search finds as
-    /// many.
+    /// Ends entries of ended scopes that took `goal` bytes or little more, if the search finds as many.
     pub(crate) fn reclaim(&self, goal: usize) -> Evicted {
         let mut reclaimed = Evicted::default();
         let Some(scopes) = &self.scopes else { return reclaimed };
-        let mut lines = LINES + goal / BYTES_A_LINE;
+        // All of them, if they are fewer: no line twice.
+        let mut lines = LINES.min(self.ids().end.div_ceil(IN_LINE) as usize);
         while lines > 0 && reclaimed.bytes < goal && scopes.have_ended() {
             lines -= 1;
             for id in scopes.next_ids(None, self.ids().end, |slot| !scopes.is_live(slot)) {
@@ -129,20 +132,23 @@ impl<K: Send + Sync> Tier<K> {
         reclaimed
     }
 
-    /// Makes room under the limit of a slot for an object of `len` bytes: entries of its own go, those
-    /// that were not hit first. What a hook inserts evicts nothing.
-    pub(super) fn keep_to_limit(&self, slot: SlotNumber, len: usize) {
+    /// Makes room under the limit of a slot for a key with this tag and `len` stored bytes: entries of
+    /// its own go, those that were not hit first. What a hook inserts evicts nothing.
+    pub(super) fn keep_to_limit(&self, slot: SlotNumber, tag: Tag, len: usize) {
         let Some(scopes) = &self.scopes else { return };
         let more = Self::scope_bytes(len);
         if scopes.excess(slot, more) > 0 && !Inside::is(self.number) {
-            self.evict_of(scopes, slot, || scopes.excess(slot, more) > 0);
+            self.evict_of(scopes, slot, tag, more);
         }
     }
 
-    /// Evicts entries of a slot while `more` of them have to go, as far as the search goes.
+    /// Evicts entries of a slot while there is no room for `more` bytes, as far as the search goes.
+    /// The entry of the key with this tag stays until it is replaced, or readers would miss the key.
     #[inline(never)]
-    fn evict_of(&self, scopes: &Scopes<K>, slot: SlotNumber, more: impl Fn() -> bool) {
-        for _ in 0..LINES_FOR_LIMIT {
+    fn evict_of(&self, scopes: &Scopes<K>, slot: SlotNumber, tag: Tag, more: u64) {
+        let replaced = Cell::new(0);
+        let more = || scopes.excess(slot, more) > replaced.get();
+        for _ in 0..LINES {
             for id in scopes.next_ids(Some(slot), self.ids().end, |of| of == slot) {
                 if !more() {
                     return;
@@ -150,6 +156,10 @@ impl<K: Send + Sync> Tier<K> {
                 let Ok(entry) = self.store.pool.pin_id(id) else { continue };
                 let (record, state) = (entry.record(), entry.record().state());
                 if !state.published() || scopes.slot_of(id) != slot {
+                    continue;
+                }
+                if record.tag == tag {
+                    replaced.set(Self::scope_bytes(self.stored_len(&entry)));
                     continue;
                 }
                 let hot = self.hot.as_ref();
@@ -197,11 +207,18 @@ impl<K: Send + Sync> Tier<K> {
     }
 }
 
-/// An entry that leaves its slot when this is dropped.
+/// An entry that has ended, and leaves its slot when this is dropped.
 pub(super) struct InScope<'t, K> {
-    pub(super) scopes: &'t Scopes<K>,
-    pub(super) slot: SlotNumber,
-    pub(super) bytes: u64,
+    scopes: &'t Scopes<K>,
+    slot: SlotNumber,
+    bytes: u64,
+}
+
+impl<'t, K> InScope<'t, K> {
+    pub(super) fn end(scopes: &'t Scopes<K>, slot: SlotNumber, bytes: u64) -> Self {
+        scopes.ends(slot);
+        Self { scopes, slot, bytes }
+    }
 }
 
 impl<K> Drop for InScope<'_, K> {
