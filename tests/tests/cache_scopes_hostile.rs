@@ -134,6 +134,31 @@ fn an_insert_on_its_way_into_an_ended_scope_is_no_entry() {
     cache.check();
 }
 
+/// Entries that stay here and there among many that went, with and without a long page that came last.
+#[test]
+fn a_long_page_does_not_keep_the_tables_of_what_is_gone() {
+    let left = |long: bool| {
+        let cache = plain(32 << 20, 1 << 20);
+        for number in 0..200_000 {
+            cache.insert((1, number), &[7; 64]).unwrap();
+        }
+        if long {
+            cache.insert((2, 0), &noise((2, 0), 200 << 10)).unwrap();
+            for number in 200_000..210_000 {
+                cache.insert((1, number), &[7; 64]).unwrap();
+            }
+        }
+        cache.retain(|key| key.0 == 2 || key.1 % 500 == 0);
+        cache.resize(31 << 20).unwrap();
+        let had = cache.contains(&(2, 0));
+        cache.check();
+        assert!(had == long);
+        cache.held_bytes()
+    };
+    let (short, long) = (left(false), left(true));
+    assert!(long < short + (1 << 20), "{long} bytes, {short} without");
+}
+
 #[test]
 fn the_least_cache_serves_its_longest_page() {
     for source in [None, Some(SourceKind::Heap), Some(SourceKind::Memfd)] {

@@ -380,12 +380,22 @@ impl Numbers {
     /// The numbers of the highest chunk in use, if free ones of lower chunks are enough for its
     /// users, and leave `spare` more.
     pub(crate) fn sparse(&self, spare: usize) -> Option<Range<u32>> {
-        let top = self.used.last()?;
+        self.sparse_of(self.used.last()?, spare)
+    }
+
+    /// The same of the highest chunk that has all of its numbers below `end`.
+    pub(crate) fn sparse_below(&self, end: u32, spare: usize) -> Option<Range<u32>> {
+        let chunks = (end as usize >> self.shift).min(self.chunks.len());
+        let top = self.chunks[..chunks].iter().rposition(|chunk| chunk.inuse > 0)?;
+        self.sparse_of(top, spare)
+    }
+
+    fn sparse_of(&self, top: usize, spare: usize) -> Option<Range<u32>> {
         let free = |chunk: &Chunk| usize::from(chunk.made - chunk.inuse - chunk.retired);
+        let open = |chunk: &&Chunk| chunk.made > 0;
         let chunk = &self.chunks[top];
         let all = self.made - self.inuse - self.retired;
-        let above = self.idle.filter(|idle| *idle > top).map_or(0, |idle| free(&self.chunks[idle]));
-        let below = all - free(chunk) - above;
+        let below = all - self.chunks[top..].iter().filter(open).map(free).sum::<usize>();
         let first = (top << self.shift) as u32;
         let wanted = usize::from(chunk.inuse).saturating_add(spare);
         (below >= wanted).then(|| first..first + self.each as u32)

@@ -13,20 +13,33 @@ use crate::sync::{Plant, planted};
 
 /// Free ids that are left when a chunk comes empty, so that the next inserts do not open it again.
 const SPARE: u32 = 64;
+/// For so many entries that are to move, one chunk is passed over of which none can.
+const MOVED_A_CHUNK: usize = 64;
 
 impl<K: Send + Sync> Tier<K> {
     /// Gives up to `most` entries lower ids, if that lets chunks of the tables come empty; says how
     /// many.
     pub(super) fn move_down(&self, most: usize) -> usize {
-        let mut moved = 0;
+        let (mut moved, mut below) = (0, None);
+        let mut patience = most.div_ceil(MOVED_A_CHUNK);
         while moved < most {
-            let Some(ids) = self.store.pool.sparse_ids(SPARE) else { break };
-            let before = moved;
+            let pool = &self.store.pool;
+            let ids = match below {
+                None => pool.sparse_ids(SPARE),
+                Some(end) => pool.sparse_ids_below(end, SPARE),
+            };
+            let Some(ids) = ids else { break };
+            let (before, first) = (moved, ids.start);
             for id in ids {
                 moved += usize::from(moved < most && self.move_one(id));
             }
             if moved == before {
-                break;
+                // Pieces and pinned entries keep their ids, and may be in high chunks for long.
+                if patience == 0 {
+                    break;
+                }
+                patience -= 1;
+                below = Some(first);
             }
         }
         moved
@@ -36,8 +49,12 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn move_one(&self, id: u32) -> bool {
         let pool = &self.store.pool;
         // The pin goes at once, or the pool could not move the object.
-        let Ok(tag) = pool.pin_id(id).map(|entry| entry.record().tag) else { return false };
-        self.move_if_tagged(tag, id)
+        let Ok(entry) = pool.pin_id(id) else { return false };
+        let (tag, state) = (entry.record().tag, entry.record().state());
+        drop(entry);
+        // What is not published is a piece, most often.
+        let may = state.published() && state.form() != Form::Pieces;
+        may && self.move_if_tagged(tag, id)
     }
 
     /// The same, if the entry is one of that tag: it may be another one by now.

@@ -169,11 +169,20 @@ impl<T> Table<T> {
         self.slots.trim(ledger);
     }
 
-    /// The slots of the highest chunk in use, if its objects should move to lower ones.
-    pub(crate) fn sparse(&self, spare: usize, ledger: &Ledger) -> Option<Range<u32>> {
+    /// The slots of the highest chunk in use, if its objects should move to lower ones; or of the
+    /// highest one below a slot.
+    pub(crate) fn sparse(
+        &self,
+        spare: usize,
+        below: Option<u32>,
+        ledger: &Ledger,
+    ) -> Option<Range<u32>> {
         let mut numbers = self.numbers.lock();
         self.take_in(&mut numbers, ledger);
-        numbers.sparse(spare)
+        match below {
+            Some(end) => numbers.sparse_below(end, spare),
+            None => numbers.sparse(spare),
+        }
     }
 
     /// Whether a slot of the chunks in which these are is in use.

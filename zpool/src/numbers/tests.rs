@@ -165,7 +165,29 @@ fn few_users_of_a_high_chunk_are_named_while_lower_ones_have_room() {
         }
         world.check();
     }
+    assert_eq!(world.numbers.sparse_below(u32::MAX, 0), None);
     // All fit into the first chunk, and one is kept for the next number.
     assert_eq!((world.used.len(), moved), (10 * EACH / 16, 9 * EACH / 16));
     assert_eq!(world.open.len(), 2);
+}
+
+#[test]
+fn a_chunk_that_is_stuck_hides_none_below() {
+    let mut world = World::new();
+    let all: Vec<u32> = (0..6 * EACH).map(|_| world.take()).collect();
+    all.iter().filter(|number| **number % 16 != 0).for_each(|number| world.give(*number));
+    let (mut end, mut named) = (u32::MAX, Vec::new());
+    while let Some(range) = world.numbers.sparse_below(end, 0) {
+        end = range.start;
+        named.push(end as usize / EACH);
+    }
+    assert_eq!(named, [5, 4, 3, 2, 1], "there is nothing below the first");
+    let users = |chunk: usize| (chunk * EACH..(chunk + 1) * EACH).filter(|at| at % 16 == 0);
+    users(4).chain(users(3)).for_each(|number| world.give(number as u32));
+    let below = |end: usize, spare| world.numbers.sparse_below((end * EACH) as u32, spare);
+    assert_eq!(below(5, 0).map(|range| range.start as usize / EACH), Some(2));
+    // Two chunks below it have so many numbers that are free.
+    let (users, free) = (EACH / 16, 2 * (EACH - EACH / 16));
+    assert!(below(3, free - users).is_some() && below(3, free - users + 1).is_none());
+    world.check();
 }
