@@ -22,8 +22,8 @@ enum Found<'c, K: Send + Sync, P> {
     Known(Option<P>),
 }
 
-/// Look-ups of a batch, and where the page of each goes.
-type Batch<'c, K, P, T> = Vec<(Found<'c, K, P>, T)>;
+/// Look-ups of a batch: what each has found, its key, and where its page goes.
+type Batch<'c, 'k, K, Q, P, T> = Vec<(Found<'c, K, P>, &'k Q, T)>;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The pages of many keys, in their order. Each look-up stands for itself; they are made in batches,
@@ -34,13 +34,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ) -> Vec<Option<Bytes>> {
         let wanted = keys.into_iter().map(|key| (key, ()));
         let hot = |tag, key: &Q, (): &mut ()| self.hot_page(tag, key);
-        self.look_many_up(wanted, hot, |entry, ()| {
-            let mut page = self.blank_page(entry.record().state().len())?;
-            match self.hit(entry, &mut page) {
-                Some(hit) => hit.then(|| page.into()),
-                None => self.get(&entry.record().key),
-            }
-        })
+        let read = |entry: &Entry<'_, K>, (): &mut ()| {
+            let Some(mut page) = self.blank_page(entry.record().state().len()) else {
+                return Some(None);
+            };
+            self.hit(entry, &mut page).map(|hit| hit.then(|| page.into()))
+        };
+        self.look_many_up(wanted, hot, read, |key, ()| self.get(key))
     }
 
     /// The pages of many keys, each decoded to the start of the key's own buffer: their lengths, in
@@ -77,24 +77,26 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pages: impl IntoIterator<Item = (&'k Q, &'b mut [u8])>,
     ) -> Vec<Result<Option<usize>, BufferTooSmall>> {
         let hot = |tag, key: &Q, to: &mut &'b mut [u8]| self.hot_into(tag, key, to);
-        let read = |entry: &Entry<'_, K>, to: &'b mut [u8]| {
-            let hit = self.hit_into(entry, to);
-            hit.unwrap_or_else(|| self.get_into(&entry.record().key, to)).transpose()
+        let read = |entry: &Entry<'_, K>, to: &mut &'b mut [u8]| {
+            self.hit_into(entry, to).map(Result::transpose)
         };
-        let found = self.look_many_up(pages.into_iter(), hot, read);
+        let again = |key: &Q, to: &'b mut [u8]| self.get_into(key, to).transpose();
+        let found = self.look_many_up(pages.into_iter(), hot, read, again);
         found.into_iter().map(Option::transpose).collect()
     }
 
-    /// What there is for each of many keys: what `hot` finds, or else `read` makes of the entry.
+    /// What there is for each of many keys: what `hot` finds, or else `read` makes of the entry. Where
+    /// that is `None` the entry has left the index, and the answer is `again`'s.
     fn look_many_up<'k, Q: Hash + Equivalent<K> + ?Sized + 'k, T, P>(
         &self,
         mut wanted: impl Iterator<Item = (&'k Q, T)>,
         hot: impl Fn(Tag, &Q, &mut T) -> Option<P>,
-        read: impl Fn(&Entry<'_, K>, T) -> Option<P>,
+        read: impl Fn(&Entry<'_, K>, &mut T) -> Option<Option<P>>,
+        again: impl Fn(&Q, T) -> Option<P>,
     ) -> Vec<Option<P>> {
         let mut answers = Vec::with_capacity(wanted.size_hint().0);
         let mut keys: Vec<(Tag, &Q, T)> = Vec::with_capacity(AT_ONCE);
-        let mut batch: Batch<'_, K, P, T> = Vec::with_capacity(AT_ONCE);
+        let mut batch: Batch<'_, '_, K, Q, P, T> = Vec::with_capacity(AT_ONCE);
         loop {
             // The iterator and the hasher are the user's: they run while nothing is pinned.
             let next = wanted.by_ref().take(AT_ONCE);
@@ -104,12 +106,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             }
             for (tag, key, mut to) in keys.drain(..) {
                 if let Some(page) = hot(tag, key, &mut to) {
-                    batch.push((Found::Known(Some(page)), to));
+                    batch.push((Found::Known(Some(page)), key, to));
                     continue;
                 }
                 let found = self.tier.find_unless_busy(tag, key).unwrap_or_else(|_| {
                     // Too many pins on it, and some may be ours: who waits holds none.
-                    Self::read_all(&mut batch, &read, &mut answers);
+                    Self::read_all(&mut batch, &read, &again, &mut answers);
                     self.tier.find(tag, key)
                 });
                 let found = found.map_or_else(
@@ -119,26 +121,38 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                     },
                     Found::Entry,
                 );
-                batch.push((found, to));
+                batch.push((found, key, to));
             }
-            Self::read_all(&mut batch, &read, &mut answers);
+            Self::read_all(&mut batch, &read, &again, &mut answers);
         }
     }
 
-    /// Reads what a batch of look-ups has found, and lets go of each entry.
-    fn read_all<P, T>(
-        batch: &mut Batch<'_, K, P, T>,
-        read: impl Fn(&Entry<'_, K>, T) -> Option<P>,
+    /// Reads what a batch of look-ups has found, and lets go of each entry. Who looks again may wait
+    /// for a pin, and so holds none.
+    fn read_all<Q: ?Sized, P, T>(
+        batch: &mut Batch<'_, '_, K, Q, P, T>,
+        read: impl Fn(&Entry<'_, K>, &mut T) -> Option<Option<P>>,
+        again: impl Fn(&Q, T) -> Option<P>,
         answers: &mut Vec<Option<P>>,
     ) {
-        answers.extend(batch.drain(..).map(|(found, to)| match found {
-            Found::Known(answer) => answer,
-            Found::Entry(entry) => {
-                let answer = read(&entry, to);
-                drop(entry);
-                answer
-            }
-        }));
+        let mut left = Vec::new();
+        for (found, key, mut to) in batch.drain(..) {
+            let answer = match found {
+                Found::Known(answer) => answer,
+                Found::Entry(entry) => {
+                    let answer = read(&entry, &mut to);
+                    drop(entry);
+                    answer.unwrap_or_else(|| {
+                        left.push((answers.len(), key, to));
+                        None
+                    })
+                }
+            };
+            answers.push(answer);
+        }
+        for (at, key, to) in left {
+            answers[at] = again(key, to);
+        }
     }
 
     /// Inserts many pages, one after the other, and says for each what came of it.

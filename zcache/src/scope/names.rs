@@ -22,17 +22,18 @@ pub(super) struct Names {
     /// By scope. Those without a slot have had one, so they are no more than slots that have ended.
     list: Vec<Name>,
     free: Vec<SlotNumber>,
-    /// Slots that have ended and are not empty.
+    /// Slots that have ended and are not empty, and where each of them stands here, by slot.
     ended: Vec<SlotNumber>,
+    places: Box<[SlotNumber]>,
     /// Scopes with a limit that wait for a slot.
     waiting: usize,
-    /// The name at which the search for a slot without entries goes on.
+    /// The name at which searches go on: for a slot without entries, for a scope without a slot.
     hand: usize,
 }
 
 impl Names {
     pub(super) const fn bytes(slots: usize) -> usize {
-        heap_cost(slots * size_of::<Name>()) + 2 * heap_cost(slots * size_of::<SlotNumber>())
+        heap_cost(slots * size_of::<Name>()) + 3 * heap_cost(slots * size_of::<SlotNumber>())
     }
 
     pub(super) fn new(slots: usize) -> Self {
@@ -42,6 +43,7 @@ impl Names {
             list: Vec::with_capacity(slots),
             free,
             ended: Vec::with_capacity(slots),
+            places: vec![0; slots].into(),
             waiting: 0,
             hand: 0,
         }
@@ -133,6 +135,7 @@ impl Names {
 
     /// Notes that a slot has ended.
     pub(super) fn ended(&mut self, slot: SlotNumber) {
+        self.places[usize::from(slot)] = self.ended.len() as SlotNumber;
         self.ended.push(slot);
     }
 
@@ -142,15 +145,22 @@ impl Names {
 
     /// A slot that had ended is free. A scope with a limit that has none gets it.
     pub(super) fn free(&mut self, slot: SlotNumber, slots: &[Slot]) {
-        if let Some(at) = self.ended.iter().position(|ended| *ended == slot) {
-            self.ended.swap_remove(at);
+        let at = self.places[usize::from(slot)];
+        self.ended.swap_remove(at.into());
+        if let Some(moved) = self.ended.get(usize::from(at)) {
+            self.places[usize::from(*moved)] = at;
         }
-        let waits = |name: &&Name| name.slot == UNNAMED && name.limit != UNLIMITED;
-        let waiting = if self.waiting > 0 { self.list.iter().find(waits).copied() } else { None };
-        match waiting {
-            Some(Name { scope, limit, .. }) => self.give(scope, slot, limit, slots),
-            None => self.free.push(slot),
+        if self.waiting == 0 {
+            return self.free.push(slot);
         }
+        // Round and round, so that one search does not pass those that the one before passed.
+        let (from, all) = (self.hand, self.list.len());
+        let mut next = (0..all).map(|nth| (from + nth) % all);
+        let waits =
+            |at: &usize| self.list[*at].slot == UNNAMED && self.list[*at].limit != UNLIMITED;
+        self.hand = next.find(waits).expect("they are counted");
+        let Name { scope, limit, .. } = self.list[self.hand];
+        self.give(scope, slot, limit, slots);
     }
 
     /// Sets a scope's limit. A scope that gets one has a slot from then on, so that the limit is
@@ -183,6 +193,9 @@ impl Names {
     /// Asserts that each slot is where its state says.
     pub(super) fn check(&self, slots: &[Slot]) {
         assert!(self.list.windows(2).all(|pair| pair[0].scope < pair[1].scope), "names have order");
+        for (at, slot) in self.ended.iter().enumerate() {
+            assert_eq!(usize::from(self.places[usize::from(*slot)]), at, "slot {slot}'s place");
+        }
         let waiting = self.list.iter().filter(|name| name.slot == UNNAMED);
         assert_eq!(waiting.clone().count(), self.waiting, "scopes without slots are counted");
         assert!(waiting.clone().all(|name| name.limit != UNLIMITED), "they have limits");
