@@ -49,7 +49,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// use zcache::{Cache, Config};
     ///
     /// // The page of a table, by the number of the table and its own.
-    /// let cache: Cache<(u32, u32)> = Cache::new(Config::new(8 << 20))?.with_scopes(|key: &(u32, u32)| key.0)?;
+    /// let cache = Cache::new(Config::new(8 << 20))?.with_scopes(|key: &(u32, u32)| key.0)?;
     /// for page in 0..100 {
     ///     cache.insert((1, page), &[1; 4096])?;
     ///     cache.insert((2, page), &[2; 4096])?;
