@@ -144,7 +144,7 @@ fn one_of_two_removals_removes() {
 }
 
 #[test]
-#[should_panic(expected = "each object may be evicted")]
+#[should_panic(expected = "each entry may be evicted")]
 fn freeing_what_the_policy_still_knows_is_noticed() {
     twin(Some(4), Plant::FreedQueued, remove_and_remove);
 }
@@ -186,7 +186,7 @@ fn an_entry_that_is_removed_at_once_is_known_to_nobody() {
 }
 
 #[test]
-#[should_panic(expected = "each object may be evicted")]
+#[should_panic(expected = "each entry may be evicted")]
 fn publishing_before_queueing_is_noticed() {
     twin(Some(4), Plant::PublishedUnqueued, insert_and_remove);
 }
@@ -211,7 +211,7 @@ fn an_entry_that_is_removed_and_evicted_ends_once() {
 }
 
 #[test]
-#[should_panic(expected = "each object is counted")]
+#[should_panic(expected = "each entry is counted")]
 fn freeing_what_somebody_else_took_off_is_noticed() {
     twin(Some(4), Plant::LoserFrees, remove_and_evict);
 }
@@ -246,7 +246,7 @@ fn an_entry_is_evicted_when_it_is_there_and_not_before() {
 }
 
 #[test]
-#[should_panic(expected = "each object may be evicted")]
+#[should_panic(expected = "each entry may be evicted")]
 fn naming_an_unpublished_entry_is_noticed() {
     twin(Some(4), Plant::UnpublishedGoes, insert_and_evict);
 }

@@ -36,7 +36,7 @@ fn what_waits_to_enter_the_policy_is_in_before_it_goes() {
 }
 
 #[test]
-#[should_panic(expected = "each object may be evicted")]
+#[should_panic(expected = "each entry may be evicted")]
 fn a_removal_that_leaves_its_entry_waiting_is_noticed() {
     twin(Some(2), Plant::WaitingForgotten, enter_and_remove);
 }
