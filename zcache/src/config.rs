@@ -114,13 +114,14 @@ impl Config {
         }
     }
 
-    /// The longest page in bytes, 1 to [`MAX_PAGE`](crate::MAX_PAGE), 16 MiB. Default: 64 KiB. The least capacity
-    /// depends on it: set it to the size of your pages.
+    /// The longest page in bytes, 1 to [`MAX_PAGE`](crate::MAX_PAGE), 16 MiB. Default: 64 KiB. The
+    /// least capacity depends on it: set it to the size of your pages.
     ///
-    /// A page of more than [`MAX_PIECE`](crate::MAX_PIECE), 128 KiB, is cut into pieces of that length, each
-    /// compressed by itself. It comes and goes as a whole: a hit gives all of it, and nobody sees pieces of two pages. A piece takes an
-    /// object with a clone of the key and 13 bytes of tables, a page some 300 bytes and a lock for a moment on
-    /// each hit and each piece of it. It is never kept decoded, nor compressed again by `maintain`.
+    /// A page of more than [`MAX_PIECE`](crate::MAX_PIECE), 128 KiB, is cut into pieces of that
+    /// length, each compressed by itself. It comes and goes as a whole: a hit gives all of it, and
+    /// nobody sees pieces of two pages. A piece takes an object with a clone of the key and 13
+    /// bytes of tables, a page some 300 bytes and a lock for a moment on each hit and each piece of
+    /// it. It is never kept decoded, nor compressed again by `maintain`.
     ///
     /// On two cores a cache takes at least
     ///

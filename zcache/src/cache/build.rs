@@ -168,12 +168,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// it has gone, in the thread whose call made it go: see [`Removal`]. It is not told of entries that are
     /// dropped with the cache. A second call takes the place of the first one's hook.
     ///
-    /// The hook may call the cache. An insert from inside it never evicts, and may use up the room that the outer
-    /// insert was making; a removal from inside it calls the hook again. If the hook panics, so does the call that
-    /// made the entry go. A hook that loads a page, as by `get_or_insert_with`, may wait for another
-    /// caller's load, and a load that its own caller is about to store waits for the hook: two such
-    /// callers can wait for each other for ever. (A hook that asks for the very key that its caller
-    /// loads gets an error.) The cache owns the hook, so a hook that needs the cache holds it weakly:
+    /// The hook may call the cache. An insert from inside it never evicts, and may use up the room
+    /// that the outer insert was making; a removal from inside it calls the hook again. If the hook
+    /// panics, so does the call that made the entry go. A hook that loads a page, as by
+    /// `get_or_insert_with`, may wait for another caller's load, and a load that its own caller is
+    /// about to store waits for the hook: two such callers can wait for each other for ever. (A
+    /// hook that asks for the very key that its caller loads gets an error.) The cache owns the
+    /// hook, so a hook that needs the cache holds it weakly:
     ///
     /// ```
     /// use std::sync::{Arc, Weak};
@@ -200,13 +201,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// Has each key count for what `weight` gives: bytes of heap memory that the key points to,
     /// such as the capacity of a `String`. Without this they are not counted. They are charged to
-    /// the capacity with the entry, and go back with it; [`ByteCounts::keys`](crate::ByteCounts::keys)
-    /// says how many there are. The pieces of a page of more than 128 KiB have a clone of the key each.
+    /// the capacity with the entry, and go back with it;
+    /// [`ByteCounts::keys`](crate::ByteCounts::keys) says how many there are. The pieces of a page
+    /// of more than 128 KiB have a clone of the key each.
     ///
-    /// `weight` gives the same for a key at any time, and for its clones. It is called at an insert, before anything has changed, and once more when the entry
-    /// ends; never for a hit. It must not use the cache. What it says wrongly is counted wrongly, but
-    /// never more is held than the capacity allows. Clones of keys for [hot](Config::hot) pages are
-    /// not counted, nor those of loads under way.
+    /// `weight` gives the same for a key at any time, and for its clones. It is called at an
+    /// insert, before anything has changed, and once more when the entry ends; never for a hit. It
+    /// must not use the cache. What it says wrongly is counted wrongly, but never more is held than
+    /// the capacity allows. Clones of keys for [hot](Config::hot) pages are not counted, nor those
+    /// of loads under way.
     ///
     /// ```
     /// use zcache::{Cache, Config};

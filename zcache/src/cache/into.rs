@@ -24,9 +24,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// `start`. Decodes nothing behind the last byte that is wanted, where the codec can stop
     /// there.
     ///
-    /// Where `start` is not 0 and the page is not [hot](crate::Config::hot), what stands in front is
-    /// decoded as well, into a buffer of the cache's; of a page of more than 128 KiB, into memory that
-    /// is allocated for the call.
+    /// Where `start` is not 0 and the page is not [hot](crate::Config::hot), what stands in front
+    /// is decoded as well, into a buffer of the cache's; of a page of more than 128 KiB, into
+    /// memory that is allocated for the call.
     ///
     /// ```
     /// use zcache::{Cache, Config};
@@ -149,8 +149,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Memory for `len` bytes of a page. `None`, and a page that cannot be read is counted: there is
-    /// none.
+    /// Memory for `len` bytes of a page. `None`, and a page that cannot be read is counted: there
+    /// is none.
     pub(super) fn lent(&self, len: usize) -> Option<Lent<'_, K>> {
         let lent = if len > MAX_PIECE {
             blank_page(len).map(Lent::Heap)

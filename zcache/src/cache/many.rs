@@ -45,7 +45,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The pages of many keys, each decoded to the start of the key's own buffer: their lengths, in
     /// the order of the keys. As [`get_into`](Self::get_into) for each of them, in the batches of
-    /// [`get_many`](Self::get_many). Nothing is allocated for a page, but a few vectors for the call.
+    /// [`get_many`](Self::get_many). Nothing is allocated for a page, but a few vectors for the
+    /// call.
     ///
     /// A page that is longer than its buffer is an error of its own, which leaves that buffer as it
     /// was and the other keys' answers as they are.
@@ -85,8 +86,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         found.into_iter().map(Option::transpose).collect()
     }
 
-    /// What there is for each of many keys: what `hot` finds, or else `read` makes of the entry. Where
-    /// that is `None` the entry has left the index, and the answer is `again`'s.
+    /// What there is for each of many keys: what `hot` finds, or else `read` makes of the entry.
+    /// Where that is `None` the entry has left the index, and the answer is `again`'s.
     fn look_many_up<'k, Q: Hash + Equivalent<K> + ?Sized + 'k, T, P>(
         &self,
         mut wanted: impl Iterator<Item = (&'k Q, T)>,
@@ -127,8 +128,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Reads what a batch of look-ups has found, and lets go of each entry. Who looks again may wait
-    /// for a pin, and so holds none.
+    /// Reads what a batch of look-ups has found, and lets go of each entry. Who looks again may
+    /// wait for a pin, and so holds none.
     fn read_all<Q: ?Sized, P, T>(
         batch: &mut Batch<'_, '_, K, Q, P, T>,
         read: impl Fn(&Entry<'_, K>, &mut T) -> Option<Option<P>>,
@@ -186,8 +187,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.shrink_policy();
     }
 
-    /// Calls `f` with each key and its page, in no order; no effect on evictions, or on the hits and
-    /// misses that are counted. Pages are decoded one after the other into a buffer of the cache's.
+    /// Calls `f` with each key and its page, in no order; no effect on evictions, or on the hits
+    /// and misses that are counted. Pages are decoded one after the other into a buffer of the
+    /// cache's.
     ///
     /// `f` runs under no lock and may use the cache. Each entry is seen as it is at some instant of
     /// the call. One that comes or goes meanwhile may or may not be seen, and one that is replaced
@@ -217,8 +219,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Removes all entries that were there when it was called. Loads and leases that are under way store
-    /// nothing. In a cache with scopes all entries are misses at once; otherwise one after the other.
+    /// Removes all entries that were there when it was called. Loads and leases that are under way
+    /// store nothing. In a cache with scopes all entries are misses at once; otherwise one after
+    /// the other.
     pub fn clear(&self) {
         let _walk = self.tier.walk();
         for (tag, _) in self.tier.flights.listed() {

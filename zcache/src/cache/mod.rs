@@ -273,16 +273,27 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if let Some(page) = self.hot_page(tag, key) {
             return Some(page);
         }
+        self.start_of(tag, key, usize::MAX).map(Bytes::from)
+    }
+
+    /// The first `most` bytes of the page of `key`, as far as it has them, in memory of their own: a
+    /// hit, or a miss.
+    fn start_of<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+        most: usize,
+    ) -> Option<Vec<u8>> {
         loop {
             let entry = self.look_up(tag, key)?;
-            let mut page = self.blank_page(entry.record().state().len())?;
-            let hit = self.hit(&entry, &mut page);
+            let mut start = self.blank_page(entry.record().state().len().min(most))?;
+            let hit = self.hit(&entry, &mut start);
             // The last one to hold an entry drops its key, which may panic: what a function has made
             // to be returned would be leaked then, so that comes after. Here and wherever keys are
             // dropped.
             drop(entry);
             if let Some(hit) = hit {
-                return hit.then(|| page.into());
+                return hit.then_some(start);
             }
         }
     }
@@ -355,16 +366,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if hot.is_some() {
             return hot;
         }
-        loop {
-            let entry = self.look_up(tag, key)?;
-            let end = range.end.min(entry.record().state().len());
-            let mut start = self.blank_page(end)?;
-            let hit = self.hit(&entry, &mut start);
-            drop(entry);
-            if let Some(hit) = hit {
-                return hit.then(|| cut(start));
-            }
-        }
+        self.start_of(tag, key, range.end).map(cut)
     }
 
     /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.

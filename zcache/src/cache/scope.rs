@@ -40,10 +40,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// tenant; see [`scope`](Self::scope). `of` gives the same for equal keys at any time. It is
     /// called once an insert, before anything has changed, and never for a hit.
     ///
-    /// An entry takes 2 bytes for it, and the cache 1/800 of its capacity for a table of scopes: one
-    /// for each 64 KiB, 16 at least and 65,535 at most. A scope is in it while it has entries or a
-    /// limit, and for some time after it was cleared. Where there are more scopes, some have no place
-    /// there. To clear one of these takes as long as [`retain`](Self::retain), and their limits are not held.
+    /// An entry takes 2 bytes for it, and the cache 1/800 of its capacity for a table of scopes:
+    /// one for each 64 KiB, 16 at least and 65,535 at most. A scope is in it while it has entries
+    /// or a limit, and for some time after it was cleared. Where there are more scopes, some have
+    /// no place there. To clear one of these takes as long as [`retain`](Self::retain), and their
+    /// limits are not held.
     ///
     /// ```
     /// use zcache::{Cache, Config};
@@ -109,7 +110,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
     ///
     /// Takes some microseconds, however many entries there are, and a little for each load that is
     /// under way in the cache. The entries' memory comes back when it is needed, before any other
-    /// entry goes for it, and by [`maintain`](Cache::maintain). The removal hook is told of each then.
+    /// entry goes for it, and by [`maintain`](Cache::maintain). The removal hook is told of each
+    /// then.
     pub fn clear(&self) {
         let (tier, scopes) = (&self.cache.tier, self.scopes());
         let is_ours = |key: &K| scopes.scope_of(key) == self.id;
@@ -147,13 +149,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
         self.stats().bytes
     }
 
-    /// Limits what the entries take, by [`ScopeStats::bytes`]. An insert that would go beyond it ends
-    /// entries of the scope first, those first that were not hit lately. `None`: no limit.
+    /// Limits what the entries take, by [`ScopeStats::bytes`]. An insert that would go beyond it
+    /// ends entries of the scope first, those first that were not hit lately. `None`: no limit.
     ///
-    /// A new limit is for the inserts that follow: nothing goes at once. One page may be longer than the
-    /// limit and go beyond it. An insert looks at no more than 32,768 entries of the cache for ones of
-    /// its scope. So in a cache of more entries a scope may be beyond its limit for some inserts, and
-    /// one that should have less than one entry in 32,768 may come to have as many.
+    /// A new limit is for the inserts that follow: nothing goes at once. One page may be longer
+    /// than the limit and go beyond it. An insert looks at no more than 32,768 entries of the cache
+    /// for ones of its scope. So in a cache of more entries a scope may be beyond its limit for
+    /// some inserts, and one that should have less than one entry in 32,768 may come to have as
+    /// many.
     ///
     /// # Errors
     /// [`TooManyScopes`]; nothing has changed.

@@ -32,6 +32,8 @@ struct Way<'t, K: Eq + Send + Sync> {
     tag: Tag,
     key: Option<K>,
     conditional: bool,
+    /// That of its scope.
+    slot: SlotNumber,
 }
 
 impl<K: Eq + Send + Sync> Way<'_, K> {
@@ -70,7 +72,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let ticket = self.ticket(&key);
         let slot = ticket.as_ref().map_or(UNNAMED, Ticket::slot);
         let conditional = terms.condition.is_some();
-        let mut way = Way { tier: self, tag, key: Some(key), conditional };
+        let mut way = Way { tier: self, tag, key: Some(key), conditional, slot };
         if page.len() > self.store.max_page() {
             return Err(self.too_large(&mut way, page, self.store.max_page()));
         }
@@ -82,9 +84,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let weighed = self.weigh_in(weight, &mut spent);
         let weighed = weighed.map_err(|lack| self.refused(lack, way.end()))?;
         let made = if page.len() > self.store.max_piece() {
-            self.make_in_pieces(&mut way, page, &terms, slot, &mut spent)
+            self.make_in_pieces(&mut way, page, &terms, &mut spent)
         } else {
-            self.make(&mut way, page, &terms, slot, &mut spent)
+            self.make(&mut way, page, &terms, &mut spent)
         };
         let newcomer = made?;
         weighed.keep();
@@ -107,7 +109,6 @@ impl<K: Eq + Send + Sync> Tier<K> {
         way: &mut Way<'t, K>,
         page: &[u8],
         terms: &Terms<'_>,
-        slot: SlotNumber,
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, InsertError> {
         let tag = way.tag;
@@ -129,11 +130,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 self.end(tag, key, Cause::Replaced);
             }
         }
-        self.keep_to_limit(slot, tag, draft.bytes());
+        self.keep_to_limit(way.slot, tag, draft.bytes());
         let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), spent);
         paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
-        let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
-        newcomer.map_err(|lack| self.refused(lack, way.end()))
+        self.place(way, &draft, terms.priority, spent)
     }
 
     /// The same of a page that is too long for one object: its pieces, and an object for its entry.
@@ -143,16 +143,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         way: &mut Way<'t, K>,
         page: &[u8],
         terms: &Terms<'_>,
-        slot: SlotNumber,
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, InsertError> {
         let key = way.key.as_ref().expect("it is there until it is placed");
         let cut = self.cut(way.tag, key, page);
         let cut = cut.map_err(|lack| self.refused(lack, way.end()))?;
-        self.keep_to_limit(slot, way.tag, cut.bytes());
+        self.keep_to_limit(way.slot, way.tag, cut.bytes());
         let draft = self.store.draft_of_pieces(way.tag, page.len(), terms.expiry);
-        let newcomer = self.place(way, &draft, (terms.priority, slot), spent);
-        let newcomer = newcomer.map_err(|lack| self.refused(lack, way.end()))?;
+        let newcomer = self.place(way, &draft, terms.priority, spent)?;
         if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {
             return Err(self.refused(lack, newcomer.give_up()));
         }
@@ -183,17 +181,20 @@ impl<K: Eq + Send + Sync> Tier<K> {
         error
     }
 
-    /// An object for a draft; the key goes into its record. An error is what it lacks.
+    /// An object for a draft; the key goes into its record.
+    ///
+    /// # Errors
+    /// What it lacks; counted, and the key's old page has ended.
     fn place<'t>(
         &'t self,
         way: &mut Way<'t, K>,
         draft: &Draft<'_, K>,
-        (priority, slot): (Priority, SlotNumber),
+        priority: Priority,
         spent: &mut Spent,
-    ) -> Result<Newcomer<'t, K>, Option<Lack>> {
-        let (tag, conditional) = (way.tag, way.conditional);
+    ) -> Result<Newcomer<'t, K>, InsertError> {
+        let (tag, conditional, slot) = (way.tag, way.conditional, way.slot);
         let mark = if priority == Priority::High { self.most } else { 0 };
-        self.insist(spent, |reach| {
+        let placed = self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
             let made = Newcomer::make(self, reach, record, draft.parts(), conditional, slot);
@@ -201,7 +202,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 way.key = Some(record.key);
                 lack
             })
-        })
+        });
+        placed.map_err(|lack| self.refused(lack, way.end()))
     }
 
     /// Queues and publishes a newcomer; whether its condition holds.

@@ -69,8 +69,8 @@ impl<K: Send + Sync> Tier<K> {
         self.walks.between(|| self.index.swap(tag, id, change).then_some(())).is_some()
     }
 
-    /// Whether entry `id`, to which the index leads, has this tag and can have another id. One in pieces is known
-    /// by its id to those who have them.
+    /// Whether entry `id`, to which the index leads, has this tag and can have another id. One in
+    /// pieces is known by its id to those who have them.
     fn may_move(&self, tag: Tag, id: u32) -> bool {
         let entry = self.store.pool.pin_id_reserved(id);
         entry.is_ok_and(|entry| {

@@ -109,7 +109,8 @@ impl<K: Send + Sync> Tier<K> {
         })
     }
 
-    /// Ends entries of ended scopes that took `goal` bytes or little more, if the search finds as many.
+    /// Ends entries of ended scopes that took `goal` bytes or little more, if the search finds as
+    /// many.
     pub(crate) fn reclaim(&self, goal: usize) -> Evicted {
         let mut reclaimed = Evicted::default();
         let Some(scopes) = &self.scopes else { return reclaimed };
@@ -132,8 +133,8 @@ impl<K: Send + Sync> Tier<K> {
         reclaimed
     }
 
-    /// Makes room under the limit of a slot for a key with this tag and `len` stored bytes: entries of
-    /// its own go, those that were not hit first. What a hook inserts evicts nothing.
+    /// Makes room under the limit of a slot for a key with this tag and `len` stored bytes: entries
+    /// of its own go, those that were not hit first. What a hook inserts evicts nothing.
     pub(super) fn keep_to_limit(&self, slot: SlotNumber, tag: Tag, len: usize) {
         let Some(scopes) = &self.scopes else { return };
         let more = Self::scope_bytes(len);
@@ -143,7 +144,8 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Evicts entries of a slot while there is no room for `more` bytes, as far as the search goes.
-    /// The entry of the key with this tag stays until it is replaced, or readers would miss the key.
+    /// The entry of the key with this tag stays until it is replaced, or readers would miss the
+    /// key.
     #[inline(never)]
     fn evict_of(&self, scopes: &Scopes<K>, slot: SlotNumber, tag: Tag, more: u64) {
         let replaced = Cell::new(0);
