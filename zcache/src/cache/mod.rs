@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use equivalent::Equivalent;
 
+use crate::codec::Form;
 use crate::error::{BufferTooSmall, InsertError};
 use crate::index::{Tag, tag};
 use crate::policy::Priority;
@@ -245,7 +246,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let tier = &self.tier;
         let mut last = trouble;
         if let Trouble::Full(_) = trouble {
-            let read = tier.with_room(|| {
+            let in_pieces = entry.record().state().form() == Form::Pieces;
+            let keeps = in_pieces.then(|| entry.id());
+            let read = tier.with_room_beside(keeps, || {
                 tier.store.read(entry, tier.now(), to).map_err(|trouble| {
                     last = trouble;
                     if let Trouble::Full(full) = trouble { Some(full.into()) } else { None }

@@ -131,6 +131,8 @@ pub(crate) struct Spent {
     trimmed: bool,
     /// Whether it may evict no more.
     broke: bool,
+    /// The entry that it reads, which must not go for that.
+    keeps: Option<u32>,
 }
 
 impl From<Full> for Lack {
@@ -149,9 +151,21 @@ impl<K: Send + Sync> Tier<K> {
     /// What the last attempt lacked.
     pub(crate) fn with_room<R>(
         &self,
+        attempt: impl FnMut() -> Result<R, Option<Lack>>,
+    ) -> Result<R, Option<Lack>> {
+        self.with_room_beside(None, attempt)
+    }
+
+    /// The same where the entry with this id does not go: its pieces would go with it.
+    ///
+    /// # Errors
+    /// What the last attempt lacked.
+    pub(crate) fn with_room_beside<R>(
+        &self,
+        keeps: Option<u32>,
         mut attempt: impl FnMut() -> Result<R, Option<Lack>>,
     ) -> Result<R, Option<Lack>> {
-        let mut spent = Spent::default();
+        let mut spent = Spent { keeps, ..Spent::default() };
         let done = self.with_room_within(&mut spent, &mut attempt);
         let curable = matches!(done, Err(Some(lack)) if self.is_curable(lack));
         if curable && spent.broke && !Inside::is(self.number) && self.make_room_of_frames() {
@@ -338,7 +352,8 @@ impl<K: Send + Sync> Tier<K> {
             let left = most.saturating_sub(spent.bytes);
             spent.broke = left == 0;
             moved = self.sweep(SWEEP_ROUND) > 0;
-            let evicted = self.evict(wanted.max(self.batch()).min(left));
+            let goal = wanted.max(self.batch()).min(left);
+            let evicted = self.evict_by(goal, spent.keeps, &|| Some(self.policy.lock()));
             spent.bytes += evicted.bytes;
             moved |= evicted.entries > 0;
             // Their ids were in use when the policy forgot them.
@@ -359,19 +374,20 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Evicts entries that took `goal` bytes or little more.
     pub(crate) fn evict(&self, goal: usize) -> Evicted {
-        self.evict_by(goal, &|| Some(self.policy.lock()))
+        self.evict_by(goal, None, &|| Some(self.policy.lock()))
     }
 
     /// The same as long as nobody else has the policy.
     pub(super) fn evict_at_once(&self, goal: usize) -> Evicted {
-        self.evict_by(goal, &|| self.policy.try_lock())
+        self.evict_by(goal, None, &|| self.policy.try_lock())
     }
 
-    fn evict_by<'t>(&'t self, goal: usize, lock: Lock<'_, 't>) -> Evicted {
+    /// The same by a lock, and not the entry that `keeps` names.
+    fn evict_by<'t>(&'t self, goal: usize, keeps: Option<u32>, lock: Lock<'_, 't>) -> Evicted {
         let mut evicted = self.reclaim(goal);
         while evicted.bytes < goal && evicted.entries < VICTIMS {
             let before = evicted.entries;
-            for victim in self.victims(goal - evicted.bytes, lock) {
+            for victim in self.victims(goal - evicted.bytes, keeps, lock) {
                 // Here, where no lock is held: that is the user's code.
                 let weight = self.weight_at_end(&victim.entry);
                 evicted.bytes += victim.bytes + weight.min(self.capacity());
@@ -394,12 +410,18 @@ impl<K: Send + Sync> Tier<K> {
     /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
     /// them. The policy looks at few entries in each hold of its lock, whatever was hit, and has named
     /// one after a few holds, however fast readers hit.
-    fn victims<'t>(&'t self, goal: usize, lock: Lock<'_, 't>) -> Victims<'t, K> {
+    fn victims<'t>(
+        &'t self,
+        goal: usize,
+        keeps: Option<u32>,
+        lock: Lock<'_, 't>,
+    ) -> Victims<'t, K> {
         let mut last = false;
         for hold in 1..=HOLDS {
             last |= hold == HOLDS;
             let Some(policy) = lock() else { break };
-            let (victims, looks) = self.victims_of_a_hold(goal, last, policy);
+            let (victims, looks) =
+                self.victims_of_a_hold(goal, View::beside(self, keeps), last, policy);
             if last || victims.named[0].is_some() {
                 return victims;
             }
@@ -419,11 +441,12 @@ impl<K: Send + Sync> Tier<K> {
     fn victims_of_a_hold<'t>(
         &'t self,
         goal: usize,
+        view: View<'_, K>,
         last: bool,
         mut policy: Held<'t>,
     ) -> (Victims<'t, K>, usize) {
         let pool = &self.store.pool;
-        let (mut victims, view, mut bytes) = (self.no_victims(), View::new(self), 0);
+        let (mut victims, mut bytes) = (self.no_victims(), 0);
         for (nth, named) in victims.named.iter_mut().enumerate() {
             let any = last && nth == 0;
             // With few looks left, a policy that knows of no spared entries would name one of them.

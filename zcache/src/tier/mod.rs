@@ -144,6 +144,8 @@ pub(crate) struct View<'t, K> {
     looks: Cell<usize>,
     /// The last one of them.
     seen: Cell<Option<Seen>>,
+    /// One that may not go.
+    keeps: Option<u32>,
 }
 
 /// What the policy may ask about an entry after its mark. It does not change under the policy's lock.
@@ -156,14 +158,18 @@ struct Seen {
 }
 
 impl<'t, K> View<'t, K> {
-    pub(crate) fn new(tier: &'t Tier<K>) -> Self {
-        Self { tier, looks: Cell::new(0), seen: Cell::new(None) }
+    /// One in which the entry that `keeps` names may not go.
+    pub(crate) fn beside(tier: &'t Tier<K>, keeps: Option<u32>) -> Self {
+        Self { tier, looks: Cell::new(0), seen: Cell::new(None), keeps }
     }
 }
 
 impl<K: Send + Sync> Entries for View<'_, K> {
     fn mark(&self, id: u32) -> Option<u8> {
         self.looks.set(self.looks.get() + 1);
+        if self.keeps == Some(id) {
+            return None;
+        }
         let entry = self.tier.store.pool.pin_id(id).ok()?;
         let (record, state) = (entry.record(), entry.record().state());
         if !state.published() && !planted(Plant::UnpublishedGoes) {
