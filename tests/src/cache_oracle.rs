@@ -395,7 +395,8 @@ impl World {
                 let priority = [Priority::Low, Priority::Normal, Priority::High][how as usize % 3];
                 let (expired, absent) = (how & 64 != 0, how & 32 != 0);
                 let time = Duration::from_secs(if expired { 0 } else { 9999 });
-                let how = Insert::new().priority(priority).time_to_live(time);
+                let start = if how & 128 != 0 { Insert::new().scan() } else { Insert::new() };
+                let how = start.priority(priority).time_to_live(time);
                 let (key, page) = (key % 64, page.page(max_page));
                 match absent {
                     true => self.insert_if_absent(key, &page, how, expired),

@@ -191,7 +191,11 @@ impl World {
             CacheOp::Insert(name, page) => self.insert(name, &page.page(longest), Insert::new()),
             CacheOp::InsertWith(name, page, how) => {
                 let time = Duration::from_secs(if how & 64 != 0 { 0 } else { 9999 });
-                let how = Insert::new().priority(Priority::High).time_to_live(time);
+                let how = match how & 128 {
+                    0 => Insert::new().priority(Priority::High),
+                    _ => Insert::new().scan(),
+                };
+                let how = how.time_to_live(time);
                 self.insert(name, &page.page(longest), how);
             }
             CacheOp::Read(name, how) => {

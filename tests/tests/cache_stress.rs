@@ -162,7 +162,8 @@ impl Field {
             }
             let key = Self::key(&mut random);
             match random.below(100) {
-                0..=29 => self.insert(key, Insert::new()),
+                0..=19 => self.insert(key, Insert::new()),
+                20..=29 => self.insert(key, Insert::new().scan()),
                 30..=31 => self.insert(key, Insert::new().time_to_live(Duration::from_millis(1))),
                 32..=35 => self.remove(key, false),
                 36..=37 => self.remove(key, true),

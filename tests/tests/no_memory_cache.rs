@@ -133,6 +133,44 @@ fn each(least: usize, work: impl Fn(usize, bool) -> usize) {
     }
 }
 
+/// The first hit of a page of a scan compresses it, if there is memory for that.
+#[test]
+fn a_first_hit_of_a_scanned_page_is_a_hit_without_memory() {
+    let codecs: [fn() -> Cache<u64>; 2] = [|| open(Lz4), || open(Zstd::level(3).unwrap())];
+    for (open, nth, forever) in codecs
+        .into_iter()
+        .flat_map(|open| (1..12).flat_map(move |nth| [(open, nth, true), (open, nth, false)]))
+    {
+        let cache = open();
+        for key in 0..KEYS {
+            cache.insert_with(key, &page(key), Insert::new().scan()).unwrap();
+        }
+        assert_eq!(cache.stats().raw, KEYS as usize);
+        let (pages, mut to): (Vec<_>, _) = ((0..KEYS).map(page).collect(), vec![0; 4096]);
+        failing_from(nth, forever, || {
+            for key in 0..KEYS {
+                assert_eq!(cache.get_into(&key, &mut to), Ok(Some(4096)), "a hit it stays");
+                assert!(to == pages[key as usize]);
+            }
+        });
+        assert_sound(&cache, page);
+    }
+}
+
+/// The map of loads gets smaller when most of them are over, if there is memory for a smaller one.
+#[test]
+fn a_burst_of_loads_ends_without_memory() {
+    for nth in 1..6 {
+        let cache = open(Lz4);
+        let lease = |key: u64| cache.get_or_lease(&(1000 + key)).lease().expect("a miss");
+        let mut leases: Vec<_> = (0..3000).map(lease).collect();
+        failing_from(nth, true, || leases.drain(..2900).for_each(drop));
+        assert!(leases.drain(..).all(|lease| cache.insert_if_valid(lease, &[7; 64]).is_ok()));
+        assert_eq!(cache.stats().entries, 100);
+        assert_sound(&cache, page);
+    }
+}
+
 #[test]
 fn a_hit_whose_promotion_finds_no_memory_is_a_hit_without_a_promotion() {
     each(30, |nth, forever| hits(Lz4, true, nth, forever));

@@ -76,6 +76,7 @@ impl<'f> Worker<'f> {
                 let time = Duration::from_millis(1 + self.random.below(20) as u64);
                 self.insert(key, Insert::new().time_to_live(time));
             }
+            (false, 95) => self.insert(key, Insert::new().scan()),
             (false, 94) => self.insert(key, Insert::new().priority(zcache::policy::Priority::Low)),
             _ => self.remove(key, way == 99),
         }

@@ -162,9 +162,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     fn read(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
         let decoding = self.tier.counters.decoding();
         self.decode(entry, to)?;
-        self.tier.mark(entry);
         decoding.hit();
-        self.tier.warmed(entry, to);
+        if self.tier.mark(entry) {
+            self.tier.pack(entry);
+        } else {
+            self.tier.warmed(entry, to);
+        }
         Ok(())
     }
 

@@ -103,7 +103,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Trained::Rejected => Training::Rejected,
             Trained::Failed => Training::Failed,
         };
-        let step = tier.recompress(&mut hand, budget, stop, K::clone);
+        let step = tier.recompress(&mut hand, budget, stop);
         Maintenance {
             recompression: step.counts,
             training,

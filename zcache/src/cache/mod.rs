@@ -118,6 +118,8 @@ pub struct Cache<K, S = RandomState> {
 pub struct Insert {
     priority: Priority,
     time_to_live: Option<Duration>,
+    /// Whether it is stored as it is at first.
+    scan: bool,
 }
 
 impl Insert {
@@ -128,10 +130,41 @@ impl Insert {
     }
 
     /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as the
-    /// pages of a scan, `High` for what will be, such as inner nodes.
+    /// pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
+    /// [`scan`](Self::scan).
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
         Self { priority, ..self }
+    }
+
+    /// For a page of a scan, which will hardly be asked for again: it enters with
+    /// [`Priority::Low`], and is compressed when it is hit for the first time. Until then it is
+    /// stored as it is. Most pages of a scan are evicted before that: one costs a copy then, a
+    /// fourth or less of what an insert takes that compresses it, and the other entries keep their
+    /// places. (`cargo run --release -p benches --bin cache_scan` tells how much.)
+    ///
+    /// That first hit takes about as long as an insert, and may evict entries, and so call the
+    /// removal hook. The key is cloned for it. Where there is no room, the page stays as it is.
+    /// [`peek`](Cache::peek) and other calls that are no hits leave it as it is, too. A page that
+    /// is hit just once, such as one that was read ahead, does better with `Priority::Low` alone.
+    ///
+    /// The page is compressed at once where it is longer than [`MAX_PIECE`](crate::MAX_PIECE) or
+    /// than the capacity divided by 2048 (4 KiB of 8 MiB), where its
+    /// [scope](Cache::with_scopes) is at its limit, and where another priority is set afterwards.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, Insert};
+    ///
+    /// let cache = Cache::new(Config::new(16 << 20))?;
+    /// cache.insert_with(7, &b"a row, and another one. ".repeat(100), Insert::new().scan())?;
+    /// assert_eq!(cache.stats().bytes.payload, 2400);
+    /// assert!(cache.get(&7).is_some());
+    /// assert!(cache.stats().bytes.payload < 240);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn scan(self) -> Self {
+        Self { priority: Priority::Low, scan: true, ..self }
     }
 
     /// How long the page lives, rounded up to milliseconds; instead of the cache's own time. A page
@@ -171,7 +204,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             .time_to_live
             .or(self.time_to_live)
             .map(|time| self.tier.clock().saturating_add(rounded_up(time)));
-        Terms { priority: how.priority, expiry, condition: None }
+        let unpacked = how.scan && how.priority == Priority::Low;
+        Terms { priority: how.priority, expiry, unpacked, condition: None }
     }
 
     /// The decoded page of `key`, to keep.
@@ -214,9 +248,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let decoding = self.tier.counters.decoding();
         match self.decode(entry, to) {
             Ok(()) => {
-                self.tier.mark(entry);
                 decoding.hit();
-                self.tier.warmed(entry, to);
+                if self.tier.mark(entry) {
+                    // Stored as it is, it is no page for a frame.
+                    self.tier.pack(entry);
+                } else {
+                    self.tier.warmed(entry, to);
+                }
                 self.tier.grant_wish();
                 Some(true)
             }

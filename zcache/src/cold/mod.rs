@@ -1,5 +1,6 @@
 //! What is done beside the callers: cold entries are compressed again, dictionaries are trained.
 
+mod pack;
 mod recompress;
 mod train;
 

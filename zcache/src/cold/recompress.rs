@@ -44,6 +44,18 @@ pub(crate) enum Outcome {
     Full,
 }
 
+/// How an entry is compressed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// By the stronger coder.
+    Stronger,
+    /// As an insert compresses it.
+    Packed,
+}
+
+/// Makes room for an object of so many bytes. `false`: there is none to be made.
+pub(crate) type Room<'r> = &'r mut dyn FnMut(usize) -> bool;
+
 /// What a step came to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Step {
@@ -60,7 +72,6 @@ impl<K: Eq + Send + Sync> Tier<K> {
         hand: &mut Hand,
         budget: usize,
         stop: &dyn Fn() -> bool,
-        clone: fn(&K) -> K,
     ) -> Step {
         let (mut step, mut left, mut crowded) = (Step::default(), budget, 0);
         let all = self.ids().end;
@@ -90,7 +101,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
                     continue;
                 }
                 Rest::Tried if !again => continue,
-                Rest::Idle | Rest::Tried => {}
+                // An entry of a scan that is there still has stayed, as far as anybody knows.
+                Rest::Idle | Rest::Tried | Rest::Unpacked => {}
             }
             let hot = self.hot.as_ref();
             if hot.is_some_and(|hot| hot.holds(entry.record().tag, id)) {
@@ -98,7 +110,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
             }
             left = left.saturating_sub(state.len());
             step.counts.tried += 1;
-            let outcome = self.renew(entry, clone, &mut || self.make_slots(&mut hand.spent));
+            let outcome =
+                self.renew(entry, Renewal::Stronger, &mut |_| self.make_slots(&mut hand.spent));
             crowded = if outcome == Outcome::Crowded { crowded + 1 } else { 0 };
             match outcome {
                 Outcome::Saved(bytes) => {
@@ -142,12 +155,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
     }
 
     /// Compresses an entry again.
-    fn renew(
-        &self,
-        entry: Entry<'_, K>,
-        clone: fn(&K) -> K,
-        room: &mut dyn FnMut() -> bool,
-    ) -> Outcome {
+    pub(super) fn renew(&self, entry: Entry<'_, K>, renewal: Renewal, room: Room<'_>) -> Outcome {
         let (store, record, seen) = (&self.store, entry.record(), entry.record().state());
         let mut buffer = store.buffer();
         let read = self.with_room(|| {
@@ -173,10 +181,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let bound = slot + usize::from(superseded);
         let draft = self.with_room(|| {
             let page = buffer.bytes(seen.len());
-            store.redraft(record.tag, page, expiry, bound).map_err(|full| Some(full.into()))
+            let draft = match renewal {
+                Renewal::Stronger => store.redraft(record.tag, page, expiry, bound),
+                Renewal::Packed => store.draft_packed(record.tag, page, expiry),
+            };
+            draft.map_err(|full| Some(full.into()))
         });
         match draft {
-            Ok(Some(draft)) => self.exchange(entry, &draft, clone, room),
+            Ok(Some(draft)) => self.exchange(entry, &draft, room),
             Ok(None) => {
                 record.set_rest(seen, Rest::Tried);
                 Outcome::NoGain
@@ -190,13 +202,16 @@ impl<K: Eq + Send + Sync> Tier<K> {
         &self,
         old: Entry<'_, K>,
         draft: &Draft<'_, K>,
-        clone: fn(&K) -> K,
-        room: &mut dyn FnMut() -> bool,
+        room: Room<'_>,
     ) -> Outcome {
         let (pool, tag) = (&self.store.pool, old.record().tag);
         // The slot is the entry's if the index leads to it when they are swapped.
         let slot = self.scopes.as_ref().map_or(UNNAMED, |scopes| scopes.slot_of(old.id()));
-        let key = clone(&old.record().key);
+        let key = {
+            // As in `promote`: what the key's clone inserts evicts nothing.
+            let _inside = Inside::enter(self.number);
+            (self.clone)(&old.record().key)
+        };
         let Ok(weighed) = self.weighed(self.weight_of(&key, draft.len)) else {
             // The drop of a key is the user's.
             let _inside = Inside::enter(self.number);
@@ -217,7 +232,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         for _ in 0..ROUNDS {
             // As for an insert: only where the cap refuses does anybody make way.
             let helps = matches!(placed, Err(Some(Lack::Place(_) | Lack::Bytes(_))));
-            if !helps || !room() {
+            if !helps || !room(draft.bytes()) {
                 break;
             }
             placed = place();

@@ -3,7 +3,9 @@
 
 use super::hot::hit;
 use super::{World, get, over, page, world};
+use crate::codec::Form;
 use crate::cold::Outcome;
+use crate::store::{Record, Rest};
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant, let_see_latest};
 
@@ -14,7 +16,7 @@ fn recompress(world: &World, key: u8) -> bool {
     let mut page = [0; 16];
     tier.store.read_whole(&entry, 0, &mut page).unwrap();
     let draft = tier.store.draft(tag, &page, None).unwrap();
-    match tier.exchange(entry, &draft, u8::clone, &mut || false) {
+    match tier.exchange(entry, &draft, &mut |_| false) {
         Outcome::Saved(_) => true,
         other => {
             assert_eq!(other, Outcome::Lost, "there is room");
@@ -162,4 +164,26 @@ fn clear_misses_no_entry_that_is_recompressed() {
 #[should_panic(expected = "what was there before a clear is gone after it")]
 fn a_swap_beside_a_walk_is_noticed() {
     twin(Some(3), Plant::SwapPastWalk, swap_and_clear);
+}
+
+/// A page of a scan is hit twice at once, while the policy takes marks.
+fn two_first_hits() -> [bool; 2] {
+    let record = Arc::new(Record::new((), 7, 16, Form::Raw, false, 1));
+    record.set_rest(record.state(), Rest::Unpacked);
+    let hit = beside(&record, |record| record.hit(3));
+    let told = [record.hit(3), hit.join().unwrap()];
+    assert_ne!(told, [true; 2], "one hit alone is told");
+    assert_eq!(record.state().rest(), Rest::Warm, "one of two hits is told");
+    told
+}
+
+#[test]
+fn one_hit_alone_is_told_of_an_unpacked_page() {
+    assert_eq!(model(None, two_first_hits).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "one hit alone is told")]
+fn a_hit_that_lost_and_is_told_is_noticed() {
+    twin(None, Plant::LoserPacks, two_first_hits);
 }

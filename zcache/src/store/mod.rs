@@ -298,7 +298,38 @@ impl<K: Send + Sync> Store<K> {
         Ok(self.finish(tag, page.len(), expiry, stored, coder))
     }
 
-    /// The same by the stronger coder, if that takes less than `bound` bytes of a slot.
+    /// The same without compressing it: as it is, or same-filled. A page that would not fit is
+    /// compressed.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn draft_unpacked<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+    ) -> Result<Draft<'a, K>, Full> {
+        if page.len() > self.longest(expiry.is_some()) || same_filled(page).is_some() {
+            return self.draft(tag, page, expiry);
+        }
+        Ok(self.finish(tag, page.len(), expiry, (Form::Raw, Payload::Page(page), None), None))
+    }
+
+    /// A [`draft`](Self::draft) of a page that is stored as it is, if it is a smaller one.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn draft_packed<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+    ) -> Result<Option<Draft<'a, K>>, Full> {
+        let draft = self.draft(tag, page, expiry)?;
+        Ok((draft.form != Form::Raw).then_some(draft))
+    }
+
+    /// A draft of the page by the stronger coder, if that takes less than `bound` bytes of a slot.
     ///
     /// # Errors
     /// No memory to compress with.

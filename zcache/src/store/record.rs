@@ -12,7 +12,7 @@ use zpool::Pinned;
 use crate::codec::{CODERS, Form};
 use crate::error::{MAX_PAGE, MAX_PIECE};
 use crate::index::Tag;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, Plant, planted};
 
 /// A pinned entry.
 pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;
@@ -25,6 +25,8 @@ pub(crate) enum Rest {
     Idle,
     /// Nor before, and the stronger coder had nothing to gain.
     Tried,
+    /// A page of a scan, stored as it is, which nobody has hit. The first hit has it compressed.
+    Unpacked,
 }
 
 const LEN: u32 = (1 << 19) - 1;
@@ -58,8 +60,13 @@ impl State {
     #[inline]
     pub(crate) fn len(self) -> usize {
         let len = self.0 & LEN;
-        let above = if self.0 & PIECES == PIECES { self.0 >> WORD_AT & WORD } else { 0 };
+        let above = if self.is_in_pieces() { self.0 >> WORD_AT & WORD } else { 0 };
         (len | above << FORM_AT) as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_in_pieces(self) -> bool {
+        self.0 & PIECES == PIECES
     }
 
     /// The same of a page that is in one piece.
@@ -103,7 +110,8 @@ impl State {
         match self.resting() >> REST_AT {
             0 => Rest::Warm,
             1 => Rest::Idle,
-            _ => Rest::Tried,
+            2 => Rest::Tried,
+            _ => Rest::Unpacked,
         }
     }
 }
@@ -129,17 +137,22 @@ impl<K> Record<K> {
         State(self.state.load(Ordering::Relaxed))
     }
 
-    /// A hit. Writes nothing when the mark is at `most` already and the entry is warm.
+    /// A hit. Writes nothing when the mark is at `most` already and the entry is warm. Whether the
+    /// entry was [unpacked](Rest::Unpacked), which one hit alone is told.
     #[inline]
-    pub(crate) fn hit(&self, most: u8) {
+    pub(crate) fn hit(&self, most: u8) -> bool {
         let seen = self.state.load(Ordering::Relaxed);
         let resting = State(seen).resting();
         let step = if State(seen).mark() < most { 1 << MARK_AT } else { 0 };
         if step | resting != 0 {
             let next = seen - resting + step;
             // A hit that loses against another one, or against the policy, is not missed.
-            let _ = self.state.compare_exchange(seen, next, Ordering::Relaxed, Ordering::Relaxed);
+            let order = Ordering::Relaxed;
+            let hit = self.state.compare_exchange(seen, next, order, order).is_ok();
+            let told = hit || planted(Plant::LoserPacks);
+            return told && resting >> REST_AT == Rest::Unpacked as u32;
         }
+        false
     }
 
     /// Sets the mark, for the policy.
@@ -188,7 +201,7 @@ mod tests {
             for len in [0, 1, 4096, MAX_PIECE, most - 1, most] {
                 let record = Record::new((), 7, len, form, len == 1, 0);
                 record.publish();
-                (0..5).for_each(|_| record.hit(2));
+                (0..5).for_each(|_| assert!(!record.hit(2)));
                 let state = record.state();
                 assert_eq!((state.len(), state.form(), state.mark()), (len, form, 2));
                 assert_eq!((state.expires(), state.published()), (len == 1, true));
@@ -210,7 +223,7 @@ mod tests {
                 let seen = record.state();
                 record.set_rest(seen, rest);
                 assert_eq!((record.state().rest(), record.state().form()), (rest, form));
-                record.hit(3);
+                assert!(!record.hit(3));
                 assert_eq!((record.state().rest(), record.state().form()), (Rest::Warm, form));
                 assert_eq!((record.state().mark(), record.state().len()), (3.min(mark + 1), 99));
                 // What was seen before the hit says nothing any more.
@@ -219,10 +232,23 @@ mod tests {
             }
         }
         let filled = Record::new((), 7, 99, Form::Filled(INLINE), false, 3);
-        filled.hit(3);
+        assert!(!filled.hit(3));
         assert_eq!(
             (filled.state().form(), filled.state().rest()),
             (Form::Filled(INLINE), Rest::Warm)
         );
+    }
+
+    #[test]
+    fn the_first_hit_of_an_unpacked_page_is_told_and_no_other_one() {
+        for mark in 0..=MAX_MARK {
+            let record = Record::new((), 7, 4096, Form::Raw, false, mark);
+            record.set_rest(record.state(), Rest::Unpacked);
+            record.publish();
+            record.set_mark(mark);
+            assert_eq!((record.state().rest(), record.state().form()), (Rest::Unpacked, Form::Raw));
+            assert!(record.hit(MAX_MARK) && !record.hit(MAX_MARK));
+            assert_eq!((record.state().rest(), record.state().len()), (Rest::Warm, 4096));
+        }
     }
 }

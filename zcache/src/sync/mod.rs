@@ -105,6 +105,8 @@ pub(crate) enum Plant {
     SwapPastWalk,
     /// A recompressed entry's old object is freed before the index leads to the new one.
     SwapFreesFirst,
+    /// A hit that was not the first one compresses a page of a scan as well.
+    LoserPacks,
     /// An entry gets its new id before the lock of its shard is taken.
     MovedUnlocked,
     /// The policy goes on knowing a moved entry by its old id.

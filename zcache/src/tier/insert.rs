@@ -13,14 +13,20 @@ use crate::index::Tag;
 use crate::policy::Priority;
 use crate::scope::{SlotNumber, Ticket, UNNAMED};
 use crate::stats::Cause;
-use crate::store::{Draft, Millis, Record};
+use crate::store::{Draft, Millis, Record, Rest};
 use crate::sync::{Ordering, Plant, PutError, add, planted};
+
+/// A page that is stored as it is takes no more than the capacity divided by this. Some 20 of them
+/// are there at once while a scan goes on.
+const UNPACKED: usize = 2048;
 
 /// How a page goes in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms<'f> {
     pub(crate) priority: Priority,
     pub(crate) expiry: Option<Millis>,
+    /// Whether the page, which enters with low priority, is stored as it is until it is hit.
+    pub(crate) unpacked: bool,
     /// Without one the insert is a change of its key whatever that has.
     pub(crate) condition: Option<Condition<'f>>,
 }
@@ -112,9 +118,15 @@ impl<K: Eq + Send + Sync> Tier<K> {
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, InsertError> {
         let tag = way.tag;
-        let start = self.counters.encoding();
+        let unpacked = terms.unpacked && self.may_stay_unpacked(way.slot, page.len());
+        let start = if unpacked { None } else { self.counters.encoding() };
         let draft = self.insist(spent, |_| {
-            self.store.draft(tag, page, terms.expiry).map_err(|full| Some(full.into()))
+            let draft = if unpacked {
+                self.store.draft_unpacked(tag, page, terms.expiry)
+            } else {
+                self.store.draft(tag, page, terms.expiry)
+            };
+            draft.map_err(|full| Some(full.into()))
         });
         let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;
         if draft.bytes() > self.store.pool.max_object() {
@@ -133,7 +145,13 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.keep_to_limit(way.slot, tag, draft.bytes());
         let paid = self.pay(draft.bytes(), draft.slot_bytes(&self.store.pool), spent);
         paid.map_err(|lack| self.refused(Some(lack), way.end()))?;
-        self.place(way, &draft, terms.priority, spent)
+        self.place(way, &draft, terms.priority, unpacked, spent)
+    }
+
+    /// Whether a page of `len` bytes that would be stored as it is takes little of the capacity, and
+    /// of its scope's limit.
+    fn may_stay_unpacked(&self, slot: SlotNumber, len: usize) -> bool {
+        len <= self.capacity() / UNPACKED && self.is_within_limit(slot, len)
     }
 
     /// The same of a page that is too long for one object: its pieces, and an object for its entry.
@@ -150,7 +168,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let cut = cut.map_err(|lack| self.refused(lack, way.end()))?;
         self.keep_to_limit(way.slot, way.tag, cut.bytes());
         let draft = self.store.draft_of_pieces(way.tag, page.len(), terms.expiry);
-        let newcomer = self.place(way, &draft, terms.priority, spent)?;
+        let newcomer = self.place(way, &draft, terms.priority, false, spent)?;
         if let Err(lack) = self.keep_pieces(newcomer.id(), cut) {
             return Err(self.refused(lack, newcomer.give_up()));
         }
@@ -190,6 +208,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         way: &mut Way<'t, K>,
         draft: &Draft<'_, K>,
         priority: Priority,
+        unpacked: bool,
         spent: &mut Spent,
     ) -> Result<Newcomer<'t, K>, InsertError> {
         let (tag, conditional, slot) = (way.tag, way.conditional, way.slot);
@@ -197,6 +216,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let placed = self.insist(spent, |reach| {
             let key = way.key.take().expect("a failed attempt gives the key back");
             let record = Record::new(key, tag, draft.len, draft.form, draft.expires, mark);
+            if unpacked && draft.form == Form::Raw {
+                record.set_rest(record.state(), Rest::Unpacked);
+            }
             let made = Newcomer::make(self, reach, record, draft.parts(), conditional, slot);
             made.map_err(|(lack, record)| {
                 way.key = Some(record.key);

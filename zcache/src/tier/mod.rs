@@ -56,7 +56,7 @@ mod scoped;
 mod shrink;
 mod weight;
 
-pub(crate) use evict::{Lack, Reach, STEP};
+pub(crate) use evict::{Lack, Reach, STEP, Spent};
 use hook::Hook;
 pub use hook::Removal;
 pub(crate) use insert::Terms;
@@ -84,7 +84,7 @@ pub(crate) struct Tier<K> {
     /// What a key takes beside its record.
     weigh: Option<fn(&K) -> usize>,
     /// Pieces of long pages have clones of their keys.
-    clone: fn(&K) -> K,
+    pub(crate) clone: fn(&K) -> K,
     born: Instant,
     capacity: AtomicUsize,
     /// Whether any entry was ever given a time to go at.
@@ -332,10 +332,11 @@ impl<K: Send + Sync> Tier<K> {
         self.walks.start()
     }
 
-    /// A hit on an entry.
+    /// A hit on an entry; whether it is to be [packed](Self::pack).
     #[inline]
-    pub(crate) fn mark(&self, entry: &Entry<'_, K>) {
-        entry.record().hit(self.most);
+    #[must_use]
+    pub(crate) fn mark(&self, entry: &Entry<'_, K>) -> bool {
+        entry.record().hit(self.most)
     }
 
     /// Whether an entry that takes `cost` bytes and would go is spared. One that takes half of what the

@@ -143,6 +143,13 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
+    /// Whether the slot's limit has room for a page of `len` bytes as it is. What goes for a limit
+    /// goes by age, whatever entered with low priority.
+    pub(super) fn is_within_limit(&self, slot: SlotNumber, len: usize) -> bool {
+        let Some(scopes) = &self.scopes else { return true };
+        scopes.excess(slot, Self::scope_bytes(len)) == 0
+    }
+
     /// Evicts entries of a slot while there is no room for `more` bytes, as far as the search goes.
     /// The entry of the key with this tag stays until it is replaced, or readers would miss the
     /// key.
