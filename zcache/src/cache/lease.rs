@@ -151,7 +151,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                     let found = pilot.at_work(|| self.found(tag, key, Tier::find_aboard, read))?;
                     match found {
                         Ok(len) => pilot.brings(&to[..len]),
-                        Err(error) => failed = Some(error),
+                        Err(error) => {
+                            failed = Some(error);
+                            // The page is there: nobody who waits needs to load it.
+                            let read = |entry: &Entry<'_, K>| self.read_new(entry);
+                            let find = Tier::find_aboard;
+                            pilot.brings_what(|| self.found(tag, key, find, read));
+                        }
                     }
                     Some(found.unwrap_or_default())
                 });

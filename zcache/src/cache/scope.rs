@@ -1,14 +1,17 @@
 //! Scopes: the pages of a file, a table or a tenant, which end together and can have a limit.
 
+use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Cache;
 use super::build::with_aside;
 use crate::error::ConfigError;
 use crate::scope::Scopes;
 use crate::sync::{Charge, Plant, planted};
+use crate::tier::rethrow;
 
 /// The pages of one scope of a cache: made by [`Cache::scope`], at no cost.
 pub struct Scope<'c, K, S = RandomState> {
@@ -43,8 +46,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// An entry takes 2 bytes for it, and the cache 1/800 of its capacity for a table of scopes:
     /// one for each 64 KiB, 16 at least and 65,535 at most. A scope is in it while it has entries
     /// or a limit, and for some time after it was cleared. Where there are more scopes, some have
-    /// no place there. To clear one of these takes as long as [`retain`](Self::retain), and their
-    /// limits are not held.
+    /// no place there. To clear one of these takes as long as [`retain`](Self::retain), it has no
+    /// figures, and [it cannot get a limit](Scope::set_limit). A limit that was set is held, but for
+    /// one case: a scope that is cleared while no place is free waits for one, and until it gets
+    /// one its new pages count for no scope.
     ///
     /// ```
     /// use zcache::{Cache, Config};
@@ -112,9 +117,19 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
     /// under way in the cache. The entries' memory comes back when it is needed, before any other
     /// entry goes for it, and by [`maintain`](Cache::maintain). The removal hook is told of each
     /// then.
+    ///
+    /// # Panics
+    /// When the function of [`with_scopes`](Cache::with_scopes) does, which is called for loads
+    /// under way and for entries of scopes without a place. All the scope's entries have ended then,
+    /// and with them each that the function panicked for.
     pub fn clear(&self) {
         let (tier, scopes) = (&self.cache.tier, self.scopes());
-        let is_ours = |key: &K| scopes.scope_of(key) == self.id;
+        let panic = Cell::new(None);
+        let is_ours = |key: &K| {
+            // A key that panics is taken for one of ours: that its page goes is never wrong.
+            let of = catch_unwind(AssertUnwindSafe(|| scopes.scope_of(key)));
+            of.map_err(|caught| panic.set(Some(caught))).map_or(true, |of| of == self.id)
+        };
         let late = planted(Plant::EndToldLate);
         if late {
             scopes.end(self.id);
@@ -129,6 +144,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
             scopes.end(self.id);
         }
         tier.end_unnamed(is_ours);
+        rethrow(panic.into_inner());
     }
 
     /// Entries.
@@ -153,7 +169,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
     /// ends entries of the scope first, those first that were not hit lately. `None`: no limit.
     ///
     /// A new limit is for the inserts that follow: nothing goes at once. One page may be longer
-    /// than the limit and go beyond it. An insert looks at no more than 32,768 entries of the cache
+    /// than the limit and go beyond it, and of threads that insert at once each may go beyond it by
+    /// its page, until the next insert. An insert looks at no more than 32,768 entries of the cache
     /// for ones of its scope. So in a cache of more entries a scope may be beyond its limit for
     /// some inserts, and one that should have less than one entry in 32,768 may come to have as
     /// many.

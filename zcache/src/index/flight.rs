@@ -13,6 +13,7 @@
 //! 3. **Wakers are cloned, called and dropped under no lock**: they are the executor's code.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 use std::thread;
@@ -20,7 +21,7 @@ use std::thread;
 use bytes::Bytes;
 
 use crate::error::LoadError;
-use crate::sync::{AtomicU32, Counter, Mutex, Ordering, Plant, get, planted, thread_id};
+use crate::sync::{Arc, AtomicU32, Counter, Mutex, Ordering, Plant, get, planted, thread_id};
 
 /// What a flight brings.
 pub(crate) type Landing = Result<Bytes, LoadError>;
@@ -43,7 +44,12 @@ impl Told {
         self.0.load(Ordering::Relaxed) != 0 && !planted(Plant::ToldUnasked)
     }
 
-    /// The same.
+    /// A hint for others: `true` is true for ever.
+    pub(crate) fn is_told_by_now(&self) -> bool {
+        self.0.load(Ordering::Relaxed) != 0 && !planted(Plant::ToldUnasked)
+    }
+
+    /// For the holder of the lock of the shard.
     pub(super) fn tell(&self) {
         self.0.store(1, Ordering::Relaxed);
     }
@@ -203,4 +209,9 @@ pub(super) fn wake(wakers: impl IntoIterator<Item = Waker>) {
     if let Some(panic) = panics.into_iter().next().filter(|_| !thread::panicking()) {
         resume_unwind(panic);
     }
+}
+
+/// The error of a loader, as all callers get it.
+pub(crate) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> LoadError {
+    LoadError::Failed(Arc::from(error.into()))
 }

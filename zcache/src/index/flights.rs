@@ -26,7 +26,6 @@
 //! round never. A flight's own lock is held over nothing.
 
 use std::borrow::ToOwned;
-use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -52,7 +51,7 @@ struct Listed<K> {
     flight: Arc<Flight<K>>,
 }
 
-/// All loads that are under way, but those whose key was changed since.
+/// All loads that are under way and not told.
 #[derive(Debug)]
 pub(crate) struct Flights<K> {
     lists: ByTag<Listed<K>>,
@@ -159,8 +158,8 @@ impl<K> Flights<K> {
         Pilot { flights: Arc::clone(self), tag, flight, landing: None, over: false }
     }
 
-    /// The first flight of the tag whose number is at least `from`, which goes past it. If there is
-    /// none, `own` is on the list afterwards.
+    /// The first flight of the tag from number `from` on, which goes past it. Where there is none,
+    /// `own` is on the list afterwards.
     fn next_or_add(
         &self,
         tag: Tag,
@@ -241,13 +240,12 @@ impl<K> Flights<K> {
         }
     }
 
-    /// Loads that are under way, but those whose key was changed since.
+    /// Loads that are under way and not told.
     pub(crate) fn len(&self) -> usize {
         self.flying.load(Ordering::Relaxed)
     }
 
-    /// The pilot of a flight gives up: whoever waits first becomes the pilot, or the flight is
-    /// over.
+    /// The pilot of a flight gives up: the first waiter becomes the pilot, or the flight is over.
     fn hand_over(&self, tag: Tag, flight: &Arc<Flight<K>>) {
         if !flight.offer() {
             self.take_off(tag, flight);
@@ -270,10 +268,15 @@ impl<K> Pilot<K> {
 
     /// Everybody on board gets a copy of `page` when this is dropped.
     pub(crate) fn brings(&mut self, page: &[u8]) {
-        // Nobody waits most often: no copy is made then.
+        self.brings_what(|| Some(Bytes::copy_from_slice(page)));
+    }
+
+    /// The same with what `make` makes. Where that is nothing, the flight is handed over.
+    pub(crate) fn brings_what(&mut self, make: impl FnOnce() -> Option<Bytes>) {
+        // Nobody waits most often: nothing is made then.
         self.over = self.flight.is_over_unless_awaited();
         if !self.over {
-            self.lands(Ok(Bytes::copy_from_slice(page)));
+            self.landing = self.flight.run(make).map(Ok);
         }
     }
 
@@ -386,11 +389,6 @@ impl<K> Drop for Waiter<K> {
             self.flights.hand_over(self.tag, &self.flight);
         }
     }
-}
-
-/// The error of a loader, as all callers get it.
-pub(crate) fn failed<E: Into<Box<dyn Error + Send + Sync>>>(error: E) -> LoadError {
-    LoadError::Failed(Arc::from(error.into()))
 }
 
 #[cfg(all(test, not(zcache_loom)))]

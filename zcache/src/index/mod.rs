@@ -13,8 +13,8 @@ mod table;
 mod tests;
 mod walk;
 
-pub(crate) use flight::{Landing, Told};
-pub(crate) use flights::{Arrival, Boarding, Flights, Pilot, Waiter, failed};
+pub(crate) use flight::{Landing, Told, failed};
+pub(crate) use flights::{Arrival, Boarding, Flights, Pilot, Waiter};
 pub(crate) use table::{Seek, Table};
 pub(crate) use walk::{Walk, Walks};
 

@@ -99,6 +99,33 @@ fn a_reader_that_does_not_ask_whether_a_frame_left_is_noticed() {
     twin(Some(2), Plant::LeftUnasked, reuse_beside_a_reader_of_frames);
 }
 
+/// An insert that began before its scope ended comes to an end after one that began since.
+fn insert_beside_an_end() -> Option<u8> {
+    let_see_latest();
+    let world = world(Share::None);
+    world.insert(1, &page(6)).unwrap();
+    let writer = beside(&world, |world| world.insert(1, &page(7)).unwrap());
+    world.scope(1).clear();
+    world.insert(1, &page(8)).unwrap();
+    assert!(get(&world, 1).is_some(), "a page that came after the end is there");
+    writer.join().unwrap();
+    let got = get(&world, 1);
+    assert!(got.is_some(), "a page that came after the end is there");
+    over(&world, 1);
+    got
+}
+
+#[test]
+fn an_insert_that_its_scopes_end_overtakes_takes_no_newer_page_away() {
+    assert_eq!(model(Some(2), insert_beside_an_end).len(), 2);
+}
+
+#[test]
+#[should_panic(expected = "a page that came after the end is there")]
+fn an_insert_of_an_ended_scope_is_noticed() {
+    twin(Some(2), Plant::EndedEnters, insert_beside_an_end);
+}
+
 /// Two scopes come beside each other, and one of them ends: slots and counts add up.
 fn end_beside_inserts() -> (Option<u8>, Option<u8>) {
     let_see_latest();

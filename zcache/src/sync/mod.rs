@@ -129,6 +129,8 @@ pub(crate) enum Plant {
     ScopeGoesOn,
     /// A slot is free while entries are in it.
     SlotFreedEarly,
+    /// A page whose scope ended while it was on its way takes its key's place.
+    EndedEnters,
     /// Whoever finds the slot of an entry live does not ask whether the entry is still in it.
     LeftUnasked,
     /// A reader who finds a piece of a page gone takes the page for a miss.

@@ -82,6 +82,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if page.len() > self.store.max_page() {
             return Err(self.too_large(&mut way, page, self.store.max_page()));
         }
+        // Most often this saves compressing the page of a key that was changed.
+        if matches!(terms.condition, Some(Condition::Untold(told)) if told.is_told_by_now()) {
+            return Ok(false);
+        }
         if terms.expiry.is_some() {
             self.ageing.store(1, Ordering::Relaxed);
         }

@@ -1,6 +1,7 @@
 //! How entries enter and leave, and how one takes another's place: the steps of the table in
 //! [`super`].
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use equivalent::Equivalent;
@@ -342,7 +343,9 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         self.tier.policy.enter(self.id, self.tag, priority);
     }
 
-    /// Makes the index lead to it, if the condition holds. What it replaces ends here.
+    /// Makes the index lead to it, if the condition holds. What it replaces ends here. If its scope
+    /// has ended since the insert began, the insert counts as one of before: what the key has stays,
+    /// and the newcomer is cleared.
     ///
     /// # Errors
     /// See [`PutError`]; it may be tried again.
@@ -352,7 +355,14 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let same = by_key(&tier.store.pool, tag, &new.key);
         let tag_of = |of| tier.tag_of(of);
         let is_page = |old: &Entry<'_, K>| !tier.has_ended(old.id());
+        let ended = Cell::new(false);
         let admit = |old: Option<&Entry<'_, K>>| {
+            // A page that came since the end is newer. Acquire in `is_live` and the locks of names
+            // and of this shard, which its insert took, order it.
+            ended.set(tier.has_ended(id) && !planted(Plant::EndedEnters));
+            if ended.get() {
+                return false;
+            }
             match condition {
                 Some(Condition::Untold(told)) if told.is_told() => return false,
                 Some(Condition::Untold(_)) => {}
@@ -369,7 +379,13 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
             old.inspect(|old| tier.cool(tag, old.id()));
             true
         };
-        let old = tier.index.put((tag, id), &tag_of, same, admit)?;
+        let put = tier.index.put((tag, id), &tag_of, same, admit);
+        let untold = matches!(condition, Some(Condition::Untold(_)));
+        if put.is_err() && ended.get() && !untold {
+            self.clear();
+            return Ok(());
+        }
+        let old = put?;
         // Pinned still: gone meanwhile or not, its id is nobody else's.
         let new = self.entry.take();
         // It is in, whatever the hook of what it replaces does.
@@ -379,6 +395,16 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         }
         drop((new, old.map(|old| tier.gone(old, Cause::Replaced))));
         Ok(())
+    }
+
+    /// Ends it as an entry that came and was cleared at once: nobody was led to it.
+    fn clear(&mut self) {
+        let Some(entry) = self.entry.take() else { return };
+        add(&self.tier.counters.inserts, 1);
+        if std::mem::take(&mut self.queued) {
+            self.tier.policy_forgets(self.id);
+        }
+        drop(self.tier.gone(entry, Cause::Cleared));
     }
 
     /// Whether its key has a page at this instant.

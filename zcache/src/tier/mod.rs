@@ -61,6 +61,7 @@ use hook::Hook;
 pub use hook::Removal;
 pub(crate) use insert::Terms;
 pub(crate) use life::{Condition, Newcomer};
+pub(crate) use pieces::rethrow;
 use queue::{Queue, Unready};
 
 pub(crate) struct Tier<K> {

@@ -29,7 +29,7 @@ pub(super) type Panic = Box<dyn Any + Send>;
 
 /// Goes on with a panic that had to wait, unless there is one already: a second one would end the
 /// process.
-pub(super) fn rethrow(panic: Option<Panic>) {
+pub(crate) fn rethrow(panic: Option<Panic>) {
     if let Some(panic) = panic.filter(|_| !std::thread::panicking()) {
         std::panic::resume_unwind(panic);
     }
