@@ -108,32 +108,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         entry: &Entry<'_, K>,
         to: &mut [u8],
     ) -> Option<Result<Option<usize>, BufferTooSmall>> {
-        let state = entry.record().state();
-        if state.is_in_pieces() {
-            return self.hit_pieces_into(entry, to);
-        }
-        self.hit_first_into(entry, state.len_of_one(), to)
-    }
-
-    /// The same of a page in pieces, apart: that keeps hits on others short.
-    #[cold]
-    #[inline(never)]
-    fn hit_pieces_into(
-        &self,
-        entry: &Entry<'_, K>,
-        to: &mut [u8],
-    ) -> Option<Result<Option<usize>, BufferTooSmall>> {
-        self.hit_first_into(entry, entry.record().state().len(), to)
-    }
-
-    /// The same of a page of `needed` bytes.
-    #[inline]
-    fn hit_first_into(
-        &self,
-        entry: &Entry<'_, K>,
-        needed: usize,
-        to: &mut [u8],
-    ) -> Option<Result<Option<usize>, BufferTooSmall>> {
+        let needed = entry.record().state().len();
         if let Some(to) = to.get_mut(..needed) {
             return self.hit(entry, to).map(|hit| Ok(hit.then_some(needed)));
         }

@@ -163,11 +163,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let decoding = self.tier.counters.decoding();
         self.decode(entry, to)?;
         decoding.hit();
-        if self.tier.mark(entry) {
-            self.tier.pack(entry);
-        } else {
-            self.tier.warmed(entry, to);
-        }
+        let unpacked = self.tier.mark(entry);
+        self.tier.warmed(entry, to, unpacked);
         Ok(())
     }
 

@@ -249,12 +249,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         match self.decode(entry, to) {
             Ok(()) => {
                 decoding.hit();
-                if self.tier.mark(entry) {
-                    // Stored as it is, it is no page for a frame.
-                    self.tier.pack(entry);
-                } else {
-                    self.tier.warmed(entry, to);
-                }
+                let unpacked = self.tier.mark(entry);
+                self.tier.warmed(entry, to, unpacked);
                 self.tier.grant_wish();
                 Some(true)
             }

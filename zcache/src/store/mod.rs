@@ -281,12 +281,29 @@ impl<K: Send + Sync> Store<K> {
         page: &'a [u8],
         expiry: Option<Millis>,
     ) -> Result<Draft<'a, K>, Full> {
+        self.draft_as(tag, page, expiry, false)
+    }
+
+    /// The same. A page that is `unpacked` is not compressed, if it fits as it is.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn draft_as<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+        unpacked: bool,
+    ) -> Result<Draft<'a, K>, Full> {
         let mut coder = None;
         let stored = match same_filled(page) {
             Some(word) => match self.words.number(word) {
                 Some(number) => (Form::Filled(number), Payload::Nothing, None),
                 None => (Form::Filled(INLINE), Payload::Word(word.to_ne_bytes()), None),
             },
+            None if unpacked && page.len() <= self.longest(expiry.is_some()) => {
+                (Form::Raw, Payload::Page(page), None)
+            }
             None => {
                 coder = self.coders.writer();
                 let number = coder.as_ref().map_or(0, Use::number);
@@ -296,23 +313,6 @@ impl<K: Send + Sync> Store<K> {
             }
         };
         Ok(self.finish(tag, page.len(), expiry, stored, coder))
-    }
-
-    /// The same without compressing it: as it is, or same-filled. A page that would not fit is
-    /// compressed.
-    ///
-    /// # Errors
-    /// No memory to compress with.
-    pub(crate) fn draft_unpacked<'a>(
-        &'a self,
-        tag: Tag,
-        page: &'a [u8],
-        expiry: Option<Millis>,
-    ) -> Result<Draft<'a, K>, Full> {
-        if page.len() > self.longest(expiry.is_some()) || same_filled(page).is_some() {
-            return self.draft(tag, page, expiry);
-        }
-        Ok(self.finish(tag, page.len(), expiry, (Form::Raw, Payload::Page(page), None), None))
     }
 
     /// A [`draft`](Self::draft) of a page that is stored as it is, if it is a smaller one.

@@ -60,13 +60,8 @@ impl State {
     #[inline]
     pub(crate) fn len(self) -> usize {
         let len = self.0 & LEN;
-        let above = if self.is_in_pieces() { self.0 >> WORD_AT & WORD } else { 0 };
+        let above = if self.0 & PIECES == PIECES { self.0 >> WORD_AT & WORD } else { 0 };
         (len | above << FORM_AT) as usize
-    }
-
-    #[inline]
-    pub(crate) fn is_in_pieces(self) -> bool {
-        self.0 & PIECES == PIECES
     }
 
     /// The same of a page that is in one piece.

@@ -125,11 +125,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         let unpacked = terms.unpacked && self.may_stay_unpacked(way.slot, page.len());
         let start = if unpacked { None } else { self.counters.encoding() };
         let draft = self.insist(spent, |_| {
-            let draft = if unpacked {
-                self.store.draft_unpacked(tag, page, terms.expiry)
-            } else {
-                self.store.draft(tag, page, terms.expiry)
-            };
+            let draft = self.store.draft_as(tag, page, terms.expiry, unpacked);
             draft.map_err(|full| Some(full.into()))
         });
         let draft = draft.map_err(|lack| self.refused(lack, way.end()))?;

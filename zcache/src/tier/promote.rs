@@ -31,15 +31,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// A hit on an entry, of which `page` was read.
-    #[inline]
-    pub(crate) fn warmed(&self, entry: &Entry<'_, K>, page: &[u8]) {
-        if let Some(hot) = &self.hot {
-            self.consider(hot, entry, page);
-        }
-    }
-
-    #[inline(never)]
-    fn consider(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) {
+    pub(crate) fn consider(&self, hot: &Hot<K>, entry: &Entry<'_, K>, page: &[u8]) {
         let (record, state) = (entry.record(), entry.record().state());
         let whole = page.len() == state.len() && hot.suits(state.form(), state.len());
         if !whole {
