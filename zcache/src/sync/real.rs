@@ -1,7 +1,7 @@
 //! std's primitives.
 
 use std::cell::Cell;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
 pub(crate) use std::sync::MutexGuard;
 pub(crate) use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -350,9 +350,21 @@ impl<T> ByTag<T> {
         self.0.iter().for_each(|list| f(*list.key(), list.value()));
     }
 
-    /// Gives back memory that the lists there are do not need.
+    /// Gives back memory that the lists there are do not need, where there is memory for smaller
+    /// tables: `shrink_to_fit` ends the process where there is none.
     pub(crate) fn shrink(&self) {
-        self.0.shrink_to_fit();
+        let hash = |tag: &u32| self.0.hasher().hash_one(tag);
+        for shard in self.0.shards() {
+            let mut table = shard.write();
+            let mut old = std::mem::take(&mut *table);
+            if table.try_reserve(old.len(), |(tag, _)| hash(tag)).is_err() {
+                *table = old;
+                continue;
+            }
+            for list in old.drain() {
+                table.insert(hash(&list.0), list, |(tag, _)| hash(tag));
+            }
+        }
     }
 
     /// Lists that there is room for.
