@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use redb::{BackendError, StorageBackend};
 
-use crate::blocks::{BLOCK, FileBlocks};
+use crate::blocks::{BLOCK, BlockCache, FileBlocks};
 
 const STEP: u64 = BLOCK as u64;
 
@@ -26,11 +26,14 @@ pub struct CachedBackend<B> {
     blocks: FileBlocks,
 }
 
-impl<B: StorageBackend> CachedBackend<B> {
-    pub(crate) fn new(inner: B, blocks: FileBlocks) -> Self {
-        Self { inner, blocks }
+impl BlockCache {
+    /// A backend that asks this cache before `inner`.
+    pub fn over<B: StorageBackend>(&self, inner: B) -> CachedBackend<B> {
+        CachedBackend { inner, blocks: self.new_file() }
     }
+}
 
+impl<B: StorageBackend> CachedBackend<B> {
     /// The answer of a lock call that was passed on. Before a lock is held others may write.
     fn locked<T>(&self, answer: Result<T, BackendError>) -> Result<T, BackendError> {
         self.blocks.all_changed();

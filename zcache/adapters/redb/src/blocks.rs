@@ -5,10 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use redb::StorageBackend;
 use zcache::{Cache, Config, ConfigError, Lease, Leased, Share, Waited};
-
-use crate::backend::CachedBackend;
 
 /// Bytes of a block, redb's smallest page. Its larger pages are 2, 4, 8, ... blocks, and a place
 /// in the file may belong to a page of another size later: so blocks are cached, not pages.
@@ -60,10 +57,10 @@ impl BlockCache {
         Ok(Self { cache: Arc::new(cache), backends: Arc::default() })
     }
 
-    /// A backend that asks this cache before `inner`.
-    pub fn over<B: StorageBackend>(&self, inner: B) -> CachedBackend<B> {
+    /// The blocks of a backend that is new.
+    pub(crate) fn new_file(&self) -> FileBlocks {
         let file = self.backends.fetch_add(1, Ordering::Relaxed);
-        CachedBackend::new(inner, FileBlocks { cache: Arc::clone(&self.cache), file })
+        FileBlocks { cache: Arc::clone(&self.cache), file }
     }
 
     /// The cache itself: for its figures, its capacity and maintenance.

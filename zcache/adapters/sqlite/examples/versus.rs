@@ -26,6 +26,7 @@ impl Subject for Sqlite {
     const OWN: &'static [&'static str] = &["SQLite's own"];
     const LEAST_OWN: usize = 256 << 10;
     const OWN_SHARE: f64 = 1.0 / 16.0;
+    const IN_FRONT: bool = true;
     const COST: Duration = Duration::from_micros(100);
 
     fn build(path: &Path, rows: &Rows, progress: &dyn Fn(u64)) -> Result<(), Box<dyn Error>> {

@@ -44,6 +44,8 @@ pub trait Subject: Sized {
     const LEAST_OWN: usize;
     /// The part of the memory that its own cache is recommended to have beside zcache.
     const OWN_SHARE: f64;
+    /// Whether its own cache stands before zcache. If not, zcache takes its place.
+    const IN_FRONT: bool;
     /// What a read costs, unless the command line says something else.
     const COST: Duration;
 
@@ -177,7 +179,8 @@ pub(crate) fn measure<S: Subject>(
         measured.reads = (subject.reads().count() - reads) as f64 / requests as f64;
         measured.resident = measured.resident.max(resident()? - before);
         subject.reads().cost(setup.cost);
-        measured.slow = slow(&subject, &mut load, requests / 20)?;
+        let in_time = (4.0 / setup.cost.as_secs_f64()) as u64;
+        measured.slow = slow(&subject, &mut load, (requests / 20).min(in_time))?;
         measured.ratio = subject.ratio();
     }
     Ok(measured)

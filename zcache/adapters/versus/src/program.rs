@@ -251,10 +251,12 @@ fn compare<S: Subject>(options: &Options) -> Result<String, Box<dyn Error>> {
     for side in &sides {
         let mut job = job.clone();
         job.setup = side.setup::<S>(&path, file * 1.5, file * 1.5, cost);
-        job.setup.own = (file * 1.5) as usize;
+        if S::IN_FRONT || matches!(side, Side::Own(_)) {
+            job.setup.own = (file * 1.5) as usize;
+        }
         // Such operations are short, and the last page is asked for late.
         (job.warming, job.requests) = (4 * requests, 4 * requests);
-        if let Some(beside) = &mut job.setup.beside {
+        if let (Some(beside), true) = (&mut job.setup.beside, S::IN_FRONT) {
             beside.bytes = ((file * 0.02) as usize).max(4 << 20);
         }
         progress.step(&format!("{}: everything fits", side.name()));
