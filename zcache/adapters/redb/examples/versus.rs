@@ -58,8 +58,8 @@ fn file(path: &Path) -> Result<FileBackend, Box<dyn Error>> {
 impl Subject for Redb {
     const NAME: &'static str = "redb";
     const OWN: &'static [&'static str] = &["redb's own"];
-    const LEAST_OWN: usize = 256 << 10;
-    const OWN_SHARE: f64 = 1.0 / 16.0;
+    const LEAST_OWN: usize = 512 << 10;
+    const OWN_SHARE: f64 = 1.0 / 50.0;
     const IN_FRONT: bool = true;
     const COST: Duration = Duration::from_micros(100);
 

@@ -24,8 +24,8 @@ struct Sqlite {
 impl Subject for Sqlite {
     const NAME: &'static str = "sqlite";
     const OWN: &'static [&'static str] = &["SQLite's own"];
-    const LEAST_OWN: usize = 256 << 10;
-    const OWN_SHARE: f64 = 1.0 / 16.0;
+    const LEAST_OWN: usize = 512 << 10;
+    const OWN_SHARE: f64 = 1.0 / 50.0;
     const IN_FRONT: bool = true;
     const COST: Duration = Duration::from_micros(100);
 

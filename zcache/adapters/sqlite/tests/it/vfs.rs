@@ -43,7 +43,7 @@ impl Counted {
 /// Hardly any cache of SQLite's own, and patience with others.
 pub(crate) fn small(connection: &Connection) {
     connection.pragma_update(None, "cache_size", 4).unwrap();
-    connection.busy_timeout(std::time::Duration::from_secs(20)).unwrap();
+    connection.busy_timeout(std::time::Duration::from_secs(120)).unwrap();
 }
 
 pub(crate) fn is_sound(connection: &Connection) -> bool {
