@@ -54,8 +54,8 @@ impl Table {
         let (cost, micros) = (time(self.cost), self.cost.as_secs_f64() * 1e6);
         let mut text = format!(
             "{}: {:.0} MiB of {} rows of {}, gets by Zipf 0.9, 2 % scans of 1 to 100 rows\n\n\
-             | memory | cache | resident | reads an operation | of own cache's | CPU us | \
-             us with reads of {cost} | measured | break-even |\n\
+             | memory | cache | resident | reads/op | of own | CPU us | us, reads of {cost} \
+             | measured | break-even |\n\
              |---|---|---|---|---|---|---|---|---|\n",
             self.name,
             self.file / MIB,

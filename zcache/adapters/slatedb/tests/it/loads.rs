@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use slatedb::object_store::{ObjectStore, memory::InMemory};
-use zcache_slatedb::CompressedCache;
+use zcache_slatedb::zcache::Config;
+use zcache_slatedb::{CompressedCache, Options};
 
 use crate::answers::{key, open};
 use crate::store::Unsteady;
@@ -82,6 +83,24 @@ async fn what_was_read_once_is_not_read_again() {
     assert!(!cache.cache().is_empty());
     cache.remove_database(1);
     assert!(cache.cache().is_empty() && cache.decoded_bytes() == 0);
+}
+
+/// SlateDB gives a filter back each time that it has decoded one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_held_decoded_is_not_stored_again() {
+    let (counted, store) = filled(Duration::ZERO).await;
+    let cache = Arc::new(Options::with_config(Config::new(8 << 20), 0).build().unwrap());
+    let db = open(&store, "db", Some((&cache, 1))).await.unwrap();
+    let mut before = (0, 0);
+    for _ in 0..2 {
+        before = (counted.reads(), cache.cache().stats().inserts);
+        for number in 0..KEYS {
+            assert!(db.get(key(number)).await.unwrap().is_some());
+        }
+    }
+    assert_eq!((counted.reads(), cache.cache().stats().inserts), before);
+    assert_eq!(cache.decoded_bytes(), 0);
+    db.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! What a cache below redb saves: a table, at equal resident memory.
 //!
 //! ```sh
-//! cargo run --release --example versus -- --help
+//! cargo run --release --example versus_redb -- --help
 //! ```
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! What a compressed cache saves SlateDB: a table, at equal resident memory.
 //!
 //! ```sh
-//! cargo run --release --example versus -- --help
+//! cargo run --release --example versus_slatedb -- --help
 //! ```
 
 use std::error::Error;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use slatedb::bytes::Bytes;
-use slatedb::config::{FlushOptions, FlushType, Settings};
+use slatedb::config::{FlushOptions, FlushType, ScanOptions, Settings};
 use slatedb::db_cache::DbCache;
 use slatedb::db_cache::foyer::{FoyerCache, FoyerCacheOptions};
 use slatedb::db_cache::moka::{MokaCache, MokaCacheOptions};
@@ -185,7 +185,9 @@ impl Subject for Slate {
 
     fn scan(&self, row: u64, rows: usize) -> Result<usize, Box<dyn Error>> {
         self.runtime.block_on(async {
-            let mut found = self.database.scan(key(row)..).await?;
+            // On all sides scans fill the cache, as they do in the other databases.
+            let options = ScanOptions { cache_blocks: true, ..ScanOptions::default() };
+            let mut found = self.database.scan_with_options(key(row).., &options).await?;
             let mut bytes = 0;
             for _ in 0..rows {
                 let Some(row) = found.next().await? else { break };

@@ -1,7 +1,7 @@
 //! What a cache below SQLite saves: a table, at equal resident memory.
 //!
 //! ```sh
-//! cargo run --release --example versus -- --help
+//! cargo run --release --example versus_sqlite -- --help
 //! ```
 
 use std::error::Error;

@@ -1,7 +1,7 @@
 //! The ten lines of the README, and what they are good for.
 //!
 //! ```sh
-//! cargo run -p zcache-redb --example hello
+//! cargo run --example hello_redb
 //! ```
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 

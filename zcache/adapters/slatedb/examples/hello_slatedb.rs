@@ -1,7 +1,7 @@
 //! The lines of the README, and what they are good for.
 //!
 //! ```sh
-//! cargo run -p zcache-slatedb --example hello
+//! cargo run --example hello_slatedb
 //! ```
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 

@@ -1,7 +1,7 @@
 //! The lines of the README, and what they are good for.
 //!
 //! ```sh
-//! cargo run -p zcache-sqlite --example hello
+//! cargo run --example hello_sqlite
 //! ```
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 
