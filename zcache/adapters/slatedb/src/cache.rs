@@ -19,8 +19,8 @@ pub struct Options {
 
 impl Options {
     /// A cache of `capacity_bytes` bytes of resident memory: an eighth of it holds indexes and
-    /// filters decoded, and the rest all entries, compressed by LZ4. Entries of up to a sixteenth of
-    /// it are cached.
+    /// filters decoded, and the rest all entries, compressed by LZ4. Entries of up to a sixteenth
+    /// of it are cached.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         let decoded = capacity_bytes / 8;

@@ -20,8 +20,8 @@ pub(crate) enum Found {
     Nothing,
 }
 
-/// The scope of a database: two databases whose numbers agree in their lower half share one, so that
-/// both are removed with either.
+/// The scope of a database: two databases whose numbers agree in their lower half share one, so
+/// that both are removed with either.
 pub(crate) fn scope(database: u64) -> u32 {
     database as u32
 }

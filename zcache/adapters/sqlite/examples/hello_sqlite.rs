@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     database.execute_batch(
         "CREATE TABLE orders (number INTEGER PRIMARY KEY, body TEXT);
          WITH RECURSIVE n (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n LIMIT 50000)
-         INSERT INTO orders SELECT number, printf('order %d, to be delivered soon', number) FROM n;",
+         INSERT INTO orders SELECT number, printf('order %d, to be delivered', number) FROM n;",
     )?;
     for number in (1..50_000).step_by(7) {
         let find = "SELECT length(body) FROM orders WHERE number = ?1";

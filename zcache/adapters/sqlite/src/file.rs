@@ -75,8 +75,8 @@ pub(crate) unsafe fn make(
     let below = unsafe { below(file) };
     // SAFETY: it was opened, so it has methods.
     let methods = unsafe { (*below).methods };
-    // SAFETY: they are constants of its file system. Whatever their version, SQLite's header has had
-    // all the fields since 2010.
+    // SAFETY: they are constants of its file system. Whatever their version, SQLite's header has
+    // had all the fields since 2010.
     let methods: &'static Methods = unsafe { &*methods };
     let handle = Handle::default();
     let open = Box::new(Open { below, methods, registry, pages, handle, index: ptr::null() });
@@ -89,7 +89,8 @@ pub(crate) unsafe fn make(
 /// # Safety
 /// SQLite has called a method of ours with `file`, and uses one file in one thread at a time.
 unsafe fn opened<'f>(file: *mut ffi::File) -> &'f mut Open {
-    // SAFETY: the file has our methods, so `make` has written the head, and `close` did not run yet.
+    // SAFETY: the file has our methods, so `make` has written the head, and `close` did not run
+    // yet.
     unsafe { &mut (*file.cast::<Ours>()).open }
 }
 
@@ -110,9 +111,10 @@ impl Open {
 
     /// What the index of the WAL says of checkpoints.
     fn checkpoint(&self) -> Option<Checkpoint> {
-        // The number of frames that are back in the file, and the salts of the header's second copy.
-        // Whoever starts the WAL anew writes the second copy first, then the first, then the number:
-        // in the other order here, a number of 0 is never seen with the salts of a former WAL.
+        // The number of frames that are back in the file, and the salts of the header's second
+        // copy. Whoever starts the WAL anew writes the second copy first, then the first, then the
+        // number: in the other order here, a number of 0 is never seen with the salts of a former
+        // WAL.
         const WORDS: [usize; 3] = [96 / 4, (48 + 32) / 4, (48 + 36) / 4];
         let word = |at: usize| {
             // SAFETY: the index is mapped, and its first region has 32 KiB.

@@ -13,10 +13,10 @@
 //!   WAL has no frame of it, or only such frames. So that number, with the salts that name the
 //!   present WAL, is looked at before each page is given out: it is a version of the file. While a
 //!   connection of this process has the lock for checkpoints, all that changes the file is its own
-//!   writes. And while one has the locks to start the WAL anew, all frames are back in the file, and
-//!   nobody has a reason to write it: the version changes, and the file does not.
-//! - *Own writes*, of all connections of this process through this file system, go to the file first
-//!   and to the cache after.
+//!   writes. And while one has the locks to start the WAL anew, all frames are back in the file,
+//!   and nobody has a reason to write it: the version changes, and the file does not.
+//! - *Own writes*, of all connections of this process through this file system, go to the file
+//!   first and to the cache after.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -114,8 +114,8 @@ impl Pages {
     }
 
     /// Makes sure that the cache has nothing of a file that others have changed since, and says
-    /// whether it may be used. `counter` reads the bytes at [`COUNTER_AT`]; `checkpoint` is what the
-    /// index of the WAL says now, for a connection that has one.
+    /// whether it may be used. `counter` reads the bytes at [`COUNTER_AT`]; `checkpoint` is what
+    /// the index of the WAL says now, for a connection that has one.
     pub(crate) fn renewed(
         &self,
         handle: &mut Handle,
@@ -229,9 +229,9 @@ impl Pages {
         }
         let (start, end) = (COUNTER_AT, COUNTER_AT + COUNTER as u64);
         if offset < end && offset + len as u64 > start {
-            // Of this process, so it is no reason to forget anything. But a connection that rolls back
-            // what another process has left writes before it compares: what others have changed
-            // before that is not known, and the next comparison is to find a difference.
+            // Of this process, so it is no reason to forget anything. But a connection that rolls
+            // back what another process has left writes before it compares: what others have
+            // changed before that is not known, and the next comparison is to find a difference.
             let bytes = data.filter(|_| offset == 0 && handle.is_compared);
             let counter = bytes.and_then(|data| data.get(start as usize..end as usize));
             self.known().counter = counter.map(|bytes| bytes.try_into().expect("16 bytes"));

@@ -31,8 +31,8 @@ impl fmt::Debug for BeforeRead {
 }
 
 impl Options {
-    /// A cache of `capacity_bytes` bytes of resident memory, everything counted: LZ4, and no page is
-    /// kept decoded, because SQLite's own cache does that. Over SQLite's default file system.
+    /// A cache of `capacity_bytes` bytes of resident memory, everything counted: LZ4, and no page
+    /// is kept decoded, because SQLite's own cache does that. Over SQLite's default file system.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         Self::with_config(Config::new(capacity_bytes).hot(Share::None))
@@ -96,8 +96,8 @@ impl Options {
         let registry = Registry::new(cache.clone(), self.before_read.0);
         // SQLite keeps both for as long as the process runs.
         let data: &'static Data = Box::leak(Box::new(Data { base, registry }));
-        // SAFETY: what SQLite has found is a file system that is registered, and so stays where it is
-        // and is only read.
+        // SAFETY: what SQLite has found is a file system that is registered, and so stays where it
+        // is and is only read.
         let vfs = Box::new(over(unsafe { &*base }, name.into_raw(), data));
         // SAFETY: the file system and its name are never freed, and its functions do what SQLite's
         // documentation asks for.

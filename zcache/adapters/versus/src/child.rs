@@ -144,8 +144,8 @@ fn play<S: Subject>(subject: &S, load: &mut Load, requests: u64) -> Result<(), B
     Ok(())
 }
 
-/// Microseconds of an operation with a store that takes its time: the median of some windows, because
-/// the machine has other things to do.
+/// Microseconds of an operation with a store that takes its time: the median of some windows,
+/// because the machine has other things to do.
 fn slow<S: Subject>(subject: &S, load: &mut Load, requests: u64) -> Result<f64, Box<dyn Error>> {
     const WINDOWS: u64 = 9;
     let requests = (requests / WINDOWS).max(1);

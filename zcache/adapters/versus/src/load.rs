@@ -23,7 +23,8 @@ pub(crate) enum Request {
 
 /// The requests, one after the other, without an end: the same for the same table.
 ///
-/// Ranks are drawn as in "Quickly generating billion-record synthetic databases" (Gray et al. 1994).
+/// Ranks are drawn as in "Quickly generating billion-record synthetic databases" (Gray et al.
+/// 1994).
 #[derive(Debug)]
 pub(crate) struct Load {
     rng: Rng,

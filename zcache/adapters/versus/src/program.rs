@@ -173,8 +173,8 @@ impl Side {
         }
     }
 
-    /// The setup in which all caches have `budget` bytes by their own account, of which `target` are
-    /// to be resident.
+    /// The setup in which all caches have `budget` bytes by their own account, of which `target`
+    /// are to be resident.
     fn setup<S: Subject>(&self, path: &Path, budget: f64, target: f64, cost: Duration) -> Setup {
         let setup = |own_kind: &str, own: f64, beside| {
             let own_kind = own_kind.to_owned();
@@ -236,11 +236,18 @@ fn compare<S: Subject>(options: &Options) -> Result<String, Box<dyn Error>> {
     let requests = options.requests;
     let setup = sides[0].setup::<S>(&path, 0.0, 0.0, cost);
     let job = Job { setup, rows: rows.amount, warming: requests, requests };
-    let mut lines = Vec::new();
+    let (mut lines, mut notes) = (Vec::new(), Vec::new());
     for percent in &options.memory {
         let target = file * percent / 100.0;
         for side in &sides {
-            let job = calibrated::<S>(side, target, &job, &mut progress)?;
+            // Some have no room for their least.
+            let job = match calibrated::<S>(side, target, &job, &mut progress) {
+                Ok(job) => job,
+                Err(error) => {
+                    notes.push(format!("{percent} %, {}: {error}", side.name()));
+                    continue;
+                }
+            };
             progress.step(&format!("{}: {percent} %", side.name()));
             let measured = job.run()?;
             let is_own = matches!(side, Side::Own(_));
@@ -264,6 +271,9 @@ fn compare<S: Subject>(options: &Options) -> Result<String, Box<dyn Error>> {
         lines.push(Line { percent: None, cache: side.name(), is_own, measured: job.run()? });
     }
     progress.end();
+    for note in notes {
+        writeln!(std::io::stderr(), "{note}")?;
+    }
     let table = Table { name: S::NAME, rows: options.rows, file, amount: rows.amount, cost, lines };
     let text = table.markdown();
     if let Some(path) = &options.markdown {

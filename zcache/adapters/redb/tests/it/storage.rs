@@ -71,8 +71,8 @@ impl Storage {
         self.content.lock().unwrap().calls_left = Some(calls);
     }
 
-    /// The power is back: of what was not synced some sectors are there. A file's new length is, for
-    /// redb grows a file before it writes there, and a file system orders that.
+    /// The power is back: of what was not synced some sectors are there. A file's new length is,
+    /// for redb grows a file before it writes there, and a file system orders that.
     pub(crate) fn power_on(&self, rng: &mut fastrand::Rng) {
         let content = &mut *self.content.lock().unwrap();
         content.calls_left = None;

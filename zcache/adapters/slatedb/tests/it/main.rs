@@ -1,4 +1,5 @@
-//! SlateDB with the cache: the same answers, stores that are slow or fail, restarts, fenced writers.
+//! SlateDB with the cache: the same answers, stores that are slow or fail, restarts, fenced
+//! writers.
 
 mod answers;
 mod loads;

@@ -1,5 +1,5 @@
-//! Draws what the programs `versus` have measured, from their JSON files: reads that reach the store,
-//! in parts of the database's best cache of its own, with the same memory.
+//! Draws what the programs `versus` have measured, from their JSON files: reads that reach the
+//! store, in parts of the database's best cache of its own, with the same memory.
 //!
 //! ```sh
 //! cargo run --release -p versus --bin picture -- 25 redb.json sqlite.json > reads.svg
@@ -68,7 +68,8 @@ fn draw(percent: f64, files: &[String]) -> Result<String, Box<dyn Error>> {
     }
     let title = format!("Reads that reach the store, with {percent} % of the data in memory");
     Ok(format!(
-        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" font-family="sans-serif" font-size="13">
+        r#"<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}"
+ font-family="sans-serif" font-size="13">
 <rect width="100%" height="100%" fill="white"/>
 <text x="10" y="26" font-size="16">{title}</text>
 {body}</svg>"#
