@@ -15,7 +15,7 @@ use serde_json::Value;
 const WIDTH: f64 = 720.0;
 const BAR: f64 = 22.0;
 const LEFT: f64 = 190.0;
-const FULL: f64 = 440.0;
+const FULL: f64 = 340.0;
 
 struct Bar {
     name: String,
