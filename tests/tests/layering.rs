@@ -213,7 +213,8 @@ fn no_file_is_a_whole_system() {
     each_file(|_, File { path, lines, .. }| {
         assert!(*lines <= LONGEST_FILE, "{path} has {lines} lines");
     });
-    let adapters = ["redb", "slatedb", "sqlite"].map(|name| format!("zcache/adapters/{name}"));
+    let adapters =
+        ["redb", "slatedb", "sqlite", "versus"].map(|name| format!("zcache/adapters/{name}"));
     let adapters =
         adapters.iter().flat_map(|dir| ["tests", "examples"].map(|of| format!("{dir}/{of}")));
     let dirs = ["tests/src", "tests/tests", "benches", "fuzz/fuzz_targets"].map(String::from);

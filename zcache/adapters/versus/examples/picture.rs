@@ -2,7 +2,7 @@
 //! store, in parts of the database's best cache of its own, with the same memory.
 //!
 //! ```sh
-//! cargo run --release -p versus --bin picture -- 25 redb.json sqlite.json > reads.svg
+//! cargo run --release --example picture -- 25 redb.json sqlite.json > reads.svg
 //! ```
 
 use std::error::Error;
@@ -15,7 +15,7 @@ use serde_json::Value;
 const WIDTH: f64 = 720.0;
 const BAR: f64 = 22.0;
 const LEFT: f64 = 190.0;
-const FULL: f64 = 340.0;
+const FULL: f64 = 300.0;
 
 struct Bar {
     name: String,
