@@ -3,9 +3,9 @@
 //! would take them from.
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
-use std::alloc::{GlobalAlloc, System};
+use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};
+use std::ptr::NonNull;
 
-use benches::block::Block;
 use criterion::measurement::WallTime;
 use criterion::{
     BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
@@ -14,6 +14,34 @@ use zpool::{Config, Pool};
 
 const LIVE: usize = 4096;
 const SIZES: [usize; 6] = [64, 512, 2048, 4096, 8192, 32768];
+
+/// A copy of some bytes in memory of `A`: what `Vec<u8>` is when `A` is the program's allocator.
+struct Block<'a, A: GlobalAlloc> {
+    allocator: &'a A,
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+impl<'a, A: GlobalAlloc> Block<'a, A> {
+    /// Copies `bytes`, of which there is at least one.
+    fn new(allocator: &'a A, bytes: &[u8]) -> Self {
+        assert!(!bytes.is_empty());
+        let layout = Layout::for_value(bytes);
+        // SAFETY: the layout has at least one byte (asserted above).
+        let start = unsafe { allocator.alloc(layout) };
+        let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
+        // SAFETY: the block has room for `bytes.len()` bytes, and nothing else knows it yet.
+        unsafe { start.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Self { allocator, start, layout }
+    }
+}
+
+impl<A: GlobalAlloc> Drop for Block<'_, A> {
+    fn drop(&mut self) {
+        // SAFETY: `new` got the block from this allocator with this layout; it is given back once.
+        unsafe { self.allocator.dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
 
 fn blocks<A: GlobalAlloc>(
     group: &mut BenchmarkGroup<'_, WallTime>,

@@ -1,51 +1,48 @@
-//! Codecs, and the payloads they make: each page compressed alone, raw where that does not shrink it.
+//! Codecs by their names, and the payloads that they make. A payload as long as its page is the page.
 
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::str::FromStr;
-
-use lz4::block::CompressionMode;
+use std::sync::Arc;
 
 use ::tests::corpus::PageFile;
+use serde::{Deserialize, Serialize};
+use zcache::codec::{self, Context, Dictionary, Lz4, Zstd};
 
-/// What compresses the pages.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
+use crate::arguments::Failure;
+
+/// What compresses pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(clippy::exhaustive_enums, reason = "matched by the programs of this package only")]
 pub enum Codec {
     /// Pages are stored as they are.
     None,
-    /// LZ4 blocks by `lz4_flex`.
+    /// LZ4 blocks by liblz4, as zcache makes them.
     Lz4,
-    /// LZ4 blocks by liblz4.
-    Lz4C,
-    /// zstd frames at this level.
-    Zstd(i32),
+    /// LZ4 blocks by `lz4_flex`. zcache has no such codec in this build.
+    Flex,
+    /// zstd frames at this level; with a dictionary if so.
+    Zstd(i32, bool),
 }
-
-/// The text names no codec.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoCodec(String);
-
-impl fmt::Display for NoCodec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "no codec `{}`: there are none, lz4, lz4-c and zstd:LEVEL", self.0)
-    }
-}
-
-impl Error for NoCodec {}
 
 impl FromStr for Codec {
-    type Err = NoCodec;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Self, NoCodec> {
-        let level = |level: &str| level.parse().ok().filter(|level| (-7..=22).contains(level));
-        match (text, text.strip_prefix("zstd:").map(level)) {
+    fn from_str(text: &str) -> Result<Self, Failure> {
+        let (level, with) = match text.strip_suffix("+dict") {
+            Some(level) => (level, true),
+            None => (text, false),
+        };
+        let level = level.strip_prefix("zstd:").and_then(|level| level.parse().ok());
+        match (text, level.filter(|level| Zstd::level(*level).is_ok())) {
             ("none", _) => Ok(Self::None),
             ("lz4", _) => Ok(Self::Lz4),
-            ("lz4-c", _) => Ok(Self::Lz4C),
-            (_, Some(Some(level))) => Ok(Self::Zstd(level)),
-            _ => Err(NoCodec(text.into())),
+            ("lz4_flex", _) => Ok(Self::Flex),
+            (_, Some(level)) => Ok(Self::Zstd(level, with)),
+            _ => Err(format!(
+                "no codec `{text}`: there are none, lz4, lz4_flex, zstd:LEVEL and zstd:LEVEL+dict"
+            )
+            .into()),
         }
     }
 }
@@ -53,56 +50,148 @@ impl FromStr for Codec {
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("none"),
-            Self::Lz4 => f.write_str("lz4"),
-            Self::Lz4C => f.write_str("lz4-c"),
-            Self::Zstd(level) => write!(f, "zstd:{level}"),
+            Self::None => f.pad("none"),
+            Self::Lz4 => f.pad("lz4"),
+            Self::Flex => f.pad("lz4_flex"),
+            Self::Zstd(level, false) => f.pad(&format!("zstd:{level}")),
+            Self::Zstd(level, true) => f.pad(&format!("zstd:{level}+dict")),
         }
     }
 }
 
-/// A codec with its working memory.
-enum Engine {
-    None,
-    Lz4,
-    Lz4C,
-    Zstd(zstd::bulk::Compressor<'static>),
-}
-
-impl Engine {
-    fn new(codec: Codec) -> io::Result<Self> {
-        Ok(match codec {
-            Codec::None => Self::None,
-            Codec::Lz4 => Self::Lz4,
-            Codec::Lz4C => Self::Lz4C,
-            Codec::Zstd(level) => Self::Zstd(zstd::bulk::Compressor::new(level)?),
+impl Codec {
+    /// zstd at `level` with the bytes of a dictionary, or without one.
+    fn zstd(level: i32, dictionary: Option<&[u8]>) -> Result<Zstd, Failure> {
+        let plain = Zstd::level(level)?;
+        Ok(match dictionary {
+            Some(bytes) => plain.with_dictionary(&Dictionary::new(bytes)?),
+            None => plain,
         })
     }
 
-    /// Room for what any codec makes of a page of `bytes`.
-    fn bound(bytes: usize) -> usize {
-        lz4_flex::block::get_maximum_output_size(bytes).max(bytes * 2)
-    }
-
-    /// Compresses `page` to the start of `to`; `None` where the codec leaves pages alone.
-    fn compress(&mut self, page: &[u8], to: &mut [u8]) -> io::Result<Option<usize>> {
-        Ok(Some(match self {
-            Self::None => return Ok(None),
-            Self::Lz4 => lz4_flex::block::compress_into(page, to).map_err(io::Error::other)?,
-            Self::Lz4C => {
-                lz4::block::compress_to_buffer(page, Some(CompressionMode::DEFAULT), false, to)?
-            }
-            Self::Zstd(compressor) => compressor.compress_to_buffer(page, to)?,
-        }))
+    /// `config` with this codec, and with this dictionary where it has one.
+    ///
+    /// # Errors
+    /// zcache has no such codec, or the bytes are no dictionary.
+    pub fn apply(
+        self,
+        config: zcache::Config,
+        dictionary: &[u8],
+    ) -> Result<zcache::Config, Failure> {
+        Ok(match self {
+            Self::None => config.codec(codec::None),
+            Self::Lz4 => config.codec(Lz4),
+            Self::Zstd(level, with) => config.codec(Self::zstd(level, with.then_some(dictionary))?),
+            Self::Flex => return Err("zcache has no codec lz4_flex here".into()),
+        })
     }
 }
 
-/// What is stored for the pages of a file, page by page.
+/// A codec, ready to make workers of.
+#[derive(Debug, Clone)]
+pub enum Engine {
+    /// `lz4_flex`.
+    Flex,
+    /// One of zcache's.
+    Codec(Arc<dyn codec::Codec>),
+}
+
+/// One thread's side of an [`Engine`].
+pub struct Worker(Work);
+
+enum Work {
+    /// With room for the longest output.
+    Flex(Vec<u8>),
+    Codec(Arc<dyn codec::Codec>, Box<dyn Context>),
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker").finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The codec's, with this dictionary where it has one.
+    ///
+    /// # Errors
+    /// The bytes are no dictionary.
+    pub fn new(codec: Codec, dictionary: &[u8]) -> Result<Self, Failure> {
+        Ok(match codec {
+            Codec::None => Self::Codec(Arc::new(codec::None)),
+            Codec::Flex => Self::Flex,
+            Codec::Lz4 => Self::Codec(Arc::new(Lz4)),
+            Codec::Zstd(level, with) => {
+                Self::Codec(Arc::new(Codec::zstd(level, with.then_some(dictionary))?))
+            }
+        })
+    }
+
+    /// A worker for pages of `page_size` bytes.
+    ///
+    /// # Errors
+    /// The codec has no memory for a context.
+    pub fn worker(&self, page_size: usize) -> io::Result<Worker> {
+        Ok(Worker(match self {
+            Self::Flex => Work::Flex(vec![0; lz4_flex::block::get_maximum_output_size(page_size)]),
+            Self::Codec(codec) => Work::Codec(Arc::clone(codec), codec.context(page_size)?),
+        }))
+    }
+
+    /// What is stored for each of `pages`, which have `page_size` bytes.
+    ///
+    /// # Errors
+    /// The codec has no memory for a context.
+    pub fn payloads<'p>(
+        &self,
+        pages: impl Iterator<Item = &'p [u8]>,
+        page_size: usize,
+    ) -> io::Result<Vec<Vec<u8>>> {
+        let (mut worker, mut to) = (self.worker(page_size)?, vec![0; page_size]);
+        Ok(pages.map(|page| worker.encode(page, &mut to).to_vec()).collect())
+    }
+}
+
+impl Worker {
+    /// What is stored for `page`: made in `to`, of a page's length, or the page itself.
+    pub fn encode<'a>(&mut self, page: &'a [u8], to: &'a mut [u8]) -> &'a [u8] {
+        let len = match &mut self.0 {
+            Work::Flex(room) => {
+                let len = lz4_flex::block::compress_into(page, room).ok();
+                let len = len.filter(|len| *len < page.len());
+                len.inspect(|&len| to[..len].copy_from_slice(&room[..len]))
+            }
+            Work::Codec(_, context) => context.compress(page, &mut to[..page.len() - 1]),
+        };
+        len.map_or(page, |len| &to[..len])
+    }
+
+    /// Decodes a payload to the whole of `to`.
+    ///
+    /// # Panics
+    /// The payload does not decode to a page.
+    #[inline]
+    pub fn decode(&mut self, payload: &[u8], to: &mut [u8]) {
+        if payload.len() == to.len() {
+            return to.copy_from_slice(payload);
+        }
+        let whole = match &mut self.0 {
+            Work::Flex(_) => {
+                lz4_flex::block::decompress_into(payload, to).is_ok_and(|len| len == to.len())
+            }
+            Work::Codec(codec, context) => {
+                codec.decode(payload, to).unwrap_or_else(|| context.decompress(payload, to)).is_ok()
+            }
+        };
+        assert!(whole, "a payload of this codec");
+    }
+}
+
+/// Payloads, and the bytes of the pages that they stand for.
 #[derive(Debug)]
 pub struct Payloads {
-    bytes: Vec<u8>,
-    /// Where each payload ends in `bytes`.
-    ends: Vec<usize>,
+    /// The payloads.
+    pub all: Vec<Vec<u8>>,
     original: usize,
 }
 
@@ -111,55 +200,36 @@ impl Payloads {
     ///
     /// # Errors
     /// What the codec reports; none does so for a page.
-    pub fn compress(file: &PageFile, codec: Codec) -> io::Result<Self> {
-        let mut engine = Engine::new(codec)?;
-        let mut to = vec![0; Engine::bound(file.page_size())];
-        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
-        for page in file.pages() {
-            match engine.compress(page, &mut to)? {
-                Some(len) if len < page.len() => bytes.extend_from_slice(&to[..len]),
-                _ => bytes.extend_from_slice(page),
-            }
-            ends.push(bytes.len());
-        }
-        let original = ends.len() * file.page_size();
-        Ok(Self { bytes, ends, original })
+    pub fn compress(file: &PageFile, codec: Codec) -> Result<Self, Failure> {
+        let all = Engine::new(codec, &[])?.payloads(file.pages(), file.page_size())?;
+        Ok(Self { original: all.len() * file.page_size(), all })
     }
 
     /// `count` payloads of random bytes and random lengths in `lens`.
     #[must_use]
     pub fn random(count: usize, lens: std::ops::RangeInclusive<usize>, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut end = 0;
-        let ends: Vec<usize> = (0..count)
-            .map(|_| {
-                end += rng.usize(lens.clone());
-                end
-            })
-            .collect();
-        let mut bytes = vec![0; end];
-        rng.fill(&mut bytes);
-        Self { bytes, ends, original: end }
+        let mut all: Vec<Vec<u8>> = (0..count).map(|_| vec![0; rng.usize(lens.clone())]).collect();
+        all.iter_mut().for_each(|payload| rng.fill(payload));
+        Self { original: all.iter().map(Vec::len).sum(), all }
     }
 
     /// Payload number `index`.
     #[must_use]
     pub fn get(&self, index: u32) -> &[u8] {
-        let index = index as usize;
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        &self.bytes[start..self.ends[index]]
+        &self.all[index as usize]
     }
 
     /// Payloads.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.ends.len()
+        self.all.len()
     }
 
-    /// Bytes that all payloads take, by bytes of pages they stand for.
+    /// Bytes of all payloads, divided by the bytes of their pages.
     #[must_use]
     pub fn share(&self) -> f64 {
-        self.bytes.len() as f64 / self.original.max(1) as f64
+        self.all.iter().map(Vec::len).sum::<usize>() as f64 / self.original.max(1) as f64
     }
 }
 
@@ -169,19 +239,28 @@ mod tests {
 
     #[test]
     fn codecs_are_named_as_they_print() {
-        for name in ["none", "lz4", "lz4-c", "zstd:3", "zstd:-5"] {
-            assert_eq!(name.parse::<Codec>().map(|codec| codec.to_string()), Ok(name.to_owned()));
+        for name in ["none", "lz4", "lz4_flex", "zstd:3", "zstd:-5", "zstd:3+dict"] {
+            assert_eq!(name.parse::<Codec>().unwrap().to_string(), name);
         }
-        for name in ["", "zstd", "zstd:", "zstd:99", "lzo"] {
+        for name in ["", "zstd", "zstd:", "zstd:0", "zstd:99", "lzo", "lz4+dict"] {
             assert!(name.parse::<Codec>().is_err(), "{name}");
         }
     }
 
     #[test]
-    fn payloads_lie_back_to_back() {
-        let payloads = Payloads::random(100, 10..=20, 1);
-        let sum: usize = (0..100).map(|index| payloads.get(index).len()).sum();
-        assert_eq!((payloads.count(), payloads.bytes.len()), (100, sum));
-        assert!((0..100).all(|index| (10..=20).contains(&payloads.get(index).len())));
+    fn every_engine_gives_back_its_pages() {
+        let sample = ::tests::corpus::sample();
+        let mut noise = vec![0; sample.page_size()];
+        fastrand::Rng::with_seed(1).fill(&mut noise);
+        for codec in [Codec::Lz4, Codec::Flex, Codec::Zstd(3, false), Codec::None] {
+            let mut worker = Engine::new(codec, &[]).unwrap().worker(sample.page_size()).unwrap();
+            let (mut to, mut read) = (noise.clone(), noise.clone());
+            for page in sample.pages().step_by(101).chain([&noise[..]]) {
+                let payload = worker.encode(page, &mut to).to_vec();
+                assert!(payload.len() <= page.len());
+                worker.decode(&payload, &mut read);
+                assert_eq!(read, page, "{codec}");
+            }
+        }
     }
 }

@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use hdrhistogram::Histogram;
+
+/// The longest time that is told from longer ones, in nanoseconds.
+const LONGEST: u64 = 100_000_000_000;
 /// Spins for some milliseconds, so that threads start a window together, then yields: the other may
 /// want this processor. Threads beyond the cores yield at once.
 const SPINS: usize = 100_000;
@@ -50,6 +54,15 @@ pub struct Time {
     pub end: Instant,
     /// Nanoseconds that the thread had a processor in between.
     pub cpu: u64,
+}
+
+/// An empty histogram of nanoseconds, to a part in a hundred.
+///
+/// # Panics
+/// Never: the bounds fit.
+#[must_use]
+pub fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 2).expect("bounds that fit")
 }
 
 /// Nanoseconds for which this thread has had a processor. Elsewhere than on Linux, nanoseconds of

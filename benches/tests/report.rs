@@ -1,89 +1,58 @@
 //! The program `report`, as it is called.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-/// An empty directory of the test's own.
-fn dir(name: &str) -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    let _ = fs::remove_dir_all(&dir);
-    fs::create_dir_all(&dir).unwrap();
-    dir
-}
-
-fn report(arguments: &[&str], results: &Path) -> Output {
+fn report(results: &Path, out: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_report"));
-    command.args(arguments).arg("--results").arg(results).output().unwrap()
+    command.arg("--results").arg(results).arg("--out").arg(out).output().unwrap()
 }
 
-const SUITE: &str = r#"{"kind":"suite","rows":[{"trace":"t","pages":"p","page_bytes":4096,"percent":10,
-    "cache":"zcache","pages_per_mib":700,"hit_ratio":0.5}]}"#;
-
+/// What is kept beside a suite is drawn from it.
 #[test]
-fn a_suite_becomes_a_page_and_two_pictures() {
-    let dir = dir("report-draws");
-    let results = dir.join("suite.json");
-    fs::write(&results, SUITE).unwrap();
-    let output = report(&[], &results);
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
-    let (page, bars, curves) =
-        (read("report.html"), read("pages-per-mib.svg"), read("hit-ratio.svg"));
-    assert!(bars.contains("\n700\n") && curves.contains("zcache: 0.5 at 10"));
-    // The page has the same pictures, and says so where there are no rows.
-    assert!(page.contains(&bars) && page.contains(&curves) && page.contains("\nno rows\n"));
-    let out = dir.join("elsewhere/deep");
-    let output = report(&["--out", out.to_str().unwrap()], &results);
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(fs::read_to_string(out.join("report.html")).unwrap(), page);
-}
-
-/// Pictures that are kept beside the suite that they were drawn from.
-#[test]
-fn pictures_that_are_kept_are_those_of_their_suite() {
-    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-    let results = kept.join("suite.json");
-    if !results.exists() {
-        return;
+fn tables_and_pictures_that_are_kept_are_those_of_their_suite() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    for kept in [results.clone(), results.join("whole")] {
+        let out = tempfile::tempdir().unwrap();
+        let output = report(&kept.join("suite.json"), out.path());
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(fs::read_dir(out.path()).unwrap().count(), 3);
+        for entry in fs::read_dir(out.path()).unwrap() {
+            let name = entry.unwrap().file_name();
+            let drawn = fs::read(out.path().join(&name)).unwrap();
+            let same = fs::read(kept.join(&name)).is_ok_and(|kept| kept == drawn);
+            assert!(same, "{name:?} is not the suite's: run the program report");
+        }
     }
-    let dir = dir("report-kept");
-    let output = report(&["--out", dir.to_str().unwrap()], &results);
-    assert!(output.status.success(), "{output:?}");
-    for entry in fs::read_dir(&dir).unwrap() {
-        let name = entry.unwrap().file_name();
-        let drawn = fs::read(dir.join(&name)).unwrap();
-        let same = fs::read(kept.join(&name)).is_ok_and(|kept| kept == drawn);
-        assert!(same, "{name:?} is not the suite's: cargo run --release -p benches --bin report");
+}
+
+#[test]
+fn a_suite_without_rows_of_a_cache_is_drawn_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let suite = dir.path().join("suite.json");
+    let row = r#"{"trace":"t","pages":"p-4k","cache":"zcache","codec":"lz4","policy":"s3fifo",
+        "percent":10,"budget_bytes":1048576,"hit_ratio":0.5,"pages_per_mib":700}"#;
+    for rows in [row, ""] {
+        fs::write(&suite, format!(r#"{{"kind":"suite","rows":[{rows}]}}"#)).unwrap();
+        let output = report(&suite, dir.path());
+        assert!(output.status.success(), "{output:?}");
+        let bars = fs::read_to_string(dir.path().join("pages-per-mib.svg")).unwrap();
+        assert!(bars.starts_with("<svg") && bars.contains("700") != rows.is_empty(), "{bars}");
     }
 }
 
 #[test]
 fn what_is_no_suite_is_one_line_and_exit_code_2() {
-    let dir = dir("report-errors");
-    let missing = dir.join("missing.json");
-    let bad = dir.join("bad.json");
-    let calls: [(&[&str], Option<&str>); 8] = [
-        (&[], None),
-        (&["measure"], None),
-        (&[], Some("{")),
-        (&["measure"], Some(r#"{"kind":"run"}"#)),
-        (&[], Some(r#"{"kind":"suite","rows":[{"cache":1}]}"#)),
-        (&["--out", "x", "measure"], Some(SUITE)),
-        (&["--pages", "x"], Some(SUITE)),
-        (&["draw"], Some(SUITE)),
-    ];
-    for (arguments, text) in calls {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("suite.json");
+    for text in [None, Some("{"), Some(r#"{"kind":"run"}"#), Some(r#"{"kind":"suite","rows":1}"#)] {
         if let Some(text) = text {
-            fs::write(&bad, text).unwrap();
+            fs::write(&file, text).unwrap();
         }
-        let results = if text.is_some() { &bad } else { &missing };
-        let output = report(arguments, results);
+        let output = report(&file, dir.path());
         let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?} {text:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.starts_with("report: ") && output.stdout.is_empty(), "{said}");
+        assert_eq!(output.status.code(), Some(2), "{text:?}: {said}");
+        assert!(said.lines().count() == 1 && said.starts_with("report: "), "{said}");
     }
-    let left: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(left, [bad]);
 }

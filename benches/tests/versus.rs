@@ -31,21 +31,10 @@ fn check(row: &Value, requests: f64) {
     // All hits were compared.
     assert_eq!(number(row, "verified"), hits);
     let (resident, held) = (number(row, "resident_bytes"), number(row, "pages_held"));
-    assert!(number(row, "resident_peak_bytes") >= resident);
     assert!((number(row, "pages_per_mib") - held / resident * 1048576.0).abs() < 1e-3);
-    for time in ["hit_ns", "hit_ns_two", "insert_ns", "insert_ns_two", "decode_ns", "encode_ns"] {
-        assert!(number(row, time) > 1.0, "{time} of {row}");
-    }
-    assert!(number(row, "p50_ns") <= number(row, "p99_ns"));
-    assert!(number(row, "p99_ns") <= number(row, "p999_ns"));
-    assert!(number(row, "cpu_seconds") > 0.0);
-    let effective = row["effective"].as_array().expect("a list");
-    let speeds: Vec<f64> = effective.iter().map(|one| number(one, "ops_per_second")).collect();
-    assert!(speeds.len() == 2 && speeds[0] > speeds[1], "a wait costs: {row}");
 }
 
-const TINY: &str =
-    "--trace zipf:0.9 --requests 6000 --distinct 6000 --rounds 1 --miss-us 0,2000 --verify";
+const TINY: &str = "--trace zipf:0.9 --requests 6000 --distinct 6000 --verify";
 
 #[test]
 fn every_configuration_of_zcache_gives_a_row() {
@@ -153,11 +142,7 @@ fn what_operations_cost_is_told_for_each_cache_beside_the_bare_codec() {
     }
     let output = versus("cost --what hit --keys 40 --threads 1 --windows 1 --ops 10");
     let table = String::from_utf8(output.stdout).expect("a table");
-    assert_eq!(table.lines().count(), 2 + names.len(), "{table}");
-    assert!(
-        output.status.success() && table.contains("\nhit          40 keys       1  zcache "),
-        "{table}"
-    );
+    assert!(output.status.success() && table.contains("\n| hit | 40 keys | 1 | CPU | "), "{table}");
 }
 
 #[test]
@@ -190,9 +175,8 @@ fn the_tails_of_hits_and_inserts_are_told_for_each_cache() {
     }
     let output = versus("tails --capacity 1MiB --threads 1 --windows 1 --window-ms 5");
     let table = String::from_utf8(output.stdout).expect("a table");
-    assert_eq!(table.lines().count(), 2 + 2 * 2 * names.len(), "{table}");
     assert!(
-        output.status.success() && table.contains("\ninsert      1 MiB       1  zcache "),
+        output.status.success() && table.contains("\n| insert | 1 MiB | 1 | cpu | "),
         "{table}"
     );
 }
@@ -213,12 +197,18 @@ fn what_is_wrong_is_one_line_and_exit_code_2() {
         "cost --threads 65",
         "cost --what hits",
         "cost --windows 0",
+        "cost --ops 0",
+        "shares --share 1/0",
+        "shares --memory 0%",
+        "shares --miss 5",
+        "shares --codec lz4_flex",
+        "suite --allocators tcmalloc",
+        "child zcache",
         "cost --cache zcache/none",
         "cost --capacity 1MiB,x",
         "cost --pages no-such-pages",
         "tails --keys 300",
         "tails --window-ms 0",
-        "tails --alpha x",
         "tails --threads 0",
         // zcache refuses it, and says so.
         "cost --what insert --capacity 1KiB",
@@ -239,23 +229,10 @@ fn help_lists_the_pairs() {
 }
 
 #[test]
-fn a_cache_after_two_phases_stands_beside_a_fresh_one() {
-    let sample =
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../zcache/examples/data/pg-pgbench-8k.bin.zst");
-    let phases = format!("--phases {sample},{sample} --budget 4MiB --rounds 0 --cache zcache");
-    let rows = rows(&format!("--trace zipf:0.7 --requests 40000 --verify {phases}"));
-    let row = &rows[0];
-    assert_eq!(row["phases"], "pg-pgbench-8k,pg-pgbench-8k");
-    let [both, fresh] = ["pages_per_mib", "fresh_pages_per_mib"].map(|name| number(row, name));
-    let ratio = number(row, "phases_ratio");
-    assert!((ratio - both / fresh).abs() < 1e-9 && (0.8..1.2).contains(&ratio), "{row}");
-}
-
-#[test]
 fn a_suite_leaves_its_rows_and_a_table() {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().display();
-    let what = "--traces zipf:0.9 --percents 50,70 --requests 6000 --rounds 0 --allocators system";
+    let what = "--traces zipf:0.9 --percents 50,70 --requests 6000 --untimed --allocators system";
     let output = versus(&format!("suite {what} --out {out}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read = |name| std::fs::read_to_string(dir.path().join(name)).expect("a result");
@@ -263,9 +240,7 @@ fn a_suite_leaves_its_rows_and_a_table() {
     let caches = if cfg!(feature = "peers") { 6 } else { 2 };
     let rows = suite["rows"].as_array().expect("rows");
     assert_eq!((suite["kind"].as_str(), rows.len()), (Some("suite"), 2 * caches));
-    // What was not measured is null, never 0.
-    assert!(rows.iter().all(|row| row["hit_ns"].is_null() && number(row, "hit_ratio") > 0.0));
-    assert_eq!(suite["density"][0]["pages"], "pg-pgbench-8k");
+    assert!(rows.iter().all(|row| number(row, "hit_ratio") > 0.0));
     assert!(["cost", "tails"].iter().all(|list| suite[list].as_array().is_some_and(Vec::is_empty)));
     let page = read("suite.md");
     assert!(page.contains("\n| zipf:0.9 | 50 % = "), "{page}");
@@ -276,7 +251,7 @@ fn a_suite_leaves_its_rows_and_a_table() {
 fn a_suite_with_times_has_what_operations_cost_and_their_tails() {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().display();
-    let what = "--traces zipf:0.9 --percents 10 --requests 3000 --rounds 1 --allocators system";
+    let what = "--traces zipf:0.9 --percents 10 --requests 3000 --allocators system";
     let output = versus(&format!("suite {what} --out {out}"));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let read = |name| std::fs::read_to_string(dir.path().join(name)).expect("a result");
@@ -289,8 +264,7 @@ fn a_suite_with_times_has_what_operations_cost_and_their_tails() {
     }
     let page = read("suite.md");
     let head = |first: &str| format!("\n| {first} | {} | ", caches.join(" | "));
-    assert!(page.contains(&head(" |  | threads")), "{page}");
-    assert!(page.contains(&head(" |  | threads | by")), "{page}");
+    assert_eq!(page.matches(&head(" |  | threads | by")).count(), 2, "{page}");
     assert_eq!(page.matches("\n| insert | 2 MiB | ").count(), 2 + 2 * 2, "{page}");
 }
 

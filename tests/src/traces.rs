@@ -184,12 +184,21 @@ const PAGES: usize = 5000;
 /// `pages` is 0.
 #[must_use]
 pub fn zipf(pages: usize, requests: usize, seed: u64) -> Vec<u64> {
+    zipf_by(0.9, pages, requests, seed)
+}
+
+/// The same with another exponent than 0.9.
+///
+/// # Panics
+/// `pages` is 0.
+#[must_use]
+pub fn zipf_by(exponent: f64, pages: usize, requests: usize, seed: u64) -> Vec<u64> {
     assert!(pages > 0, "requests for no page");
     let mut random = Random::new(seed);
     let mut sum = 0.0;
     let upto: Vec<f64> = (1..=pages)
         .map(|rank| {
-            sum += (rank as f64).powf(-0.9);
+            sum += (rank as f64).powf(-exponent);
             sum
         })
         .collect();

@@ -4,26 +4,32 @@
 //! dropped. Meanwhile another thread looks up and inserts keys of its own; the longest of its calls
 //! stands beside the longest of as many calls before, when nothing else was done. On a shared
 //! machine a thread may lose its processor in either, so calls by CPU time are printed, too.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use benches::packing::Failure;
-use benches::{program, race};
-use lexopt::prelude::*;
+use benches::arguments::{self, Failure, count, met};
+use benches::race;
+use clap::Parser;
 use zcache::{Cache, Config};
 
-const USAGE: &str = "\
-usage: cache_bulk [options]
-
-  --entries N       entries of a cache (default 1000000)
-  --rounds N        rounds of which the best counts (default 3)
-  --only ROW        the rows whose names have this in them
-  --alone           no other thread works meanwhile
-";
+/// What do the calls take that concern all entries at once, and how long do others wait meanwhile?
+#[derive(Debug, Parser)]
+#[command(name = "cache_bulk")]
+struct Options {
+    /// Entries of a cache
+    #[arg(long, default_value = "1M", value_parser = count)]
+    entries: usize,
+    /// Rounds of which the best counts
+    #[arg(long, default_value = "3", value_parser = count)]
+    rounds: usize,
+    /// No other thread works meanwhile
+    #[arg(long)]
+    alone: bool,
+}
 
 /// Seconds that a million entries may take.
 const BAR: f64 = 0.25;
@@ -32,34 +38,8 @@ const PAGE: usize = 512;
 /// Keys of the other thread.
 const OTHERS: u64 = 64;
 
-struct Options {
-    entries: u64,
-    rounds: usize,
-    only: String,
-    alone: bool,
-}
-
-fn options() -> Result<Option<Options>, Failure> {
-    let mut options = Options { entries: 1_000_000, rounds: 3, only: String::new(), alone: false };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("entries") => options.entries = parser.value()?.parse()?,
-            Long("rounds") => options.rounds = parser.value()?.parse()?,
-            Long("only") => options.only = parser.value()?.string()?,
-            Long("alone") => options.alone = true,
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    if options.rounds == 0 || options.entries == 0 {
-        return Err("--rounds and --entries are 1 or more".into());
-    }
-    Ok(Some(options))
-}
-
 /// What a page holds.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Pages {
     Coded,
     Filled,
@@ -77,30 +57,19 @@ impl Pages {
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Work {
     Clear,
-    Retain,
-    Resize,
+    RetainNone,
+    ResizeToHalf,
     Drop,
 }
 
-const ROWS: [(&str, Pages, Work); 8] = [
-    ("clear, lz4", Pages::Coded, Work::Clear),
-    ("clear, same-filled", Pages::Filled, Work::Clear),
-    ("retain none, lz4", Pages::Coded, Work::Retain),
-    ("retain none, same-filled", Pages::Filled, Work::Retain),
-    ("resize to half, lz4", Pages::Coded, Work::Resize),
-    ("resize to half, same-filled", Pages::Filled, Work::Resize),
-    ("drop, lz4", Pages::Coded, Work::Drop),
-    ("drop, same-filled", Pages::Filled, Work::Drop),
-];
-
-/// The longest of many calls.
+/// The longest of many calls, in microseconds, by the clock and of CPU time.
 #[derive(Clone, Copy, Default)]
 struct Longest {
-    wall: Duration,
-    cpu: Duration,
+    wall: f64,
+    cpu: f64,
     calls: u64,
 }
 
@@ -121,8 +90,8 @@ fn others(cache: &Cache<u64>, stop: &AtomicBool) -> Longest {
             // A cache that shrinks has no room for an instant.
             let _ = cache.insert(key, &page);
         }
-        longest.wall = longest.wall.max(start.elapsed());
-        longest.cpu = longest.cpu.max(cpu().saturating_sub(used));
+        longest.wall = longest.wall.max(start.elapsed().as_secs_f64() * 1e6);
+        longest.cpu = longest.cpu.max(cpu().saturating_sub(used).as_secs_f64() * 1e6);
         longest.calls += 1;
     }
     longest
@@ -138,17 +107,22 @@ fn beside<R>(cache: &Cache<u64>, alone: bool, work: impl FnOnce() -> R) -> (R, L
     })
 }
 
-/// The work's seconds by the clock and of CPU time, and what others took.
-type Row = ((f64, f64), Longest, Longest);
+/// The work's seconds by the clock and of CPU time, and the calls of others beside it and before.
+struct Row {
+    seconds: f64,
+    cpu: f64,
+    meanwhile: Longest,
+    before: Longest,
+}
 
-/// One row's times: the work, others beside it, and others before.
+/// One row's times.
 fn once(pages: Pages, work: Work, options: &Options) -> Result<Row, Failure> {
     let entries = options.entries;
-    let capacity = (entries as usize * 400).max(16 << 20);
+    let capacity = (entries * 400).max(16 << 20);
     let cache: Cache<u64> = Cache::new(Config::new(capacity).max_page(PAGE).checksum(false))?;
     let mut page = [0; PAGE];
     // In no order of keys, as in a cache that has lived.
-    for nth in 0..entries {
+    for nth in 0..entries as u64 {
         let key = nth.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
         pages.page(key, &mut page);
         cache.insert(key, &page)?;
@@ -160,22 +134,23 @@ fn once(pages: Pages, work: Work, options: &Options) -> Result<Row, Failure> {
         work();
         (start.elapsed().as_secs_f64(), (cpu() - used).as_secs_f64())
     };
-    let (times, meanwhile) = match work {
+    let ((seconds, cpu), meanwhile) = match work {
         Work::Clear => beside(&cache, options.alone, || timed(&|| cache.clear())),
-        Work::Retain => beside(&cache, options.alone, || timed(&|| cache.retain(|_| false))),
-        Work::Resize => beside(&cache, options.alone, || {
+        Work::RetainNone => beside(&cache, options.alone, || timed(&|| cache.retain(|_| false))),
+        Work::ResizeToHalf => beside(&cache, options.alone, || {
             timed(&|| cache.resize(held / 2).expect("half is enough"))
         }),
         Work::Drop => {
             let cache = std::cell::Cell::new(Some(cache));
             let times = timed(&|| drop(cache.take()));
-            return Ok((times, Longest::default(), before));
+            let (meanwhile, (seconds, cpu)) = (Longest::default(), times);
+            return Ok(Row { seconds, cpu, meanwhile, before });
         }
     };
-    if !matches!(work, Work::Resize) {
+    if !matches!(work, Work::ResizeToHalf) {
         assert!(cache.len() <= OTHERS as usize, "all are gone");
     }
-    Ok((times, meanwhile, before))
+    Ok(Row { seconds, cpu, meanwhile, before })
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
@@ -184,41 +159,30 @@ fn run(options: &Options) -> Result<(), Failure> {
         options.entries
     );
     println!("{:<30} {:>8} {:>8} {:>9}  meanwhile; before", "", "seconds", "CPU", "ns each");
-    for (name, pages, work) in ROWS.iter().filter(|(name, ..)| name.contains(&options.only)) {
-        let mut best: Row =
-            ((f64::INFINITY, f64::INFINITY), Longest::default(), Longest::default());
-        for _ in 0..options.rounds {
-            let (times, meanwhile, before) = once(*pages, *work, options)?;
-            let least = |one: Longest, other: Longest| match one.calls {
-                0 => other,
-                _ => Longest {
-                    wall: one.wall.min(other.wall),
-                    cpu: one.cpu.min(other.cpu),
-                    calls: one.calls.max(other.calls),
-                },
-            };
-            best = (
-                (best.0.0.min(times.0), best.0.1.min(times.1)),
-                least(best.1, meanwhile),
-                least(best.2, before),
-            );
-        }
-        let ((time, used), meanwhile, before) = best;
+    let works = [Work::Clear, Work::RetainNone, Work::ResizeToHalf, Work::Drop];
+    for (work, pages) in
+        works.iter().flat_map(|work| [Pages::Coded, Pages::Filled].map(|pages| (*work, pages)))
+    {
+        let name = format!("{work:?}, {pages:?}").to_lowercase();
+        let rounds = (0..options.rounds).map(|_| once(pages, work, options));
+        let rounds = rounds.collect::<Result<Vec<Row>, _>>()?;
+        let least = |of: fn(&Row) -> f64| rounds.iter().map(of).fold(f64::INFINITY, f64::min);
+        let (time, used) = (least(|row| row.seconds), least(|row| row.cpu));
         let each = used * 1e9 / options.entries as f64;
-        let word = if each <= BAR * 1e3 { "met" } else { "MISSED" };
-        let us = |time: Duration| time.as_secs_f64() * 1e6;
         println!(
-            "{name:<30} {time:>8.3} {used:>8.3} {each:>9.0}  {:.0}, {:.0} us ({} calls); {:.0}, {:.0} us: {word}",
-            us(meanwhile.wall),
-            us(meanwhile.cpu),
-            meanwhile.calls,
-            us(before.wall),
-            us(before.cpu),
+            "{name:<30} {time:>8.3} {used:>8.3} {each:>9.0}  {:.0}, {:.0} us ({} calls); {:.0}, \
+             {:.0} us: {}",
+            least(|row| row.meanwhile.wall),
+            least(|row| row.meanwhile.cpu),
+            rounds.iter().map(|row| row.meanwhile.calls).max().unwrap_or(0),
+            least(|row| row.before.wall),
+            least(|row| row.before.cpu),
+            met(each <= BAR * 1e3),
         );
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    program::run("cache_bulk", USAGE, options(), run)
+    arguments::run(run)
 }

@@ -3,59 +3,41 @@
 //! Pages of a database are asked for, some far more often than others, and inserted where they are
 //! missed. Beside them a scan inserts pages that come once: as any page, with low priority, or with
 //! the hint of a scan. Some of them are asked for again soon, as `--again` says.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use benches::packing::Failure;
-use benches::{program, race};
-use lexopt::prelude::*;
+use benches::arguments::{self, Failure, count};
+use benches::codec::Codec;
+use benches::race;
+use clap::Parser;
 use tests::corpus::{self, PageFile};
-use zcache::codec::{Codec, Lz4, Zstd};
 use zcache::policy::Priority;
 use zcache::{Cache, Config, Insert, Share};
 
-const USAGE: &str = "\
-usage: cache_scan [options]
-
-  --pages FILE      pages, as a .bin or .bin.zst file (default: the sample)
-  --capacity MIB    of the cache (default 32)
-  --requests N      requests that are counted (default 400000)
-  --each N          scanned pages for each request (default 1)
-  --codec CODEC     lz4 or zstd:3 (default: both)
-  --again N         of 100 scanned pages, so many are asked for again (default 0)
-";
-
+/// What does a scan cost, and what does it cost others, by how its pages go in?
+#[derive(Debug, Parser)]
+#[command(name = "cache_scan")]
 struct Options {
+    /// Pages, as a .bin or .bin.zst file (default: the sample)
+    #[arg(long)]
     pages: Option<PathBuf>,
+    /// MiB of the cache
+    #[arg(long, default_value = "32", value_parser = count)]
     capacity: usize,
-    requests: u64,
+    /// Requests that are counted
+    #[arg(long, default_value = "400k", value_parser = count)]
+    requests: usize,
+    /// Scanned pages for each request
+    #[arg(long, default_value_t = 1)]
     each: u64,
+    /// Codecs of the cache
+    #[arg(long, value_delimiter = ',', default_value = "lz4,zstd:3")]
+    codec: Vec<Codec>,
+    /// Of 100 scanned pages, so many are asked for again
+    #[arg(long, default_value_t = 0)]
     again: u64,
-    codec: Option<String>,
-}
-
-fn options() -> Result<Option<Options>, Failure> {
-    let mut options =
-        Options { pages: None, capacity: 32, requests: 400_000, each: 1, again: 0, codec: None };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("pages") => options.pages = Some(parser.value()?.into()),
-            Long("capacity") => options.capacity = parser.value()?.parse()?,
-            Long("requests") => options.requests = parser.value()?.parse()?,
-            Long("each") => options.each = parser.value()?.parse()?,
-            Long("codec") => options.codec = Some(parser.value()?.string()?),
-            Long("again") => options.again = parser.value()?.parse()?,
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    if options.capacity == 0 || options.requests == 0 {
-        return Err("--capacity and --requests are 1 or more".into());
-    }
-    Ok(Some(options))
 }
 
 /// Keys of scanned pages begin here.
@@ -78,21 +60,22 @@ struct Outcome {
 
 fn play(
     file: &PageFile,
-    codec: impl Codec + 'static,
+    codec: Codec,
     options: &Options,
     how: Option<Insert>,
 ) -> Result<Outcome, Failure> {
     let size = file.page_size();
-    let config = Config::new(options.capacity << 20).max_page(size).codec(codec);
-    let cache: Cache<u64> = Cache::new(config.checksum(false).hot(Share::None))?;
+    let config = Config::new(options.capacity << 20).max_page(size).checksum(false);
+    let cache: Cache<u64> = Cache::new(codec.apply(config.hot(Share::None), &[])?)?;
     let count = file.pages().len();
     // Four times the pages that would fit uncompressed.
     let keys = (options.capacity << 20) / size * 4;
     let page = |key: u64| file.page((key.wrapping_mul(0x9e37_79b9) % count as u64) as usize);
     let mut rng = fastrand::Rng::with_seed(7);
     let (mut outcome, mut next, mut bytes) = (Outcome::default(), SCAN, vec![0; size]);
-    for round in 0..3 * options.requests / ROUND {
-        let counts = round >= options.requests / ROUND;
+    let requests = options.requests as u64;
+    for round in 0..3 * requests / ROUND {
+        let counts = round >= requests / ROUND;
         for _ in 0..ROUND {
             let part = rng.f64() * rng.f64() * rng.f64();
             let key = (part * keys as f64) as u64;
@@ -137,16 +120,10 @@ fn run(options: &Options) -> Result<(), Failure> {
         ("scan", Some(Insert::new().scan())),
     ];
     println!("{}, {} bytes", file.name(), file.page_size());
-    for codec in ["lz4", "zstd:3"] {
-        if options.codec.as_ref().is_some_and(|only| only != codec) {
-            continue;
-        }
+    for codec in &options.codec {
         for (name, how) in modes {
-            let outcome = match codec {
-                "lz4" => play(&file, Lz4, options, how)?,
-                _ => play(&file, Zstd::level(3)?, options, how)?,
-            };
-            let requests = 2 * options.requests / ROUND * ROUND;
+            let outcome = play(&file, *codec, options, how)?;
+            let requests = 2 * options.requests as u64 / ROUND * ROUND;
             let scanned = (requests * options.each).max(1);
             println!(
                 "{codec:8} {name:14} hits {:6.2} %  scanned page {:6.0} ns  again {:5.1} % in {:6.0} ns",
@@ -161,5 +138,5 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn main() -> ExitCode {
-    program::run("cache_scan", USAGE, options(), run)
+    arguments::run(run)
 }

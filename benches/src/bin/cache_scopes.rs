@@ -2,21 +2,24 @@
 //!
 //! A cache is filled with small pages of four scopes. Then pages of three of them are asked for at
 //! random, and inserted where they are missed, before and after the fourth one ends.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use benches::packing::Failure;
-use benches::{program, race};
-use lexopt::prelude::*;
+use benches::arguments::{self, Failure, met};
+use benches::race;
+use clap::Parser;
 use zcache::{Cache, Config};
 
-const USAGE: &str = "\
-usage: cache_scopes [options]
-
-  --entries N       entries of the cache, of four scopes (default 4000000)
-";
+/// What does the end of a scope take, and when is its memory back?
+#[derive(Debug, Parser)]
+#[command(name = "cache_scopes")]
+struct Options {
+    /// Entries of the cache, of four scopes
+    #[arg(long, default_value_t = 4_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    entries: u32,
+}
 
 /// Microseconds that the call may take.
 const BAR: f64 = 10.0;
@@ -27,22 +30,6 @@ const SCOPES: u32 = 4;
 const ENDS: u32 = 1;
 
 type Key = (u32, u32);
-
-fn options() -> Result<Option<u32>, Failure> {
-    let mut entries = 4_000_000;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("entries") => entries = parser.value()?.parse()?,
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    if entries < 1000 {
-        return Err("--entries is 1000 or more".into());
-    }
-    Ok(Some(entries))
-}
 
 /// A page of a hundred bytes or so that no other has.
 fn page((scope, number): Key, page: &mut [u8; PAGE]) {
@@ -79,8 +66,8 @@ fn ask(
     Ok((100.0 * hits as f64 / asked.max(1) as f64, inserted))
 }
 
-fn run(entries: &u32) -> Result<(), Failure> {
-    let (entries, each) = (*entries, entries / SCOPES);
+fn run(options: &Options) -> Result<(), Failure> {
+    let (entries, each) = (options.entries, options.entries / SCOPES);
     // About what they take, so that the cache is full.
     let capacity = (entries as usize * 210).max(4 << 20);
     let config = Config::new(capacity).max_page(PAGE).checksum(false);
@@ -107,7 +94,7 @@ fn run(entries: &u32) -> Result<(), Failure> {
     cache.scope(ENDS).clear();
     let (time, cpu) = (start.elapsed(), Duration::from_nanos(race::thread_nanoseconds()) - used);
     let us = |time: Duration| time.as_secs_f64() * 1e6;
-    let word = if us(cpu) <= BAR { "met" } else { "MISSED" };
+    let word = met(us(cpu) <= BAR);
     println!("the call takes {:.1} us, {:.1} of CPU time: {word}", us(time), us(cpu));
     if !cache.scope(ENDS).is_empty() || cache.stats().ended != ends {
         return Err("its entries have not ended".into());
@@ -120,10 +107,10 @@ fn run(entries: &u32) -> Result<(), Failure> {
         left == 0 || asked >= 4 * many
     })?;
     let turnover = inserted as f64 / all as f64;
-    let word = if left == 0 && turnover <= 1.0 { "met" } else { "MISSED" };
+    let word = met(left == 0 && turnover <= 1.0);
     println!("{left} of its entries are left after {turnover:.2} turnovers: {word}");
     let (after, _) = ask(&cache, each, &mut rng, |asked| asked >= many)?;
-    let word = if during >= before - 0.1 && after >= before { "met" } else { "MISSED" };
+    let word = met(during >= before - 0.1 && after >= before);
     println!(
         "others' hits: {before:.2} % before, {during:.2} % meanwhile, {after:.2} % after: {word}"
     );
@@ -137,5 +124,5 @@ fn mib(bytes: usize) -> f64 {
 }
 
 fn main() -> ExitCode {
-    program::run("cache_scopes", USAGE, options(), run)
+    arguments::run(run)
 }

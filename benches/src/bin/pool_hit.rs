@@ -3,33 +3,32 @@
 //! Every operation works on objects of 2 KiB under random keys, by one thread and by two, in rounds
 //! that take all operations in turn; the best of all rounds counts. Scaling is the throughput of two
 //! threads by that of one. The second table tells which part of all objects is mapped without a copy.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use benches::codec::{Codec, Payloads};
+use benches::arguments::{self, Failure, count, met};
+use benches::codec::Payloads;
 use benches::order::Order;
-use benches::packing::Failure;
-use benches::program;
 use benches::race::{Length, nanoseconds};
+use clap::Parser;
 use hashbrown::HashMap;
-use lexopt::prelude::*;
-use serde_json::{Map, Value, json};
-use tests::corpus::PageFile;
 use zpool::source::MmapOptions;
 use zpool::{Config, Handle, Pool, SourceKind};
 
-const USAGE: &str = "\
-usage: pool_hit [options]
-
-  --objects N,...   populations (default 1000,30000,1000000; a million takes 2.5 GiB)
-  --rounds N        rounds of which the best counts (default 15)
-  --pages FILE      a page file whose LZ4 sizes the second table stores; default: random sizes
-  --json            one line of JSON instead of tables
-";
+/// What does a map cost, beside what it cannot be cheaper than?
+#[derive(Debug, Parser)]
+#[command(name = "pool_hit")]
+struct Options {
+    /// Populations; a million takes 2.5 GiB
+    #[arg(long, value_delimiter = ',', default_value = "1000,30000,1000000", value_parser = count)]
+    objects: Vec<usize>,
+    /// Rounds of which the best counts
+    #[arg(long, default_value = "15", value_parser = count)]
+    rounds: usize,
+}
 
 /// Bytes of an object.
 const OBJECT: usize = 2048;
@@ -50,36 +49,6 @@ const MAP: usize = 3;
 const LOAD: usize = 5;
 const COPY: usize = 7;
 const MAP_COPY: usize = 8;
-
-struct Options {
-    objects: Vec<usize>,
-    rounds: usize,
-    pages: Option<PathBuf>,
-    json: bool,
-}
-
-fn options() -> Result<Option<Options>, Failure> {
-    let objects = vec![1000, 30_000, 1_000_000];
-    let mut options = Options { objects, rounds: 15, pages: None, json: false };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("objects") => {
-                let objects = parser.value()?.string()?;
-                options.objects = objects.split(',').map(str::parse).collect::<Result<_, _>>()?;
-            }
-            Long("rounds") => options.rounds = parser.value()?.parse()?,
-            Long("pages") => options.pages = Some(parser.value()?.into()),
-            Long("json") => options.json = true,
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    if options.objects.contains(&0) || options.rounds == 0 {
-        return Err("--objects and --rounds are 1 or more".into());
-    }
-    Ok(Some(options))
-}
 
 /// Best times in nanoseconds, by name and threads (one, two).
 type Times = [[f64; 2]; NAMES.len()];
@@ -172,24 +141,6 @@ fn uncopied(source: SourceKind, payloads: &Payloads) -> Result<[f64; 2], Failure
     Ok([fresh, share(&handles)?])
 }
 
-fn rounded(number: f64) -> f64 {
-    (number * 1e4).round() / 1e4
-}
-
-fn times_json(objects: usize, times: &Times) -> Value {
-    let rows = NAMES.iter().zip(times).map(|(name, times)| {
-        let row = json!({
-            "ns_one": rounded(times[0]), "ns_two": rounded(times[1]),
-            "scaling": rounded(scaling(*times)),
-        });
-        ((*name).to_owned(), row)
-    });
-    let part = |ours: usize, bare: usize| rounded(scaling(times[ours]) / scaling(times[bare]));
-    let of_bare = json!({ "load": part(MAP, LOAD), "copy": part(MAP_COPY, COPY) });
-    json!({ "objects": objects, "object_bytes": OBJECT, "times": rows.collect::<Map<_, _>>(),
-        "scaling_by_bare": of_bare })
-}
-
 fn print_times(objects: usize, times: &Times) {
     println!("{objects} objects of {OBJECT} bytes, random keys");
     println!("{:>13} {:>12} {:>14} {:>8}", "", "ns, one", "ns, two (all)", "scaling");
@@ -206,53 +157,31 @@ fn print_times(objects: usize, times: &Times) {
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let (mut lines, mut bars) = (Vec::new(), Map::new());
-    let mut bar = |name: String, figure: f64, bar: f64, met: bool| {
-        if !options.json {
-            let word = if met { "met" } else { "MISSED" };
-            println!("{name}: {figure:.3}, bar {bar}: {word}\n");
-        }
-        bars.insert(name, json!({ "figure": rounded(figure), "bar": bar, "met": met }));
-    };
     for objects in &options.objects {
         let times = race(*objects, options.rounds)?;
-        if options.json {
-            lines.push(times_json(*objects, &times));
-        } else {
-            print_times(*objects, &times);
-        }
+        print_times(*objects, &times);
         if *objects <= WARM.1 {
             let map = times[MAP][0];
-            bar(format!("map_ns_of_{objects}"), map, WARM.0, map < WARM.0);
+            println!("a map takes {map:.1} ns, bar {}: {}\n", WARM.0, met(map < WARM.0));
         }
     }
-    let payloads = match &options.pages {
-        Some(path) => Payloads::compress(&PageFile::read(path, None)?, Codec::Lz4)?,
-        None => Payloads::random(20_000, 200..=3700, 0),
-    };
-    let mut shares = Map::new();
+    let payloads = Payloads::random(20_000, 200..=3700, 0);
     for (name, source) in
         [("mmap", SourceKind::Mmap(MmapOptions::new())), ("heap", SourceKind::Heap)]
     {
         let [fresh, compacted] = uncopied(source, &payloads)?;
-        if !options.json {
-            println!(
-                "{name}: {:.2} % of {COPIES} objects mapped without a copy on a fresh arena, {:.2} % \
-                 after churn and compaction",
-                fresh * 100.0,
-                compacted * 100.0
-            );
-        }
-        bar(format!("uncopied_{name}"), fresh, UNCOPIED, fresh > UNCOPIED);
-        let row = json!({ "fresh": rounded(fresh), "compacted": rounded(compacted) });
-        shares.insert(name.into(), row);
-    }
-    if options.json {
-        println!("{}", json!({ "hit": lines, "uncopied": shares, "bars": bars }));
+        println!(
+            "{name}: {:.2} % of {COPIES} objects mapped without a copy on a fresh arena, {:.2} % \
+             after churn and compaction; bar {}: {}",
+            fresh * 100.0,
+            compacted * 100.0,
+            UNCOPIED * 100.0,
+            met(fresh > UNCOPIED)
+        );
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    program::run("pool_hit", USAGE, options(), run)
+    arguments::run(run)
 }

@@ -5,61 +5,38 @@
 //! again by heart. Then it is maintained until the hand finds nothing more to do. Nothing is hit: all is cold, so this is the most
 //! that recompression gives. Pages are counted by the MiB that entries take, pool, index and policy together; contexts of zstd and a dictionary come on
 //! top, 0.2 to 1 MB whatever the capacity.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use benches::packing::Failure;
-use benches::program;
-use lexopt::prelude::*;
-use serde_json::{Value, json};
-use tests::corpus::{self, PageFile};
+use benches::arguments::{self, Failure, page_files};
+use benches::race::thread_nanoseconds;
+use clap::Parser;
+use tests::corpus::PageFile;
 use zcache::codec::Zstd;
 use zcache::{Cache, Config};
 
-const USAGE: &str = "\
-usage: recompress [options]
-
-  --pages PATH      a page file, or a directory of them (default: the sample)
-  --capacity MIB    the capacity in MiB (default 16)
-  --level LEVEL     the level of zstd for cold entries (default 3)
-  --train BYTES     the length of dictionaries (default 16384)
-  --json            one line of JSON a row
-";
-
+/// What does recompressing cold entries gain and cost?
+#[derive(Debug, Parser)]
+#[command(name = "recompress")]
 struct Options {
+    /// A page file, or a directory of them (default: the sample)
+    #[arg(long)]
     pages: Option<PathBuf>,
-    capacity: usize,
-    level: i32,
+    /// The length of dictionaries in bytes
+    #[arg(long, default_value_t = 16 << 10)]
     train: usize,
-    json: bool,
 }
 
-fn options() -> Result<Option<Options>, Failure> {
-    let mut options = Options { pages: None, capacity: 16, level: 3, train: 16 << 10, json: false };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("pages") => options.pages = Some(parser.value()?.into()),
-            Long("capacity") => options.capacity = parser.value()?.parse()?,
-            Long("level") => options.level = parser.value()?.parse()?,
-            Long("train") => options.train = parser.value()?.parse()?,
-            Long("json") => options.json = true,
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    Ok(Some(options))
-}
+/// The capacity in bytes, and the level of zstd for cold entries.
+const CAPACITY: usize = 16 << 20;
+const LEVEL: i32 = 3;
 
-/// What this thread has had of a CPU, or the time that has passed where the system does not tell.
-fn cpu(start: Instant) -> Duration {
-    let stat = fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanoseconds = stat.and_then(|stat| stat.split(' ').next()?.parse().ok());
-    nanoseconds.map_or_else(|| start.elapsed(), Duration::from_nanos)
+/// What this thread has had of a processor.
+fn cpu() -> Duration {
+    Duration::from_nanos(thread_nanoseconds())
 }
 
 /// Pages in each MiB that entries take.
@@ -71,10 +48,10 @@ fn pages_per_mib(cache: &Cache<u64>) -> f64 {
     cache.len() as f64 * f64::from(1 << 20) / entries as f64
 }
 
-fn row(options: &Options, file: &PageFile, train: usize) -> Result<Value, Failure> {
-    let start = Instant::now();
-    let config = Config::new(options.capacity << 20).max_page(file.page_size()).checksum(false);
-    let cache = Cache::new(config.cold_codec(Zstd::level(options.level)?).train(train))?;
+/// Prints the row of one file.
+fn row(file: &PageFile, train: usize) -> Result<(), Failure> {
+    let config = Config::new(CAPACITY).max_page(file.page_size()).checksum(false);
+    let cache = Cache::new(config.cold_codec(Zstd::level(LEVEL)?).train(train))?;
     let mut order: Vec<usize> = (0..file.pages().len()).collect();
     fastrand::Rng::with_seed(7).shuffle(&mut order);
     cache.maintain(0);
@@ -83,85 +60,57 @@ fn row(options: &Options, file: &PageFile, train: usize) -> Result<Value, Failur
     for number in order {
         cache.insert(number as u64, file.page(number))?;
         if training.adopted + training.rejected + training.failed == 0 {
-            let from = cpu(start);
+            let from = cpu();
             cache.maintain(0);
-            trained = cpu(start) - from;
+            trained = cpu() - from;
             training = cache.stats().trainings;
         } else if cache.stats().gone.evicted > 0 {
             break;
         }
     }
     let before = pages_per_mib(&cache);
-    let from = cpu(start);
+    let from = cpu();
     let mut quiet = 0;
     while quiet < 2 {
         let step = cache.maintain(usize::MAX);
         quiet = if step.recompression.recompressed == 0 { quiet + 1 } else { 0 };
     }
-    let work = cpu(start) - from;
+    let work = cpu() - from;
     let after = pages_per_mib(&cache);
     let stats = cache.stats();
     let counts = stats.recompression;
     let micros = |time: Duration, by: u64| time.as_secs_f64() * 1e6 / by.max(1) as f64;
-    Ok(json!({
-        "pages": file.name(), "page_size": file.page_size(), "capacity_mib": options.capacity,
-        "cold_codec": stats.cold_codec, "dictionary": train, "entries": stats.entries,
-        "before": before.round(), "after": after.round(),
-        "gain": (after / before * 100.0).round() / 100.0,
-        "adopted": training.adopted, "rejected": training.rejected,
-        "training_ms": (trained.as_secs_f64() * 1e3).round(),
-        "tried": counts.tried, "recompressed": counts.recompressed,
-        "cpu_us_a_page": (micros(work, counts.tried) * 10.0).round() / 10.0,
-    }))
-}
-
-fn print_row(row: &Value) {
-    let number = |name: &str| row[name].as_f64().unwrap_or(f64::NAN);
-    let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
-    let trained = match (number("dictionary") > 0.0, number("adopted"), number("rejected")) {
-        (false, ..) => String::new(),
-        (_, 0.0, 0.0) => "too few pages".into(),
-        (_, 0.0, _) => format!("rejected, {} ms", row["training_ms"]),
-        _ => format!("adopted, {} ms", row["training_ms"]),
+    let trained = match (train, training.adopted, training.rejected) {
+        (0, ..) => String::new(),
+        (_, 0, 0) => "too few pages".into(),
+        (_, 0, _) => format!("rejected, {} ms", trained.as_millis()),
+        _ => format!("adopted, {} ms", trained.as_millis()),
     };
     println!(
-        "{:<22} {:<7} {:>7.0} {:>7.0} {:>6.2}x {:>8} {:>8} {:>9.1} us   {}",
-        text("pages"),
-        text("cold_codec"),
-        number("before"),
-        number("after"),
-        number("gain"),
-        row["tried"],
-        row["recompressed"],
-        number("cpu_us_a_page"),
-        trained,
+        "{:<22} {:<7} {before:>7.0} {after:>7.0} {:>6.2}x {:>8} {:>8} {:>9.1} us   {trained}",
+        file.name(),
+        stats.cold_codec,
+        after / before,
+        counts.tried,
+        counts.recompressed,
+        micros(work, counts.tried),
     );
+    Ok(())
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    let files: Vec<PageFile> = match &options.pages {
-        Some(path) => corpus::files(path)?
-            .iter()
-            .map(|path| PageFile::read(path, None))
-            .collect::<Result<_, _>>()?,
-        None => vec![corpus::sample()],
-    };
-    if !options.json {
-        println!("{} MiB, LZ4; cold entries by zstd:{}", options.capacity, options.level);
-        println!(
-            "{:<22} {:<7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>12}   dictionary",
-            "pages in each MiB", "", "before", "after", "", "tried", "smaller", "CPU a page"
-        );
-    }
-    for file in &files {
-        for train in [0, options.train] {
-            let row = row(options, file, train)?;
-            if options.json { println!("{row}") } else { print_row(&row) }
-        }
+    println!("{} MiB, LZ4; cold entries by zstd:{LEVEL}", CAPACITY >> 20);
+    println!(
+        "{:<22} {:<7} {:>7} {:>7} {:>7} {:>8} {:>8} {:>12}   dictionary",
+        "pages in each MiB", "", "before", "after", "", "tried", "smaller", "CPU a page"
+    );
+    for file in page_files(options.pages.as_deref())? {
+        row(&file, 0)?;
+        row(&file, options.train)?;
     }
     Ok(())
 }
 
 fn main() -> ExitCode {
-    program::run("recompress", USAGE, options(), run)
+    arguments::run(run)
 }

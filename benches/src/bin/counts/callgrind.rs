@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 /// The function while which callgrind counts, as a pattern of its demangled name.
 pub(crate) const MEASURED: &str = "*counts::paths::measured*";

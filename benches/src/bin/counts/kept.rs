@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::callgrind::Cost;
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 /// What `own` may grow by under the same compiler, and shrink by without a word.
 pub(crate) const BOUND: f64 = 0.05;

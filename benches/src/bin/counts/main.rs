@@ -10,13 +10,11 @@
 use std::fs;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use benches::packing::Failure;
-use benches::program;
-use lexopt::prelude::*;
+use benches::arguments::Failure;
+use benches::{arguments, parallel};
+use clap::Parser;
 
 use kept::{BOUND, Count, Counts, WIDE};
 use paths::{PATHS, Path};
@@ -27,47 +25,30 @@ mod kept;
 mod paths;
 mod stages;
 
-const USAGE: &str = "\
-usage: counts [options]
-
-Counts instructions an operation under callgrind, and fails where a path takes 5 % more of them than
-the file of this compiler in benches/counts says; where there is none, 15 % more than the newest one.
-
-  --update          write that file
-  --path NAME       this path only; nothing is compared
-  --stages NAME     where the instructions of this path go
-  --run NAME        run the path and count nothing: what callgrind is given
-  --compiler VER    what compiled this program (default: what `rustc` is)
-";
-
-#[derive(Default)]
+/// Counts instructions an operation under callgrind, and fails where a path takes more than before.
+///
+/// More are 5 % more than the file of this compiler in benches/counts says; where there is none, 15 %
+/// more than the newest one.
+#[derive(Debug, Parser)]
+#[command(name = "counts")]
 struct Options {
+    /// Writes that file
+    #[arg(long)]
     update: bool,
-    path: Option<&'static Path>,
+    /// Where the instructions of this path go
+    #[arg(long, value_parser = named)]
     stages: Option<&'static Path>,
-    run: Option<&'static Path>,
+    /// Runs the path and counts nothing: what callgrind is given
+    #[arg(long = "run", value_parser = named)]
+    one: Option<&'static Path>,
+    /// What compiled this program (default: what `rustc` is)
+    #[arg(long)]
     compiler: Option<String>,
 }
 
-fn options() -> Result<Option<Options>, Failure> {
-    let mut options = Options::default();
-    let mut parser = lexopt::Parser::from_env();
-    let named = |name: String| {
-        let names: Vec<&str> = PATHS.iter().map(|path| path.name).collect();
-        Path::named(&name).ok_or(format!("no path `{name}`: there are {}", names.join(", ")))
-    };
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("update") => options.update = true,
-            Long("path") => options.path = Some(named(parser.value()?.string()?)?),
-            Long("stages") => options.stages = Some(named(parser.value()?.string()?)?),
-            Long("run") => options.run = Some(named(parser.value()?.string()?)?),
-            Long("compiler") => options.compiler = Some(parser.value()?.string()?),
-            Short('h') | Long("help") => return Ok(None),
-            _ => return Err(argument.unexpected().into()),
-        }
-    }
-    Ok(Some(options))
+fn named(name: &str) -> Result<&'static Path, String> {
+    let names: Vec<&str> = PATHS.iter().map(|path| path.name).collect();
+    Path::named(name).ok_or_else(|| format!("no path `{name}`: there are {}", names.join(", ")))
 }
 
 /// The compiler's architecture and version, as in the names of the files.
@@ -91,23 +72,11 @@ fn count(path: &Path, program: &FilePath) -> Result<Count, Failure> {
 
 /// Counts all paths, as many at once as there are processors.
 fn count_all(program: &FilePath) -> Result<Counts, Failure> {
-    let next = AtomicUsize::new(0);
-    let counted = Mutex::new(Vec::new());
-    let work = || {
-        // Relaxed: each number is handed out once, and nothing else goes with it.
-        while let Some(path) = PATHS.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let count = count(path, program).map_err(|error| format!("{}: {error}", path.name));
-            counted.lock().expect("no counting panics").push((path.name, count));
-        }
+    let counted = |path: &Path| {
+        let count = count(path, program).map_err(|error| format!("{}: {error}", path.name))?;
+        Ok((path.name.to_owned(), count))
     };
-    thread::scope(|scope| {
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        (0..threads).for_each(|_| drop(scope.spawn(work)));
-    });
-    let mut counted = counted.into_inner()?;
-    let place = |name: &str| PATHS.iter().position(|path| path.name == name);
-    counted.sort_by_key(|(name, _)| place(name));
-    counted.into_iter().map(|(name, count)| Ok((name.to_owned(), count?))).collect()
+    parallel::each(thread::available_parallelism().map_or(1, usize::from), PATHS, counted)
 }
 
 /// Compares with what is kept, and says so. `false`: something grew.
@@ -140,7 +109,7 @@ fn judge(dir: &FilePath, compiler: &str, counts: &Counts) -> Result<bool, Failur
 }
 
 fn run(options: &Options) -> Result<(), Failure> {
-    if let Some(path) = options.run {
+    if let Some(path) = options.one {
         path.run();
         return Ok(());
     }
@@ -150,16 +119,6 @@ fn run(options: &Options) -> Result<(), Failure> {
         for (stage, instructions) in stages(&costs, &program, path.times)? {
             println!("{stage:<28} {instructions:>9.1}");
         }
-        return Ok(());
-    }
-    if let Some(path) = options.path {
-        print!(
-            "{}",
-            kept::write(
-                &vec![(path.name.to_owned(), count(path, &program)?)],
-                &compiler(options.compiler.as_deref())?
-            )
-        );
         return Ok(());
     }
     let compiler = compiler(options.compiler.as_deref())?;
@@ -179,5 +138,5 @@ fn run(options: &Options) -> Result<(), Failure> {
 }
 
 fn main() -> ExitCode {
-    program::run("counts", USAGE, options(), run)
+    arguments::run(run)
 }

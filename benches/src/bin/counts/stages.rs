@@ -10,7 +10,7 @@ use addr2line::Loader;
 
 use super::callgrind::Cost;
 use super::kept::{Part, part};
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 /// A stage, part of a file's path, and what a function's name starts with.
 type Rule = (&'static str, &'static str, &'static str);

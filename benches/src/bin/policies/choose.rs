@@ -5,11 +5,12 @@
 //! do from each other.
 
 use ::tests::naive::{Naive, Rules, S3Fifo};
-use benches::packing::Failure;
+use benches::arguments::Failure;
+use benches::parallel;
 
 use crate::contestants::{self, RIVAL};
 use crate::options::Options;
-use crate::run::each;
+use crate::run::cores;
 use crate::trace::{self, Played};
 
 /// A trace counts by its mean difference to the rival, within these points: or one trace on which all
@@ -85,12 +86,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let rival = contestants::named(RIVAL)?;
     let traces = trace::read(&options.traces, options.requests)?;
     let settings = settings();
-    let table = each(traces.len(), |number| {
-        let trace = &traces[number];
+    let table = parallel::each(cores(), &traces, |trace| {
         let ratio = |percent: &f64| trace.percent((rival.play)(trace, trace.entries(*percent)));
         let rival: Vec<f64> = options.percents.iter().map(ratio).collect();
-        points(options, trace, &settings, &rival)
-    });
+        Ok(points(options, trace, &settings, &rival))
+    })?;
     println!("points above {RIVAL}, mean over all sizes\n");
     println!("{:<20} {:>10} {:>10}   chosen on the others", "trace", "as shipped", "left out");
     let mut unseen = Vec::new();

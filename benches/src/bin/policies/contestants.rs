@@ -1,12 +1,12 @@
 //! Who plays.
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
+#[cfg(feature = "peers")]
+use foyer_memory::{CacheBuilder, S3FifoConfig};
 use tests::driven::{Driven, Hits};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 
 use crate::arc::Arc;
-#[cfg(feature = "peers")]
-use crate::peers::{Foyer, Moka, QuickCache};
 use crate::trace::Played;
 
 /// The hits of a trace at a number of entries.
@@ -54,16 +54,41 @@ pub(crate) fn all() -> Vec<Contestant> {
     let all = {
         let peers: [(&str, Play); 3] = [
             ("moka", |trace, entries| {
-                let mut cache = Moka::new(entries);
-                count(trace, |page| cache.request(page))
+                let (cache, mut asked) = (moka::sync::Cache::new(entries as u64), 0);
+                count(trace, |page| {
+                    let hit = cache.get(&page).is_some();
+                    if !hit {
+                        cache.insert(page, ());
+                    }
+                    // It hears of hits from a queue, which is worked off now and then.
+                    asked += 1;
+                    if !hit || asked % 32 == 0 {
+                        cache.run_pending_tasks();
+                    }
+                    hit
+                })
             }),
             (RIVAL, |trace, entries| {
-                let mut cache = QuickCache::new(entries);
-                count(trace, |page| cache.request(page))
+                let mut cache = quick_cache::unsync::Cache::new(entries);
+                count(trace, |page| {
+                    let hit = cache.get(&page).is_some();
+                    if !hit {
+                        cache.insert(page, ());
+                    }
+                    hit
+                })
             }),
             ("foyer", |trace, entries| {
-                let mut cache = Foyer::new(entries);
-                count(trace, |page| cache.request(page))
+                let builder = CacheBuilder::new(entries).with_shards(1);
+                let cache: foyer_memory::Cache<u32, ()> =
+                    builder.with_eviction_config(S3FifoConfig::default()).build();
+                count(trace, |page| {
+                    let hit = cache.get(&page).is_some();
+                    if !hit {
+                        cache.insert(page, ());
+                    }
+                    hit
+                })
             }),
         ];
         all.chain(peers)

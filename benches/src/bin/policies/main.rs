@@ -1,8 +1,8 @@
 //! The laboratory of eviction policies: traces played at equal numbers of equal entries, which have no bytes.
 //!
 //! ```text
-//! options -> run    -> contestants -> arc, peers      optimum        -> table, picture
-//!            choose -> field                           (of both)
+//! options -> run    -> contestants -> arc             optimum        -> table
+//!            choose -> run
 //!            trace  -> made
 //! ```
 //! What differs here is the policy and nothing else: no codec, no memory, no time. Whether a cache holds more
@@ -15,22 +15,19 @@ mod contestants;
 mod made;
 mod optimum;
 mod options;
-#[cfg(feature = "peers")]
-mod peers;
-mod picture;
 mod run;
 mod table;
 mod trace;
 
 use std::process::ExitCode;
 
-use benches::program;
+use benches::arguments;
 
-use crate::options::Task;
+use crate::options::{Options, Task};
 
 fn main() -> ExitCode {
-    program::run("policies", options::USAGE, options::parse(), |options| match options.task {
-        Task::Run => run::run(options),
-        Task::Choose => choose::run(options),
+    arguments::run(|options: &Options| match options.task {
+        None => run::run(options),
+        Some(Task::Choose) => choose::run(options),
     })
 }

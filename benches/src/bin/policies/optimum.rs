@@ -57,7 +57,7 @@ mod tests {
         let Some(reference) = traces::reference_hit_ratios() else { return };
         let mut compared = 0;
         for name in ["lirs-glimpse", "lirs-multi3", "web12"] {
-            let trace = &trace::read(&[name.to_owned()], usize::MAX).expect("shared")[0];
+            let trace = &trace::read(&[name.to_owned()], None).expect("shared")[0];
             for row in reference.lines().filter(|row| row.starts_with(name)) {
                 let row: Vec<&str> = row.split(',').collect();
                 let capacity = row[4].parse().expect("a number");

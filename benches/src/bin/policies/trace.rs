@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 use tests::traces::{self, Trace};
 
 use crate::made;
@@ -40,7 +40,8 @@ impl Played {
 }
 
 /// The traces of a list of names, of which no more than the first `requests` are played.
-pub(crate) fn read(names: &[String], requests: usize) -> Result<Vec<Played>, Failure> {
+pub(crate) fn read(names: &[String], requests: Option<usize>) -> Result<Vec<Played>, Failure> {
+    let requests = requests.unwrap_or(usize::MAX);
     let mut all = Vec::new();
     for name in names {
         let files = match name.as_str() {

@@ -2,13 +2,11 @@
 
 use std::hash::BuildHasher;
 
-use benches::packing::Failure;
-use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Config, HugePages, InsertError, Share, codec};
+use benches::arguments::Failure;
+use zcache::{Cache, Config, HugePages, InsertError, Share};
 
 use crate::contestant::Contestant;
-use crate::engine;
-use crate::spec::{Codec, Kind, Policy, Spec};
+use crate::spec::{Kind, Spec};
 use crate::stage::Stage;
 
 /// Makes the cache that `spec` names, told to take `configured` bytes.
@@ -22,10 +20,6 @@ pub(crate) fn make(
             let cache: Cache<u64> = Cache::new(config(spec, configured, stage)?)?;
             Ok(Box::new(cache))
         }
-        #[cfg(not(target_os = "linux"))]
-        Kind::Zram => Err("zram is Linux's".into()),
-        #[cfg(target_os = "linux")]
-        Kind::Zram => Ok(Box::new(crate::swap::Swap::new(configured, stage)?)),
         #[cfg(feature = "peers")]
         _ => crate::peers::make(spec, configured, stage),
         #[cfg(not(feature = "peers"))]
@@ -37,16 +31,7 @@ pub(crate) fn make(
 pub(crate) fn config(spec: Spec, configured: u64, stage: &Stage) -> Result<Config, Failure> {
     let config =
         Config::new(usize::try_from(configured)?).max_page(stage.page_size).hot(Share::None);
-    let config = match spec.codec {
-        Codec::None => config.codec(codec::None),
-        Codec::Zstd(level, with) => config.codec(engine::zstd(level, with, &stage.dictionary)?),
-        Codec::Lz4 | Codec::Flex => config.codec(codec::Lz4),
-    };
-    let config = match spec.policy {
-        Policy::S3Fifo => config.policy(S3Fifo::new()),
-        Policy::Sieve => config.policy(Sieve::new()),
-        Policy::Lru => config.policy(Lru::new()),
-    };
+    let config = spec.policy.apply(spec.codec.apply(config, &stage.dictionary)?);
     let huge_pages = if spec.huge { HugePages::Auto } else { HugePages::Off };
     Ok(config.checksum(false).huge_pages(huge_pages))
 }

@@ -1,104 +1,76 @@
 //! A comparison of caches on one trace, and its rows.
+#![allow(clippy::print_stdout, reason = "a program's answers")]
 
-use std::path::Path;
+use benches::arguments::Failure;
 
-use benches::packing::Failure;
-use serde_json::{Value, json};
-
-use crate::budget::{Budget, dictionary_bytes, percent_of};
-use crate::driver::{self, Ground, Guesses, Process};
+use crate::budget::{Budget, dictionary_bytes};
+use crate::child::label;
+use crate::driver::{self, GUESS, Ground};
 use crate::load::{self, Source};
-use crate::options::Run;
-use crate::spec::{Codec, Kind, Spec};
-use crate::stage::Stage;
-use crate::table::{self, figure};
+use crate::spec::{Codec, Kind, Spec, Specs};
+use crate::table;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    source: Source,
+    /// Caches with codec and, for zcache, policy: zcache, zcache/zstd:3+dict/sieve, zcache/none/lru,
+    /// moka, moka/lz4_flex, quick_cache/none (plain values), foyer-s3fifo, foyer-lru; `all` is zcache
+    /// and the four peers
+    #[arg(long, default_value = "all")]
+    cache: Specs,
+    /// The budget, in percent of the LZ4 size of all pages of the trace
+    #[arg(long, default_value = "10", value_parser = benches::arguments::percent)]
+    percent: f64,
+    /// The budget in bytes; 16MiB works too
+    #[arg(long, value_parser = benches::arguments::bytes)]
+    budget: Option<u64>,
+    /// Every cache is told the budget. Without it zcache is, and every peer is made to take what
+    /// zcache then takes, resident, within 1 %, by calibrating runs
+    #[arg(long)]
+    configured: bool,
+    /// Every hit is compared with the file
+    #[arg(long)]
+    verify: bool,
+    /// A table instead of JSON
+    #[arg(long)]
+    table: bool,
+}
 
 /// Runs the comparison and prints its rows.
-#[allow(clippy::print_stdout, reason = "a program's answers")]
 pub(crate) fn run(run: &Run) -> Result<(), Failure> {
-    let rows = rows(run)?;
-    if run.table {
-        print!("{}", table::table(&rows));
-        return Ok(());
-    }
-    rows.iter().for_each(|row| println!("{row}"));
-    Ok(())
-}
-
-fn rows(run: &Run) -> Result<Vec<Value>, Failure> {
-    let scratch = driver::scratch()?;
+    let scratch = tempfile::tempdir()?;
     let mut stage = load::stage(&run.source)?;
-    let (budget, percent) = match run.budget {
-        Budget::Bytes(bytes) => (bytes, None),
-        Budget::Percent(percent) => (percent_of(stage.lz4_bytes, percent), Some(percent)),
+    let (percent, budget) = match run.budget {
+        Some(bytes) => (None, Budget::Bytes(bytes)),
+        None => (Some(run.percent), Budget::Percent(run.percent)),
     };
-    let mut processes = replayed(run, &mut stage, budget, &driver::staged(&scratch, "stage"))?;
-    if run.rounds.rounds > 0 {
-        driver::time(&mut processes, &run.rounds)?;
+    let budget = budget.of(stage.lz4_bytes);
+    let specs = &run.cache.0;
+    if specs.iter().any(|spec| matches!(spec.codec, Codec::Zstd(_, true))) {
+        stage.dictionary = load::dictionary(&stage, dictionary_bytes(budget))?;
     }
-    let mut rows = Vec::new();
-    for process in &mut processes {
-        driver::label(&mut process.row, budget, percent);
-        rows.push(process.row.take());
-    }
-    drop(processes);
-    if run.source.second.is_some() {
-        let source = Source { second_only: true, ..run.source.clone() };
-        let mut stage = load::stage(&source)?;
-        let fresh = replayed(run, &mut stage, budget, &driver::staged(&scratch, "fresh"))?;
-        for (row, fresh) in rows.iter_mut().zip(&fresh) {
-            beside_fresh(row, &fresh.row);
-        }
-    }
-    Ok(rows)
-}
-
-/// Puts beside what a cache holds after both phases what a fresh one holds that saw the second only: in pages, to
-/// which pages of the first phase that are held still contribute, and in how well it packs, to which they do not.
-fn beside_fresh(row: &mut Value, fresh: &Value) {
-    let [packed, fresh_packed] = [&*row, fresh].map(table::packed);
-    row["fresh_packed"] = json!(fresh_packed);
-    row["phases_packed_ratio"] =
-        json!(packed.zip(fresh_packed).map(|(packed, fresh)| packed / fresh));
-    let [both, fresh] = [&*row, fresh].map(|row| figure(row, "pages_per_mib"));
-    row["fresh_pages_per_mib"] = json!(fresh);
-    row["phases_ratio"] = json!(both.zip(fresh).map(|(both, fresh)| both / fresh));
-    let (first, second) = (row["pages"].take(), row["second_pages"].take());
-    let names = [&first, &second].map(|name| name.as_str().unwrap_or_default());
-    row["phases"] = json!(names.join(","));
-    row["pages"] = first;
-    if let Some(row) = row.as_object_mut() {
-        row.remove("second_pages");
-    }
-}
-
-/// All caches of a run, after their replays.
-fn replayed(
-    run: &Run,
-    stage: &mut Stage,
-    budget: u64,
-    path: &Path,
-) -> Result<Vec<Process>, Failure> {
-    if run.caches.iter().any(|spec| matches!(spec.codec, Codec::Zstd(_, true))) {
-        stage.dictionary = load::dictionary(stage, dictionary_bytes(budget))?;
-    }
-    stage.write(path)?;
-    let executable = std::env::current_exe()?;
-    let ground = Ground { executable, stage: path.to_owned(), verify: run.verify };
-    let guesses = Guesses::default();
+    let path = scratch.path().join("stage");
+    stage.write(&path)?;
+    let ground = Ground { executable: std::env::current_exe()?, stage: path, verify: run.verify };
     // All others are given what zcache took.
     let others = |spec: &Spec| spec.kind != Kind::Zcache;
-    let target = if run.as_configured || !run.caches.iter().any(others) {
+    let target = if run.configured || !specs.iter().any(others) {
         budget
     } else {
-        driver::configured(&ground, Spec::REFERENCE, budget)?.resident()
+        driver::resident(&driver::configured(&ground, Spec::REFERENCE, budget)?)
     };
     let replay = |spec: &Spec| match spec.kind {
         Kind::Zcache => driver::configured(&ground, *spec, budget),
-        // Its own account is all there is to its memory.
-        Kind::Zram => driver::configured(&ground, *spec, target),
-        _ if run.as_configured => driver::configured(&ground, *spec, budget),
-        _ => driver::calibrated(&ground, *spec, target, &guesses),
+        _ if run.configured => driver::configured(&ground, *spec, budget),
+        _ => driver::calibrated(&ground, *spec, target, GUESS),
     };
-    run.caches.iter().map(replay).collect()
+    let label = |row| label(row, budget, percent);
+    let rows = specs.iter().map(|spec| replay(spec).map(label)).collect::<Result<Vec<_>, _>>()?;
+    if run.table {
+        print!("{}", table::table(&rows));
+    } else {
+        rows.iter().for_each(|row| println!("{row}"));
+    }
+    Ok(())
 }

@@ -11,11 +11,6 @@ pub(crate) trait Contestant: Sync {
     /// Whether `key` is held; not a hit.
     fn contains(&self, key: u64) -> bool;
 
-    /// What the cache takes, where that is not this process's memory.
-    fn all_in(&self) -> Option<u64> {
-        None
-    }
-
     /// Does what the cache put off.
     fn settle(&self) {}
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use ::tests::corpus::{self, PageFile};
-use ::tests::traces::{Request, Trace};
-use benches::packing::Failure;
+use ::tests::traces::{Request, Trace, zipf_by};
+use benches::arguments::{Failure, count};
+use benches::codec::Engine;
 use zcache::codec::Dictionary;
 
-use crate::engine::Engine;
 use crate::pairs;
 use crate::spec::Codec;
 use crate::stage::{Stage, WRITE};
@@ -18,22 +18,24 @@ const MADE: usize = 200_000;
 const SAMPLES: usize = 100;
 
 /// What to replay over what.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Source {
-    /// A file, the name of a shared trace, or a made one: `zipf:ALPHA`, `scan`, `uniform`.
+    /// A .u64 or .u64.zst file, the name of a shared one, or zipf:ALPHA, scan, uniform
+    #[arg(long, default_value = "")]
     pub(crate) trace: String,
-    /// A file, or the name of a shared set; by default the one that belongs to the trace, or else the
-    /// sample.
+    /// A .bin or .bin.zst file, or the name of a shared one (default: the trace's, see below; for
+    /// made traces the sample). Id N has page N modulo the number of pages
+    #[arg(long)]
     pub(crate) pages: Option<String>,
+    /// Where the name does not end in one; a smaller one cuts the pages
+    #[arg(long)]
     pub(crate) page_size: Option<usize>,
-    /// The trace ends here; for made ones, what they have.
+    /// The first N of the trace (made ones: 200000)
+    #[arg(long, value_parser = count)]
     pub(crate) requests: Option<usize>,
-    /// Numbers in a made trace; by default four times the pages of the file.
+    /// Ids of a made trace (default: four times the pages)
+    #[arg(long, value_parser = count)]
     pub(crate) distinct: Option<usize>,
-    /// A second file, which the second half of the trace is replayed over, under keys of its own.
-    pub(crate) second: Option<String>,
-    /// Only that second half.
-    pub(crate) second_only: bool,
 }
 
 fn page_file(name: &str, page_size: Option<usize>) -> Result<PageFile, Failure> {
@@ -52,29 +54,15 @@ fn page_file(name: &str, page_size: Option<usize>) -> Result<PageFile, Failure> 
 /// The n-th most popular of `distinct` pages is asked for as often as 1/n^alpha says; where it lies is
 /// random.
 pub(crate) fn zipf(alpha: f64, distinct: usize, requests: usize) -> Vec<u64> {
-    let mut random = fastrand::Rng::with_seed(1);
     let mut ids: Vec<u64> = (0..distinct as u64).collect();
-    random.shuffle(&mut ids);
-    let mut sum = 0.0;
-    let weight = |rank: usize| {
-        sum += (rank as f64).powf(-alpha);
-        sum
-    };
-    let upto: Vec<f64> = (1..=distinct).map(weight).collect();
-    let request = |_| {
-        let at = random.f64() * sum;
-        let rank = upto.partition_point(|upto| *upto < at).min(distinct - 1);
-        ids[rank]
-    };
-    (0..requests).map(request).collect()
+    fastrand::Rng::with_seed(1).shuffle(&mut ids);
+    let ranks = zipf_by(alpha, distinct, requests, 1).into_iter();
+    ranks.map(|rank| ids[rank as usize]).collect()
 }
 
 fn requests(source: &Source, file_pages: usize) -> Result<(String, Vec<Request>), Failure> {
     let count = source.requests.unwrap_or(MADE);
     let distinct = source.distinct.unwrap_or(4 * file_pages);
-    if count == 0 || distinct == 0 {
-        return Err("--requests and --distinct are 1 or more".into());
-    }
     let read = |id| Request { id, write: false };
     let name = &source.trace;
     let made = match (name.as_str(), name.strip_prefix("zipf:")) {
@@ -102,7 +90,7 @@ fn requests(source: &Source, file_pages: usize) -> Result<(String, Vec<Request>)
 
 /// What each page of `file` takes as an LZ4 block.
 fn lz4_lengths(file: &PageFile) -> Result<Vec<usize>, Failure> {
-    let mut worker = Engine::new(Codec::Lz4, &[])?.worker(file.page_size());
+    let mut worker = Engine::new(Codec::Lz4, &[])?.worker(file.page_size())?;
     let mut to = vec![0; file.page_size()];
     Ok(file.pages().map(|page| worker.encode(page, &mut to).len()).collect())
 }
@@ -110,8 +98,7 @@ fn lz4_lengths(file: &PageFile) -> Result<Vec<usize>, Failure> {
 /// A dictionary of `bytes` bytes, trained on a sample of the pages.
 pub(crate) fn dictionary(stage: &Stage, bytes: usize) -> Result<Vec<u8>, Failure> {
     let step = stage.bytes.len().div_ceil(SAMPLES * bytes).max(1);
-    let samples: Vec<&[u8]> =
-        (0..stage.file_pages()).step_by(step).map(|page| stage.file_page(page)).collect();
+    let samples: Vec<&[u8]> = stage.file_pages().step_by(step).collect();
     Ok(Dictionary::train(&samples, bytes)?.as_bytes().to_vec())
 }
 
@@ -146,57 +133,36 @@ fn sample(page_size: usize) -> Result<PageFile, Failure> {
 
 /// Reads and joins it all.
 pub(crate) fn stage(source: &Source) -> Result<Stage, Failure> {
+    if source.trace.is_empty() {
+        return Err("which trace? give --trace (see --help)".into());
+    }
     let named = source.pages.as_deref().or_else(|| pairs::pages_of(&source.trace));
     let page_size = source.page_size.or_else(|| match source.pages {
         None => pairs::page_size_of(&source.trace),
         Some(_) => None,
     });
-    let first = match named {
-        Some(name) => page_file(name, page_size)?,
-        None if pairs::is_made(&source.trace) => match page_size {
-            Some(bytes) => sample(bytes)?,
-            None => corpus::sample(),
-        },
-        None => return Err(format!("{}: which pages? give --pages", source.trace).into()),
+    let file = match (named, page_size) {
+        (Some(name), _) => page_file(name, page_size)?,
+        (None, _) if !pairs::is_made(&source.trace) => {
+            return Err(format!("{}: which pages? give --pages", source.trace).into());
+        }
+        (None, Some(bytes)) => sample(bytes)?,
+        (None, None) => corpus::sample(),
     };
-    let second = match &source.second {
-        Some(name) => Some(page_file(name, Some(first.page_size()))?),
-        None => None,
-    };
-    let (trace, requests) = requests(source, first.pages().len())?;
-    let half = if second.is_some() { requests.len() / 2 } else { requests.len() };
-    let skipped = if source.second_only { half } else { 0 };
-    let files = [Some(&first), second.as_ref()];
-    let mut stage = Stage {
-        trace,
-        pages: first.name().into(),
-        page_size: first.page_size(),
-        ..Stage::default()
-    };
-    if let Some(second) = &second {
-        stage.second_pages = second.name().into();
-    }
-    let (mut lengths, mut starts) = (Vec::new(), [0; 2]);
-    for (file, start) in files.into_iter().zip(&mut starts) {
-        let Some(file) = file else { continue };
-        *start = lengths.len();
-        lengths.extend(lz4_lengths(file)?);
-        file.pages().for_each(|page| stage.bytes.extend_from_slice(page));
-    }
-    let mut numbers: HashMap<(usize, u64), u32> = HashMap::new();
-    for (at, request) in requests.iter().enumerate().skip(skipped) {
-        let phase = usize::from(at >= half);
-        let file = files[phase].expect("as many files as phases");
-        let number = *numbers.entry((phase, request.id)).or_insert_with(|| {
-            let page = starts[phase] + (request.id % file.pages().len() as u64) as usize;
+    let (trace, requests) = requests(source, file.pages().len())?;
+    let lengths = lz4_lengths(&file)?;
+    let (pages, page_size) = (file.name().into(), file.page_size());
+    let mut stage = Stage { trace, pages, page_size, ..Stage::default() };
+    file.pages().for_each(|page| stage.bytes.extend_from_slice(page));
+    let mut numbers: HashMap<u64, u32> = HashMap::new();
+    for request in &requests {
+        let number = *numbers.entry(request.id).or_insert_with(|| {
+            let page = (request.id % lengths.len() as u64) as usize;
             stage.page_of.push(page as u32);
             stage.lz4_bytes += lengths[page] as u64;
             stage.page_of.len() as u32 - 1
         });
         stage.requests.push(number | if request.write { WRITE } else { 0 });
-    }
-    if stage.requests.is_empty() {
-        return Err("no requests are left".into());
     }
     Ok(stage)
 }
@@ -223,30 +189,5 @@ mod tests {
         counts.sort_unstable_by(|a, b| b.cmp(a));
         let share = f64::from(counts[0]) / f64::from(counts[1]);
         assert!((1.9..2.1).contains(&share), "{share}");
-    }
-
-    #[test]
-    fn the_second_half_has_keys_and_pages_of_its_own() {
-        let source = Source {
-            trace: "scan".into(),
-            requests: Some(100),
-            distinct: Some(50),
-            page_size: Some(4096),
-            second: Some(sample_path()),
-            pages: Some(sample_path()),
-            ..Source::default()
-        };
-        let both = stage(&source).unwrap();
-        assert_eq!(both.page_of.len(), 100);
-        let pages = both.file_pages() / 2;
-        assert!(both.page_of[..50].iter().all(|page| (*page as usize) < pages));
-        assert!(both.page_of[50..].iter().all(|page| (*page as usize) >= pages));
-        let second = stage(&Source { second_only: true, ..source }).unwrap();
-        assert_eq!(second.requests.len(), 50);
-        assert_eq!(second.page_of, both.page_of[50..]);
-    }
-
-    fn sample_path() -> String {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../zcache/examples/data/pg-pgbench-8k.bin.zst").into()
     }
 }

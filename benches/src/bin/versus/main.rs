@@ -1,12 +1,11 @@
-//! zcache beside the caches it would replace: the same trace, the same pages, the same memory.
+//! zcache beside the caches that it would replace: the same trace, the same pages, the same memory.
 //!
 //! ```text
-//! options -> suite -> compare -> driver -> (a process each) child -> replay, timing -> caches, peers, swap
-//!            load -> stage                                  memory            engine
-//!            shares -> load, caches
-//!            cost, tails -> load, rivals -> caches                              peers -> packed
+//! main -> suite -> compare -> driver -> (a process each) child -> replay -> caches, peers
+//!         load -> stage
+//!         shares -> load, caches
+//!         cost, tails -> load, rivals -> caches                             peers -> packed
 //! ```
-#![allow(clippy::print_stderr, reason = "a program's answers")]
 
 mod about;
 mod budget;
@@ -16,11 +15,7 @@ mod compare;
 mod contestant;
 mod cost;
 mod driver;
-mod engine;
 mod load;
-mod markdown;
-mod memory;
-mod options;
 mod packed;
 mod pairs;
 #[cfg(feature = "peers")]
@@ -32,19 +27,15 @@ mod shares;
 mod spec;
 mod stage;
 mod suite;
-#[cfg(target_os = "linux")]
-mod swap;
 mod table;
 mod tails;
 mod terms;
-mod timing;
 mod variants;
 
 use std::process::ExitCode;
 
-use benches::program;
-
-use crate::options::Options;
+use benches::arguments;
+use clap::{Parser, Subcommand};
 
 #[cfg(feature = "jemalloc-global")]
 #[global_allocator]
@@ -54,14 +45,39 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Replays a trace against caches, one process a cache, all in equal memory, and prints a row of
+/// JSON each.
+///
+/// Resident is the growth of anonymous and shared memory since before the cache was made, trace and
+/// pages loaded. Hit ratios count reads; the writes of -rw traces store their page. Other allocators:
+/// --features mimalloc-global or jemalloc-global. What operations cost, and how long the slowest
+/// take: see `cost` and `tails`.
+#[derive(Debug, Parser)]
+#[command(name = "versus", args_conflicts_with_subcommands = true, after_help = pairs::listed())]
+struct Options {
+    #[command(subcommand)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    run: compare::Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mode {
+    Suite(suite::Suite),
+    Shares(shares::options::Shares),
+    Cost(cost::Cost),
+    Tails(tails::Tails),
+    #[command(hide = true)]
+    Child(child::Child),
+}
+
 fn main() -> ExitCode {
-    let options = options::parse(lexopt::Parser::from_env());
-    program::run("versus", &options::usage(), options, |options| match options {
-        Options::Run(run) => compare::run(run),
-        Options::Suite(suite) => suite::run(suite),
-        Options::Shares(shares) => shares::run(shares),
-        Options::Cost(cost) => cost::run(cost),
-        Options::Tails(tails) => tails::run(tails),
-        Options::Child(child) => child::run(child),
+    arguments::run(|options: &Options| match &options.mode {
+        None => compare::run(&options.run),
+        Some(Mode::Suite(suite)) => suite::run(suite),
+        Some(Mode::Shares(shares)) => shares::run(shares),
+        Some(Mode::Cost(cost)) => cost::run(cost),
+        Some(Mode::Tails(tails)) => tails::run(tails),
+        Some(Mode::Child(child)) => child::run(child),
     })
 }

@@ -5,9 +5,9 @@ use std::cell::RefCell;
 use std::hint::black_box;
 
 use benches::bare::Bare;
+use benches::codec::{Engine, Worker};
 
 use crate::contestant::Contestant;
-use crate::engine::{Engine, Worker};
 
 /// What a store does with values.
 pub(crate) trait Store: Sync {
@@ -60,7 +60,7 @@ impl<S: Store> Packed<S> {
 
     fn desk<R>(&self, f: impl FnOnce(&mut Desk) -> R) -> R {
         let size = self.page_size;
-        let make = || (self.engine.worker(size), vec![0; size]);
+        let make = || (self.engine.worker(size).expect("memory for a context"), vec![0; size]);
         DESK.with_borrow_mut(|desk| f(desk.get_or_insert_with(make)))
     }
 }

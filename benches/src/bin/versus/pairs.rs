@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 /// A trace, its pages, and the size they are cut to where that is not their own.
 pub(crate) struct Pair {
@@ -88,13 +88,13 @@ pub(crate) fn is_made(trace: &str) -> bool {
     ["scan", "uniform"].contains(&trace) || trace.starts_with("zipf:")
 }
 
-/// The pairs as lines of the usage.
+/// The pairs, as the usage lists them.
 pub(crate) fn listed() -> String {
     let line = |pair: &Pair| {
         let cut = pair.cut.map_or_else(String::new, |bytes| format!(", cut into {bytes} B"));
         format!("  {:<20} -> {}{cut}\n", pair.trace, pair.pages)
     };
-    PAIRS.iter().map(line).collect()
+    format!("Traces and their pages:\n{}", PAIRS.iter().map(line).collect::<String>())
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
+use benches::codec::{Codec, Engine};
 use foyer_memory::{CacheBuilder, CacheEntry, EvictionConfig, LruConfig, S3FifoConfig};
 
 use crate::contestant::Contestant;
-use crate::engine::Engine;
 use crate::packed::{Packed, Store};
 use crate::spec::{Kind, Spec};
 use crate::stage::Stage;
@@ -104,13 +104,15 @@ pub(crate) fn make(
         }
         Kind::QuickCache => {
             // It asks for the entries that will fit, to size its shards and ghosts.
-            let mean = stage.mean_value(spec.codec) + ENTRY as u64;
+            let plain = spec.codec == Codec::None;
+            let value = if plain { page_size as u64 } else { stage.mean_lz4() };
+            let mean = value + ENTRY as u64;
             let items = usize::try_from(configured / mean)?;
             let store = QuickCache::with_weighter(items, configured, Weigher);
             Box::new(Packed::new(store, engine, page_size))
         }
         Kind::FoyerS3Fifo => foyer(S3FifoConfig::default().into())?,
         Kind::FoyerLru => foyer(LruConfig::default().into())?,
-        Kind::Zcache | Kind::Zram => return Err("no peer".into()),
+        Kind::Zcache => return Err("no peer".into()),
     })
 }

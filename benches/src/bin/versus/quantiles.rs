@@ -1,5 +1,7 @@
 //! Quantiles of times, beside those of quick_cache.
 
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::rivals::Rivals;
@@ -18,6 +20,17 @@ pub(crate) fn sorted(figures: impl Iterator<Item = f64>) -> Vec<f64> {
 /// There are none.
 pub(crate) fn at(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)]
+}
+
+/// Nanoseconds between two looks at the clock, in the median.
+pub(crate) fn clock() -> u64 {
+    let look = |_| {
+        let start = Instant::now();
+        start.elapsed().as_nanos() as u64
+    };
+    let mut times: Vec<u64> = (0..1001).map(look).collect();
+    times.sort_unstable();
+    times[500]
 }
 
 /// Nanoseconds to a tenth.

@@ -1,15 +1,9 @@
 //! A trace, replayed against one cache by one thread.
 
-use std::time::Instant;
-
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 use crate::contestant::Contestant;
-use crate::memory::{Memory, cpu_seconds};
 use crate::stage::{Stage, WRITE};
-
-/// Looks at resident memory on the way.
-const LOOKS: usize = 200;
 
 /// What came of a replay.
 #[derive(Debug, Default)]
@@ -19,10 +13,6 @@ pub(crate) struct Outcome {
     pub(crate) hits: u64,
     /// Hits that were compared with the file.
     pub(crate) verified: u64,
-    /// The most that was resident, by glances.
-    pub(crate) peak: u64,
-    pub(crate) seconds: f64,
-    pub(crate) cpu_seconds: f64,
 }
 
 /// An error that names the first difference.
@@ -36,40 +26,32 @@ pub(crate) fn verify(number: u32, got: &[u8], want: &[u8]) -> Result<(), Failure
     }
 }
 
-/// Replays all requests: a read is looked up, and filled from the file where it misses; a write stores the
-/// page.
+/// Replays all requests: a read is looked up, and filled from the file where it misses; a write
+/// stores the page.
 pub(crate) fn replay(
     cache: &dyn Contestant,
     stage: &Stage,
-    memory: &Memory,
     compare: bool,
 ) -> Result<Outcome, Failure> {
     let mut outcome = Outcome::default();
     let mut to = vec![0; stage.page_size];
-    let every = stage.requests.len().div_ceil(LOOKS);
-    let (start, cpu) = (Instant::now(), cpu_seconds()?);
-    for part in stage.requests.chunks(every) {
-        for request in part {
-            let number = request & !WRITE;
-            if request & WRITE != 0 {
-                cache.insert(number.into(), stage.page(number));
-                continue;
-            }
-            outcome.requests += 1;
-            if !cache.get(number.into(), &mut to) {
-                cache.insert(number.into(), stage.page(number));
-                continue;
-            }
-            outcome.hits += 1;
-            if compare {
-                verify(number, &to, stage.page(number))?;
-                outcome.verified += 1;
-            }
+    for request in &stage.requests {
+        let number = request & !WRITE;
+        if request & WRITE != 0 {
+            cache.insert(number.into(), stage.page(number));
+            continue;
         }
-        outcome.peak = outcome.peak.max(memory.glance()?);
+        outcome.requests += 1;
+        if !cache.get(number.into(), &mut to) {
+            cache.insert(number.into(), stage.page(number));
+            continue;
+        }
+        outcome.hits += 1;
+        if compare {
+            verify(number, &to, stage.page(number))?;
+            outcome.verified += 1;
+        }
     }
-    outcome.cpu_seconds = cpu_seconds()? - cpu;
-    outcome.seconds = start.elapsed().as_secs_f64();
     cache.settle();
     Ok(outcome)
 }
@@ -124,8 +106,7 @@ mod tests {
             requests: vec![0, 1, 0, 1 | WRITE, 1, 2],
             ..Stage::default()
         };
-        let memory = Memory::open().unwrap();
-        let run = |lie, compare| replay(&Liar(lie, Mutex::default()), &stage, &memory, compare);
+        let run = |lie, compare| replay(&Liar(lie, Mutex::default()), &stage, compare);
         let honest = run(u64::MAX, true).unwrap();
         assert_eq!((honest.requests, honest.hits, honest.verified), (5, 2, 2));
         assert!(run(1, true).unwrap_err().to_string().contains("page 1"));

@@ -5,12 +5,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use benches::arguments::Failure;
 use benches::bare::Bare;
-use benches::packing::Failure;
+use benches::codec::Engine;
 
 use crate::caches;
 use crate::contestant::Contestant;
-use crate::engine::Engine;
 use crate::packed::Packed;
 use crate::spec::{Codec, Kind, Spec};
 use crate::stage::Stage;
@@ -101,10 +101,10 @@ impl<'a> Rivals<'a> {
 
     fn bare(&mut self, keys: u64) -> Result<(), Failure> {
         let engine = Engine::new(Codec::Lz4, &[])?;
-        let payloads = engine.payloads(self.stage);
+        let payloads = engine.payloads(self.stage.file_pages(), self.stage.page_size)?;
         let pages = &self.stage.page_of;
         let chosen = (0..usize::try_from(keys)?).map(|key| pages[key % pages.len()] as usize);
-        let bare = Packed::new(Bare::of(&payloads, chosen), engine, self.stage.page_size);
+        let bare = Packed::new(Bare::new(&payloads, chosen), engine, self.stage.page_size);
         self.all.push(Rival { name: BARE.into(), cache: Box::new(bare), held: keys });
         Ok(())
     }

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
+pub(crate) use benches::codec::Codec;
+use benches::policy::Policy;
+use clap::ValueEnum;
 
 /// The part of a name that stands for huge pages.
 const HUGE: &str = "huge";
@@ -16,15 +19,11 @@ pub(crate) enum Kind {
     QuickCache,
     FoyerS3Fifo,
     FoyerLru,
-    Zram,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Zcache, Self::Moka, Self::QuickCache, Self::FoyerS3Fifo, Self::FoyerLru, Self::Zram];
-    /// Those that keep their values on the heap.
-    pub(crate) const PEERS: [Self; 4] =
-        [Self::Moka, Self::QuickCache, Self::FoyerS3Fifo, Self::FoyerLru];
+    const ALL: [Self; 5] =
+        [Self::Zcache, Self::Moka, Self::QuickCache, Self::FoyerS3Fifo, Self::FoyerLru];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -33,86 +32,16 @@ impl Kind {
             Self::QuickCache => "quick_cache",
             Self::FoyerS3Fifo => "foyer-s3fifo",
             Self::FoyerLru => "foyer-lru",
-            Self::Zram => "zram",
         }
     }
 
-    pub(crate) fn is_peer(self) -> bool {
-        Self::PEERS.contains(&self)
+    /// Those that keep their values on the heap, as far as they are built in.
+    pub(crate) fn peers() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().skip(1).filter(|_| cfg!(feature = "peers"))
     }
 }
 
-/// What compresses the values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Codec {
-    /// liblz4, as zcache uses it.
-    Lz4,
-    /// lz4_flex.
-    Flex,
-    /// zstd at this level; with a dictionary if so.
-    Zstd(i32, bool),
-    /// Plain values.
-    None,
-}
-
-impl FromStr for Codec {
-    type Err = Failure;
-
-    fn from_str(text: &str) -> Result<Self, Failure> {
-        match text {
-            "lz4" => return Ok(Self::Lz4),
-            "lz4_flex" => return Ok(Self::Flex),
-            "none" | "plain" => return Ok(Self::None),
-            _ => {}
-        }
-        let level = text.strip_prefix("zstd:").map(|rest| match rest.strip_suffix("+dict") {
-            Some(level) => (level, true),
-            None => (rest, false),
-        });
-        let level = level.and_then(|(level, dictionary)| Some((level.parse().ok()?, dictionary)));
-        match level {
-            Some((level, dictionary)) if (-7..=22).contains(&level) && level != 0 => {
-                Ok(Self::Zstd(level, dictionary))
-            }
-            _ => Err(format!(
-                "no codec `{text}`: there are lz4, lz4_flex, zstd:LEVEL, zstd:LEVEL+dict and none"
-            )
-            .into()),
-        }
-    }
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lz4 => f.write_str("lz4"),
-            Self::Flex => f.write_str("lz4_flex"),
-            Self::Zstd(level, false) => write!(f, "zstd:{level}"),
-            Self::Zstd(level, true) => write!(f, "zstd:{level}+dict"),
-            Self::None => f.write_str("none"),
-        }
-    }
-}
-
-/// zcache's policies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Policy {
-    S3Fifo,
-    Sieve,
-    Lru,
-}
-
-impl Policy {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::S3Fifo => "s3fifo",
-            Self::Sieve => "sieve",
-            Self::Lru => "lru",
-        }
-    }
-}
-
-/// A cache with its settings; prints as it is parsed: `zcache/zstd:3/sieve`, `moka/lz4_flex`, `zram`.
+/// A cache with its settings; prints as it is parsed: `zcache/zstd:3/sieve`, `moka/lz4_flex`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Spec {
     pub(crate) kind: Kind,
@@ -130,40 +59,32 @@ impl Spec {
         Self { kind, codec, policy: Policy::S3Fifo, huge: false }
     }
 
+    /// zcache and all peers, with LZ4.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let peers = Kind::peers().map(|kind| Self::new(kind, Codec::Lz4));
+        [Self::REFERENCE].into_iter().chain(peers)
+    }
+
     /// The policy's name, where it is known.
     pub(crate) fn policy(&self) -> Option<&'static str> {
         match self.kind {
             Kind::Zcache => Some(self.policy.name()),
-            Kind::FoyerS3Fifo => Some("s3fifo"),
-            Kind::FoyerLru => Some("lru"),
-            Kind::Moka | Kind::QuickCache | Kind::Zram => None,
+            Kind::FoyerS3Fifo => Some(Policy::S3Fifo.name()),
+            Kind::FoyerLru => Some(Policy::Lru.name()),
+            Kind::Moka | Kind::QuickCache => None,
         }
     }
 
     /// The name among caches that all have one codec: the policy is told where it is a choice.
     pub(crate) fn short(&self) -> String {
+        let mut name = self.kind.name().to_owned();
+        if self.kind == Kind::Zcache && self.policy != Policy::S3Fifo {
+            name += &format!("/{}", self.policy);
+        }
         if self.huge {
-            return format!("{}/{HUGE}", Self { huge: false, ..*self }.short());
+            name += &format!("/{HUGE}");
         }
-        match (self.kind, self.policy) {
-            (Kind::Zcache, Policy::Sieve | Policy::Lru) => {
-                format!("{}/{}", self.kind.name(), self.policy.name())
-            }
-            _ => self.kind.name().to_owned(),
-        }
-    }
-
-    fn checked(self, text: &str) -> Result<Self, Failure> {
-        let fits = match self.kind {
-            Kind::Zcache => self.codec != Codec::Flex,
-            Kind::Zram => self.codec == Codec::Lz4,
-            _ => !matches!(self.codec, Codec::Zstd(..)),
-        };
-        if fits {
-            Ok(self)
-        } else {
-            Err(format!("{text}: this cache has no such codec here").into())
-        }
+        name
     }
 }
 
@@ -177,40 +98,58 @@ impl FromStr for Spec {
             let all = Kind::ALL.map(Kind::name).join(", ");
             return Err(format!("no cache `{name}`: there are {all}").into());
         };
-        if kind.is_peer() && !cfg!(feature = "peers") {
+        if kind != Kind::Zcache && !cfg!(feature = "peers") {
             return Err(format!("{name} is not built in: it comes with the feature `peers`").into());
         }
         let mut spec = Self::new(kind, Codec::Lz4);
+        let ours = kind == Kind::Zcache;
         for part in parts {
-            if part == HUGE && kind == Kind::Zcache {
-                spec.huge = true;
-                continue;
-            }
-            let policy = [Policy::S3Fifo, Policy::Sieve, Policy::Lru]
-                .into_iter()
-                .find(|policy| policy.name() == part);
-            match policy {
-                Some(policy) if kind == Kind::Zcache => spec.policy = policy,
-                Some(_) => {
-                    return Err(format!("{text}: only zcache has a choice of policies").into());
-                }
-                None => spec.codec = part.parse()?,
+            match Policy::from_str(part, false) {
+                _ if part == HUGE && ours => spec.huge = true,
+                Ok(policy) if ours => spec.policy = policy,
+                Ok(_) => return Err(format!("{text}: only zcache has a choice of policies").into()),
+                Err(_) => spec.codec = part.parse()?,
             }
         }
-        spec.checked(text)
+        let fits = match spec.codec {
+            Codec::None | Codec::Lz4 => true,
+            Codec::Flex => !ours,
+            Codec::Zstd(..) => ours,
+        };
+        if fits {
+            Ok(spec)
+        } else {
+            Err(format!("{text}: this cache has no such codec here").into())
+        }
     }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.name())?;
-        if self.kind != Kind::Zram {
-            write!(f, "/{}", self.codec)?;
-        }
+        write!(f, "{}/{}", self.kind.name(), self.codec)?;
         if self.kind == Kind::Zcache {
-            write!(f, "/{}", self.policy.name())?;
+            write!(f, "/{}", self.policy)?;
         }
         if self.huge { write!(f, "/{HUGE}") } else { Ok(()) }
+    }
+}
+
+/// A list of caches, in which `all` stands for zcache and the peers.
+#[derive(Debug, Clone)]
+pub(crate) struct Specs(pub(crate) Vec<Spec>);
+
+impl FromStr for Specs {
+    type Err = Failure;
+
+    fn from_str(list: &str) -> Result<Self, Failure> {
+        let mut specs = Vec::new();
+        for name in list.split(',') {
+            match name {
+                "all" => specs.extend(Spec::all()),
+                name => specs.push(name.parse()?),
+            }
+        }
+        Ok(Self(specs))
     }
 }
 
@@ -221,7 +160,7 @@ mod tests {
     #[test]
     fn specs_are_parsed_as_they_print() {
         let mut names =
-            vec!["zcache/lz4/s3fifo/huge", "zcache/zstd:3+dict/sieve", "zcache/none/lru", "zram"];
+            vec!["zcache/lz4/s3fifo/huge", "zcache/zstd:3+dict/sieve", "zcache/none/lru"];
         if cfg!(feature = "peers") {
             names.extend(["moka/lz4_flex", "quick_cache/none", "foyer-lru/lz4"]);
         }
@@ -233,13 +172,8 @@ mod tests {
 
     #[test]
     fn what_does_not_go_together_is_refused() {
-        for name in
-            ["", "mokka", "zcache/lz4_flex", "moka/zstd:3", "moka/sieve", "moka/huge", "zram/none"]
-        {
+        for name in ["", "mokka", "zcache/lz4_flex", "moka/zstd:3", "moka/sieve", "moka/huge"] {
             assert!(name.parse::<Spec>().is_err(), "{name}");
-        }
-        for codec in ["zstd", "zstd:0", "zstd:99", "lz4+dict", ""] {
-            assert!(codec.parse::<Codec>().is_err(), "{codec}");
         }
     }
 }

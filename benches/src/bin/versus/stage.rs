@@ -8,11 +8,8 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 use serde_json::{Value, json};
-
-#[cfg(feature = "peers")]
-use crate::spec::Codec;
 
 /// Set in a request that writes.
 pub(crate) const WRITE: u32 = 1 << 31;
@@ -23,8 +20,6 @@ const CHUNK: usize = 1 << 16;
 pub(crate) struct Stage {
     pub(crate) trace: String,
     pub(crate) pages: String,
-    /// The second half's, if it has pages of its own; else empty.
-    pub(crate) second_pages: String,
     pub(crate) page_size: usize,
     /// The pages, back to back.
     pub(crate) bytes: Vec<u8>,
@@ -41,25 +36,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// The page of a number.
     pub(crate) fn page(&self, number: u32) -> &[u8] {
-        self.file_page(self.page_of[number as usize] as usize)
+        &self.bytes[self.page_of[number as usize] as usize * self.page_size..][..self.page_size]
     }
 
-    /// A page of the file.
-    pub(crate) fn file_page(&self, page: usize) -> &[u8] {
-        &self.bytes[page * self.page_size..][..self.page_size]
-    }
-
-    pub(crate) fn file_pages(&self) -> usize {
-        self.bytes.len() / self.page_size
-    }
-
-    /// Bytes of a value on average.
-    #[cfg(feature = "peers")]
-    pub(crate) fn mean_value(&self, codec: Codec) -> u64 {
-        match codec {
-            Codec::None => self.page_size as u64,
-            _ => self.mean_lz4(),
-        }
+    pub(crate) fn file_pages(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.bytes.chunks_exact(self.page_size)
     }
 
     /// Bytes of a number's page as an LZ4 block, on average.
@@ -70,7 +51,7 @@ impl Stage {
     pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
         let head = json!({
             "trace": self.trace, "pages": self.pages,
-            "second_pages": self.second_pages, "page_size": self.page_size,
+            "page_size": self.page_size,
             "bytes": self.bytes.len(), "numbers": self.page_of.len(),
             "requests": self.requests.len(), "dictionary": self.dictionary.len(),
             "lz4_bytes": self.lz4_bytes,
@@ -99,7 +80,6 @@ impl Stage {
         Ok(Self {
             trace: text("trace"),
             pages: text("pages"),
-            second_pages: text("second_pages"),
             page_size: count("page_size")?,
             bytes: bytes(&mut from, count("bytes")?)?,
             dictionary: bytes(&mut from, count("dictionary")?)?,
@@ -137,7 +117,6 @@ mod tests {
         let stage = Stage {
             trace: "t".into(),
             pages: "p".into(),
-            second_pages: "q".into(),
             page_size: 512,
             bytes: (0..=255).cycle().take(1024).collect(),
             page_of: vec![1, 0, 1],
@@ -148,6 +127,6 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         stage.write(file.path()).unwrap();
         assert_eq!(Stage::read(file.path()).unwrap(), stage);
-        assert_eq!(stage.page(0), stage.file_page(1));
+        assert_eq!(stage.page(0), &stage.bytes[512..]);
     }
 }

@@ -3,7 +3,6 @@
 //! ```text
 //! for each trace   which allocator packs best for each peer      short runs
 //!     each budget  zcache; the peers in the memory it took       two processes at a time
-//!                  times, in turns                               one process at a time
 //!     results are written: a run that is cut off leaves what it had
 //! what operations cost, and their tails                          all caches in this process
 //! ```
@@ -12,26 +11,55 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread;
 use std::time::Instant;
 
-use benches::packing::Failure;
+use benches::arguments::{Failure, percent};
+use benches::parallel::each;
+use benches::results::{self, figure, packed};
+use clap::Parser;
 use serde_json::{Value, json};
 
 use crate::about;
 use crate::budget;
-use crate::cost::{self, options::Cost};
-use crate::driver::{self, Ground, Guesses, Process, Rounds};
+use crate::child::label;
+use crate::cost::{self, Cost};
+use crate::driver::{self, GUESS, Ground};
 use crate::load::{self, Source};
-use crate::markdown;
-use crate::options::Suite;
 use crate::pairs;
-use crate::spec::{Codec, Kind, Policy, Spec};
+use crate::spec::{Codec, Kind, Spec};
 use crate::stage::Stage;
-use crate::table::{self, figure};
-use crate::tails::{self, options::Tails};
-use crate::variants::{self, Variant};
+use crate::tails::{self, Tails};
+use crate::variants::{self, OTHERS, Variant};
+
+/// Runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and all peers, each under the
+/// allocator that packs best.
+///
+/// Writes suite.json, suite.md and two pictures. Without the shared data, there are made traces over
+/// the sample. What operations cost and their tails come last, see `cost` and `tails`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Suite {
+    /// All traces at full length, untimed, into benches/results/whole (three quarters of an hour)
+    #[arg(long)]
+    whole: bool,
+    /// (default: a subset of the shared ones)
+    #[arg(long, value_delimiter = ',')]
+    traces: Vec<String>,
+    /// Budgets in percent of the pages' LZ4 size
+    #[arg(long, value_delimiter = ',', default_value = "5,10,25", value_parser = percent)]
+    percents: Vec<f64>,
+    /// Where traces are cut (default: 300000, or not at all with --whole)
+    #[arg(long)]
+    requests: Option<usize>,
+    /// Neither cost nor tails
+    #[arg(long)]
+    untimed: bool,
+    /// Where results go (default: benches/results)
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Beside the system's; they are built by cargo, into the same target
+    #[arg(long, value_delimiter = ',', default_value = "mimalloc,jemalloc")]
+    allocators: Vec<String>,
+}
 
 /// Traces of the default run, the quickest that differ most.
 const SUBSET: [&str; 9] = [
@@ -51,23 +79,18 @@ const CUT: usize = 300_000;
 const MADE: [&str; 3] = ["zipf:0.7", "zipf:0.9", "zipf:1.1"];
 /// Ids of those: so many that a twentieth of their pages is a cache to speak of.
 const MADE_IDS: usize = 40_000;
-/// Percentages of the pages' LZ4 size.
-const PERCENTS: [f64; 3] = [5.0, 10.0, 25.0];
-/// The one that times are taken at by default.
-const TIMED: f64 = 10.0;
-/// Requests of the runs that choose an allocator.
+/// Requests of the runs that choose an allocator, and their budget in percent.
 const CHOICE: usize = 120_000;
+const CHOICE_PERCENT: f64 = 10.0;
 /// What a peer is told in those, for each byte of the budget.
 const TOLD: f64 = 0.85;
-/// Replays at once, where no time is taken.
+/// Replays at once.
 const AT_ONCE: usize = 2;
 
 /// What a run has come to so far.
 pub(crate) struct Results {
     head: Value,
     rows: Vec<Value>,
-    density: Vec<Value>,
-    scaling: Vec<Value>,
     cost: Vec<Value>,
     tails: Vec<Value>,
     notes: Vec<String>,
@@ -78,30 +101,15 @@ impl Results {
         let mut all = self.head.clone();
         all["notes"] = json!(self.notes);
         all["rows"] = json!(self.rows);
-        all["density"] = json!(self.density);
-        all["scaling"] = json!(self.scaling);
         all["cost"] = json!(self.cost);
         all["tails"] = json!(self.tails);
         all
     }
 
-    /// Takes over the rows of a suite that was ended; the traces that it has.
-    fn take_over(&mut self, dir: &Path) -> Result<Vec<String>, Failure> {
-        let old: Value = serde_json::from_str(&fs::read_to_string(dir.join("suite.json"))?)?;
-        let list = |name: &str| old[name].as_array().cloned().unwrap_or_default();
-        (self.rows, self.density) = (list("rows"), list("density"));
-        (self.cost, self.tails) = (list("cost"), list("tails"));
-        let left_out =
-            list("notes").into_iter().filter_map(|note| note.as_str().map(str::to_owned));
-        self.notes.extend(left_out.filter(|note| note.contains(" is left out: ")));
-        let traces = self.rows.iter().filter_map(|row| row["trace"].as_str().map(str::to_owned));
-        Ok(traces.collect())
-    }
-
     /// Times all caches in turns, in this process.
     fn take_turns(&mut self) -> Result<(), Failure> {
-        self.cost = cost::rows(&Cost::default(), &mut |_| ())?;
-        self.tails = tails::rows(&Tails::default(), &mut |_| ())?;
+        self.cost = cost::rows(&Cost::parse_from(["cost"]))?;
+        self.tails = tails::rows(&Tails::parse_from(["tails"]))?;
         Ok(())
     }
 
@@ -109,59 +117,52 @@ impl Results {
         fs::create_dir_all(dir)?;
         let all = self.json();
         fs::write(dir.join("suite.json"), format!("{}\n", serde_json::to_string_pretty(&all)?))?;
-        Ok(fs::write(dir.join("suite.md"), markdown::render(&all))?)
+        results::write(&all, dir)
     }
 }
 
-/// A cache to run, with the program to run it in.
-type Entrant = (Spec, PathBuf);
-
 pub(crate) fn run(suite: &Suite) -> Result<(), Failure> {
+    let unknown = |name: &&String| *name != "system" && !OTHERS.contains(&name.as_str());
+    if let Some(name) = suite.allocators.iter().find(unknown) {
+        return Err(format!("no allocator `{name}`: there are system, mimalloc, jemalloc").into());
+    }
     let begin = Instant::now();
-    let scratch = driver::scratch()?;
+    let scratch = tempfile::tempdir()?;
     let mut notes = Vec::new();
     let traces = traces(suite, &mut notes);
-    let full = suite.full;
     eprintln!("suite: building the other allocators' programs");
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+    let out = suite.out.clone();
+    let out = out.unwrap_or(if suite.whole { kept.join("whole") } else { kept });
     let others = &suite.allocators;
     let variants = variants::build(scratch.path(), others, &mut |note| notes.push(note))?;
-    let cut = suite.requests.or((!full && !suite.whole).then_some(CUT));
+    let cut = suite.requests.or((!suite.whole).then_some(CUT));
     if let Some(cut) = cut {
         notes.push(format!("traces are cut to their first {cut} requests, for all caches alike"));
     }
     for note in &notes {
         eprintln!("suite: {note}");
     }
-    let mut results = Results {
-        head: about::head(full),
-        rows: vec![],
-        density: vec![],
-        scaling: vec![],
-        cost: vec![],
-        tails: vec![],
-        notes,
-    };
+    let mut results =
+        Results { head: about::head(), rows: vec![], cost: vec![], tails: vec![], notes };
     let table = Table { suite, variants, scratch: scratch.path().to_owned(), cut };
-    let there = if suite.go_on { results.take_over(&suite.out)? } else { vec![] };
-    for trace in traces.iter().filter(|trace| !there.contains(trace)) {
+    for trace in &traces {
         let seconds = begin.elapsed().as_secs();
         eprintln!("suite: {trace}, {seconds} s so far");
         if let Err(error) = table.trace(trace, &mut results) {
             eprintln!("suite: {trace}: {error}");
             results.notes.push(format!("{trace} is left out: {error}"));
         }
-        results.scaling = about::scaling(&results.rows);
-        results.save(&suite.out)?;
+        results.save(&out)?;
     }
-    if suite.rounds > 0 {
+    if !suite.untimed && !suite.whole {
         eprintln!("suite: cost and tails, {} s so far", begin.elapsed().as_secs());
         results.take_turns()?;
     }
-    let part = if suite.go_on { "the last part " } else { "" };
-    results.notes.push(format!("{part}took {} s, building apart", begin.elapsed().as_secs()));
-    results.save(&suite.out)?;
-    println!("{}", markdown::render(&results.json()));
-    eprintln!("suite: done in {} s: {}", begin.elapsed().as_secs(), suite.out.display());
+    results.notes.push(format!("took {} s, building apart", begin.elapsed().as_secs()));
+    results.save(&out)?;
+    println!("{}", results::render(&results.json()));
+    eprintln!("suite: done in {} s: {}", begin.elapsed().as_secs(), out.display());
     Ok(())
 }
 
@@ -173,7 +174,7 @@ fn traces(suite: &Suite, notes: &mut Vec<String>) -> Vec<String> {
         notes.push("there is no shared data: made traces over the sample".into());
         return MADE.map(str::to_owned).to_vec();
     }
-    if suite.full || suite.whole {
+    if suite.whole {
         return pairs::PAIRS.iter().map(|pair| pair.trace.to_owned()).collect();
     }
     SUBSET.map(str::to_owned).to_vec()
@@ -193,31 +194,17 @@ impl Table<'_> {
         Ground { executable: executable.to_owned(), stage, verify: false }
     }
 
-    /// The program under the system's allocator.
-    fn system(&self) -> PathBuf {
-        self.variants[0].executable.clone()
-    }
-
     fn trace(&self, trace: &str, results: &mut Results) -> Result<(), Failure> {
         let distinct = Some(MADE_IDS);
         let source =
             Source { trace: trace.into(), requests: self.cut, distinct, ..Source::default() };
-        let mut stage = load::stage(&source)?;
-        let percents =
-            if self.suite.percents.is_empty() { &PERCENTS[..] } else { &self.suite.percents };
-        let known = |row: &Value| row["pages"] == stage.pages;
-        if !results.density.iter().any(known) {
-            results.density.push(about::density(trace)?);
-        }
+        let stage = load::stage(&source)?;
         let chosen = self.chosen(&stage)?;
-        let guesses = Guesses::default();
-        for percent in percents {
+        let mut guesses = HashMap::new();
+        for percent in &self.suite.percents {
             let budget = budget::percent_of(stage.lz4_bytes, *percent);
-            if self.suite.full {
-                stage.dictionary = load::dictionary(&stage, budget::dictionary_bytes(budget))?;
-            }
             stage.write(&self.scratch.join("stage"))?;
-            match self.budget(budget, *percent, &chosen, &guesses) {
+            match self.budget(budget, *percent, &chosen, &mut guesses) {
                 Ok(rows) => results.rows.extend(rows),
                 Err(error) => {
                     eprintln!("suite: {trace}, {percent} %: {error}");
@@ -230,23 +217,20 @@ impl Table<'_> {
 
     /// The allocator under which each peer holds the most in its memory, by short runs at a tenth.
     fn chosen(&self, stage: &Stage) -> Result<HashMap<Kind, PathBuf>, Failure> {
-        let budget = budget::percent_of(stage.lz4_bytes, TIMED);
+        let budget = budget::percent_of(stage.lz4_bytes, CHOICE_PERCENT);
         let mut short = stage.clone();
         short.requests.truncate(CHOICE);
         short.write(&self.scratch.join("short"))?;
         let told = (budget as f64 * TOLD) as u64;
-        let peers = peers();
-        let jobs: Vec<(Kind, &Variant)> = peers
-            .iter()
-            .flat_map(|kind| self.variants.iter().map(|variant| (*kind, variant)))
+        let jobs: Vec<(Kind, &Variant)> = Kind::peers()
+            .flat_map(|kind| self.variants.iter().map(move |variant| (kind, variant)))
             .collect();
-        let held = at_once(&jobs, |(kind, variant)| {
+        let held = each(AT_ONCE, &jobs, |(kind, variant)| {
             let ground = self.ground(&variant.executable, "short");
-            let process = driver::configured(&ground, Spec::new(*kind, Codec::Lz4), told)?;
+            let row = driver::configured(&ground, Spec::new(*kind, Codec::Lz4), told)?;
             // Memory that was free before the cache came is no saving: such a figure says nothing.
-            let took = figure(&process.row, "resident_bytes").unwrap_or(0.0);
-            let packed = table::packed(&process.row).unwrap_or(0.0);
-            Ok(if took < told as f64 / 2.0 { 0.0 } else { packed })
+            let took = figure(&row, "resident_bytes").unwrap_or(0.0);
+            Ok(if took < told as f64 / 2.0 { 0.0 } else { packed(&row).unwrap_or(0.0) })
         })?;
         let mut best: HashMap<Kind, (f64, &Variant)> = HashMap::new();
         for ((kind, variant), held) in jobs.iter().zip(held) {
@@ -263,102 +247,29 @@ impl Table<'_> {
         Ok(best.into_iter().map(executable).collect())
     }
 
-    /// zcache's configurations, and the peers'.
-    fn entrants(&self, chosen: &HashMap<Kind, PathBuf>) -> (Vec<Entrant>, Vec<Entrant>) {
-        let mut ours = vec![Spec::REFERENCE, Spec::new(Kind::Zcache, Codec::Zstd(3, false))];
-        let mut theirs = Vec::new();
-        for kind in peers() {
-            let spec = Spec::new(kind, Codec::Lz4);
-            theirs.push((spec, chosen.get(&kind).cloned().unwrap_or_else(|| self.system())));
-        }
-        if self.suite.full {
-            let with = |codec, policy| Spec { kind: Kind::Zcache, codec, policy, huge: false };
-            ours.push(with(Codec::Zstd(3, true), Policy::S3Fifo));
-            ours.push(with(Codec::None, Policy::S3Fifo));
-            ours.push(with(Codec::Lz4, Policy::Sieve));
-            ours.push(with(Codec::Lz4, Policy::Lru));
-            for (spec, best) in theirs.clone() {
-                let other = |variant: &&Variant| variant.executable != best;
-                let others = self.variants.iter().filter(other);
-                theirs.extend(others.map(|variant| (spec, variant.executable.clone())));
-                for codec in [Codec::Flex, Codec::None] {
-                    theirs.push((Spec { codec, ..spec }, best.clone()));
-                }
-            }
-        }
-        (ours.into_iter().map(|spec| (spec, self.system())).collect(), theirs)
-    }
-
     fn budget(
         &self,
         budget: u64,
         percent: f64,
         chosen: &HashMap<Kind, PathBuf>,
-        guesses: &Guesses,
+        guesses: &mut HashMap<Kind, f64>,
     ) -> Result<Vec<Value>, Failure> {
-        let (ours, theirs) = self.entrants(chosen);
-        let mut processes = at_once(&ours, |(spec, executable)| {
-            driver::configured(&self.ground(executable, "stage"), *spec, budget)
-        })?;
-        let target = processes[0].resident();
-        let calibrated = at_once(&theirs, |(spec, executable)| {
+        let ours = [Spec::REFERENCE, Spec::new(Kind::Zcache, Codec::Zstd(3, false))];
+        let system = self.ground(&self.variants[0].executable, "stage");
+        let mut rows = each(AT_ONCE, &ours, |spec| driver::configured(&system, *spec, budget))?;
+        let target = driver::resident(&rows[0]);
+        let theirs: Vec<Kind> = Kind::peers().collect();
+        rows.extend(each(AT_ONCE, &theirs, |kind| {
+            let executable = chosen.get(kind).unwrap_or(&system.executable);
             let ground = self.ground(executable, "stage");
-            driver::calibrated(&ground, *spec, target, guesses)
-        })?;
-        processes.extend(calibrated);
-        let rounds = if self.suite.full || percent == TIMED { self.suite.rounds } else { 0 };
-        if rounds > 0 {
-            driver::time(&mut processes, &Rounds { rounds, ..Rounds::default() })?;
+            let guess = guesses.get(kind).copied().unwrap_or(GUESS);
+            driver::calibrated(&ground, Spec::new(*kind, Codec::Lz4), target, guess)
+        })?);
+        // The next budget's first guesses.
+        for (kind, row) in theirs.iter().zip(&rows[ours.len()..]) {
+            let told = figure(row, "configured_bytes").map(|told| told / target as f64);
+            told.and_then(|guess| guesses.insert(*kind, guess));
         }
-        Ok(processes.iter_mut().map(|process| finished(process, budget, percent)).collect())
-    }
-}
-
-fn finished(process: &mut Process, budget: u64, percent: f64) -> Value {
-    driver::label(&mut process.row, budget, Some(percent));
-    process.row.take()
-}
-
-fn peers() -> Vec<Kind> {
-    Kind::PEERS.into_iter().filter(|_| cfg!(feature = "peers")).collect()
-}
-
-/// Does the jobs, some at once, and returns what came of them in their order.
-fn at_once<J: Sync, R: Send>(
-    jobs: &[J],
-    work: impl Fn(&J) -> Result<R, Failure> + Sync,
-) -> Result<Vec<R>, Failure> {
-    let next = Mutex::new(jobs.iter().enumerate());
-    let done: Mutex<Vec<(usize, Result<R, Failure>)>> = Mutex::new(Vec::new());
-    let worker = || {
-        loop {
-            let job = next.lock().expect("no worker panics").next();
-            let Some((at, job)) = job else { return };
-            let came = work(job);
-            done.lock().expect("no worker panics").push((at, came));
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(worker);
-        }
-    });
-    let mut done = done.into_inner().expect("no worker panics");
-    done.sort_by_key(|(at, _)| *at);
-    done.into_iter().map(|(_, came)| came).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_come_back_in_their_order() {
-        let jobs: Vec<u64> = (0..50).collect();
-        assert_eq!(
-            at_once(&jobs, |job| Ok(job * 2)).unwrap(),
-            (0..100).step_by(2).collect::<Vec<_>>()
-        );
-        assert!(at_once(&jobs, |job| if *job == 7 { Err("no".into()) } else { Ok(()) }).is_err());
+        Ok(rows.into_iter().map(|row| label(row, budget, Some(percent))).collect())
     }
 }

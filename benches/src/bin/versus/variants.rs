@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 /// The allocator that this program was built with.
 pub(crate) const ALLOCATOR: &str = if cfg!(feature = "jemalloc-global") {
@@ -23,9 +23,8 @@ pub(crate) struct Variant {
     pub(crate) executable: PathBuf,
 }
 
-/// What the others are built with.
-pub(crate) const FEATURES: [(&str, &str); 2] =
-    [("mimalloc", "mimalloc-global"), ("jemalloc", "jemalloc-global")];
+/// The others, which are features of this package with `-global` behind.
+pub(crate) const OTHERS: [&str; 2] = ["mimalloc", "jemalloc"];
 
 /// The program as it runs, and with `others` of the allocators where they can be built; why not goes to `note`.
 pub(crate) fn build(
@@ -46,11 +45,8 @@ pub(crate) fn build(
     }
     // target/release/versus
     let target = own.parent().and_then(Path::parent).ok_or("a target directory")?;
-    for (allocator, feature) in FEATURES {
-        if !others.iter().any(|other| other == allocator) {
-            continue;
-        }
-        match compile(target, feature) {
+    for allocator in OTHERS.into_iter().filter(|name| others.iter().any(|other| other == name)) {
+        match compile(target, &format!("{allocator}-global")) {
             Ok(executable) => variants.push(aside(dir, allocator, &executable)?),
             Err(error) => note(format!("{allocator} is left out: {error}")),
         }

@@ -3,12 +3,20 @@
 use std::hint::black_box;
 
 use benches::race::{Turn, Work};
+use clap::ValueEnum;
 
-use super::options::What;
 use crate::rivals::{self, Rivals};
 
 /// A part of a window's misses and inserts, before its clock is started.
 const WARM: usize = 4;
+
+/// What is timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    Hit,
+    Miss,
+    Insert,
+}
 
 pub(super) struct Worker<'a> {
     rivals: &'a Rivals<'a>,

@@ -24,13 +24,13 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::time::{Duration, Instant};
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 
 use self::options::Shares;
 use self::share::Contender;
 use self::table::Table;
 use self::tally::Tally;
-use crate::budget::{Budget, dictionary_bytes, percent_of};
+use crate::budget::dictionary_bytes;
 use crate::load::{self, Source};
 use crate::spec::{Codec, Spec};
 use crate::stage::Stage;
@@ -52,9 +52,9 @@ pub(crate) fn run(shares: &Shares) -> Result<(), Failure> {
         }
         None => None,
     };
-    for trace in &shares.traces {
+    for trace in &shares.traces() {
         let source =
-            Source { trace: trace.clone(), requests: shares.requests, ..Source::default() };
+            Source { trace: trace.clone(), requests: shares.requests(), ..Source::default() };
         let mut stage = load::stage(&source)?;
         for spec in &shares.specs {
             let start = Instant::now();
@@ -73,15 +73,12 @@ pub(crate) fn run(shares: &Shares) -> Result<(), Failure> {
 
 /// A table for each cost of a miss.
 fn tables(shares: &Shares, stage: &mut Stage, spec: Spec) -> Result<Vec<Table>, Failure> {
-    let capacity = match shares.memory {
-        Budget::Bytes(bytes) => bytes,
-        Budget::Percent(percent) => percent_of(stage.lz4_bytes, percent),
-    };
+    let capacity = shares.memory.of(stage.lz4_bytes);
     if matches!(spec.codec, Codec::Zstd(_, true)) {
         stage.dictionary = load::dictionary(stage, dictionary_bytes(capacity))?;
     }
     let contenders = contenders(shares);
-    let rounds = (0..shares.rounds)
+    let rounds = (0..shares.rounds())
         .map(|round| replay_all(&contenders, stage, spec, capacity, round))
         .collect::<Result<Vec<_>, _>>()?;
     let tallies = quietest(&rounds);

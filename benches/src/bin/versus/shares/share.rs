@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::str::FromStr;
 use std::time::Duration;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 use zcache::{Cache, Share};
 
 use crate::caches;

@@ -3,15 +3,15 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use benches::packing::Failure;
+use benches::arguments::Failure;
 use zcache::{Cache, Stats};
 
 use super::share::Hasher;
 use super::tally::{Kind, Tally};
 use crate::contestant::Contestant;
+use crate::quantiles::clock;
 use crate::replay::verify;
 use crate::stage::{Stage, WRITE};
-use crate::timing::clock;
 
 /// One request in so many is compared with the file, where it is a hit, and told what kind of hit it was.
 const SAMPLED: u32 = 128;

@@ -1,30 +1,58 @@
 //! How long single hits and inserts take, the slowest among them.
 //!
 //! ```text
-//! options -> mod -> work -> rivals -> packed, peers
-//!            quantiles
+//! mod -> work -> rivals -> packed, peers
+//!        quantiles
 //! ```
 //! With more threads than cores a thread loses its processor at any point: an operation that was
 //! interrupted takes milliseconds by the clock in every cache, the bare codec included, and a lock
 //! that it held keeps the others waiting. CPU time tells what an operation itself had to do.
 
-pub(crate) mod options;
 mod work;
 
-use benches::packing::Failure;
+use std::time::Duration;
+
+use benches::arguments::{Failure, count};
 use benches::race;
+use benches::results;
+use clap::Parser;
 use serde_json::{Map, Value, json};
 
-use self::options::Tails;
 use self::work::{FIGURES, Looks, Seen, Worker};
 use crate::load;
 use crate::quantiles::Beside;
 use crate::rivals::{Rival, Rivals, page};
-use crate::spec::Kind;
-use crate::table::{figure, number, size};
+use crate::terms::{DEBUG, THREADS, Terms};
+
+/// Times operations one by one, by the clock and by the CPU time of the thread, in full caches.
+///
+/// Look-ups go by Zipf's law over four times the keys that zcache holds, each miss followed by an
+/// insert. All caches take turns in one process, and so does the bare codec. p50, p99, p99.9 and the
+/// maximum of hits and of inserts are over all windows and threads, in microseconds; `window` is the
+/// median over windows of their p99, which some bad windows do not change. Ratios are to
+/// quick_cache's. What the clocks take in the median is taken off. The bare codec's tail is the
+/// machine's.
+#[derive(Debug, Parser)]
+pub(crate) struct Tails {
+    #[command(flatten)]
+    terms: Terms,
+    /// Threads at once
+    #[arg(long, value_delimiter = ',', default_value = "2,8", value_parser = clap::value_parser!(u32).range(1..=THREADS))]
+    threads: Vec<u32>,
+    /// Windows of each cache
+    #[arg(long, default_value = WINDOWS, value_parser = count)]
+    windows: usize,
+    /// How long a window is: so long that threads beyond the cores take turns in it
+    #[arg(long, default_value_t = if DEBUG { 20 } else { 50 }, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    window_ms: u64,
+}
+
+const WINDOWS: &str = if DEBUG { "2" } else { "40" };
 
 /// What operations are timed by.
 const CLOCKS: [&str; 2] = ["clock", "cpu"];
+/// The exponent of the law.
+const ALPHA: f64 = 0.9;
 /// Keys that are asked for, by the entries that zcache holds.
 const KEYS: u64 = 4;
 /// Requests before the first window, and in all, by the same.
@@ -33,36 +61,31 @@ const REQUESTS: u64 = 16;
 /// Requests in all, at most.
 const MOST: u64 = 1 << 22;
 
-/// Times all and prints each row as soon as it is there.
+/// Times all and prints the rows.
 #[allow(clippy::print_stdout, reason = "a program's answers")]
 pub(crate) fn run(tails: &Tails) -> Result<(), Failure> {
-    let json = tails.terms.json;
-    if !json {
-        println!("{}", head());
+    let rows = rows(tails)?;
+    match tails.terms.json {
+        true => rows.iter().for_each(|row| println!("{row}")),
+        false => print!("{}", results::tails(&rows)),
     }
-    rows(tails, &mut |row| match json {
-        true => println!("{row}"),
-        false => println!("{}", lines(row)),
-    })?;
     Ok(())
 }
 
-/// Two rows for each cache and setting, of hits and of inserts; each goes to `say` too.
-pub(crate) fn rows(tails: &Tails, say: &mut dyn FnMut(&Value)) -> Result<Vec<Value>, Failure> {
+/// Two rows for each cache and setting, of hits and of inserts.
+pub(crate) fn rows(tails: &Tails) -> Result<Vec<Value>, Failure> {
     let terms = &tails.terms;
     let stage = load::pages(terms.pages.as_deref(), terms.page_size)?;
     let looks = Looks::new();
     let mut rows = Vec::new();
-    for capacity in &terms.capacities {
-        let rivals = Rivals::full(&stage, &terms.specs, *capacity)?;
+    for capacity in &terms.capacity {
+        let rivals = Rivals::full(&stage, &terms.rivals.0, *capacity)?;
         let held = rivals.zcache().held;
         let count = usize::try_from((REQUESTS * held).min(MOST))?;
-        let requests = load::zipf(tails.alpha, usize::try_from(KEYS * held)?, count);
+        let requests = load::zipf(ALPHA, usize::try_from(KEYS * held)?, count);
         settle(&rivals, &requests[..count.min(usize::try_from(SETTLING * held)?)]);
-        for threads in &terms.threads {
-            let timed = timed(tails, &rivals, &requests, looks, *capacity, *threads);
-            timed.iter().for_each(&mut *say);
-            rows.extend(timed);
+        for threads in &tails.threads {
+            rows.extend(timed(tails, &rivals, &requests, looks, *capacity, *threads as usize));
         }
     }
     Ok(rows)
@@ -88,8 +111,10 @@ fn timed(
     capacity: u64,
     threads: usize,
 ) -> Vec<Value> {
-    let make = |thread| Worker::new(rivals, requests, tails.window, looks, thread);
-    let windows = tails.terms.windows;
+    let make = |thread| {
+        Worker::new(rivals, requests, Duration::from_millis(tails.window_ms), looks, thread)
+    };
+    let windows = tails.windows;
     let mut all: Vec<Seen> = rivals.all.iter().map(|_| Seen::new()).collect();
     for (worker, _) in race::in_turns(threads, rivals.all.len(), windows, make) {
         all.iter_mut().zip(&worker.seen).for_each(|(all, seen)| all.add(seen));
@@ -123,40 +148,4 @@ fn timed(
         rivals.all.iter().enumerate().map(row).collect::<Vec<_>>()
     };
     ["hit", "insert"].into_iter().enumerate().flat_map(kind).collect()
-}
-
-fn head() -> String {
-    format!(
-        "microseconds an operation, by the clock and in CPU time, and what they are to {}'s\n\
-         {:<7} {:>9} {:>7}  {:<13} {:>8} {:<6}{}    {}",
-        Kind::QuickCache.name(),
-        "",
-        "capacity",
-        "threads",
-        "cache",
-        "count",
-        "",
-        ["p50", "p99", "p99.9", "max", "window"].map(|name| format!("{name:>9}")).concat(),
-        ["p50", "p99", "p99.9", "window"].map(|name| format!("{name:>7}")).concat(),
-    )
-}
-
-/// Two lines: by the clock, and in CPU time.
-fn lines(row: &Value) -> String {
-    let line = |clock: &&str| {
-        let (times, ratios) = (&row[format!("{clock}_ns")], &row[format!("{clock}_ratio")]);
-        let us = |name| format!("{:>9}", number(figure(times, name).map(|ns| ns / 1e3), 1));
-        let ratio = |name| format!("{:>7}", number(figure(ratios, name), 2));
-        format!(
-            "{:<7} {:>9} {:>7}  {:<13} {:>8} {clock:<6}{}    {}",
-            row["what"].as_str().unwrap_or_default(),
-            size(row),
-            number(figure(row, "threads"), 0),
-            row["cache"].as_str().unwrap_or_default(),
-            number(figure(row, "count"), 0),
-            FIGURES.map(us).concat(),
-            ["p50", "p99", "p999", "window_p99"].map(ratio).concat(),
-        )
-    };
-    CLOCKS.iter().map(line).collect::<Vec<_>>().join("\n")
 }

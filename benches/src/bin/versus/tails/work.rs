@@ -3,8 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use benches::race::{Turn, Work, thread_nanoseconds};
-use benches::times;
+use benches::race::{self, Turn, Work, thread_nanoseconds};
 use hdrhistogram::Histogram;
 
 use crate::rivals::{self, Rivals};
@@ -23,7 +22,7 @@ pub(super) struct Times {
 
 impl Times {
     fn new() -> Self {
-        let [all, window] = [(); 2].map(|()| times::histogram());
+        let [all, window] = [(); 2].map(|()| race::histogram());
         Self { all, window, p99s: Vec::new() }
     }
 
