@@ -6,13 +6,16 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// zstd frames may look back this far, zstd's most: 2^31 bytes, or 2^30 where addresses have 32 bits. The
-/// shared files use 2^27.
-pub const WINDOW_LOG: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
+/// The example has this file, so that its package is complete.
+#[path = "../../zcache/examples/explore/files.rs"]
+mod files;
+
+pub use files::{WINDOW_LOG, named_size, stem};
+
 const PAGE_SIZES: std::ops::RangeInclusive<usize> = 512..=256 << 10;
 
 /// Why there are no pages to read. Prints as one line.
@@ -187,34 +190,12 @@ pub fn shared_files() -> Vec<PathBuf> {
 /// # Errors
 /// See [`PagesError`].
 pub fn files(path: &Path) -> Result<Vec<PathBuf>, PagesError> {
-    let failed = |error| PagesError::Io(path.into(), error);
-    if !fs::metadata(path).map_err(failed)?.is_dir() {
-        return Ok(vec![path.into()]);
-    }
-    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let paths = entries.map_err(failed)?.into_iter().map(|entry| entry.path());
-    let mut paths: Vec<PathBuf> = paths.filter(|path| stem(path) != file_name(path)).collect();
-    paths.sort();
+    let paths = files::files(path).map_err(|error| PagesError::Io(path.into(), error))?;
     if paths.is_empty() { Err(PagesError::NoFiles(path.into())) } else { Ok(paths) }
 }
 
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The file's name without `.bin` and `.bin.zst`.
-#[must_use]
-pub fn stem(path: &Path) -> String {
-    let name = file_name(path);
-    let plain = name.strip_suffix(".zst").unwrap_or(&name);
-    plain.strip_suffix(".bin").map_or(name.clone(), str::to_owned)
-}
-
-/// The page size that a name ends in: `pg-gitlog-8k` has 8192.
-#[must_use]
-pub fn named_size(name: &str) -> Option<usize> {
-    let (_, size) = name.rsplit_once('-')?;
-    size.strip_suffix('k')?.parse::<usize>().ok()?.checked_mul(1024)
 }
 
 /// The bytes of a file, unpacked where its name ends in `.zst`.
@@ -233,6 +214,8 @@ pub(crate) fn contents(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

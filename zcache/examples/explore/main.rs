@@ -7,6 +7,7 @@
 //! ```
 #![allow(clippy::print_stderr, reason = "a program's answers")]
 
+mod files;
 mod measure;
 mod options;
 mod pages;

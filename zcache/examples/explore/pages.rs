@@ -5,12 +5,14 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use tests::corpus::{WINDOW_LOG, files, named_size, sample_path, stem};
-
+use crate::files::{WINDOW_LOG, files, named_size, stem};
 use crate::options::Failure;
 
 /// Bytes of a page where neither the command line nor the file's name says it.
 const PAGE_SIZE: usize = 4096;
+
+/// Read where no file is named.
+const SAMPLE: &str = "examples/data/pg-pgbench-8k.bin.zst";
 
 /// What was read of a file: at least a byte.
 #[derive(Debug)]
@@ -73,10 +75,15 @@ impl Pages {
     ) -> Result<Self, Failure> {
         let mut all = Vec::new();
         for path in paths {
-            all.extend(files(path)?);
+            let found = files(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            if found.is_empty() {
+                let shown = path.display();
+                return Err(format!("{shown}: no .bin or .bin.zst file in this directory").into());
+            }
+            all.extend(found);
         }
         if paths.is_empty() {
-            all.push(sample_path());
+            all.push(Path::new(env!("CARGO_MANIFEST_DIR")).join(SAMPLE));
         }
         let mut pages = Self { files: Vec::new(), places: Vec::new(), left_out: Vec::new() };
         let mut left = most;
