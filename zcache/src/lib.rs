@@ -19,6 +19,7 @@
 //!   for all who miss a page at once, with a loader, a future, or a [`Lease`].
 //!
 //! How it works, and which figures decided its shape, is in [`design`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod cache;

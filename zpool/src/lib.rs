@@ -35,6 +35,7 @@
 //!   cap, and more when a higher cap needs it. No pool holds more than 1 TiB.
 //!
 //! How it works, and which figures decided its shape, is in [`design`].
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[forbid(unsafe_code)]
 mod arena;
