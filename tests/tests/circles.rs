@@ -6,13 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders that hold the files of one crate each.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 13] = [
     "zpool/src",
     "zcache/src",
     "zcache/examples/explore",
     "benches/src",
     "benches/src/bin/versus",
     "benches/src/bin/counts",
+    "benches/src/bin/density",
+    "benches/src/bin/load",
+    "benches/src/bin/policies",
     "zcache/adapters/redb/src",
     "zcache/adapters/slatedb/src",
     "zcache/adapters/sqlite/src",

@@ -10,7 +10,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde_json::Value;
 
-use super::{figure, text};
+use super::row::{figure, text};
 use crate::arguments::Failure;
 
 /// Pixels of a picture's width, of the head above the panels, and of a panel's height.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{figure, number, packed, size, text};
+use super::row::{figure, number, packed, size, text};
 
 /// Hit ratios this close are a tie.
 const TIE: f64 = 0.0005;

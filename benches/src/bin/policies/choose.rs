@@ -10,8 +10,9 @@ use benches::parallel;
 
 use crate::contestants::{self, RIVAL};
 use crate::options::Options;
+use crate::played::Played;
 use crate::run::cores;
-use crate::trace::{self, Played};
+use crate::trace;
 
 /// A trace counts by its mean difference to the rival, within these points: or one trace on which all
 /// rules win by twenty would choose alone.

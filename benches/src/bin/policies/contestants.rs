@@ -7,7 +7,7 @@ use tests::driven::{Driven, Hits};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 
 use crate::arc::Arc;
-use crate::trace::Played;
+use crate::played::Played;
 
 /// The hits of a trace at a number of entries.
 type Play = fn(&Played, usize) -> usize;

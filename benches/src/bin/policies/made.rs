@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use ::tests::traces::zipf;
 use fastrand::Rng;
 
-use crate::trace::Played;
+use crate::played::Played;
 
 const PAGES: u64 = 20_000;
 const REQUESTS: usize = 400_000;

@@ -15,6 +15,7 @@ mod contestants;
 mod made;
 mod optimum;
 mod options;
+mod played;
 mod run;
 mod table;
 mod trace;

@@ -7,19 +7,9 @@ use benches::parallel;
 
 use crate::contestants::Contestant;
 use crate::options::Options;
-use crate::trace::Played;
-use crate::{optimum, table, trace};
-
-/// Hit ratios in percent, of one trace at one size.
-#[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) trace: String,
-    pub(crate) percent: f64,
-    pub(crate) entries: usize,
-    pub(crate) optimum: f64,
-    /// In the order of the policies.
-    pub(crate) ratios: Vec<f64>,
-}
+use crate::played::Played;
+use crate::table::{self, Row};
+use crate::{optimum, trace};
 
 /// As many jobs at once as there are cores.
 pub(crate) fn cores() -> usize {

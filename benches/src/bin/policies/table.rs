@@ -3,10 +3,20 @@
 use std::fmt::Write as _;
 
 use crate::contestants::{Contestant, RIVAL};
-use crate::run::Row;
 
 /// Points of hit ratio that two policies have to differ by for one to win.
 const CLEARLY: f64 = 0.05;
+
+/// Hit ratios in percent, of one trace at one size.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) trace: String,
+    pub(crate) percent: f64,
+    pub(crate) entries: usize,
+    pub(crate) optimum: f64,
+    /// In the order of the policies.
+    pub(crate) ratios: Vec<f64>,
+}
 
 /// What a policy comes to over all rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
