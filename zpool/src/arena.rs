@@ -17,7 +17,7 @@ use crate::ripe::Ripe;
 use crate::scratch::{Buffer, Scratch};
 use crate::source::PageSource;
 use crate::stats::{Counters, count};
-use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering, Plant, planted, unless};
+use crate::sync::{Arc, AtomicU32, AtomicUsize, Mutex, Once, Ordering, model_bug};
 use crate::zspage::{Token, Zspages};
 
 #[derive(Debug)]
@@ -398,10 +398,11 @@ impl<T> Arena<T> {
             self.zspages.suspend(ended);
             // Release pairs with the Acquire in `tidy`. A swap, for a store would hide what other
             // readers have released.
-            if planted(Plant::UntidyStored) {
+            if model_bug!(UntidyStored) {
                 self.untidy.store(1, Ordering::Release);
             } else {
-                self.untidy.swap(1, unless(Plant::UntidyRelaxed, Ordering::Release));
+                self.untidy
+                    .swap(1, model_bug!(UntidyRelaxed, Ordering::Release => Ordering::Relaxed));
             }
             if let Some(class) = self.born(number) {
                 class.try_take_in(self.ground());
@@ -416,7 +417,7 @@ impl<T> Arena<T> {
     pub(crate) fn tidy(&self) {
         // Acquire pairs with the Release in `end_unwaiting`: whoever takes the sign away sees what
         // was left before it was given, and a sign given later stays.
-        self.untidy.swap(0, unless(Plant::TidyRelaxed, Ordering::Acquire));
+        self.untidy.swap(0, model_bug!(TidyRelaxed, Ordering::Acquire => Ordering::Relaxed));
         self.classes().for_each(|(_, class)| class.tidy(self.ground()));
         self.table.tidy(&self.ledger);
     }
@@ -459,7 +460,7 @@ impl<T> Drop for Arena<T> {
     /// Who holds frames, or bytes of them, holds their source as well: not for the pages of objects, though.
     fn drop(&mut self) {
         let shared = Arc::strong_count(self.zspages.source()) > 1;
-        if shared && !planted(Plant::VacateForgotten) {
+        if shared && !model_bug!(VacateForgotten) {
             self.zspages.vacate(&self.ledger);
         }
     }

@@ -19,7 +19,7 @@ use crate::geometry::Shape;
 use crate::handle::{Pin, Place, Spent, Table};
 use crate::ledger::Ledger;
 use crate::ripe::Ripe;
-use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, Plant, planted};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard, Ordering, model_bug};
 use crate::zspage::{Fill, Home, NONE, Token, Zspages};
 
 /// What every operation on a class works with.
@@ -171,7 +171,7 @@ impl State {
 
     /// Whether a compaction is emptying a zspage; there is one at a time.
     fn busy(&self) -> bool {
-        self.emptying != NONE && !planted(Plant::TwoMovers)
+        self.emptying != NONE && !model_bug!(TwoMovers)
     }
 
     /// Whether there may be a zspage that can be emptied.
@@ -239,7 +239,7 @@ impl Class {
 
     #[inline]
     fn take_in<T>(&self, state: &mut State, on: Ground<'_, T>) {
-        if on.zspages.has_pending(state.token.class()) && !planted(Plant::PendingForgotten) {
+        if on.zspages.has_pending(state.token.class()) && !model_bug!(PendingForgotten) {
             self.take_in_pending(state, on);
         }
     }
@@ -358,7 +358,7 @@ impl Class {
     /// Takes in what waits for this lock, if nobody holds it. Never waits: pages of a zspage that this
     /// empties are left to the next holder, because a source has a lock of its own.
     pub(crate) fn try_take_in<T>(&self, on: Ground<'_, T>) {
-        let waits = planted(Plant::EndWaits);
+        let waits = model_bug!(EndWaits);
         let state = if waits { Some(self.state.lock()) } else { self.state.try_lock() };
         if let Some(mut state) = state {
             self.take_in(&mut state, on);
@@ -454,7 +454,7 @@ impl Class {
             let owner = on.zspages.owner(&state.token, at.id, at.slot)?;
             let location = on.zspages.location(&state.token, at.id, at.slot);
             at.slot += 1;
-            if !on.table.points(owner, location) && !planted(Plant::OwnerBelieved) {
+            if !on.table.points(owner, location) && !model_bug!(OwnerBelieved) {
                 continue;
             }
             let Some(to) = self.place_above(&mut state, on, (owner, grains), inuse) else {

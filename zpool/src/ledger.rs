@@ -10,7 +10,7 @@
 //! source's bookkeeping. `lent` is what the pool's user charged for memory that is not the pool's.
 
 use crate::error::AllocError;
-use crate::sync::{AtomicUsize, Counter, Ordering, Plant, fence, planted};
+use crate::sync::{AtomicUsize, Counter, Ordering, fence, model_bug};
 
 /// The cap does not allow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -294,7 +294,7 @@ impl Ledger {
 
     /// The cap, asked after what is held has grown.
     fn cap_after(&self) -> usize {
-        if planted(Plant::CapAskedOnce) {
+        if model_bug!(CapAskedOnce) {
             return usize::MAX;
         }
         // Pairs with the fence in `set_max_bytes`. If that comes first, the lower cap is seen here, and

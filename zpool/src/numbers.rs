@@ -17,7 +17,7 @@ use crate::bits::Bits;
 use crate::directory::{boxed, stretch};
 use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
-use crate::sync::{Plant, planted};
+use crate::sync::model_bug;
 
 const WORD: usize = u64::BITS as usize;
 
@@ -206,7 +206,7 @@ impl Numbers {
         assert!(before < made, "memory was made for a number");
         (before..made).for_each(|place| chunk.free[place / WORD] |= 1 << (place % WORD));
         chunk.low = chunk.low.min((before / WORD) as u16);
-        if opens && !planted(Plant::ReopenedAtZero) {
+        if opens && !model_bug!(ReopenedAtZero) {
             chunk.start = chunk.peak;
         }
         let full = chunk.inuse + chunk.retired == chunk.made;
@@ -275,7 +275,7 @@ impl Numbers {
         let chunk = &mut self.chunks[at];
         chunk.inuse -= 1;
         self.inuse -= 1;
-        let early = u16::from(planted(Plant::ClosedInUse));
+        let early = u16::from(model_bug!(ClosedInUse));
         if chunk.inuse > early {
             return 0..0;
         }

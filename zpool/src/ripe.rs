@@ -7,7 +7,7 @@
 
 use crate::directory::boxed;
 use crate::ledger::heap_cost;
-use crate::sync::{AtomicU64, Ordering, Plant, planted};
+use crate::sync::{AtomicU64, Ordering, model_bug};
 
 #[derive(Debug)]
 pub(crate) struct Ripe {
@@ -28,7 +28,7 @@ impl Ripe {
     /// The class is ripe from now on, or no more. Callers hold its lock.
     pub(crate) fn set(&self, class: u16, ripe: bool) {
         let (word, bit) = (&self.words[usize::from(class / 64)], 1 << (class % 64));
-        if planted(Plant::RipeStored) {
+        if model_bug!(RipeStored) {
             let others = word.load(Ordering::Relaxed) & !bit;
             word.store(if ripe { others | bit } else { others }, Ordering::Relaxed);
         } else if ripe {

@@ -25,8 +25,8 @@ use crate::directory::boxed;
 use crate::error::{AllocError, drop_unheard};
 use crate::ledger::{Charge, Ledger, Loan, heap_cost, shared_cost};
 use crate::sync::{
-    Arc, Atomic, AtomicUsize, COLLECTIONS, Counter, Guard, Ordering, Owned, Plant, UnsafeCell,
-    halved, pin, planted, unless,
+    Arc, Atomic, AtomicUsize, COLLECTIONS, Counter, Guard, Ordering, Owned, UnsafeCell, model_bug,
+    pin,
 };
 
 /// A value that many threads read without a lock, and that is replaced whole beside them: made by
@@ -143,7 +143,7 @@ impl<T> Version<T> {
         let [Self { value, cost, account, life }] = *version.into_box();
         let _ = life.to_write();
         drop_unheard(value);
-        if !planted(Plant::VersionUncharged) {
+        if !model_bug!(VersionUncharged) {
             account.loan().release(cost);
         }
         account
@@ -152,9 +152,9 @@ impl<T> Version<T> {
     /// The same of a version that was counted as waiting.
     fn end_waiting(version: Owned<Block<T>>) {
         let account = Self::end(version);
-        if !planted(Plant::VersionUncounted) {
+        if !model_bug!(VersionUncounted) {
             // Release pairs with the Acquire in `collect`.
-            let order = unless(Plant::VersionEndUnreleased, Ordering::Release);
+            let order = model_bug!(VersionEndUnreleased, Ordering::Release => Ordering::Relaxed);
             account.waiting.fetch_sub(1, order);
         }
     }
@@ -183,7 +183,7 @@ impl<T: Send + Sync + 'static> Swapped<T> {
     pub fn read<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         let guard = pin();
         // Acquire pairs with the Release in `replace`.
-        let order = unless(Plant::VersionFindRelaxed, Ordering::Acquire);
+        let order = model_bug!(VersionFindRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let current = self.current.load(order, &guard);
         // SAFETY: `new` and `replace` put versions there and nothing else, and one that `replace`
         // takes off ends when no thread is pinned that was pinned before, which this one is.
@@ -203,15 +203,15 @@ impl<T: Send + Sync + 'static> Swapped<T> {
     pub fn replace(&self, value: T, bytes: usize) -> Result<(), AllocError> {
         let guard = pin();
         let new = Version::make(value, bytes, &self.account)?;
-        if !planted(Plant::VersionUncounted) {
+        if !model_bug!(VersionUncounted) {
             // Relaxed: the swap releases it, so whoever finds the new version sees it.
             self.account.waiting.fetch_add(1, Ordering::Relaxed);
         }
         // Release pairs with the Acquire in `read`, and Acquire with the Release of the swap that
         // made the old version current: it is ended from here.
-        let order = halved(Plant::VersionPutRelaxed, Ordering::AcqRel, Ordering::Acquire);
+        let order = model_bug!(VersionPutRelaxed, Ordering::AcqRel => Ordering::Acquire);
         let old = self.current.swap(new, order, &guard);
-        if planted(Plant::VersionUncharged) {
+        if model_bug!(VersionUncharged) {
             self.account.loan().release(Version::<T>::BYTES);
         }
         let end = move || {
@@ -219,7 +219,7 @@ impl<T: Send + Sync + 'static> Swapped<T> {
             // that no reader has it.
             Version::end_waiting(unsafe { old.into_owned() });
         };
-        if planted(Plant::VersionEndsAtOnce) {
+        if model_bug!(VersionEndsAtOnce) {
             end();
         } else {
             // SAFETY: whoever finds `old` in `current` was pinned before now, and `end` is called
@@ -249,7 +249,7 @@ impl<T: Send + Sync + 'static> Swapped<T> {
 
     fn waiting(&self) -> usize {
         // Acquire pairs with the Release in `end_waiting`.
-        let order = unless(Plant::VersionLookUnacquired, Ordering::Acquire);
+        let order = model_bug!(VersionLookUnacquired, Ordering::Acquire => Ordering::Relaxed);
         self.account.waiting.load(order)
     }
 

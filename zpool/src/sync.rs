@@ -18,6 +18,19 @@ pub(crate) use std::sync::Arc; // decides nothing; where the last one decides, i
 pub(crate) use std::sync::atomic::AtomicUsize as Counter; // counts only, and may be a static
 pub(crate) use std::sync::atomic::Ordering;
 
+/// A bug that loom models plant, to show that they would notice it: `model_bug!(Name)` is whether
+/// the model that runs has planted it, and `model_bug!(Name, sound => wrong)` is `wrong` then. In
+/// every other build it is `false`, or `sound`, and compiles to nothing.
+macro_rules! model_bug {
+    ($bug:ident) => {
+        $crate::sync::planted($crate::sync::Plant::$bug)
+    };
+    ($bug:ident, $sound:expr => $wrong:expr) => {
+        $crate::sync::sound_unless($crate::sync::Plant::$bug, $sound, $wrong)
+    };
+}
+pub(crate) use model_bug;
+
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]
@@ -166,16 +179,10 @@ pub(crate) enum Plant {
     VersionFindRelaxed,
 }
 
-/// `order`, or `Relaxed` where a model plants `bug`.
+/// `sound`, or `wrong` where a model plants `bug`: for `model_bug!`.
 #[inline(always)]
-pub(crate) fn unless(bug: Plant, order: Ordering) -> Ordering {
-    if planted(bug) { Ordering::Relaxed } else { order }
-}
-
-/// `order`, or a `half` of it where a model plants `bug`.
-#[inline(always)]
-pub(crate) fn halved(bug: Plant, order: Ordering, half: Ordering) -> Ordering {
-    if planted(bug) { half } else { order }
+pub(crate) fn sound_unless(bug: Plant, sound: Ordering, wrong: Ordering) -> Ordering {
+    if planted(bug) { wrong } else { sound }
 }
 
 #[cfg(not(zcache_loom))]
@@ -323,7 +330,7 @@ mod modelled {
     use std::collections::HashMap;
     use std::ops::{Deref, DerefMut};
 
-    use super::{Ordering, Plant, unless};
+    use super::{Ordering, Plant};
 
     /// Small, so that a model crosses every edge of the tables.
     pub(crate) const FIRST_BLOCK: usize = 2;
@@ -437,7 +444,7 @@ mod modelled {
 
         pub(crate) fn set(&self, value: T) -> Result<(), T> {
             self.value.set(value)?;
-            self.set.store(1, unless(Plant::GrowRelaxed, Ordering::Release));
+            self.set.store(1, model_bug!(GrowRelaxed, Ordering::Release => Ordering::Relaxed));
             Ok(())
         }
     }

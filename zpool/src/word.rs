@@ -12,7 +12,7 @@
 //! A failed compare-exchange and a first load may be `Relaxed`: nothing is read through them.
 
 pub(crate) use crate::sync::MAX_PINS;
-use crate::sync::{AtomicU64, Ordering, Plant, acquire, halved, planted, unless};
+use crate::sync::{AtomicU64, Ordering, acquire, model_bug};
 
 /// Bits of the location: 16-byte grains of 1 TiB.
 pub(crate) const LOCATION_BITS: u32 = 36;
@@ -84,7 +84,7 @@ impl Word {
         debug_assert!(!live(free), "publishing over a live object");
         let next = generation(free) + 1;
         // Pairs with the Acquire in `pin` and `lock`: bytes, length and record are seen by readers.
-        let order = unless(Plant::PublishRelaxed, Ordering::Release);
+        let order = model_bug!(PublishRelaxed, Ordering::Release => Ordering::Relaxed);
         self.0.store(next << (LOCATION_BITS + PIN_BITS) | location, order);
         next
     }
@@ -100,7 +100,7 @@ impl Word {
     #[inline]
     pub(crate) fn pin_live(&self, reserve: bool) -> Result<(u64, u64), Refusal> {
         let most = if reserve { MAX_PINS + RESERVED } else { MAX_PINS };
-        let pinned = self.pin_if(|seen| live(seen) || planted(Plant::PinDead), most)?;
+        let pinned = self.pin_if(|seen| live(seen) || model_bug!(PinDead), most)?;
         Ok((generation(pinned), location(pinned)))
     }
 
@@ -115,13 +115,13 @@ impl Word {
             }
             match pins(seen) {
                 EXCLUSIVE => return Err(Refusal::Busy),
-                held if held >= most && !planted(Plant::PinUnbounded) => {
+                held if held >= most && !model_bug!(PinUnbounded) => {
                     return Err(Refusal::Full);
                 }
                 _ => {}
             }
             // Acquire pairs with the Release of `publish`, `unlock` and `swing`.
-            let order = unless(Plant::PinRelaxed, Ordering::Acquire);
+            let order = model_bug!(PinRelaxed, Ordering::Acquire => Ordering::Relaxed);
             match self.0.compare_exchange_weak(seen, seen + PIN, order, Ordering::Relaxed) {
                 Ok(_) => return Ok(seen),
                 Err(now) => seen = now,
@@ -132,17 +132,17 @@ impl Word {
     /// The pin of a migration: if the object is live and exactly at `expected`, its generation.
     pub(crate) fn pin_at(&self, expected: u64) -> Option<u64> {
         let seen = self.0.load(Ordering::Relaxed);
-        if !live(seen) || location(seen) != expected && !planted(Plant::OwnerBelieved) {
+        if !live(seen) || location(seen) != expected && !model_bug!(OwnerBelieved) {
             return None;
         }
         if pins(seen) != 0 {
             return None;
         }
-        if planted(Plant::MigrateUnpinned) {
+        if model_bug!(MigrateUnpinned) {
             return Some(generation(seen));
         }
         // Acquire as in `pin`: the copy reads bytes.
-        let order = unless(Plant::PinRelaxed, Ordering::Acquire);
+        let order = model_bug!(PinRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let pinned = self.0.compare_exchange(seen, seen + PIN, order, Ordering::Relaxed);
         pinned.ok().map(generation)
     }
@@ -152,14 +152,14 @@ impl Word {
     pub(crate) fn unpin(&self) -> Outcome {
         // Release pairs with the Acquire of whoever ends the object (the fence below, or `free`),
         // moves it (`swing`) or writes to it (`lock`): its bytes are no longer read here.
-        let order = unless(Plant::UnpinRelaxed, Ordering::Release);
+        let order = model_bug!(UnpinRelaxed, Ordering::Release => Ordering::Relaxed);
         // A pin is there to be taken off, so nothing has to be compared.
         let seen = self.0.fetch_sub(PIN, order);
         debug_assert!(!matches!(pins(seen), 0 | EXCLUSIVE), "unpinned more often than pinned");
         if live(seen) || pins(seen) != 1 {
             return Outcome::Kept;
         }
-        if !planted(Plant::LastUnpinUnfenced) {
+        if !model_bug!(LastUnpinUnfenced) {
             // Pairs with the Release of the other holders' unpins and of `free`.
             acquire(&self.0);
         }
@@ -173,12 +173,12 @@ impl Word {
             if generation(seen) != wanted {
                 return Err(Refusal::Stale);
             }
-            if pins(seen) != 0 && !planted(Plant::LockIgnoresPins) {
+            if pins(seen) != 0 && !model_bug!(LockIgnoresPins) {
                 return Err(Refusal::Busy);
             }
             let locked = seen | EXCLUSIVE << LOCATION_BITS;
             // Acquire pairs with the Release of the readers' `unpin` and of the last writer.
-            let order = unless(Plant::LockRelaxed, Ordering::Acquire);
+            let order = model_bug!(LockRelaxed, Ordering::Acquire => Ordering::Relaxed);
             match self.0.compare_exchange_weak(seen, locked, order, Ordering::Relaxed) {
                 Ok(_) => return Ok(location(seen)),
                 Err(now) => seen = now,
@@ -192,9 +192,9 @@ impl Word {
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
             debug_assert_eq!(pins(seen), EXCLUSIVE, "unlocked without the exclusive pin");
-            if !live(seen) && !planted(Plant::UnlockForgetsFree) {
+            if !live(seen) && !model_bug!(UnlockForgetsFree) {
                 // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive word.
-                if !planted(Plant::UnlockUnfenced) {
+                if !model_bug!(UnlockUnfenced) {
                     acquire(&self.0);
                 }
                 self.0.store(seen & !(PINS << LOCATION_BITS), Ordering::Relaxed);
@@ -202,7 +202,7 @@ impl Word {
             }
             let open = generation(seen) << (LOCATION_BITS + PIN_BITS) | to;
             // Release pairs with the Acquire of the next `pin` or `lock`, which reads what was written.
-            let order = unless(Plant::UnlockRelaxed, Ordering::Release);
+            let order = model_bug!(UnlockRelaxed, Ordering::Release => Ordering::Relaxed);
             match self.0.compare_exchange_weak(seen, open, order, Ordering::Relaxed) {
                 Ok(_) => return Outcome::Kept,
                 Err(now) => seen = now,
@@ -214,16 +214,16 @@ impl Word {
     pub(crate) fn free(&self, wanted: u64) -> Result<Outcome, Refusal> {
         // Acquire pairs with the Release of the readers' unpins (this may be the end of the object),
         // Release with the fence of a last unpin (what this thread did to the object is over).
-        let order = halved(Plant::FreeUnacquired, Ordering::AcqRel, Ordering::Release);
-        let order = halved(Plant::FreeUnreleased, order, Ordering::Acquire);
+        let order = model_bug!(FreeUnacquired, Ordering::AcqRel => Ordering::Release);
+        let order = model_bug!(FreeUnreleased, order => Ordering::Acquire);
         let mut seen = self.0.load(Ordering::Relaxed);
         loop {
-            if generation(seen) != wanted && !planted(Plant::FreeUnchecked) {
+            if generation(seen) != wanted && !model_bug!(FreeUnchecked) {
                 return Err(Refusal::Stale);
             }
             let dying = seen.wrapping_add(GENERATION);
             match self.0.compare_exchange_weak(seen, dying, order, Ordering::Relaxed) {
-                Ok(_) if pins(seen) == 0 || planted(Plant::FreeIgnoresPins) => {
+                Ok(_) if pins(seen) == 0 || model_bug!(FreeIgnoresPins) => {
                     return Ok(Outcome::Ended(location(seen)));
                 }
                 Ok(_) => return Ok(Outcome::Kept),
@@ -236,11 +236,11 @@ impl Word {
     /// `false`: somebody else holds or freed it; nothing has changed and the pin is still held.
     pub(crate) fn swing(&self, generation: u64, from: u64, to: u64) -> bool {
         let base = generation << (LOCATION_BITS + PIN_BITS);
-        let held = if planted(Plant::MigrateUnpinned) { 0 } else { PIN };
+        let held = if model_bug!(MigrateUnpinned) { 0 } else { PIN };
         // Release pairs with the Acquire of the next `pin`, which reads the copy; Acquire with the
         // Release of earlier readers' unpins, whose place is given away now.
-        let order = halved(Plant::SwingUnacquired, Ordering::AcqRel, Ordering::Release);
-        let order = halved(Plant::SwingUnreleased, order, Ordering::Acquire);
+        let order = model_bug!(SwingUnacquired, Ordering::AcqRel => Ordering::Release);
+        let order = model_bug!(SwingUnreleased, order => Ordering::Acquire);
         self.0.compare_exchange(base | held | from, base | to, order, Ordering::Relaxed).is_ok()
     }
 
@@ -249,11 +249,11 @@ impl Word {
     pub(crate) fn recycle(&self, link: u64) -> bool {
         let mut generation = generation(self.0.load(Ordering::Relaxed));
         debug_assert_eq!(generation & 1, 0, "recycling a live object");
-        if generation == 0 && !planted(Plant::WrapStartsOver) {
+        if generation == 0 && !model_bug!(WrapStartsOver) {
             self.0.store(0, Ordering::Relaxed);
             return false;
         }
-        if planted(Plant::ReuseKeepsGeneration) {
+        if model_bug!(ReuseKeepsGeneration) {
             generation -= 2;
         }
         self.set_link(generation, link);

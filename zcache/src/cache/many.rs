@@ -10,7 +10,7 @@ use crate::error::{BufferTooSmall, InsertError};
 use crate::index::Tag;
 use crate::stats::Cause;
 use crate::store::{Entry, Trouble};
-use crate::sync::{Plant, planted};
+use crate::sync::model_bug;
 
 /// Keys looked up before the first of them is decoded: their payloads come from memory meanwhile.
 const AT_ONCE: usize = 16;
@@ -172,7 +172,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let _walk = self.tier.walk();
         // Loads first: what they stored by then is met as an entry.
         for (tag, flight) in self.tier.flights.listed() {
-            if !keep(flight.key()) && !planted(Plant::RetainUntold) {
+            if !keep(flight.key()) && !model_bug!(RetainUntold) {
                 self.tier.fence(tag);
             }
         }

@@ -15,7 +15,7 @@ use crate::index::{Tag, tag};
 use crate::policy::Priority;
 use crate::stats::Cause;
 use crate::store::{Entry, Millis, Trouble, blank_page};
-use crate::sync::{Plant, add, planted};
+use crate::sync::{add, model_bug};
 use crate::tier::{Terms, Tier};
 
 mod build;
@@ -254,7 +254,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 self.tier.grant_wish();
                 Some(true)
             }
-            Err(Trouble::Left) if !planted(Plant::LeftIsMissed) => None,
+            Err(Trouble::Left) if !model_bug!(LeftIsMissed) => None,
             Err(_) => {
                 decoding.miss();
                 Some(false)

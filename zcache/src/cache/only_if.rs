@@ -8,7 +8,7 @@ use super::{Cache, Insert};
 use crate::error::InsertError;
 use crate::stats::Cause;
 use crate::store::Trouble;
-use crate::sync::{Plant, planted};
+use crate::sync::model_bug;
 use crate::tier::Condition;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
@@ -107,7 +107,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
                 return false;
             }
             drop(lent);
-            let same = if planted(Plant::RemovedUnasked) {
+            let same = if model_bug!(RemovedUnasked) {
                 self.tier.find(tag, key)
             } else {
                 self.tier.store.pool.pin(handle).ok()

@@ -10,7 +10,7 @@ use super::Cache;
 use super::build::with_aside;
 use crate::error::ConfigError;
 use crate::scope::Scopes;
-use crate::sync::{Charge, Plant, planted};
+use crate::sync::{Charge, model_bug};
 use crate::tier::rethrow;
 
 /// The pages of one scope of a cache: made by [`Cache::scope`], at no cost.
@@ -130,13 +130,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
             let of = catch_unwind(AssertUnwindSafe(|| scopes.scope_of(key)));
             of.map_err(|caught| panic.set(Some(caught))).map_or(true, |of| of == self.id)
         };
-        let late = planted(Plant::EndToldLate);
+        let late = model_bug!(EndToldLate);
         if late {
             scopes.end(self.id);
         }
         // First: a load that is not told has its page in the slot that ends.
         for (tag, flight) in tier.flights.listed() {
-            if is_ours(flight.key()) && !planted(Plant::EndUntold) {
+            if is_ours(flight.key()) && !model_bug!(EndUntold) {
                 tier.fence(tag);
             }
         }

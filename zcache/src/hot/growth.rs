@@ -17,9 +17,7 @@ use zpool::{AllocError, Frame};
 
 use super::{COUNTED, FIRST_SETS, FULL, Hot, sets};
 use crate::index::Tag;
-use crate::sync::{
-    Charge, MOST_UNUSED, Ordering, Plant, RECENT, WAYS, get, planted, thread_number,
-};
+use crate::sync::{Charge, MOST_UNUSED, Ordering, RECENT, WAYS, get, model_bug, thread_number};
 
 /// The table halves when no more than 3 of 32 slots have frames: a quarter of what it is good for.
 const SPARSE: (usize, usize) = (3, 32);
@@ -171,7 +169,7 @@ impl<K: Send + Sync> Hot<K> {
         }
         let mut moved = false;
         let mut to_its_set = || moved = self.to_its_set(slot, tag, id);
-        if planted(Plant::ShiftUnlocked) {
+        if model_bug!(ShiftUnlocked) {
             to_its_set();
         } else {
             under(tag, id, &mut to_its_set);

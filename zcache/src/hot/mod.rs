@@ -27,8 +27,8 @@ use crate::index::Tag;
 use crate::scope::Scopes;
 use crate::store::{Millis, blank_page};
 use crate::sync::{
-    Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, Plant, WAYS, add, get, most_sets,
-    planted, readers, thread_number,
+    Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, WAYS, add, get, model_bug, most_sets,
+    readers, thread_number,
 };
 
 mod balance;
@@ -240,7 +240,7 @@ impl<K: Send + Sync> Hot<K> {
             // Whether it is still in its place is asked after: see `Scopes`.
             let live = scopes.is_none_or(|scopes| scopes.is_live(head.slot()));
             let there = || reading.frame(slot).is_some_and(|again| std::ptr::eq(again, frame));
-            if scopes.is_some() && !(live && (planted(Plant::LeftUnasked) || there())) {
+            if scopes.is_some() && !(live && (model_bug!(LeftUnasked) || there())) {
                 return None;
             }
             if head.expiry != Millis::MAX && head.expiry <= now() {
@@ -272,7 +272,7 @@ impl<K: Send + Sync> Hot<K> {
 
     /// The index does not lead to entry `id` any more: its frame goes. Under the lock of the tag's shard.
     pub(crate) fn clear(&self, tag: Tag, id: u32) {
-        if planted(Plant::FrameLeft) {
+        if model_bug!(FrameLeft) {
             return;
         }
         for slot in self.candidates(tag) {
@@ -441,7 +441,7 @@ impl<K: Send + Sync> Hot<K> {
         let (tag, number) = (head.tag, self.sets.number(head.tag));
         let set = self.sets.get(number);
         let turn = self.sets.lock(number);
-        if self.sets.number(tag) != number && !planted(Plant::PutWhereItWas) {
+        if self.sets.number(tag) != number && !model_bug!(PutWhereItWas) {
             return Some((filled, head)); // the table has another length now
         }
         if self.holds(tag, head.id) {

@@ -18,8 +18,7 @@ use zpool::Lines;
 
 use crate::index::Tag;
 use crate::sync::{
-    Apart, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, Plant, RECENT, WAYS, most_sets,
-    planted,
+    Apart, AtomicU32, AtomicUsize, Mutex, MutexGuard, Ordering, RECENT, WAYS, model_bug, most_sets,
 };
 
 /// Sets of the shortest table that share a lock.
@@ -178,7 +177,7 @@ impl Sets {
     /// time. Nobody puts a frame by the length of before when this returns.
     pub(super) fn set_len(&self, sets: usize) {
         self.mask.store(sets - 1, Ordering::Release);
-        if !planted(Plant::LengthUntold) {
+        if !model_bug!(LengthUntold) {
             self.locks.iter().for_each(|lock| drop(lock.lock()));
         }
     }

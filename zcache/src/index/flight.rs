@@ -21,7 +21,7 @@ use std::thread;
 use bytes::Bytes;
 
 use crate::error::LoadError;
-use crate::sync::{Arc, AtomicU32, Counter, Mutex, Ordering, Plant, get, planted, thread_id};
+use crate::sync::{Arc, AtomicU32, Counter, Mutex, Ordering, get, model_bug, thread_id};
 
 /// What a flight brings.
 pub(crate) type Landing = Result<Bytes, LoadError>;
@@ -41,12 +41,12 @@ impl Told {
     /// For the holder of the lock of the shard.
     pub(crate) fn is_told(&self) -> bool {
         // Relaxed: that lock orders it.
-        self.0.load(Ordering::Relaxed) != 0 && !planted(Plant::ToldUnasked)
+        self.0.load(Ordering::Relaxed) != 0 && !model_bug!(ToldUnasked)
     }
 
     /// A hint for others: `true` is true for ever.
     pub(crate) fn is_told_by_now(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != 0 && !planted(Plant::ToldUnasked)
+        self.0.load(Ordering::Relaxed) != 0 && !model_bug!(ToldUnasked)
     }
 
     /// For the holder of the lock of the shard.
@@ -162,7 +162,7 @@ impl<K> Flight<K> {
         let offered = matches!(aboard.progress, Progress::Offered(to) if to == ticket);
         drop(aboard);
         drop(waker);
-        offered && !planted(Plant::OfferKept)
+        offered && !model_bug!(OfferKept)
     }
 
     /// Offers the flight to the waiter who came first; `false`: nobody waits, and it is over.
@@ -177,7 +177,7 @@ impl<K> Flight<K> {
         };
         drop(aboard);
         let offered = first.is_some();
-        if !planted(Plant::OfferUntold) {
+        if !model_bug!(OfferUntold) {
             wake(first.and_then(|(_, waker)| waker));
         }
         offered

@@ -37,7 +37,7 @@ use equivalent::Equivalent;
 use super::Tag;
 use super::flight::{Flight, Landing, Seen, Ticket, Told, wake};
 use crate::error::LoadError;
-use crate::sync::{Arc, AtomicUsize, ByTag, Counter, Ordering, Parker, Plant, get, planted};
+use crate::sync::{Arc, AtomicUsize, ByTag, Counter, Ordering, Parker, get, model_bug};
 
 /// A map that was never used for more flights at once is not worth making smaller.
 const FEW: u64 = 64;
@@ -167,7 +167,7 @@ impl<K> Flights<K> {
         own: Option<&Arc<Flight<K>>>,
     ) -> Option<Arc<Flight<K>>> {
         self.lists.with(tag, |list| {
-            let blind = planted(Plant::FlightUncompared) && own.is_some();
+            let blind = model_bug!(FlightUncompared) && own.is_some();
             let unseen = |listed: &&Listed<K>| listed.number >= *from && !blind;
             if let Some(next) = list.iter().find(unseen) {
                 *from = next.number + 1;
@@ -190,7 +190,7 @@ impl<K> Flights<K> {
     /// no flight of before stores its page, and whoever asks from now on waits for no such flight.
     pub(crate) fn tell(&self, tag: Tag) {
         // Relaxed: the lock of the index's shard orders it; see the head.
-        if self.flying.load(Ordering::Relaxed) == 0 || planted(Plant::FlightUntold) {
+        if self.flying.load(Ordering::Relaxed) == 0 || model_bug!(FlightUntold) {
             return;
         }
         let mut told = 0;
@@ -309,7 +309,7 @@ impl<K> Pilot<K> {
 impl<K> Drop for Pilot<K> {
     fn drop(&mut self) {
         // The key is dropped after this, off the list: that is the user's code.
-        let left = planted(Plant::FlightLeft) && matches!(self.landing, Some(Err(_)));
+        let left = model_bug!(FlightLeft) && matches!(self.landing, Some(Err(_)));
         let (tag, flight) = (self.tag, &self.flight);
         match self.landing.take() {
             None if !self.over => self.flights.hand_over(tag, flight),

@@ -28,8 +28,8 @@ use zpool::{Pool, SparseLines};
 
 use super::Tag;
 use crate::sync::{
-    AtomicU32, AtomicUsize, Counter, IDS, Lean, Mutex, MutexGuard, Ordering, Plant, PutError,
-    TRIES, get, lean, pause, planted, seen, tell,
+    AtomicU32, AtomicUsize, Counter, IDS, Lean, Mutex, MutexGuard, Ordering, PutError, TRIES, get,
+    lean, model_bug, pause, seen, tell,
 };
 
 mod change;
@@ -263,7 +263,7 @@ impl<'s> Moving<'s> {
     }
 
     fn tell(&self, moves: u32) {
-        if !planted(Plant::MovedUntold) {
+        if !model_bug!(MovedUntold) {
             // Release at the end pairs with the Acquire of who looks next. At the start what follows
             // is Release, all of it, and so comes after this for whoever sees it.
             tell(&self.shard.moves, moves);
@@ -364,7 +364,7 @@ impl Table {
                 let Some(id) = place.id() else { continue };
                 let entry = seek.hold(id);
                 // Held and still there: it is in the index at this instant, whatever comes.
-                let here = place.id() == Some(id) || planted(Plant::FoundUnasked);
+                let here = place.id() == Some(id) || model_bug!(FoundUnasked);
                 match entry {
                     Some(entry) if here => {
                         if seek.is(&entry) {
@@ -381,7 +381,7 @@ impl Table {
             }
         }
         // Relaxed: whoever saw what a change did has acquired it, and sees here that there was one.
-        let same = seen(&shard.moves, Ordering::Relaxed) == moves || planted(Plant::MissedUnasked);
+        let same = seen(&shard.moves, Ordering::Relaxed) == moves || model_bug!(MissedUnasked);
         if sure && same { Look::Missed } else { Look::Again }
     }
 
@@ -446,7 +446,7 @@ impl Table {
             // What was found is held: where its id is, it is. So the changes of others cost no look.
             let there = |(id, _): &(u32, S::Entry)| held.place(tag, *id).is_some();
             let same = held.version.get() == version || found.as_ref().is_some_and(there);
-            if same || planted(Plant::SearchedUnasked) {
+            if same || model_bug!(SearchedUnasked) {
                 return (held, found);
             }
             // `found` may be the last hold of an entry: not to be dropped under the lock.

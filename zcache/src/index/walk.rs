@@ -4,7 +4,7 @@
 //! there and the old one after it is gone, and so miss an entry that was there all the time: a `clear` would leave a
 //! page behind. So the index leads to no other object while anybody walks. An insert may, for what it puts there is new.
 
-use crate::sync::{Mutex, Plant, planted};
+use crate::sync::{Mutex, model_bug};
 
 /// How many walk just now. Held over a change of the index, which holds a shard's lock; otherwise over nothing.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Walks {
     /// Does `change`, which calls nobody, between walks; `None`: somebody walks.
     pub(crate) fn between<R>(&self, change: impl FnOnce() -> Option<R>) -> Option<R> {
         let walks = self.0.lock();
-        if *walks == 0 || planted(Plant::SwapPastWalk) { change() } else { None }
+        if *walks == 0 || model_bug!(SwapPastWalk) { change() } else { None }
     }
 }
 

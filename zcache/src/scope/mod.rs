@@ -19,7 +19,7 @@
 use zpool::source::heap_cost;
 use zpool::{AllocError, Pool, SparseLines};
 
-use crate::sync::{AtomicU32, Counter, Mutex, Ordering, Plant, SCOPES, add, get, planted, sub};
+use crate::sync::{AtomicU32, Counter, Mutex, Ordering, SCOPES, add, get, model_bug, sub};
 
 mod names;
 mod slot;
@@ -177,7 +177,7 @@ impl<K> Scopes<K> {
     fn free_if_empty(&self, names: &mut Names, number: SlotNumber) {
         let slot = self.slot(number);
         let ended = slot.state.load(Ordering::Relaxed) == ENDED;
-        if ended && (slot.is_empty() || planted(Plant::SlotFreedEarly)) {
+        if ended && (slot.is_empty() || model_bug!(SlotFreedEarly)) {
             slot.state.store(FREE, Ordering::Relaxed);
             names.free(number, &self.slots);
             sub(&self.ended, 1);
@@ -206,7 +206,7 @@ impl<K> Scopes<K> {
 
     fn end_slot(&self, names: &mut Names, number: SlotNumber) {
         let slot = self.slot(number);
-        if !planted(Plant::ScopeGoesOn) {
+        if !model_bug!(ScopeGoesOn) {
             slot.state.store(ENDED, Ordering::Release);
         }
         names.ended(number);

@@ -32,7 +32,7 @@ use zpool::{AllocError, Pool, Swapped};
 use super::charged::Full;
 use crate::codec::{CODERS, Codec};
 use crate::sync::{
-    Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, Plant, Weak, get, pause, planted,
+    Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, Weak, get, model_bug, pause,
 };
 
 /// The number of the stronger codec.
@@ -154,7 +154,7 @@ impl Coders {
 
     #[cold]
     fn use_newest(&self) -> Option<Use<'_>> {
-        let late = planted(Plant::DraftCountedLate);
+        let late = model_bug!(DraftCountedLate);
         let number = self.table.read(|table| {
             let (number, _) = table.last()?;
             if !late {
@@ -272,7 +272,7 @@ impl Coders {
 
     /// Whether a reader may have a table that was replaced.
     fn is_seen(&self) -> bool {
-        self.table.collect() > 0 && !planted(Plant::TablesUnawaited)
+        self.table.collect() > 0 && !model_bug!(TablesUnawaited)
     }
 
     /// Trained coders, and what is charged for them.

@@ -34,8 +34,8 @@ use super::charged::{Charged, Full};
 use super::clock::{Clock, LOANS};
 use crate::codec::{Codec, Context};
 use crate::sync::{
-    AtomicU32, AtomicUsize, Charge, Counter, Mutex, MutexGuard, Ordering, Plant, add, get, planted,
-    sub, thread_number,
+    AtomicU32, AtomicUsize, Charge, Counter, Mutex, MutexGuard, Ordering, add, get, model_bug, sub,
+    thread_number,
 };
 
 /// Contexts are made for pages of at least so many bytes.
@@ -295,7 +295,7 @@ impl Contexts {
                 }
             }
         }
-        let desk = if planted(Plant::NotAwaited) {
+        let desk = if model_bug!(NotAwaited) {
             self.places[at].0.try_lock().ok_or(Full::Cap(bytes))?
         } else {
             self.places[at].0.lock()

@@ -12,7 +12,7 @@ use zpool::Pinned;
 use crate::codec::{CODERS, Form};
 use crate::error::{MAX_PAGE, MAX_PIECE};
 use crate::index::Tag;
-use crate::sync::{AtomicU32, Ordering, Plant, planted};
+use crate::sync::{AtomicU32, Ordering, model_bug};
 
 /// A pinned entry.
 pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;
@@ -144,7 +144,7 @@ impl<K> Record<K> {
             // A hit that loses against another one, or against the policy, is not missed.
             let order = Ordering::Relaxed;
             let hit = self.state.compare_exchange(seen, next, order, order).is_ok();
-            let told = hit || planted(Plant::LoserPacks);
+            let told = hit || model_bug!(LoserPacks);
             return told && resting >> REST_AT == Rest::Unpacked as u32;
         }
         false

@@ -41,6 +41,15 @@ pub(crate) fn get(counter: &Counter) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
+/// A bug that loom models plant, to show that they would notice it: `model_bug!(Name)` is whether
+/// the model that runs has planted it. In every other build it is `false`, and compiles to nothing.
+macro_rules! model_bug {
+    ($bug:ident) => {
+        $crate::sync::planted($crate::sync::Plant::$bug)
+    };
+}
+pub(crate) use model_bug;
+
 /// A bug that a model can plant, to show that it would notice. Each names one line of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(not(zcache_loom), allow(dead_code, reason = "planted by loom models only"))]

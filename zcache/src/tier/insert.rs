@@ -14,7 +14,7 @@ use crate::policy::Priority;
 use crate::scope::{SlotNumber, Ticket, UNNAMED};
 use crate::stats::Cause;
 use crate::store::{Draft, Millis, Record, Rest};
-use crate::sync::{Ordering, Plant, PutError, add, planted};
+use crate::sync::{Ordering, PutError, add, model_bug};
 
 /// A page that is stored as it is takes no more than the capacity divided by this. Some 20 of them
 /// are there at once while a scan goes on.
@@ -137,7 +137,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if self.sampler.is_open() && matches!(draft.form, Form::Coded(_)) {
             self.sampler.offer(page);
         }
-        if planted(Plant::ReplaceByRemoval) {
+        if model_bug!(ReplaceByRemoval) {
             if let Some(key) = &way.key {
                 self.end(tag, key, Cause::Replaced);
             }
@@ -235,7 +235,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         terms: Terms<'_>,
         spent: &mut Spent,
     ) -> Result<bool, Refused<'t, K>> {
-        if !planted(Plant::PublishedUnqueued) {
+        if !model_bug!(PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
         let published = loop {
@@ -251,7 +251,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                 break published;
             }
         };
-        if planted(Plant::PublishedUnqueued) {
+        if model_bug!(PublishedUnqueued) {
             newcomer.queue(terms.priority);
         }
         published.map_err(|lack| (newcomer, lack))

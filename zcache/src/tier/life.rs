@@ -21,7 +21,7 @@ use crate::policy::Priority;
 use crate::scope::SlotNumber;
 use crate::stats::Cause;
 use crate::store::{Coders, Entry, Record, Trouble};
-use crate::sync::{Inside, Plant, PutError, add, planted};
+use crate::sync::{Inside, PutError, add, model_bug};
 
 /// An object that is on its way to be an entry. Dropped unpublished, it goes again, and takes the
 /// old entry of its key with it unless it came under a condition.
@@ -155,7 +155,7 @@ impl<K: Send + Sync> Tier<K> {
     pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
         let id = entry.id();
         let taken = self.take_this(&entry, by_owner);
-        if taken || planted(Plant::LoserFrees) {
+        if taken || model_bug!(LoserFrees) {
             self.policy_forgets(id);
             drop(self.gone(entry, cause));
         }
@@ -166,7 +166,7 @@ impl<K: Send + Sync> Tier<K> {
     /// already.
     pub(super) fn withdraw_victim(&self, entry: Entry<'_, K>) -> bool {
         let taken = self.take_this(&entry, false);
-        if taken || planted(Plant::LoserFrees) {
+        if taken || model_bug!(LoserFrees) {
             drop(self.gone(entry, Cause::Evicted));
         }
         taken
@@ -223,7 +223,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     pub(crate) fn policy_forgets(&self, id: u32) {
-        if !planted(Plant::FreedQueued) {
+        if !model_bug!(FreedQueued) {
             self.policy.forget(id, &self.store.pool);
         }
     }
@@ -359,7 +359,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         let admit = |old: Option<&Entry<'_, K>>| {
             // A page that came since the end is newer. Acquire in `is_live` and the locks of names
             // and of this shard, which its insert took, order it.
-            ended.set(tier.has_ended(id) && !planted(Plant::EndedEnters));
+            ended.set(tier.has_ended(id) && !model_bug!(EndedEnters));
             if ended.get() {
                 return false;
             }
@@ -367,7 +367,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
                 Some(Condition::Untold(told)) if told.is_told() => return false,
                 Some(Condition::Untold(_)) => {}
                 Some(Condition::Absent)
-                    if old.is_some_and(is_page) && !planted(Plant::AbsentUnasked) =>
+                    if old.is_some_and(is_page) && !model_bug!(AbsentUnasked) =>
                 {
                     return false;
                 }
@@ -425,11 +425,11 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
             old.record().retire();
             Some(id)
         };
-        if planted(Plant::SwapFreesFirst) {
+        if model_bug!(SwapFreesFirst) {
             let _ = tier.store.pool.free(old.handle());
         }
         let there = || tier.index.look(tag, (Some, |_: &u32| true)).unwrap_or(old.id());
-        let of = if planted(Plant::SwapUnasked) { there() } else { old.id() };
+        let of = if model_bug!(SwapUnasked) { there() } else { old.id() };
         let swap = || tier.index.swap(tag, of, change).then_some(());
         if tier.walks.between(swap).is_none() {
             return false;
@@ -538,8 +538,8 @@ impl<K: Send + Sync> Drop for Free<'_, K> {
     fn drop(&mut self) {
         let panic = self.in_pieces.and_then(|id| self.tier.end_pieces(id));
         let freed = self.tier.store.pool.free(self.handle);
-        let bugs = [Plant::LoserFrees, Plant::SwapFreesFirst, Plant::SwapUnasked];
-        let twice = bugs.into_iter().any(planted);
+        let bugs = [model_bug!(LoserFrees), model_bug!(SwapFreesFirst), model_bug!(SwapUnasked)];
+        let twice = bugs.contains(&true);
         debug_assert!(freed.is_ok() || twice, "an entry ends once");
         rethrow(panic);
     }

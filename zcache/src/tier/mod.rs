@@ -40,7 +40,7 @@ use crate::scope::Scopes;
 use crate::stats::Counters;
 use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
 use crate::sync::{
-    Apart, Arc, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, Plant, get, pause, planted,
+    Apart, Arc, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, get, model_bug, pause,
 };
 
 mod debt;
@@ -173,7 +173,7 @@ impl<K: Send + Sync> Entries for View<'_, K> {
         }
         let entry = self.tier.store.pool.pin_id(id).ok()?;
         let (record, state) = (entry.record(), entry.record().state());
-        if !state.published() && !planted(Plant::UnpublishedGoes) {
+        if !state.published() && !model_bug!(UnpublishedGoes) {
             return None;
         }
         if self.tier.has_ended(id) {
@@ -182,7 +182,7 @@ impl<K: Send + Sync> Entries for View<'_, K> {
         }
         self.seen.set(Some(Seen { id, tag: record.tag, len: self.tier.stored_len(&entry) }));
         // A hit on its frame is one on the entry, and there may have been any number of them.
-        let hot = self.tier.hot.as_ref().filter(|_| !planted(Plant::FrameHitUnheard));
+        let hot = self.tier.hot.as_ref().filter(|_| !model_bug!(FrameHitUnheard));
         let was_hit = hot.is_some_and(|hot| hot.was_hit(record.tag, id));
         Some(if was_hit { self.tier.most } else { state.mark() })
     }
@@ -313,7 +313,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Lowers the pool's cap as far as what is held lets it, and to `most` at least.
     pub(crate) fn lower_cap(&self, most: usize) {
-        let early = planted(Plant::CapacityReadEarly).then(|| self.capacity());
+        let early = model_bug!(CapacityReadEarly).then(|| self.capacity());
         let mut cap = self.cap.lock();
         *cap = most.min(*cap);
         self.set_cap(&mut cap, early.unwrap_or_else(|| self.capacity()));
@@ -401,7 +401,7 @@ impl<K: Send + Sync> Tier<K> {
         tag: Tag,
         key: &Q,
     ) -> Option<Entry<'_, K>> {
-        if planted(Plant::FlightUnordered) {
+        if model_bug!(FlightUnordered) {
             return self.find(tag, key);
         }
         self.live(|| self.index.look_held(tag, by_key(&self.store.pool, tag, key)))

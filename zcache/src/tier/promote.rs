@@ -12,7 +12,7 @@ use crate::hot::{Head, Hot, Page};
 use crate::index::Tag;
 use crate::scope::UNNAMED;
 use crate::store::Entry;
-use crate::sync::{Inside, Plant, planted};
+use crate::sync::{Inside, model_bug};
 
 /// Rounds of room that a frame is worth.
 const ROUNDS: usize = 8;
@@ -113,7 +113,7 @@ impl<K: Send + Sync> Tier<K> {
         let mut back = None;
         let mut put = || back = frame.take().and_then(|(filled, head)| hot.put(filled, head));
         // The entry is pinned: its id is nobody else's.
-        let there = if planted(Plant::PutUnlocked) {
+        let there = if model_bug!(PutUnlocked) {
             self.while_led_to(tag, id, &mut || ()) && {
                 put();
                 true

@@ -17,9 +17,7 @@
 use crate::index::Tag;
 use crate::policy::{Entries, Policy, Priority};
 use crate::store::Memory;
-use crate::sync::{
-    AtomicU32, Charge, Mutex, MutexGuard, Ordering, Plant, WAITING, may_wait, planted,
-};
+use crate::sync::{AtomicU32, Charge, Mutex, MutexGuard, Ordering, WAITING, may_wait, model_bug};
 
 /// Ids that `roomy` rises by at once.
 const STEP: u32 = 64;
@@ -83,7 +81,7 @@ impl Queue {
 
     /// Forgets an entry that has gone.
     pub(crate) fn forget<K: Send + Sync>(&self, id: u32, pool: &Memory<K>) {
-        let mut held = if planted(Plant::WaitingForgotten) {
+        let mut held = if model_bug!(WaitingForgotten) {
             Held { policy: self.policy.lock(), roomy: &self.roomy }
         } else {
             self.lock()
@@ -239,10 +237,10 @@ impl Held<'_> {
         let freed = policy.shrink(&|ids| {
             let before = roomy.load(Ordering::Relaxed);
             let lower = before.min(ids.start);
-            if !planted(Plant::RoomLoweredLate) {
+            if !model_bug!(RoomLoweredLate) {
                 roomy.store(lower, Ordering::Relaxed);
             }
-            let in_use = pool.uses_ids(ids) && !planted(Plant::RoomUnasked);
+            let in_use = pool.uses_ids(ids) && !model_bug!(RoomUnasked);
             roomy.store(if in_use { before } else { lower }, Ordering::Relaxed);
             in_use
         });

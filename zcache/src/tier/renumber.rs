@@ -9,7 +9,7 @@
 use super::Tier;
 use crate::codec::Form;
 use crate::index::Tag;
-use crate::sync::{Plant, planted};
+use crate::sync::model_bug;
 
 /// Free ids that are left when a chunk comes empty, so that the next inserts do not open it again.
 const SPARE: u32 = 64;
@@ -60,7 +60,7 @@ impl<K: Send + Sync> Tier<K> {
     /// The same, if the entry is one of that tag: it may be another one by now.
     pub(crate) fn move_if_tagged(&self, tag: Tag, id: u32) -> bool {
         let mut new = None;
-        if planted(Plant::MovedUnlocked) {
+        if model_bug!(MovedUnlocked) {
             new = self.renumber(tag, id);
         }
         // Under the shard's lock: nobody takes the entry off the index, and so nobody ends it.
@@ -95,7 +95,7 @@ impl<K: Send + Sync> Tier<K> {
         if !moved {
             return None;
         }
-        if !planted(Plant::MovedUnqueued) {
+        if !model_bug!(MovedUnqueued) {
             queue.rename(id, new, tag, pool);
         }
         drop(queue);

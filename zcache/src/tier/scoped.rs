@@ -12,7 +12,7 @@ use crate::index::Tag;
 use crate::scope::{IN_LINE, Scopes, SlotNumber, Ticket};
 use crate::stats::Cause;
 use crate::store::{Entry, Record};
-use crate::sync::{Inside, Plant, planted};
+use crate::sync::{Inside, model_bug};
 
 /// Lines that are looked at for entries of ended scopes before the policy names any, or by one
 /// insert for entries of a scope beyond its limit: 32,768 ids, in some 10 microseconds.
@@ -35,7 +35,7 @@ impl<K: Send + Sync> Tier<K> {
         let Some(scopes) = &self.scopes else { return Presence::Live };
         let live = scopes.is_live(scopes.slot_of(entry.id()));
         // Asked after: the slot of an entry that has left it may be live in another scope's name.
-        if !entry.record().state().published() && !planted(Plant::LeftUnasked) {
+        if !entry.record().state().published() && !model_bug!(LeftUnasked) {
             return Presence::Left;
         }
         if live { Presence::Live } else { Presence::Ended }

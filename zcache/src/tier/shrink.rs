@@ -2,7 +2,7 @@
 
 use super::Tier;
 use super::evict::{Evicted, MOVED, STEP};
-use crate::sync::{Plant, add, planted, sub};
+use crate::sync::{add, model_bug, sub};
 
 impl<K: Send + Sync> Tier<K> {
     /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
@@ -38,7 +38,7 @@ impl<K: Send + Sync> Tier<K> {
 
     /// What is held when no more may be taken than the capacity allows: if it fits, it goes on to.
     fn held_within(&self) -> usize {
-        if !planted(Plant::CapFallsLate) {
+        if !model_bug!(CapFallsLate) {
             self.lower_cap(0);
         }
         self.held()

@@ -14,7 +14,7 @@ use std::ptr::NonNull;
 use crate::directory::boxed;
 use crate::error::AllocError;
 use crate::ledger::heap_cost;
-use crate::sync::{AtomicUsize, Ordering, Plant, halved};
+use crate::sync::{AtomicUsize, Ordering, model_bug};
 
 /// The heap block of a `T` that is not there yet.
 #[derive(Debug)]
@@ -101,8 +101,8 @@ impl<T> Drop for Held<T> {
     fn drop(&mut self) {
         // Release pairs with the Acquire of the last holder to go: it ends the value after all
         // others read it.
-        let order = halved(Plant::HolderLeaveUnacquired, Ordering::AcqRel, Ordering::Release);
-        let order = halved(Plant::HolderLeaveUnreleased, order, Ordering::Acquire);
+        let order = model_bug!(HolderLeaveUnacquired, Ordering::AcqRel => Ordering::Release);
+        let order = model_bug!(HolderLeaveUnreleased, order => Ordering::Acquire);
         if self.block().holders.fetch_sub(1, order) == 1 {
             // SAFETY: `Blank::fill` made the block a box, and the count came to zero once: no other
             // holder is left, and none can be cloned.

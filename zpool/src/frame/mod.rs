@@ -38,9 +38,7 @@ use crate::error::AllocError;
 use crate::ledger::heap_cost;
 use crate::mapped::Doubling;
 use crate::source::Access;
-use crate::sync::{
-    AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, Plant, UnsafeCell, halved, planted, unless,
-};
+use crate::sync::{AtomicPtr, AtomicUsize, Counted, Mutex, Ordering, UnsafeCell, model_bug};
 
 mod held;
 mod memory;
@@ -270,7 +268,7 @@ impl<H: Send + Sync> Frames<H> {
     /// is lost then.
     pub fn shrink(&self) -> bool {
         let empty = |mut slots: Range<usize>| {
-            planted(Plant::SlotsUnasked) || slots.all(|slot| self.is_vacant(slot))
+            model_bug!(SlotsUnasked) || slots.all(|slot| self.is_vacant(slot))
         };
         self.slots.shrink(&self.account.supply.ledger, empty)
     }
@@ -361,14 +359,14 @@ impl<H: Send + Sync> Frames<H> {
         let (start, len) = (owned.memory().start(), owned.memory().len());
         let (life, next) = (UnsafeCell::new(()), AtomicPtr::new(ptr::null_mut()));
         let frame = Frame { head, start, len, owned, life, next };
-        let (cost, late) = (frame.cost(), planted(Plant::FrameEnterLate));
+        let (cost, late) = (frame.cost(), model_bug!(FrameEnterLate));
         if !late {
             self.account.enter(cost);
         }
         let frame = blank.fill(frame).as_ptr();
         // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
-        let order = halved(Plant::FramePutRelaxed, Ordering::AcqRel, Ordering::Acquire);
-        let old = place.swap(frame, halved(Plant::FramePutUnacquired, order, Ordering::Release));
+        let order = model_bug!(FramePutRelaxed, Ordering::AcqRel => Ordering::Acquire);
+        let old = place.swap(frame, model_bug!(FramePutUnacquired, order => Ordering::Release));
         if late {
             self.account.enter(cost);
         }
@@ -387,7 +385,10 @@ impl<H: Send + Sync> Frames<H> {
         // Whoever takes it off its slot, be it here, alone has it. Acquire pairs with the Release of
         // `put`.
         let frame = self.slots.at(from).swap(ptr::null_mut(), Ordering::Acquire);
-        let order = (unless(Plant::FramePutRelaxed, Ordering::Release), Ordering::Relaxed);
+        let order = (
+            model_bug!(FramePutRelaxed, Ordering::Release => Ordering::Relaxed),
+            Ordering::Relaxed,
+        );
         let place = self.slots.at(to);
         let moved = !frame.is_null()
             && place.compare_exchange(ptr::null_mut(), frame, order.0, order.1).is_ok();
@@ -405,7 +406,8 @@ impl<H: Send + Sync> Frames<H> {
         // Relaxed: either counter is right.
         let counter = &readers.0[self.phase.load(Ordering::Relaxed) & 1];
         // Acquire pairs with the Release of a look in `collect`.
-        let before = counter.fetch_add(1, unless(Plant::FrameEnterRelaxed, Ordering::Acquire));
+        let before = counter
+            .fetch_add(1, model_bug!(FrameEnterRelaxed, Ordering::Acquire => Ordering::Relaxed));
         if before > isize::MAX as usize {
             // So many were forgotten that the counter would come to zero beside readers.
             std::process::abort();
@@ -428,7 +430,7 @@ impl<H> Reading<'_, H> {
     #[inline]
     fn find(&self, slot: usize) -> Option<(NonNull<Frame<H>>, &Frame<H>)> {
         // Acquire pairs with the Release of `put`.
-        let order = unless(Plant::FrameFindRelaxed, Ordering::Acquire);
+        let order = model_bug!(FrameFindRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let found = NonNull::new(self.frames.slots.at(slot).load(order))?;
         // SAFETY: it was in its slot when this reader was counted in already, so it ends after that one is counted
         // out, which borrows `self` exclusively.
@@ -454,7 +456,7 @@ impl<H> Reading<'_, H> {
         let place = self.frames.slots.at(slot);
         let order = (Ordering::Acquire, Ordering::Relaxed);
         let found = found.as_ptr();
-        let taken = match planted(Plant::FrameClearedUnasked) {
+        let taken = match model_bug!(FrameClearedUnasked) {
             false => place.compare_exchange(found, ptr::null_mut(), order.0, order.1),
             true => Ok(place.swap(ptr::null_mut(), Ordering::AcqRel)),
         };
@@ -469,7 +471,8 @@ impl<H> Drop for Reading<'_, H> {
     #[inline]
     fn drop(&mut self) {
         // Pairs with the Acquire of a look in `collect`.
-        self.counter.fetch_sub(1, unless(Plant::FrameLeaveRelaxed, Ordering::Release));
+        self.counter
+            .fetch_sub(1, model_bug!(FrameLeaveRelaxed, Ordering::Release => Ordering::Relaxed));
     }
 }
 

@@ -5,7 +5,7 @@ use std::ptr;
 
 use super::{Frame, Frames, Readers, Sealed};
 use crate::error::drop_unheard;
-use crate::sync::{Ordering, Plant, halved, planted, unless};
+use crate::sync::{Ordering, model_bug};
 
 impl<H: Send + Sync> Frames<H> {
     /// Ends frames that are off their slots and that no reader can have any more; says how many
@@ -14,15 +14,15 @@ impl<H: Send + Sync> Frames<H> {
     pub fn collect(&self) -> usize {
         // What was retired last has to be sealed, and then both counters seen.
         let mut gone: *mut Frame<H> = ptr::null_mut();
-        let waits = planted(Plant::CollectWaits).then(|| self.sealed.lock());
+        let waits = model_bug!(CollectWaits).then(|| self.sealed.lock());
         if let Some(mut sealed) = waits.or_else(|| self.sealed.try_lock()) {
             gone = self.unseal(&mut sealed);
             if sealed.first.is_null() {
                 // Acquire pairs with the Release in `retire`.
-                let order = unless(Plant::FrameCollectRelaxed, Ordering::Acquire);
+                let order = model_bug!(FrameCollectRelaxed, Ordering::Acquire => Ordering::Relaxed);
                 sealed.first = self.retired.swap(ptr::null_mut(), order);
                 if !sealed.first.is_null() {
-                    sealed.seen.fill([planted(Plant::FrameSeenBefore); 2]);
+                    sealed.seen.fill([model_bug!(FrameSeenBefore); 2]);
                     self.phase.fetch_add(1, Ordering::Relaxed);
                 }
                 let more = self.unseal(&mut sealed);
@@ -40,14 +40,14 @@ impl<H: Send + Sync> Frames<H> {
             return ptr::null_mut();
         }
         let mut all = true;
-        let order = halved(Plant::FrameLookUnacquired, Ordering::AcqRel, Ordering::Release);
-        let order = halved(Plant::FrameLookUnreleased, order, Ordering::Acquire);
-        let pairs = if planted(Plant::FrameFirstPairOnly) { 1 } else { self.readers.len() };
+        let order = model_bug!(FrameLookUnacquired, Ordering::AcqRel => Ordering::Release);
+        let order = model_bug!(FrameLookUnreleased, order => Ordering::Acquire);
+        let pairs = if model_bug!(FrameFirstPairOnly) { 1 } else { self.readers.len() };
         for (Readers(pair), seen) in self.readers[..pairs].iter().zip(&mut sealed.seen) {
             for (counter, seen) in pair.iter().zip(seen) {
                 // A read-modify-write: see the head. Acquire pairs with the Release of readers that
                 // have gone, Release with the Acquire of those who come.
-                *seen = *seen || counter.fetch_add(0, order) == 0 || planted(Plant::FrameUncounted);
+                *seen = *seen || counter.fetch_add(0, order) == 0 || model_bug!(FrameUncounted);
                 all &= *seen;
             }
         }
@@ -72,7 +72,7 @@ impl<H> Frames<H> {
         }
         // SAFETY: frames end in `end` alone, whose callers find them where this puts them.
         let frame = unsafe { &*old };
-        let (cost, late) = (frame.cost(), planted(Plant::FrameLeaveLate));
+        let (cost, late) = (frame.cost(), model_bug!(FrameLeaveLate));
         if !late {
             self.account.leave(cost);
         }
@@ -81,7 +81,10 @@ impl<H> Frames<H> {
             frame.next.store(head, Ordering::Relaxed);
             // Release pairs with the Acquire in `collect`: it comes after the frame is off its
             // slot.
-            let order = (unless(Plant::FrameRetireRelaxed, Ordering::Release), Ordering::Relaxed);
+            let order = (
+                model_bug!(FrameRetireRelaxed, Ordering::Release => Ordering::Relaxed),
+                Ordering::Relaxed,
+            );
             match self.retired.compare_exchange_weak(head, old, order.0, order.1) {
                 Ok(_) if late => return self.account.leave(cost),
                 Ok(_) => return,
@@ -102,7 +105,7 @@ impl<H> Frames<H> {
             drop_unheard(head);
             self.account.take_back(Frame::<H>::BYTES);
             self.account.waiting.fetch_sub(Frame::<H>::BYTES, Ordering::Relaxed);
-            if planted(Plant::FrameSharedEnded) {
+            if model_bug!(FrameSharedEnded) {
                 owned.end();
             }
         }

@@ -19,7 +19,7 @@ use super::token::Vacant;
 use crate::error::AllocError;
 use crate::ledger::Ledger;
 use crate::numbers::{Numbers, Taken};
-use crate::sync::{GATHERED, MutexGuard, Ordering, Plant, look, planted, unless};
+use crate::sync::{GATHERED, MutexGuard, Ordering, look, model_bug};
 use crate::word::{NOWHERE, Word};
 
 /// In the link of a slot that came back: its generations are used up.
@@ -75,16 +75,16 @@ impl<T> Table<T> {
     fn take_only(&self, numbers: &Numbers) -> Option<(&Slot<T>, u32)> {
         // Acquire pairs with the Release in `push`, as in `take_in`. Only who holds `numbers` takes
         // off, so the stack is still the same where its head is.
-        let order = unless(Plant::TakeOnlyRelaxed, Ordering::Acquire);
+        let order = model_bug!(TakeOnlyRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let head = look(&self.back, order);
         let index = (head as u32).checked_sub(1)?;
-        let higher = index >= numbers.floor() && !planted(Plant::TakeOnlyHigher);
+        let higher = index >= numbers.floor() && !model_bug!(TakeOnlyHigher);
         if head >> 32 != 1 || higher {
             return None;
         }
         let slot = self.slots.get(index)?;
         let retired = slot.word.linked().1 & RETIRED != 0;
-        if retired && !planted(Plant::TakeOnlyRetired) {
+        if retired && !model_bug!(TakeOnlyRetired) {
             return None;
         }
         self.back.compare_exchange(head, 0, Ordering::Relaxed, Ordering::Relaxed).ok()?;
@@ -94,7 +94,7 @@ impl<T> Table<T> {
     /// Puts a FREE slot on the stack; says how many are there.
     pub(super) fn push(&self, index: u32, word: &Word, mark: u64) -> u32 {
         // Release pairs with the Acquire in `take_in`.
-        let order = unless(Plant::PushRelaxed, Ordering::Release);
+        let order = model_bug!(PushRelaxed, Ordering::Release => Ordering::Relaxed);
         let mut head = self.back.load(Ordering::Relaxed);
         loop {
             word.relink(mark | head & u64::from(u32::MAX));
@@ -112,7 +112,7 @@ impl<T> Table<T> {
         let Some(word) = self.word(spent.index()) else { return };
         let mark = if word.recycle(NOWHERE) { 0 } else { RETIRED };
         if self.push(spent.index(), word, mark) % GATHERED == 0 {
-            let waits = planted(Plant::RecycleWaits).then(|| self.numbers.lock());
+            let waits = model_bug!(RecycleWaits).then(|| self.numbers.lock());
             if let Some(mut numbers) = waits.or_else(|| self.numbers.try_lock()) {
                 self.take_in(&mut numbers, ledger);
             }
@@ -126,7 +126,7 @@ impl<T> Table<T> {
         }
         // Acquire pairs with the Release in `push`: the links are seen, and what the slots' last
         // users did.
-        let order = unless(Plant::TakeInRelaxed, Ordering::Acquire);
+        let order = model_bug!(TakeInRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let end = numbers.end();
         let mut rest = self.back.swap(0, order) as u32;
         while let Some(index) = rest.checked_sub(1) {

@@ -10,7 +10,7 @@ use super::ended::{Ended, Spent};
 use super::table::Table;
 use super::token::Vacant;
 use super::{Handle, Place};
-use crate::sync::{Plant, planted};
+use crate::sync::model_bug;
 use crate::word::{NOWHERE, Outcome};
 
 /// What came of it.
@@ -61,7 +61,7 @@ impl<T> Table<T> {
         let (_, spent) = ended.split();
         // SAFETY: the object's own place, of `len` bytes at least, which `split` has just given up.
         let place = (location != NOWHERE).then(|| unsafe { Place::new(location, len) });
-        if let Some(place) = place.as_ref().filter(|_| !planted(Plant::OwnerLeft)) {
+        if let Some(place) = place.as_ref().filter(|_| !model_bug!(OwnerLeft)) {
             owner(place, to.index());
         }
         Renumbered::Moved(to.publish(place, len, record), spent)

@@ -6,7 +6,7 @@ use super::ended::Ended;
 use super::slots::Slot;
 use super::table::Table;
 use super::{Handle, Place};
-use crate::sync::{LOCK_TRIES, Ordering, Plant, planted, spin};
+use crate::sync::{LOCK_TRIES, Ordering, model_bug, spin};
 use crate::word::{NOWHERE, Refusal};
 
 /// A FREE slot, held alone. Dropping it gives the slot back.
@@ -58,7 +58,7 @@ impl<'t, T> Vacant<'t, T> {
                 self.table.slots.set_len(self.index, len);
             }
         };
-        let late = planted(Plant::LengthLate);
+        let late = model_bug!(LengthLate);
         if !late {
             note_len();
         }

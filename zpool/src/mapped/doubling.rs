@@ -17,7 +17,7 @@ use super::run::Run;
 use super::{Blank, page_bytes};
 use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};
-use crate::sync::{AtomicUsize, Counter, DOUBLINGS, Mutex, Once, Ordering, Plant, planted, unless};
+use crate::sync::{AtomicUsize, Counter, DOUBLINGS, Mutex, Once, Ordering, model_bug};
 
 /// The first run has address space for this many times its elements.
 const ROOM: usize = 16;
@@ -128,7 +128,7 @@ impl<V: Blank> Doubling<V> {
     pub(crate) fn grow(&self, ledger: &Ledger) -> Result<(), AllocError> {
         let wanted = self.count();
         let mut charged = self.charged.lock();
-        let before = if planted(Plant::SlotsGrownOver) { wanted } else { self.count() };
+        let before = if model_bug!(SlotsGrownOver) { wanted } else { self.count() };
         if before > wanted {
             return Ok(());
         }
@@ -142,7 +142,7 @@ impl<V: Blank> Doubling<V> {
         self.lent.fetch_add(bytes, Ordering::Relaxed);
         *charged = count.max(*charged);
         // Release pairs with the Acquire in `count`: who knows of the elements finds them.
-        self.count.store(count, unless(Plant::SlotsRelaxed, Ordering::Release));
+        self.count.store(count, model_bug!(SlotsRelaxed, Ordering::Release => Ordering::Relaxed));
         Ok(())
     }
 

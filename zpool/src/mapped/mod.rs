@@ -38,7 +38,7 @@ use crate::error::AllocError;
 use crate::ledger::{Charge, heap_cost};
 use crate::sync::{
     ARRAY_BLOCKS as BLOCKS, AtomicPtr, AtomicU16, AtomicU32, AtomicUsize, FIRST_BLOCK as FIRST,
-    Leaf, Ordering, PLAIN_ATOMICS, Plant, unless,
+    Leaf, Ordering, PLAIN_ATOMICS, model_bug,
 };
 
 /// An element of a [`Sparse`].
@@ -260,7 +260,7 @@ impl<V: Blank> Sparse<V> {
             }
             state.readable = readable;
             // Release pairs with the Acquire in `get`.
-            let order = unless(Plant::GrowRelaxed, Ordering::Release);
+            let order = model_bug!(GrowRelaxed, Ordering::Release => Ordering::Relaxed);
             self.reach.store(readable / Self::SIZE, order);
         }
         Ok(())

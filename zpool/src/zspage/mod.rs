@@ -25,7 +25,7 @@ use crate::mapped::Sparse;
 use crate::numbers::Numbers;
 use crate::source::{Access, Base, PageSource};
 use crate::sync::{
-    Arc, AtomicPtr, AtomicU32, AtomicUsize, Counter, Leaf, Ordering, Plant, Witness, unless,
+    Arc, AtomicPtr, AtomicU32, AtomicUsize, Counter, Leaf, Ordering, Witness, model_bug,
 };
 use crate::word::NOWHERE;
 
@@ -543,7 +543,7 @@ impl Zspages {
         self.witness.write(place.location() * GRAIN as u64, 1);
         self.pending_count.fetch_add(1, Ordering::Relaxed);
         let index = ended.suspend();
-        let order = unless(Plant::SuspendRelaxed, Ordering::Release);
+        let order = model_bug!(SuspendRelaxed, Ordering::Release => Ordering::Relaxed);
         let mut newest = head.load(Ordering::Relaxed);
         loop {
             link.store(newest, Ordering::Relaxed);

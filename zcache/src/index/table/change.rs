@@ -10,7 +10,7 @@ use super::{
     Held, IDS, Lifted, Line, Moving, NEXT, Place, Ways, bucket, byte, ids, matching, parent,
 };
 use crate::index::Tag;
-use crate::sync::{FULL, MERGED, Ordering, Plant, PutError, get, may_split, planted, tell};
+use crate::sync::{FULL, MERGED, Ordering, PutError, get, may_split, model_bug, tell};
 
 /// Entries for each bucket below which the last one goes, where [`FULL`] of them are too many.
 const SPARSE: usize = FULL / 2;
@@ -86,7 +86,7 @@ impl<'t> Held<'t> {
     /// Takes an id out of its place, until what this returns is dropped.
     pub(super) fn lift(&self, place: Place<'t>, id: u32) -> Lifted<'t> {
         let moving = self.moving();
-        if !planted(Plant::LiftedLeads) {
+        if !model_bug!(LiftedLeads) {
             place.clear();
         }
         Lifted { place, id, _moving: moving }
