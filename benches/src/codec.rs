@@ -1,4 +1,5 @@
-//! Codecs by their names, and the payloads that they make. A payload as long as its page is the page.
+//! Codecs by their names, and the payloads that they make. A payload as long as its page is the
+//! page.
 
 use std::fmt;
 use std::io;

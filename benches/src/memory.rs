@@ -1,7 +1,7 @@
 //! What the system says a process holds and has used.
 //!
-//! `smaps_rollup` counts page by page and is exact. Reading it allocates nothing, so that looking does
-//! not change what is seen. Linux only: elsewhere there is no such file, and an error says so.
+//! `smaps_rollup` counts page by page and is exact. Reading it allocates nothing, so that looking
+//! does not change what is seen. Linux only: elsewhere there is no such file, and an error says so.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};

@@ -187,7 +187,7 @@ pub fn zipf(pages: usize, requests: usize, seed: u64) -> Vec<u64> {
     zipf_by(0.9, pages, requests, seed)
 }
 
-/// The same with another exponent than 0.9.
+/// Requests by Zipf's law, with an exponent other than 0.9.
 ///
 /// # Panics
 /// `pages` is 0.

@@ -1,8 +1,8 @@
 //! What a hit of the cache costs over the bare codec.
 //!
 //! The bare row looks a random key up in an array of (pointer, length) and decodes what it finds
-//! there: no cache can be cheaper. Both work on the same payloads under the same keys, in rounds that
-//! take all rows in turn; the best window of all rounds counts.
+//! there: no cache can be cheaper. Both work on the same payloads under the same keys, in rounds
+//! that take all rows in turn; the best window of all rounds counts.
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::process::ExitCode;

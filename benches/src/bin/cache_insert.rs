@@ -1,8 +1,8 @@
 //! What an insert costs, and what random pages cost over storing everything as it is.
 //!
 //! First caches with room, in which the same keys are replaced over and over, so that no memory is
-//! new; then full ones, in which every insert of a new key evicts. Rounds take all rows in turn, and
-//! the best of all counts.
+//! new; then full ones, in which every insert of a new key evicts. Rounds take all rows in turn,
+//! and the best of all counts.
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::process::ExitCode;

@@ -60,10 +60,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// Calls that come while another thread is at it return at once, as does one from the removal hook. Room for a sample, a
     /// dictionary or a codec's context is made as for an insert, and the removal hook is called for what is evicted or has
-    /// expired. Recompressed pages evict others of no more bytes than recompression has saved before, and 64 KiB.
-    /// Each time the last one of them may be as long as a page can be, so an eviction may go beyond
-    /// that by [`max_page`](Config::max_page) bytes. Keys are cloned; a clone or a hook that panics
-    /// ends the call, and leaves the cache as it was.
+    /// expired. Recompressed pages evict others of no more bytes than recompression has saved
+    /// before, and 64 KiB. Each time the last one of them may be as long as a page can be, so an
+    /// eviction may go beyond that by [`max_page`](Config::max_page) bytes. Keys are cloned; a
+    /// clone or a hook that panics ends the call, and leaves the cache as it was.
     ///
     /// ```
     /// use zcache::codec::Zstd;

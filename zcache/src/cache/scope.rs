@@ -47,9 +47,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// one for each 64 KiB, 16 at least and 65,535 at most. A scope is in it while it has entries
     /// or a limit, and for some time after it was cleared. Where there are more scopes, some have
     /// no place there. To clear one of these takes as long as [`retain`](Self::retain), it has no
-    /// figures, and [it cannot get a limit](Scope::set_limit). A limit that was set is held, but for
-    /// one case: a scope that is cleared while no place is free waits for one, and until it gets
-    /// one its new pages count for no scope.
+    /// figures, and [it cannot get a limit](Scope::set_limit). A limit that was set is held, but
+    /// for one case: a scope that is cleared while no place is free waits for one, and until it
+    /// gets one its new pages count for no scope.
     ///
     /// ```
     /// use zcache::{Cache, Config};
@@ -120,8 +120,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Scope<'_, K, S> {
     ///
     /// # Panics
     /// When the function of [`with_scopes`](Cache::with_scopes) does, which is called for loads
-    /// under way and for entries of scopes without a place. All the scope's entries have ended then,
-    /// and with them each that the function panicked for.
+    /// under way and for entries of scopes without a place. All the scope's entries have ended
+    /// then, and with them each that the function panicked for.
     pub fn clear(&self) {
         let (tier, scopes) = (&self.cache.tier, self.scopes());
         let panic = Cell::new(None);

@@ -1,8 +1,9 @@
 //! Codecs: what makes pages small.
 //!
-//! [`Lz4`] is the default, `Zstd` (feature `zstd`) compresses better and decodes four to eight times as
-//! long, [`None`] keeps pages as they are; implement [`Codec`] for your own. Beside them stands what the
-//! cache asks before it asks a codec: whether a page is [`same_filled`] or [`looks_incompressible`].
+//! [`Lz4`] is the default, `Zstd` (feature `zstd`) compresses better and decodes four to eight
+//! times as long, [`None`] keeps pages as they are; implement [`Codec`] for your own. Beside them
+//! stands what the cache asks before it asks a codec: whether a page is [`same_filled`] or
+//! [`looks_incompressible`].
 
 use std::borrow::Cow;
 use std::fmt;

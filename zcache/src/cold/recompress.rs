@@ -208,7 +208,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         // The slot is the entry's if the index leads to it when they are swapped.
         let slot = self.scopes.as_ref().map_or(UNNAMED, |scopes| scopes.slot_of(old.id()));
         let key = {
-            // As in `promote`: what the key's clone inserts evicts nothing.
+            // The clone is user code: what it inserts evicts nothing.
             let _inside = Inside::enter(self.number);
             (self.clone)(&old.record().key)
         };

@@ -271,7 +271,8 @@ impl<K> Pilot<K> {
         self.brings_what(|| Some(Bytes::copy_from_slice(page)));
     }
 
-    /// The same with what `make` makes. Where that is nothing, the flight is handed over.
+    /// Brings the page that `make` makes to all aboard. Where it makes none, the flight is handed
+    /// over.
     pub(crate) fn brings_what(&mut self, make: impl FnOnce() -> Option<Bytes>) {
         // Nobody waits most often: nothing is made then.
         self.over = self.flight.is_over_unless_awaited();

@@ -148,8 +148,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         self.place(way, &draft, terms.priority, unpacked, spent)
     }
 
-    /// Whether a page of `len` bytes that would be stored as it is takes little of the capacity, and
-    /// of its scope's limit.
+    /// Whether a page of `len` bytes that would be stored as it is takes little of the capacity,
+    /// and of its scope's limit.
     fn may_stay_unpacked(&self, slot: SlotNumber, len: usize) -> bool {
         len <= self.capacity() / UNPACKED && self.is_within_limit(slot, len)
     }

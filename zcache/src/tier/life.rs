@@ -344,8 +344,8 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
     }
 
     /// Makes the index lead to it, if the condition holds. What it replaces ends here. If its scope
-    /// has ended since the insert began, the insert counts as one of before: what the key has stays,
-    /// and the newcomer is cleared.
+    /// has ended since the insert began, the insert counts as one of before: what the key has
+    /// stays, and the newcomer is cleared.
     ///
     /// # Errors
     /// See [`PutError`]; it may be tried again.

@@ -27,8 +27,8 @@ mod stages;
 
 /// Counts instructions an operation under callgrind, and fails where a path takes more than before.
 ///
-/// More are 5 % more than the file of this compiler in benches/counts says; where there is none, 15 %
-/// more than the newest one.
+/// More are 5 % more than the file of this compiler in benches/counts says; where there is none, 15
+/// % more than the newest one.
 #[derive(Debug, Parser)]
 #[command(name = "counts")]
 struct Options {

@@ -69,7 +69,7 @@ struct Options {
 struct Input {
     file: PageFile,
     payloads: Payloads,
-    /// The same file cut into the kernel's pages, where its own are larger.
+    /// The page file cut into the kernel's pages, where the file's own pages are larger.
     cut: Option<Payloads>,
 }
 

@@ -1,7 +1,7 @@
 //! A process watched from outside: what it has resident, and what it may have.
 //!
-//! The watched process says what it may hold through a file: a number that it writes before it may hold
-//! more and after it holds less, with a count of such changes before and behind it.
+//! The watched process says what it may hold through a file: a number that it writes before it may
+//! hold more and after it holds less, with a count of such changes before and behind it.
 
 use std::fs;
 use std::io;
@@ -68,8 +68,8 @@ impl Board {
     }
 }
 
-/// What may have been held at most between two readings: with more than one change in between, as much
-/// as ever.
+/// What may have been held at most between two readings: with more than one change in between, as
+/// much as ever.
 pub(crate) fn most(before: Limit, after: Limit, ever: usize) -> usize {
     match after.changes - before.changes {
         0 | 1 => before.bytes.max(after.bytes),

@@ -42,15 +42,16 @@ use crate::watcher::{ALLOWANCE, Ended, Seen};
 
 /// Does a cache stay right, and within its memory, under load?
 ///
-/// Each phase has five stages: a mix of all calls; a run of zero pages; one of tiny pages; a herd of
-/// threads; the mix again while the capacity goes from the greatest to the least and back. Then the
-/// cache is filled, as it was left and after a clear, and holds at least 97 % of what a fresh one
-/// does.
+/// Each phase has five stages: a mix of all calls; a run of zero pages; one of tiny pages; a herd
+/// of threads; the mix again while the capacity goes from the greatest to the least and back. Then
+/// the cache is filled, as it was left and after a clear, and holds at least 97 % of what a fresh
+/// one does.
 ///
 /// Glibc's allocator keeps freed blocks, which are not the cache's: so a phase runs with
 /// MALLOC_MMAP_THRESHOLD_=4096, unless that is set.
 ///
-/// The codes: 0, all is right; 1, the first thing that was not ended the run; 2, it could not be run.
+/// The codes: 0, all is right; 1, the first thing that was not ended the run; 2, it could not be
+/// run.
 #[derive(Debug, Parser)]
 #[command(name = "load")]
 struct Options {

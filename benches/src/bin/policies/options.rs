@@ -10,9 +10,9 @@ use crate::contestants::{self, Contestant};
 /// Beside them stands how far each policy is from quick_cache's and from the optimum that sees the
 /// future.
 ///
-/// policies choose asks whether the rules of s3-fifo and their constants are fitted to the traces at
-/// hand: each rule is left out, each constant is halved and doubled. For each trace the best of all
-/// settings is chosen on the other traces, and read on this one.
+/// policies choose asks whether the rules of s3-fifo and their constants are fitted to the traces
+/// at hand: each rule is left out, each constant is halved and doubled. For each trace the best of
+/// all settings is chosen on the other traces, and read on this one.
 ///
 /// Made traces, of 400,000 requests for 20,000 pages: loop, a table read from end to end, again and
 /// again; scans, popular rows, and every 2000 requests a scan of 1500 pages; drift, popular rows,
@@ -23,8 +23,8 @@ use crate::contestants::{self, Contestant};
 #[command(name = "policies")]
 pub(crate) struct Options {
     pub(crate) task: Option<Task>,
-    /// .u64 and .u64.zst files, directories of them, names of shared ones, `shared` for all of those,
-    /// names of made ones, `made` for all of those
+    /// .u64 and .u64.zst files, directories of them, names of shared ones, `shared` for all of
+    /// those, names of made ones, `made` for all of those
     #[arg(long = "trace", value_delimiter = ',', default_value = "shared,made")]
     pub(crate) traces: Vec<String>,
     /// Entries, in percent of the distinct pages of a trace

@@ -14,9 +14,9 @@ use crate::table;
 pub(crate) struct Run {
     #[command(flatten)]
     source: Source,
-    /// Caches with codec and, for zcache, policy: zcache, zcache/zstd:3+dict/sieve, zcache/none/lru,
-    /// moka, moka/lz4_flex, quick_cache/none (plain values), foyer-s3fifo, foyer-lru; `all` is zcache
-    /// and the four peers
+    /// Caches with codec and, for zcache, policy: zcache, zcache/zstd:3+dict/sieve,
+    /// zcache/none/lru, moka, moka/lz4_flex, quick_cache/none (plain values), foyer-s3fifo,
+    /// foyer-lru; `all` is zcache and the four peers
     #[arg(long, default_value = "all")]
     cache: Specs,
     /// The budget, in percent of the LZ4 size of all pages of the trace

@@ -13,8 +13,8 @@ const EXACT: f64 = 0.01;
 /// Runs of a calibration at most.
 const RUNS: usize = 5;
 
-/// How the other allocators are told to keep little that is free: jemalloc gives back pages that were
-/// free for 0.1 s (its own default is 10), mimalloc after 0.1 s too.
+/// How the other allocators are told to keep little that is free: jemalloc gives back pages that
+/// were free for 0.1 s (its own default is 10), mimalloc after 0.1 s too.
 const ENVIRONMENT: [(&str, &str); 2] =
     [("_RJEM_MALLOC_CONF", "dirty_decay_ms:100,muzzy_decay_ms:0"), ("MIMALLOC_PURGE_DELAY", "100")];
 

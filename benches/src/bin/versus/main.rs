@@ -49,9 +49,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// JSON each.
 ///
 /// Resident is the growth of anonymous and shared memory since before the cache was made, trace and
-/// pages loaded. Hit ratios count reads; the writes of -rw traces store their page. Other allocators:
-/// --features mimalloc-global or jemalloc-global. What operations cost, and how long the slowest
-/// take: see `cost` and `tails`.
+/// pages loaded. Hit ratios count reads; the writes of -rw traces store their page. Other
+/// allocators: --features mimalloc-global or jemalloc-global. What operations cost, and how long
+/// the slowest take: see `cost` and `tails`.
 #[derive(Debug, Parser)]
 #[command(name = "versus", args_conflicts_with_subcommands = true, after_help = pairs::listed())]
 struct Options {

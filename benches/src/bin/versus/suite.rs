@@ -34,8 +34,8 @@ use crate::variants::{self, OTHERS, Variant};
 /// Runs traces at 5, 10 and 25 percent for zcache (lz4 and zstd:3) and all peers, each under the
 /// allocator that packs best.
 ///
-/// Writes suite.json, suite.md and two pictures. Without the shared data, there are made traces over
-/// the sample. What operations cost and their tails come last, see `cost` and `tails`.
+/// Writes suite.json, suite.md and two pictures. Without the shared data, there are made traces
+/// over the sample. What operations cost and their tails come last, see `cost` and `tails`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Suite {
     /// All traces at full length, untimed, into benches/results/whole (three quarters of an hour)

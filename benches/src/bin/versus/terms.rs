@@ -18,8 +18,8 @@ pub(crate) struct Terms {
     /// Caches beside zcache, which always takes part; `all` is the four peers
     #[arg(long = "cache", default_value = "all")]
     pub(crate) rivals: Rivalry,
-    /// A page file or the name of a shared one (default: the sample); pages in which one word repeats
-    /// are left out
+    /// A page file or the name of a shared one (default: the sample); pages in which one word
+    /// repeats are left out
     #[arg(long)]
     pub(crate) pages: Option<String>,
     /// What its pages are cut to

@@ -17,7 +17,7 @@ const SCANNED: usize = 100;
 pub(crate) enum Request {
     /// The row of a number.
     Row(u64),
-    /// So many rows from a number on.
+    /// Rows with consecutive numbers: the first number, and how many rows.
     Scan(u64, usize),
 }
 

@@ -27,9 +27,9 @@ use crate::terms::{DEBUG, THREADS, Terms};
 /// Times operations one by one, by the clock and by the CPU time of the thread, in full caches.
 ///
 /// Look-ups go by Zipf's law over four times the keys that zcache holds, each miss followed by an
-/// insert. All caches take turns in one process, and so does the bare codec. p50, p99, p99.9 and the
-/// maximum of hits and of inserts are over all windows and threads, in microseconds; `window` is the
-/// median over windows of their p99, which some bad windows do not change. Ratios are to
+/// insert. All caches take turns in one process, and so does the bare codec. p50, p99, p99.9 and
+/// the maximum of hits and of inserts are over all windows and threads, in microseconds; `window`
+/// is the median over windows of their p99, which some bad windows do not change. Ratios are to
 /// quick_cache's. What the clocks take in the median is taken off. The bare codec's tail is the
 /// machine's.
 #[derive(Debug, Parser)]

@@ -101,7 +101,7 @@ async fn compare(store: Arc<dyn ObjectStore>, lives: u64, steps: usize) {
     let mut rng = Rng::with_seed(lives);
     let mut map = Map::new();
     for life in 0..lives {
-        // The same number each time: what was cached is still good.
+        // The database gets the same number each time, so its cached blocks are still good.
         let db = open(&store, "db", Some((&cache, 7))).await.unwrap();
         for _ in 0..steps {
             step(&db, &mut map, &mut rng).await.unwrap();
