@@ -34,7 +34,7 @@ const TOWERS: [(&str, &[&[&str]]); 6] = [
             &["sync"],
             &["codec", "error", "policy"],
             &["config", "index", "scope", "stats"],
-            &["store"],
+            &["store", "worth"],
             &["hot"],
             &["tier"],
             &["cold"],

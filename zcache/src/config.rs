@@ -76,7 +76,8 @@ pub enum Share {
 pub struct Config {
     pub(crate) capacity: usize,
     pub(crate) max_page: usize,
-    pub(crate) codec: Arc<dyn Codec>,
+    /// `None`: one is found.
+    pub(crate) codec: Option<Arc<dyn Codec>>,
     pub(crate) cold_codec: Option<Arc<dyn Codec>>,
     pub(crate) dictionary_bytes: usize,
     pub(crate) policy: Box<dyn Policy>,
@@ -99,7 +100,7 @@ impl Config {
         Self {
             capacity: capacity_bytes,
             max_page: 64 << 10,
-            codec: Arc::new(Lz4),
+            codec: Some(Arc::new(Lz4)),
             cold_codec: None,
             dictionary_bytes: 0,
             policy: Box::new(S3Fifo::new()),
@@ -138,7 +139,33 @@ impl Config {
     /// is a codec too.
     #[must_use]
     pub fn codec(self, codec: impl Codec + 'static) -> Self {
-        Self { codec: Arc::new(codec), ..self }
+        Self { codec: Some(Arc::new(codec)), ..self }
+    }
+
+    /// Has the cache find what compresses the pages: nothing, [`Lz4`], or, with the feature `zstd`,
+    /// zstd at level 1 or 3. It starts with [`Lz4`]. Some of the first pages inserted, and one in
+    /// 1024 later on, are compressed and read back by each codec. Small models of the cache tell how
+    /// many misses each would have. The cache changes to the codec that makes a request clearly
+    /// cheaper, hits and misses. What is there is compressed again, up to four pages with each
+    /// insert, and more with [`Cache::maintain`](crate::Cache::maintain).
+    ///
+    /// Tell it what a miss costs by [`miss_cost`](Self::miss_cost), or read what is missed between
+    /// the look-up and the insert. [`Stats::candidates`](crate::Stats::candidates) says what was
+    /// found and why. Codecs whose contexts the capacity has no room for are left out. With a
+    /// [cold codec](Self::cold_codec) or [training](Self::train) pages are compressed by [`Lz4`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zcache::{Cache, Config};
+    ///
+    /// let config = Config::new(64 << 20).auto_codec().miss_cost(Duration::from_millis(1));
+    /// let cache = Cache::<u64>::new(config)?;
+    /// assert_eq!(cache.stats().codec, "lz4");
+    /// # Ok::<(), zcache::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub fn auto_codec(self) -> Self {
+        Self { codec: None, ..self }
     }
 
     /// A stronger codec for cold entries: [`Cache::maintain`](crate::Cache::maintain) compresses again what was not hit for a
@@ -212,8 +239,10 @@ impl Config {
         Self { hot: share, ..self }
     }
 
-    /// What a miss costs the user, all in all: what [`Share::Auto`] weighs against decodings. Default: measured, from
-    /// a miss to the end of its key's insert; 100 us until the first one.
+    /// What a miss costs the user beside the insert that answers it: what [`Share::Auto`] and
+    /// [`auto_codec`](Self::auto_codec) weigh against decodings. Default: measured, from a miss to the
+    /// end of its key's insert; 100 us until the first one.
+    /// [`Cache::set_miss_cost`](crate::Cache::set_miss_cost) changes it later.
     #[must_use]
     pub fn miss_cost(self, time: Duration) -> Self {
         Self { miss_cost: Some(time), ..self }

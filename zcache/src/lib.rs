@@ -12,6 +12,7 @@
 //!
 //! - [`Cache`] is where to start, [`Config`] what it is made of, [`Stats`] what it tells.
 //! - [`codec`]: LZ4, zstd with and without a dictionary, none, your own.
+//! - [`Config::auto_codec`]: the codec that is worth most, found by the cache.
 //! - [`policy`]: S3-FIFO, SIEVE, LRU, your own.
 //! - [`Cache::maintain`], [`Maintainer`]: cold entries get smaller, dictionaries are trained, beside the callers.
 //! - [`Removal`]: what a hook is told of entries that go.
@@ -37,6 +38,7 @@ mod stats;
 mod store;
 mod sync;
 mod tier;
+mod worth;
 
 #[doc = include_str!("../DESIGN.md")]
 pub mod design {}
@@ -51,6 +53,6 @@ pub use error::{
     BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, MAX_PIECE, ResizeError,
 };
 pub use stats::{
-    Balance, ByteCounts, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
+    Balance, ByteCounts, Candidate, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
 };
 pub use tier::Removal;

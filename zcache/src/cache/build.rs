@@ -10,14 +10,16 @@ use zpool::{Pool, SourceKind, Words};
 
 use super::Cache;
 use super::maintain::strength;
+use crate::codec::{Codec, Lz4, candidates};
 use crate::config::{Config, HugePages, Share, Source};
 use crate::error::{ConfigError, MAX_PAGE, MAX_PIECE};
-use crate::hot::{Hot, Scales};
+use crate::hot::Hot;
 use crate::index::{Flights, Table};
 use crate::stats::Counters;
 use crate::store::{Coders, Large, Memory, Scratch, Store, TRAILER, context_bytes, context_size};
-use crate::sync::{Charge, MIXED};
+use crate::sync::{Arc, Charge, MIXED};
 use crate::tier::{ASIDE, Removal, Tier, aside};
+use crate::worth::{Purpose, Scales};
 
 /// The pages that zpool's heap source takes at once, in bytes.
 const HEAP_REGION: usize = 256 << 10;
@@ -69,6 +71,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             miss_cost,
             ..
         } = config;
+        let finds = codec.is_none() && cold.is_none() && training.is_none();
+        let codec = codec.unwrap_or_else(|| Arc::new(Lz4));
         if max_page == 0 || max_page > MAX_PAGE {
             return Err(ConfigError::MaxPage(max_page));
         }
@@ -117,7 +121,16 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let needed = fixed
             .saturating_add(pool.held_bytes() + regions + Coders::BYTES)
             .saturating_add(working);
-        let least = with_aside(needed);
+        // Those that there is room for, with all contexts at once.
+        let mut others = if finds { candidates().split_off(1) } else { Vec::new() };
+        let least_with = |others: &[Arc<dyn Codec>]| {
+            let contexts = others.iter().map(|other| context_bytes(max_page, &**other));
+            with_aside(contexts.fold(needed, usize::saturating_add))
+        };
+        while !others.is_empty() && capacity < least_with(&others) {
+            others.pop();
+        }
+        let least = least_with(&others);
         if capacity < least {
             return Err(ConfigError::TooSmall { least });
         }
@@ -128,19 +141,38 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
         let coders = Coders::new(&pool, cold, training.map(|(training, _)| training));
         let refused = |_| zpool::ConfigError::Source(io::ErrorKind::OutOfMemory.into());
-        let coders = coders.map_err(|error| ConfigError::Pool(refused(error)))?;
+        let mut coders = coders.map_err(|error| ConfigError::Pool(refused(error)))?;
+        coders.set_others(&others);
         let scratch = Scratch::new(cores, capacity);
         let store = Store::new(pool, codec, coders, scratch, checksum, always_compress, max_page);
         let index = Table::new(shards, &store.pool);
         let counters = Counters::new(counting);
         let tier = Box::new(Tier::new(store, index, policy, counters, capacity, K::clone));
         let mut cache = Self { tier, hasher, time_to_live, charged, least };
-        cache.keep_hot(hot, miss_cost, threads);
+        let frames = Hot::<K>::fixed_bytes(hot, capacity, least, threads);
+        cache.keep_account(frames.is_some().then_some(hot), finds, miss_cost);
+        cache.keep_hot(hot, threads);
         Ok(cache)
     }
 
+    /// The account, if anything is to be found by it and there is room for it.
+    fn keep_account(&mut self, share: Option<Share>, finds: bool, miss_cost: Option<Duration>) {
+        let tier = &mut self.tier;
+        let capacity = tier.capacity();
+        let bytes = Scales::fixed_bytes(capacity, finds);
+        let share = share.filter(|share| *share == Share::Auto);
+        if share.is_none() && !finds || !tier.store.pool.charge(bytes) {
+            return;
+        }
+        self.charged += bytes;
+        self.least += with_aside(bytes);
+        let limit = share.map(|share| share.limits(capacity, self.least).0);
+        let purpose = Purpose { limit, codec: finds };
+        tier.scales = Some(Arc::new(Scales::new(tier.standing(), purpose, miss_cost)));
+    }
+
     /// Tables for frames, if there is room for them.
-    fn keep_hot(&mut self, share: Share, miss_cost: Option<Duration>, threads: usize) {
+    fn keep_hot(&mut self, share: Share, threads: usize) {
         let tier = &mut self.tier;
         let capacity = tier.capacity();
         let Some(bytes) = Hot::<K>::fixed_bytes(share, capacity, self.least, threads) else {
@@ -152,8 +184,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         let least = self.least + with_aside(bytes);
         let limits = share.limits(capacity, least);
-        let scales = share == Share::Auto;
-        let scales = scales.then(|| Scales::new(tier.standing(), limits.0, miss_cost));
+        let scales = tier.scales.clone().filter(|_| share == Share::Auto);
+        if share == Share::Auto && scales.is_none() {
+            return pool.release(bytes);
+        }
         let Some(hot) = Hot::new(pool, share, limits, scales, threads, K::clone) else {
             return pool.release(bytes);
         };

@@ -3,12 +3,13 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::codec::CODERS;
+use crate::codec::{CODERS, RAW};
 use crate::hot::Hot;
-use crate::stats::Stats;
+use crate::stats::{Candidate, Stats};
 use crate::store::Trouble;
 use crate::sync::get;
 use crate::tier::{Tier, aside};
+use crate::worth::{CANDIDATES, Scales};
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
@@ -22,6 +23,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let coders = &tier.store.coders;
         let cold = coders.cold.as_ref();
         stats.cold_codec = cold.map_or_else(String::new, |codec| codec.name().into_owned());
+        if let Some((found, changes)) = tier.scales().and_then(Scales::candidates) {
+            self.name_candidates(&mut stats, found, changes);
+        }
         let (dictionaries, dictionary_bytes) = coders.trained();
         stats.trainings.dictionaries = dictionaries;
         let policy = {
@@ -36,7 +40,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             stats.demotions = get(&hot.demotions);
             stats.bytes.frames = hot.frames().bytes();
             stats.bytes.waiting = hot.frames().waiting_bytes();
-            stats.balance = hot.scales().map(|scales| scales.balance(tier.standing()));
+            stats.balance = hot.scales().and_then(|scales| scales.balance(tier.standing()));
             grown = hot.grown_bytes();
         }
         let bytes = &mut stats.bytes;
@@ -49,6 +53,25 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let large = tier.store.large.as_ref().map_or(0, |large| large.charged());
         bytes.fixed = self.charged + large + coders.table_bytes() + grown + aside(tier.capacity());
         stats
+    }
+
+    fn name_candidates(&self, stats: &mut Stats, found: [Candidate; CANDIDATES], changes: u64) {
+        let store = &self.tier.store;
+        for (coder, candidate) in (0..).zip(found) {
+            let name = match usize::from(coder).checked_sub(1) {
+                _ if coder == RAW => "none".into(),
+                None => store.codec.name(),
+                Some(other) => match store.coders.others().get(other) {
+                    Some(codec) => codec.name(),
+                    None => continue,
+                },
+            };
+            if candidate.in_use {
+                stats.codec = name.clone().into_owned();
+            }
+            stats.candidates.push(Candidate { name: name.into_owned(), ..candidate });
+        }
+        stats.codec_changes = changes;
     }
 
     /// Asserts every invariant, those of the pool among them. For tests; call it while no other

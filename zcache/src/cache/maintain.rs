@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::codec::Codec;
+use crate::codec::{Codec, Lz4};
 use crate::cold::{Trained, sample_bytes};
 use crate::config::Config;
 use crate::error::ConfigError;
@@ -106,8 +106,13 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Trained::Failed => Training::Failed,
         };
         let step = tier.recompress(&mut hand, budget, stop);
+        let mut recompression = step.counts;
+        if let Some(scales) = tier.scales().filter(|scales| scales.samples().is_some()) {
+            let bounds = (budget, usize::MAX, usize::MAX);
+            recompression = tier.repack(scales, &mut hand, bounds, stop);
+        }
         Maintenance {
-            recompression: step.counts,
+            recompression,
             training,
             dropped,
             expired: step.expired,
@@ -126,7 +131,7 @@ pub(super) fn strength(config: &Config) -> Result<Strength, ConfigError> {
     if dictionary_bytes == 0 {
         return Ok((cold, None));
     }
-    let base = Arc::clone(cold.as_ref().unwrap_or(&config.codec));
+    let base = cold.clone().or_else(|| config.codec.clone()).unwrap_or_else(|| Arc::new(Lz4));
     let blank = base.blank(dictionary_bytes).ok_or(ConfigError::Training(dictionary_bytes))?;
     let shared_bytes = blank.shared_bytes();
     // Two dictionaries, while entries of an earlier one are left.

@@ -1,6 +1,7 @@
 //! What a cache holds, what it may hold, and for what.
 
 use std::hash::{BuildHasher, Hash};
+use std::time::Duration;
 
 use zpool::Compaction;
 
@@ -59,6 +60,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.collect_frames();
         let held = self.tier.shrink();
         if held > self.tier.capacity() { Err(ResizeError::StillHeld { held }) } else { Ok(()) }
+    }
+
+    /// What a miss costs from now on, as [`Config::miss_cost`](crate::Config::miss_cost) says it.
+    pub fn set_miss_cost(&self, time: Duration) {
+        if let Some(scales) = self.tier.scales() {
+            scales.tell_miss(time);
+        }
     }
 
     /// Moves payloads together so that pages come free, `budget` bytes at the most; evicts nothing.

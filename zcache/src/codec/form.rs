@@ -16,5 +16,8 @@ pub(crate) enum Form {
 /// The word's number that means: the object is the word.
 pub(crate) const INLINE: u8 = 127;
 
+/// No coder's number: pages are stored as they are.
+pub(crate) const RAW: u8 = 3;
+
 /// Coders have numbers below this.
 pub(crate) const CODERS: usize = 32;

@@ -11,6 +11,7 @@ use std::io;
 
 use crate::sync::Arc;
 
+mod choice;
 mod fill;
 mod form;
 mod incompressible;
@@ -20,8 +21,9 @@ mod none;
 #[cfg(feature = "zstd")]
 mod zstd;
 
+pub(crate) use choice::candidates;
 pub use fill::{fill, same_filled};
-pub(crate) use form::{CODERS, Form, INLINE};
+pub(crate) use form::{CODERS, Form, INLINE, RAW};
 pub use incompressible::looks_incompressible;
 pub use lz4::Lz4;
 pub use none::None;

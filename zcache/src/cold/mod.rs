@@ -4,6 +4,4 @@ mod pack;
 mod recompress;
 mod train;
 
-#[cfg(all(test, zcache_loom))]
-pub(crate) use recompress::Outcome;
 pub(crate) use train::{Trained, sample_bytes};

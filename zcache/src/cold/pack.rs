@@ -6,10 +6,9 @@
 //! as by `maintain`: the key keeps its page, its time to live and its place in the policy. One hit
 //! alone is told to do it, by the compare-exchange that takes the mark of the scan off the record.
 
-use super::recompress::{Outcome, Renewal};
 use crate::store::{Entry, Rest};
 use crate::sync::Inside;
-use crate::tier::{Lack, Spent, Tier};
+use crate::tier::{Lack, Outcome, Renewal, Spent, Tier};
 
 impl<K: Eq + Send + Sync> Tier<K> {
     /// A hit on an entry, of which `page` was read. Whether the page is `unpacked` is what the

@@ -30,13 +30,12 @@ use crate::sync::{
     Apart, Arc, AtomicUsize, Counter, Mutex, Ordering, PICKY, WAYS, add, get, model_bug, most_sets,
     readers, thread_number,
 };
+use crate::worth::Scales;
 
-mod balance;
 mod growth;
 mod page;
 mod sets;
 
-pub(crate) use balance::{Scales, Standing};
 pub(crate) use growth::Under;
 pub(crate) use page::Head;
 use page::{HAND, Lent, POLICY};
@@ -70,7 +69,7 @@ pub(crate) struct Hot<K> {
     /// What frames can have at the most.
     most: AtomicUsize,
     /// Of an automatic share, what moves its limit.
-    scales: Option<Scales>,
+    scales: Option<Arc<Scales>>,
     /// Held while the table grows or shrinks: the slots that are still to be looked at since it did.
     changing: Mutex<Range<usize>>,
     /// Bytes of frames that are being made.
@@ -134,10 +133,8 @@ impl<K: Send + Sync> Hot<K> {
     ) -> Option<usize> {
         let (limit, most) = share.limits(capacity, least);
         let sets = least_sets(limit);
-        let scales = if share == Share::Auto { Scales::fixed_bytes(capacity) } else { 0 };
         let bytes = Frames::<Head<K>>::fixed_bytes(sets * WAYS, readers(threads))
             + Sets::fixed_bytes(sets)
-            + scales
             + zpool::source::heap_cost(size_of::<Self>() + 128)
             + zpool::source::heap_cost(4 * size_of::<Counter>());
         (limit.min(most) >= bytes + LEAST_FRAMES * PAGE).then_some(bytes)
@@ -148,7 +145,7 @@ impl<K: Send + Sync> Hot<K> {
         pool: &zpool::Pool<impl Send + Sync>,
         share: Share,
         (limit, most): (usize, usize),
-        scales: Option<Scales>,
+        scales: Option<Arc<Scales>>,
         threads: usize,
         clone: fn(&K) -> K,
     ) -> Option<Self> {
@@ -182,7 +179,7 @@ impl<K: Send + Sync> Hot<K> {
     }
 
     pub(crate) fn scales(&self) -> Option<&Scales> {
-        self.scales.as_ref()
+        self.scales.as_deref()
     }
 
     /// What frames are left when room is short.

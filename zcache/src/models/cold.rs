@@ -4,10 +4,10 @@
 use super::hot::hit;
 use super::{World, get, over, page, world};
 use crate::codec::Form;
-use crate::cold::Outcome;
 use crate::store::{Record, Rest};
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant, let_see_latest};
+use crate::tier::Outcome;
 
 /// What `maintain` does to a cold entry; whether it came to a new object.
 fn recompress(world: &World, key: u8) -> bool {

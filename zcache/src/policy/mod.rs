@@ -144,13 +144,6 @@ pub trait Policy: std::fmt::Debug + Send {
         self.evict(entries, effort)
     }
 
-    /// The queue that the last victim went from, and the part of its room that more capacity would give to that
-    /// queue, 0 to 1: whether one that went would still be there is told by what went from its queue since. Of
-    /// more than two queues, the second and all after it count as one.
-    fn last_queue(&self) -> (usize, f32) {
-        (0, 1.0)
-    }
-
     /// Whether `id` is in the policy.
     fn contains(&self, id: u32) -> bool;
 

@@ -60,8 +60,6 @@ pub struct S3Fifo {
     queues: Links<2>,
     ghosts: Ghosts,
     ours: Option<Ours>,
-    /// The queue that the last victim was in.
-    last: usize,
 }
 
 /// What our rules go by.
@@ -114,7 +112,7 @@ impl S3Fifo {
     /// One without entries, by the rules of the paper alone.
     #[must_use]
     pub fn plain() -> Self {
-        Self { queues: Links::new(), ghosts: Ghosts::new(), ours: None, last: SMALL }
+        Self { queues: Links::new(), ghosts: Ghosts::new(), ours: None }
     }
 
     /// Entries that `small` is entitled to.
@@ -146,7 +144,6 @@ impl S3Fifo {
                 self.push_small(id);
             } else {
                 self.ghosts.remember(SMALL, search.tag(id), self.queues.total() + 1);
-                self.last = SMALL;
                 return Some(id);
             }
         }
@@ -192,7 +189,6 @@ impl S3Fifo {
     }
 
     fn went_from_main(&mut self, tag: u32) {
-        self.last = MAIN;
         if self.ours.is_some() {
             self.ghosts.remember(MAIN, tag, self.queues.total() + 1);
         }
@@ -327,11 +323,6 @@ impl Policy for S3Fifo {
         let mut search = self.start(entries, effort);
         let found = self.search(&mut search);
         self.went(search, found)
-    }
-
-    fn last_queue(&self) -> (usize, f32) {
-        let small = self.ours.as_ref().map_or(1.0 / PLAIN_SHARE as f64, |ours| ours.share.part());
-        if self.last == SMALL { (SMALL, small as f32) } else { (MAIN, 1.0 - small as f32) }
     }
 
     fn contains(&self, id: u32) -> bool {

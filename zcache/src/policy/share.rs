@@ -26,6 +26,7 @@ impl Share {
     }
 
     /// The part of the entries.
+    #[cfg(test)]
     pub(super) fn part(&self) -> f64 {
         self.0
     }

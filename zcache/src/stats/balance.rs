@@ -19,8 +19,6 @@ pub struct Balance {
     pub entry_worth: Duration,
     /// How often a page was decoded whose frame had just gone; of a sample of the pages.
     pub frame_returns: u64,
-    /// How often a page was missed that had just been evicted; of the same sample.
-    pub entry_returns: u64,
     /// How often the limit was raised.
     pub raised: u64,
     /// How often it was lowered.

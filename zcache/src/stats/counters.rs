@@ -219,12 +219,22 @@ impl Counters {
         get(&self.entries) as usize
     }
 
-    /// The mean of the decodings that were timed, in nanoseconds, interruptions left out.
-    pub(crate) fn decode_nanoseconds(&self) -> Option<u64> {
-        let sum = |of: fn(&Times) -> &Counter| -> u64 {
-            self.stripes.iter().map(|stripe| get(of(&stripe.decode))).sum()
-        };
-        sum(|times| &times.calm).checked_div(sum(|times| &times.samples))
+    /// Hits that were decoded, misses, decodings that were timed, and the nanoseconds that those
+    /// took, interruptions left out.
+    pub(crate) fn decodings(&self) -> [u64; 4] {
+        let sum = |of: fn(&Stripe) -> &Counter| self.stripes.iter().map(|s| get(of(s))).sum();
+        [
+            sum(|stripe| &stripe.hits),
+            sum(|stripe| &stripe.misses),
+            sum(|stripe| &stripe.decode.samples),
+            sum(|stripe| &stripe.decode.calm),
+        ]
+    }
+
+    /// The mean of the inserts that were timed up to where the page is compressed, in nanoseconds,
+    /// interruptions left out.
+    pub(crate) fn encode_nanoseconds(&self) -> u64 {
+        get(&self.encode.calm).checked_div(get(&self.encode.samples)).unwrap_or(0)
     }
 }
 

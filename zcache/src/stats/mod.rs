@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 mod balance;
+mod candidate;
 mod counters;
 mod maintenance;
 #[cfg(feature = "metrics")]
@@ -10,6 +11,7 @@ mod publish;
 mod table;
 
 pub use balance::Balance;
+pub use candidate::Candidate;
 pub(crate) use counters::Counters;
 pub use maintenance::{Recompression, Trainings};
 
@@ -177,6 +179,10 @@ pub struct Stats {
     pub frames: usize,
     /// Why hot pages have the share they have, if that is [`Share::Auto`](crate::Share::Auto).
     pub balance: Option<Balance>,
+    /// What is known of each codec, if the cache [finds its own](crate::Config::auto_codec).
+    pub candidates: Vec<Candidate>,
+    /// How often the codec was changed.
+    pub codec_changes: u64,
     /// Frames made.
     pub promotions: u64,
     /// Frames that went for others, or where room was needed; their entries stayed.

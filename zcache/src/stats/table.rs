@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Stats;
+use super::{Candidate, Stats};
 
 /// `bytes` in MiB or KiB.
 fn human(bytes: usize) -> String {
@@ -15,6 +15,17 @@ fn times(ratio: f64) -> String {
     if ratio.is_finite() { format!("{ratio:.2}x") } else { "-".into() }
 }
 
+impl Stats {
+    /// How the codec was found.
+    fn found(&self) -> String {
+        if self.candidates.is_empty() {
+            return format!("{}, fixed", self.codec);
+        }
+        let words: Vec<String> = self.candidates.iter().map(Candidate::words).collect();
+        format!("{}; {} times changed", words.join("; "), self.codec_changes)
+    }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
@@ -23,7 +34,7 @@ impl fmt::Display for Stats {
             || ("fixed".to_owned(), "-".to_owned()),
             |balance| (balance.standing(), balance.reasons()),
         );
-        let rows: [(&str, String); 15] = [
+        let rows: [(&str, String); 16] = [
             (
                 "entries",
                 format!(
@@ -53,6 +64,7 @@ impl fmt::Display for Stats {
                     self.demotions
                 ),
             ),
+            ("codec", self.found()),
             ("share", share),
             ("  worth", worth),
             (

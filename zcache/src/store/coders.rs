@@ -30,7 +30,7 @@ use zpool::source::heap_cost;
 use zpool::{AllocError, Pool, Swapped};
 
 use super::charged::Full;
-use crate::codec::{CODERS, Codec};
+use crate::codec::{CODERS, Codec, RAW};
 use crate::sync::{
     Arc, AtomicUsize, Charge, Counter, Mutex, Ordering, Weak, get, model_bug, pause,
 };
@@ -53,6 +53,11 @@ pub(crate) struct TrainingPlan {
 #[derive(Debug)]
 pub(crate) struct Coders {
     pub(crate) cold: Option<Arc<dyn Codec>>,
+    /// Where the codec is found: those of the numbers from 1 on, which are zstd's levels. Any of them
+    /// reads what another has written.
+    others: Box<[Arc<dyn Codec>]>,
+    /// The number that pages are packed by there; [`RAW`]: by none.
+    chosen: Counter,
     pub(crate) training: Option<TrainingPlan>,
     /// The newest trained coder, or 0. A hint: the table decides.
     newest: Counter,
@@ -116,6 +121,8 @@ impl Coders {
     ) -> Result<Self, AllocError> {
         Ok(Self {
             cold,
+            others: Box::default(),
+            chosen: Counter::new(0),
             training,
             newest: Counter::new(0),
             alive: std::array::from_fn(|_| AtomicUsize::new(0)),
@@ -149,7 +156,11 @@ impl Coders {
     /// What inserts compress with if not with coder 0.
     #[inline]
     pub(crate) fn writer(&self) -> Option<Use<'_>> {
-        if get(&self.newest) == 0 || self.cold.is_some() { None } else { self.use_newest() }
+        match get(&self.chosen) as u8 {
+            0 if get(&self.newest) == 0 || self.cold.is_some() => None,
+            0 => self.use_newest(),
+            chosen => Some(self.use_of(chosen)),
+        }
     }
 
     #[cold]
@@ -166,6 +177,50 @@ impl Coders {
             self.entered(number);
         }
         Some(Use(self, number))
+    }
+
+    /// That something is compressed with a coder that stays.
+    pub(crate) fn use_of(&self, coder: u8) -> Use<'_> {
+        self.entered(coder);
+        Use(self, coder)
+    }
+
+    /// Those that the codec is chosen from, beside the first.
+    pub(crate) fn set_others(&mut self, others: &[Arc<dyn Codec>]) {
+        self.others = others.into();
+    }
+
+    /// Coders that pages may be packed by, where one is chosen.
+    pub(crate) fn others(&self) -> &[Arc<dyn Codec>] {
+        &self.others
+    }
+
+    /// Pages are packed by this one from now on.
+    pub(crate) fn choose(&self, coder: u8) {
+        // Relaxed: who reads an old one packs by the coder before, which is as right.
+        self.chosen.store(coder.into(), Ordering::Relaxed);
+    }
+
+    /// What pages are packed by where the codec is chosen.
+    pub(crate) fn chosen(&self) -> u8 {
+        get(&self.chosen) as u8
+    }
+
+    /// Whether this is not a coder but says that pages are stored as they are.
+    #[inline]
+    pub(crate) fn is_raw(&self, coder: u8) -> bool {
+        coder == RAW && !self.others.is_empty()
+    }
+
+    /// The coder whose contexts read what this one has written: the one in use where it can, so that
+    /// there are no contexts for both.
+    #[inline]
+    pub(crate) fn reader(&self, coder: u8) -> u8 {
+        if self.others.is_empty() || coder == 0 {
+            return coder;
+        }
+        let chosen = self.chosen();
+        if (1..=self.others.len()).contains(&chosen.into()) { chosen } else { coder }
     }
 
     /// What cold entries are compressed with, if anything.
@@ -192,6 +247,9 @@ impl Coders {
 
     /// The codec of a number, but for the first one's.
     pub(crate) fn codec(&self, coder: u8) -> Option<Arc<dyn Codec>> {
+        if let Some(other) = self.others.get(usize::from(coder).wrapping_sub(1)) {
+            return Some(Arc::clone(other));
+        }
         if coder == COLD {
             return self.cold.clone();
         }

@@ -10,7 +10,7 @@
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;
 
-use crate::codec::{Codec, Form, INLINE, same_filled};
+use crate::codec::{Codec, Form, INLINE, RAW, same_filled};
 use crate::error::MAX_PIECE;
 use crate::index::Tag;
 use crate::sync::{Arc, Charge};
@@ -27,6 +27,7 @@ mod same_filled;
 mod sample;
 mod scratch;
 mod trials;
+mod tryout;
 
 pub(crate) use buffers::LentBuffer;
 use buffers::LentVec;
@@ -345,6 +346,26 @@ impl<K: Send + Sync> Store<K> {
         Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(coder))))
     }
 
+    /// The same by the coder that was chosen, [`RAW`] among them, if it can.
+    ///
+    /// # Errors
+    /// No memory to compress with.
+    pub(crate) fn repack<'a>(
+        &'a self,
+        tag: Tag,
+        page: &'a [u8],
+        expiry: Option<Millis>,
+        (coder, bound): (u8, usize),
+    ) -> Result<Option<Draft<'a, K>>, Full> {
+        if coder == RAW {
+            let raw = (Form::Raw, Payload::Page(page), None);
+            return Ok(Some(self.finish(tag, page.len(), expiry, raw, None)));
+        }
+        let used = self.coders.use_of(coder);
+        let coded = self.compress(tag, page, expiry.is_some(), coder, bound)?;
+        Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(used))))
+    }
+
     /// A draft of what is behind the payload as well.
     fn finish<'a>(
         &self,
@@ -379,7 +400,7 @@ impl<K: Send + Sync> Store<K> {
         coder: u8,
         bound: usize,
     ) -> Result<Option<Stored<'a, K>>, Full> {
-        let plain = self.plain(coder).is_some_and(Codec::is_plain);
+        let plain = self.plain(coder).is_some_and(Codec::is_plain) || self.coders.is_raw(coder);
         if page.is_empty() || plain {
             return Ok(None);
         }

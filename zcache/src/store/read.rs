@@ -185,7 +185,7 @@ impl<K: Send + Sync> Store<K> {
         match self.plain(coder).and_then(|codec| codec.decode(payload, to)) {
             Some(decoded) => decoded.map_err(|_| Trouble::Corrupt),
             None => {
-                let mut context = self.context(to.len(), coder)?;
+                let mut context = self.context(to.len(), self.coders.reader(coder))?;
                 context.get().decompress(payload, to).map_err(|_| Trouble::Corrupt)
             }
         }

@@ -20,10 +20,11 @@ use zpool::AllocError;
 
 use super::queue::Held;
 use super::{Tier, View};
-use crate::hot::{Hot, Standing};
+use crate::hot::Hot;
 use crate::stats::Cause;
 use crate::store::{Charged, Entry, Full};
-use crate::sync::{HOLDS, Inside, LOOKS, Ordering, pause};
+use crate::sync::{HOLDS, Inside, LOOKS, Ordering, get, pause};
+use crate::worth::{Counts, Standing};
 
 /// Rounds before an attempt is given up.
 const ROUNDS: usize = 128;
@@ -77,8 +78,6 @@ struct Victim<'t, K: Send + Sync> {
     entry: Entry<'t, K>,
     /// What it takes, all counted.
     bytes: usize,
-    /// The queue that it went from, and the part of more room that this would get.
-    queue: (usize, f32),
 }
 
 /// Entries that the policy has named and forgotten, one after the other. Those that are left when
@@ -99,8 +98,7 @@ impl<'t, K: Send + Sync> Iterator for Victims<'t, K> {
         let victim = self.named.get_mut(self.next)?.take()?;
         self.next += 1;
         if let Some(scales) = self.tier.scales() {
-            let (queue, part) = victim.queue;
-            scales.evicted(victim.entry.record().tag, queue, part);
+            scales.evicted(victim.entry.record().tag);
         }
         Some(victim)
     }
@@ -310,7 +308,24 @@ impl<K: Send + Sync> Tier<K> {
             most,
             frame: mean(bytes, amount).unwrap_or(4096),
             entry: mean(entries, self.counters.entries()).unwrap_or(2048),
-            decode: self.counters.decode_nanoseconds(),
+            entries: self.counters.entries(),
+            packed: self.store.pool.payload_bytes() + self.counters.entries() * self.cost(0),
+            free: self.capacity().saturating_sub(self.held()),
+            encode: self.counters.encode_nanoseconds(),
+            counts: self.counts(),
+        }
+    }
+
+    /// What was counted since the cache was made.
+    fn counts(&self) -> Counts {
+        let [decodings, misses, timed, nanoseconds] = self.counters.decodings();
+        Counts {
+            decodings,
+            misses,
+            inserts: get(&self.counters.inserts),
+            evictions: get(&self.counters.ended[Cause::Evicted as usize]),
+            timed,
+            nanoseconds,
         }
     }
 
@@ -466,11 +481,7 @@ impl<K: Send + Sync> Tier<K> {
                 policy.put_back(id, 0);
                 break;
             };
-            let victim = Victim {
-                bytes: self.cost(self.stored_len(&victim)),
-                entry: victim,
-                queue: policy.policy().last_queue(),
-            };
+            let victim = Victim { bytes: self.cost(self.stored_len(&victim)), entry: victim };
             bytes += victim.bytes;
             *named = Some(victim);
             if bytes >= goal {

@@ -107,6 +107,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         if let Some(scales) = self.scales() {
             scales.came(tag);
+            if let Some(samples) = scales.samples() {
+                self.look_after_codec(scales, samples, page);
+            }
         }
         self.grant_wish();
         Ok(true)

@@ -33,7 +33,7 @@ use std::time::Instant;
 use equivalent::Equivalent;
 use zpool::MapError;
 
-use crate::hot::{Hot, Scales};
+use crate::hot::Hot;
 use crate::index::{Flights, Seek, Table, Tag, Walk, Walks};
 use crate::policy::{Entries, Policy};
 use crate::scope::Scopes;
@@ -42,6 +42,7 @@ use crate::store::{Entry, MAX_MARK, Memory, Millis, Sampler, Store};
 use crate::sync::{
     Apart, Arc, AtomicU32, AtomicUsize, Counter, Mutex, Ordering, get, model_bug, pause,
 };
+use crate::worth::Scales;
 
 mod debt;
 mod evict;
@@ -51,18 +52,23 @@ mod life;
 mod pieces;
 mod promote;
 mod queue;
+mod renew;
 mod renumber;
+mod repack;
 mod scoped;
 mod shrink;
 mod weight;
 
-pub(crate) use evict::{Lack, Reach, STEP, Spent};
+#[cfg(all(test, zcache_loom))]
+pub(crate) use evict::Reach;
+pub(crate) use evict::{Lack, Spent};
 use hook::Hook;
 pub use hook::Removal;
 pub(crate) use insert::Terms;
 pub(crate) use life::{Condition, Newcomer};
 pub(crate) use pieces::rethrow;
 use queue::{Queue, Unready};
+pub(crate) use renew::{Outcome, Renewal};
 
 pub(crate) struct Tier<K> {
     pub(crate) store: Store<K>,
@@ -76,6 +82,8 @@ pub(crate) struct Tier<K> {
     pub(crate) scopes: Option<Box<Scopes<K>>>,
     pub(crate) counters: Counters,
     pub(crate) sampler: Sampler,
+    /// What moves the share of an automatic hot tier, and finds the codec.
+    pub(crate) scales: Option<Arc<Scales>>,
     pub(crate) hand: Mutex<Hand>,
     /// Which cache this is.
     pub(crate) number: u64,
@@ -111,6 +119,9 @@ pub(crate) struct Hand {
     pub(crate) next: u32,
     /// Ids to pass at which it tries again what a coder before had nothing to gain from.
     pub(crate) again: u32,
+    /// The codec that entries are packed again by, and the id that this goes on at.
+    pub(crate) chosen: Option<u8>,
+    pub(crate) repacked: u32,
     /// Bytes evicted for recompressed entries.
     pub(crate) spent: u64,
     /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
@@ -275,6 +286,7 @@ impl<K: Send + Sync> Tier<K> {
             scopes: None,
             counters,
             sampler: Sampler::new(),
+            scales: None,
             hand: Mutex::new(Hand::default()),
             number: CACHES.fetch_add(1, Ordering::Relaxed),
             most: policy.max_mark().min(MAX_MARK),
@@ -337,6 +349,9 @@ impl<K: Send + Sync> Tier<K> {
     #[inline]
     #[must_use]
     pub(crate) fn mark(&self, entry: &Entry<'_, K>) -> bool {
+        if let Some(scales) = self.scales() {
+            scales.hit(entry.record().tag);
+        }
         entry.record().hit(self.most)
     }
 
@@ -389,9 +404,9 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// What moves the share of an automatic hot tier.
+    /// The account, if anything is decided by it.
     pub(crate) fn scales(&self) -> Option<&Scales> {
-        self.hot.as_ref().and_then(|hot| hot.scales())
+        self.scales.as_deref()
     }
 
     /// The entry of `key`, pinned, for the pilot of a flight of `key`: see [`Flights`] for why it

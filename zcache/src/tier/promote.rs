@@ -27,7 +27,11 @@ impl<K: Send + Sync> Tier<K> {
         key: &Q,
         f: impl FnOnce(Page<'_, K>) -> Option<R>,
     ) -> Option<R> {
-        self.hot.as_ref()?.find(tag, key, self.scopes.as_deref(), || self.now(), f)
+        let page = self.hot.as_ref()?.find(tag, key, self.scopes.as_deref(), || self.now(), f)?;
+        if let Some(scales) = self.scales() {
+            scales.hit(tag);
+        }
+        Some(page)
     }
 
     /// A hit on an entry, of which `page` was read.
@@ -41,6 +45,9 @@ impl<K: Send + Sync> Tier<K> {
             scales.decoded(record.tag);
         }
         let free = || !self.is_full(hot.frames().frame_bytes(page.len()));
+        if hot.limit() == 0 && !free() {
+            return;
+        }
         let (wants, crowded) = (hot.wants(record.tag, free), hot.is_crowded());
         // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
         if !(wants || crowded) || Inside::is(self.number) {

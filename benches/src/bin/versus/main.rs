@@ -3,7 +3,7 @@
 //! ```text
 //! main -> suite -> compare -> driver -> (a process each) child -> replay -> caches, peers
 //!         load -> stage
-//!         shares -> load, caches
+//!         shares, codecs -> load, caches
 //!         cost, tails -> load, rivals -> caches                             peers -> packed
 //! ```
 
@@ -11,6 +11,7 @@ mod about;
 mod budget;
 mod caches;
 mod child;
+mod codecs;
 mod compare;
 mod contestant;
 mod cost;
@@ -65,6 +66,7 @@ struct Options {
 enum Mode {
     Suite(suite::Suite),
     Shares(shares::options::Shares),
+    Codecs(codecs::Codecs),
     Cost(cost::Cost),
     Tails(tails::Tails),
     #[command(hide = true)]
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
         None => compare::run(&options.run),
         Some(Mode::Suite(suite)) => suite::run(suite),
         Some(Mode::Shares(shares)) => shares::run(shares),
+        Some(Mode::Codecs(codecs)) => codecs::run(codecs),
         Some(Mode::Cost(cost)) => cost::run(cost),
         Some(Mode::Tails(tails)) => tails::run(tails),
         Some(Mode::Child(child)) => child::run(child),
