@@ -112,7 +112,7 @@ fn a_page_that_comes_while_room_is_made_stays() {
             })
         });
         let mut kept = 0;
-        for key in 0..2000 {
+        for key in 0..4000 {
             wanted.store(key, Ordering::Relaxed);
             let stored = cache.insert_if_absent(key as u64, &page(key as u64, 4096)).unwrap();
             let told = wanted.swap(usize::MAX, Ordering::Relaxed) == usize::MAX;

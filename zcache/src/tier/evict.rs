@@ -224,7 +224,8 @@ impl<K: Send + Sync> Tier<K> {
                     }
                     // Other threads' buffers may be all there is, and come back.
                     let bytes = matches!(lack, Lack::Bytes(_)) && spent.bytes == 0;
-                    if !bytes || patience == 0 || self.store.scratch.bytes() == 0 {
+                    let own = Inside::is(self.number);
+                    if !bytes || own || patience == 0 || self.store.scratch.bytes() == 0 {
                         break;
                     }
                     patience -= 1;

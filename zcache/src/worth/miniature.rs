@@ -99,16 +99,6 @@ impl Ring {
         self.first = (self.first + 1) % self.numbers.len();
         Some(number)
     }
-
-    /// Keeps those that `stays` says so of.
-    fn retain(&mut self, mut stays: impl FnMut(u16) -> bool) {
-        for _ in 0..self.len {
-            let Some(number) = self.pop() else { return };
-            if stays(number) {
-                self.push(number);
-            }
-        }
-    }
 }
 
 impl Miniature {
@@ -245,20 +235,18 @@ impl Miniature {
     /// Keeps those that are still sampled.
     fn thin(&mut self, rare: u32) {
         for main in [false, true] {
-            let mut ring = std::mem::replace(
-                if main { &mut self.main } else { &mut self.small },
-                Ring { numbers: Box::default(), first: 0, len: 0 },
-            );
-            let mut gone = Vec::new();
-            ring.retain(|number| {
-                let stays = is_sampled(self.tags[usize::from(number)], rare);
-                if !stays {
-                    gone.push(number);
+            let none = Ring { numbers: Box::default(), first: 0, len: 0 };
+            let ring = if main { &mut self.main } else { &mut self.small };
+            let mut ring = std::mem::replace(ring, none);
+            for _ in 0..ring.len {
+                let Some(number) = ring.pop() else { break };
+                if is_sampled(self.tags[usize::from(number)], rare) {
+                    ring.push(number);
+                } else {
+                    self.end(number);
                 }
-                stays
-            });
+            }
             *(if main { &mut self.main } else { &mut self.small }) = ring;
-            gone.into_iter().for_each(|number| self.end(number));
         }
     }
 
