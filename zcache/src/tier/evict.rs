@@ -222,10 +222,11 @@ impl<K: Send + Sync> Tier<K> {
                     if self.make_room(lack, spent) {
                         continue;
                     }
-                    // Other threads' buffers may be all there is, and come back.
+                    // Other threads' buffers may be all there is, and come back. Those of the
+                    // operation that called this thread's hook do not while it waits here.
                     let bytes = matches!(lack, Lack::Bytes(_)) && spent.bytes == 0;
-                    let own = Inside::is(self.number);
-                    if !bytes || own || patience == 0 || self.store.scratch.bytes() == 0 {
+                    let hook = Inside::is(self.number);
+                    if !bytes || hook || patience == 0 || self.store.scratch.bytes() == 0 {
                         break;
                     }
                     patience -= 1;
@@ -534,5 +535,33 @@ impl Lack {
             AllocError::NoMemory => Some(Self::NoMemory),
             _ => None,
         }
+    }
+}
+
+#[cfg(all(test, not(zcache_loom)))]
+mod tests {
+    use super::*;
+    use crate::{Cache, Config};
+
+    /// How often an operation tries for bytes that all the cache has, while a buffer is out.
+    fn attempts(cache: &Cache<u64>) -> usize {
+        let tier = &cache.tier;
+        let mut attempts = 0;
+        let done: Result<(), _> = tier.with_room(|| {
+            attempts += 1;
+            Err(Some(Lack::Bytes(tier.capacity())))
+        });
+        assert_eq!(done, Err(Some(Lack::Bytes(tier.capacity()))));
+        attempts
+    }
+
+    #[test]
+    fn a_hook_does_not_wait_for_the_buffers_of_its_caller() {
+        let cache: Cache<u64> = Cache::new(Config::new(4 << 20)).unwrap();
+        let mut buffer = cache.tier.store.buffer();
+        assert!(buffer.stretch(4096).is_ok());
+        assert!(attempts(&cache) > PATIENCE_BUFFERS, "another thread may give one back");
+        let _hook = Inside::enter(cache.tier.number);
+        assert!(attempts(&cache) < 8);
     }
 }
