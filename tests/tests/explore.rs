@@ -163,6 +163,10 @@ fn numbers_are_taken_with_any_unit_and_refused_in_one_line_where_they_are_too_la
         ("--page-size 1M".to_owned(), "power of two"),
         ("--most 0".to_owned(), "0 bytes"),
         ("--codec zstd:99".to_owned(), "99"),
+        ("--codec lz4,snappy".to_owned(), "no codec `snappy`"),
+        ("--miss 5".to_owned(), "no time"),
+        ("--miss us".to_owned(), "no time"),
+        (format!("--miss {most}s"), "no time"),
     ] {
         let said = line(&arguments, &[&some]);
         assert!(said.contains(says), "{arguments}: {said}");
@@ -174,6 +178,25 @@ fn numbers_are_taken_with_any_unit_and_refused_in_one_line_where_they_are_too_la
         let table = table("--page-size 4K", &[&file]);
         assert!(table.contains(": 3 pages, "), "{table}");
     }
+}
+
+#[test]
+fn codecs_stand_beside_each_other_and_one_is_found() {
+    let some = folder("explore-codecs").join("some.bin");
+    fs::write(&some, text(400 * 4096)).unwrap();
+    let all = table("", &[&some]);
+    let columns = |table: &str| {
+        let header = table.lines().find(|line| line.ends_with(" uncompressed")).expect("a header");
+        header.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(columns(&all), ["lz4", "zstd:3", "zstd:3+dict", "auto", "uncompressed"]);
+    assert!(all.contains("auto: ended with "), "{all}");
+    let two = table("--codec zstd:1,zstd:1,none --miss 20ms", &[&some]);
+    assert_eq!(columns(&two), ["zstd:1", "none", "uncompressed"]);
+    assert!(two.contains("a request where a miss takes 20ms") && !two.contains("auto:"), "{two}");
+    // What is not compressed is what the others are compared with.
+    let pays = two.lines().find(|line| line.trim_start().starts_with("pays from")).expect("a row");
+    assert!(pays.trim_end().ends_with(" -"), "{pays}");
 }
 
 #[test]

@@ -19,40 +19,44 @@ use std::process::ExitCode;
 use measure::{Bare, Measured, Progress, Untrained};
 use options::{CodecName, Failure, Options};
 use pages::Pages;
-use report::Row;
+use zcache::ConfigError;
 
 fn explore(options: &Options) -> Result<(), Failure> {
     let pages = Pages::read(&options.files, options.page_size, options.most)?;
     let plan = measure::Plan::new(&pages, options)?;
     let progress = Progress::new(options.quiet);
-    let chosen = &options.codec;
-    let mut names = CodecName::ALL.to_vec();
-    if !names.contains(chosen) {
-        names.push(chosen.clone());
-    }
-    let mut codecs: Vec<Row> = Vec::new();
-    for name in names {
+    let (mut codecs, mut caches) = (Vec::new(), Vec::new());
+    for name in &options.codecs {
+        if *name == CodecName::Auto {
+            continue; // it is one of the others at any time
+        }
         let measured =
-            progress.during(&format!("codec {name}"), |step| Bare::measure(&pages, &name, step));
-        let row = match measured {
-            Ok(bare) => Ok(bare),
-            // The cache does not work without a dictionary that was asked for, the table does.
-            Err(error) if name != *chosen => Err(*error.downcast::<Untrained>()?),
-            Err(error) => return Err(error),
-        };
-        codecs.push((name, row));
+            progress.during(&format!("codec {name}"), |step| Bare::measure(&pages, name, step));
+        codecs.push((name.clone(), kept(options, measured)?));
     }
-    // The uncompressed cache comes second: memory that the first one gave back may stay with the
+    // The uncompressed cache comes last: memory that the first ones gave back may stay with the
     // process, and must not help ours.
-    let ours =
-        progress.during("compressed cache", |step| Measured::run(&plan, &pages, chosen, step))?;
-    let plain = progress.during("uncompressed cache", |step| {
-        Measured::run(&plan, &pages, &CodecName::None, step)
-    })?;
+    for name in options.codecs.iter().chain([&CodecName::None]) {
+        let measured = progress
+            .during(&format!("cache, {name}"), |step| Measured::run(&plan, &pages, name, step));
+        if let Ok(measured) = kept(options, measured)? {
+            caches.push((name.clone(), measured));
+        }
+    }
     progress.clear();
     let mut table = Vec::new();
-    report::print(&mut table, options, &pages, &plan, &codecs, &ours, &plain)?;
+    report::print(&mut table, options, &pages, &plan, &codecs, &caches)?;
     say(&table)
+}
+
+/// Whatever cannot be had of codecs that nobody asked for is left out, with a word why.
+fn kept<T>(options: &Options, measured: Result<T, Failure>) -> Result<Result<T, Failure>, Failure> {
+    match measured {
+        Err(error) if options.chosen || !(error.is::<Untrained>() || error.is::<ConfigError>()) => {
+            Err(error)
+        }
+        measured => Ok(measured),
+    }
 }
 
 /// Prints to a reader that may have closed its end, as `head` does.

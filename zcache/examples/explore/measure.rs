@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,9 +14,6 @@ use zcache::{Cache, Config, Stats};
 
 use crate::options::{CodecName, Failure, MOST_KEYS, Options};
 use crate::pages::Pages;
-
-/// A read of a page from an SSD.
-const READ: Duration = Duration::from_micros(100);
 
 /// Threads that replay.
 pub(crate) const THREADS: usize = 2;
@@ -57,10 +55,11 @@ impl Progress {
     }
 }
 
-pub(crate) fn codec(name: &CodecName, pages: &Pages) -> Result<Box<dyn Codec>, Failure> {
+/// The codec of that name; LZ4 for a cache that finds its own, as such a cache begins with it.
+fn codec(name: &CodecName, pages: &Pages) -> Result<Box<dyn Codec>, Failure> {
     Ok(match name {
         CodecName::None => Box::new(codec::None),
-        CodecName::Lz4 => Box::new(Lz4),
+        CodecName::Lz4 | CodecName::Auto => Box::new(Lz4),
         CodecName::Zstd { level, dictionary: false } => Box::new(Zstd::level(*level)?),
         CodecName::Zstd { level, dictionary: true } => {
             Box::new(Zstd::level(*level)?.with_dictionary(&dictionary(pages)?))
@@ -165,6 +164,8 @@ pub(crate) struct Plan {
     /// Cumulated chances of the ranks.
     chances: Vec<f64>,
     largest: usize,
+    /// What a miss costs.
+    pub(crate) miss: Duration,
 }
 
 impl Plan {
@@ -180,8 +181,8 @@ impl Plan {
             sum
         };
         let chances: Vec<f64> = (1..=keys).map(chance).collect();
-        let (budget, ops) = (options.budget, options.ops);
-        Ok(Self { budget, keys, ops, chances, largest: pages.largest() })
+        let &Options { budget, ops, miss, .. } = options;
+        Ok(Self { budget, keys, ops, chances, largest: pages.largest(), miss })
     }
 
     /// A key: few are asked for often, and which those are has nothing to do with their numbers.
@@ -227,16 +228,36 @@ struct Tally {
 }
 
 impl Measured {
+    fn requests(&self) -> f64 {
+        (self.hits + self.misses).max(1) as f64
+    }
+
+    /// The part of the requests that misses.
+    pub(crate) fn missed(&self) -> f64 {
+        self.misses as f64 / self.requests()
+    }
+
+    /// Microseconds of a request where a miss costs that much.
+    pub(crate) fn request(&self, miss: Duration) -> f64 {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        (micros(self.hit) * self.hits as f64 + micros(self.insert + miss) * self.misses as f64)
+            / self.requests()
+    }
+
     pub(crate) fn run(
         plan: &Plan,
         pages: &Pages,
         name: &CodecName,
         step: &(dyn Fn(f64) + Sync),
     ) -> Result<Self, Failure> {
-        let codec: std::sync::Arc<dyn Codec> = codec(name, pages)?.into();
+        let codec: Arc<dyn Codec> = codec(name, pages)?.into();
         let before = resident();
         // Misses cost nothing here: the cache is told what a read costs that they stand for.
-        let config = Config::new(plan.budget).max_page(plan.largest).codec(codec).miss_cost(READ);
+        let config = Config::new(plan.budget).max_page(plan.largest).miss_cost(plan.miss);
+        let config = match name {
+            CodecName::Auto => config.auto_codec(),
+            _ => config.codec(codec),
+        };
         let cache: Cache<u64> = Cache::new(config)?;
         // First every key once, in order: a cold start, and a scan.
         for key in 0..plan.keys as u64 {

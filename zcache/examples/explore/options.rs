@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use lexopt::prelude::*;
 
@@ -19,7 +20,10 @@ PostgreSQL database.
   --page-size SIZE     a power of two, 512 to 64KiB; default: what a file's name ends in (-8k), else
                        4096; the last page of a file may be short
   --budget SIZE        the cache's capacity, at most 1024GiB (default 16MiB)
-  --codec CODEC        lz4 (default), zstd:LEVEL, zstd:LEVEL+dict, none
+  --codec CODEC,...    the codecs that caches have: lz4, zstd:LEVEL, zstd:LEVEL+dict, auto, none;
+                       default: lz4,zstd:3,zstd:3+dict,auto; `auto` finds its own
+  --miss TIME          what a miss costs beside its insert, in ns, us, ms or s: what it takes to read
+                       a page (default 100us)
   --keys N             distinct pages asked for; default: as many as the files have, and at least 16
                        budgets full; numbers beyond the files' pages get their contents over again
   --skew S             exponent of the Zipf distribution of the accesses (default 0.9; 0 is uniform)
@@ -28,6 +32,7 @@ PostgreSQL database.
   --quiet              no progress bar
 
 A SIZE is a number of bytes with a unit or none: 65536, 64K or 64KiB, 64M, 1G; 64MB is 64 million.
+A TIME is a number with a unit: 20us, 5ms.
 ";
 
 /// The largest capacity that can be asked for, in bytes.
@@ -40,15 +45,21 @@ pub(crate) const MOST_KEYS: usize = 1 << 26;
 pub(crate) enum CodecName {
     None,
     Lz4,
-    Zstd { level: i32, dictionary: bool },
+    Zstd {
+        level: i32,
+        dictionary: bool,
+    },
+    /// The cache finds its own.
+    Auto,
 }
 
 impl CodecName {
-    /// Those that the table of codecs always shows.
-    pub(crate) const ALL: &[Self] = &[
+    /// Those that are compared where no others are asked for.
+    const ALL: &[Self] = &[
         Self::Lz4,
         Self::Zstd { level: 3, dictionary: false },
         Self::Zstd { level: 3, dictionary: true },
+        Self::Auto,
     ];
 }
 
@@ -59,6 +70,7 @@ impl FromStr for CodecName {
         let named = match text {
             "none" => Some(Self::None),
             "lz4" => Some(Self::Lz4),
+            "auto" => Some(Self::Auto),
             _ => text.strip_prefix("zstd:").and_then(|rest| {
                 let (level, dictionary) = match rest.strip_suffix("+dict") {
                     Some(level) => (level, true),
@@ -68,7 +80,8 @@ impl FromStr for CodecName {
             }),
         };
         named.ok_or_else(|| {
-            format!("no codec `{text}`: there are lz4, zstd:LEVEL, zstd:LEVEL+dict and none").into()
+            let there = "lz4, zstd:LEVEL, zstd:LEVEL+dict, auto and none";
+            format!("no codec `{text}`: there are {there}").into()
         })
     }
 }
@@ -78,6 +91,7 @@ impl fmt::Display for CodecName {
         let text = match self {
             Self::None => "none".to_owned(),
             Self::Lz4 => "lz4".to_owned(),
+            Self::Auto => "auto".to_owned(),
             Self::Zstd { level, dictionary } => {
                 format!("zstd:{level}{}", if *dictionary { "+dict" } else { "" })
             }
@@ -91,7 +105,10 @@ pub(crate) struct Options {
     pub(crate) files: Vec<PathBuf>,
     pub(crate) page_size: Option<usize>,
     pub(crate) budget: usize,
-    pub(crate) codec: CodecName,
+    pub(crate) codecs: Vec<CodecName>,
+    /// Whether these codecs were asked for: none of them is left out then.
+    pub(crate) chosen: bool,
+    pub(crate) miss: Duration,
     pub(crate) keys: Option<usize>,
     pub(crate) skew: f64,
     pub(crate) ops: usize,
@@ -125,6 +142,34 @@ fn bytes(text: &str) -> Result<usize, Failure> {
     }
 }
 
+/// Codecs by their names, each of them once.
+fn codecs(text: &str) -> Result<Vec<CodecName>, Failure> {
+    let mut all = Vec::new();
+    for name in text.split(',') {
+        let name = name.parse()?;
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    Ok(all)
+}
+
+/// A time: `20us`, `5ms`.
+fn time(text: &str) -> Result<Duration, Failure> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit: Option<u64> = match unit {
+        "ns" => Some(1),
+        "us" => Some(1000),
+        "ms" => Some(1_000_000),
+        "s" => Some(1_000_000_000),
+        _ => None,
+    };
+    let of = |unit: u64| number.parse::<u64>().ok()?.checked_mul(unit);
+    let time = unit.and_then(of).map(Duration::from_nanos);
+    time.ok_or_else(|| format!("`{text}` is no time: wanted is one such as 20us or 5ms").into())
+}
+
 impl Options {
     /// `None`: help was asked for.
     pub(crate) fn from_env() -> Result<Option<Self>, Failure> {
@@ -132,7 +177,9 @@ impl Options {
             files: Vec::new(),
             page_size: None,
             budget: 16 << 20,
-            codec: CodecName::Lz4,
+            codecs: CodecName::ALL.to_vec(),
+            chosen: false,
+            miss: Duration::from_micros(100),
             keys: None,
             skew: 0.9,
             ops: 1_000_000,
@@ -151,7 +198,11 @@ impl Options {
                     options.page_size = Some(size);
                 }
                 Long("budget") => options.budget = bytes(&parser.value()?.string()?)?,
-                Long("codec") => options.codec = parser.value()?.string()?.parse()?,
+                Long("codec") => {
+                    options.codecs = codecs(&parser.value()?.string()?)?;
+                    options.chosen = true;
+                }
+                Long("miss") => options.miss = time(&parser.value()?.string()?)?,
                 Long("keys") => options.keys = Some(parser.value()?.parse()?),
                 Long("skew") => options.skew = parser.value()?.parse()?,
                 Long("ops") => options.ops = parser.value()?.parse()?,

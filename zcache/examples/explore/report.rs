@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::measure::{Bare, Measured, Plan, THREADS, Untrained};
-use crate::options::{CodecName, Options};
+use crate::measure::{Bare, Measured, Plan, THREADS};
+use crate::options::{CodecName, Failure, Options};
 use crate::pages::Pages;
 
 fn mib(bytes: usize) -> String {
@@ -24,15 +24,13 @@ fn ns(time: Duration) -> String {
 }
 
 fn resident(measured: &Measured) -> String {
-    measured.resident.map_or_else(|| "unknown here".to_owned(), mib)
+    measured.resident.map_or_else(|| "unknown".to_owned(), mib)
 }
 
-fn row(to: &mut dyn Write, name: &str, ours: &str, plain: &str) -> io::Result<()> {
-    writeln!(to, "  {name:<34} {ours:>16} {plain:>16}")
-}
-
-/// A codec, and what it does with the pages, if there is a dictionary for it.
-pub(crate) type Row = (CodecName, Result<Bare, Untrained>);
+/// A codec, and what it does with the pages, or why that is not known.
+type Row = (CodecName, Result<Bare, Failure>);
+/// A codec, and what a cache with it did. The last one is uncompressed.
+type Column = (CodecName, Measured);
 
 pub(crate) fn print(
     to: &mut dyn Write,
@@ -40,20 +38,29 @@ pub(crate) fn print(
     pages: &Pages,
     plan: &Plan,
     codecs: &[Row],
-    ours: &Measured,
-    plain: &Measured,
+    caches: &[Column],
 ) -> io::Result<()> {
-    let (count, bytes) = (pages.count(), mib(pages.bytes()));
-    writeln!(
-        to,
-        "{}: {count} pages, {bytes}, {} bytes each on average",
-        pages.name(),
-        pages.mean()
-    )?;
+    let (count, bytes, mean) = (pages.count(), mib(pages.bytes()), pages.mean());
+    writeln!(to, "{}: {count} pages, {bytes}, {mean} bytes each on average", pages.name())?;
     for left_out in pages.left_out() {
         writeln!(to, "left out: {left_out}")?;
     }
     writeln!(to)?;
+    print_codecs(to, codecs)?;
+    writeln!(to)?;
+    writeln!(
+        to,
+        "a cache of {} under {} accesses from {THREADS} threads to {} pages ({}), Zipf {}",
+        mib(plan.budget),
+        plan.ops,
+        plan.keys,
+        mib_of(plan.keys as f64 * pages.mean() as f64),
+        options.skew,
+    )?;
+    print_caches(to, plan, codecs, caches)
+}
+
+fn print_codecs(to: &mut dyn Write, codecs: &[Row]) -> io::Result<()> {
     writeln!(to, "codec alone, each page by itself, one thread")?;
     writeln!(to, "  {:<14} {:>7} {:>14} {:>14}", "", "ratio", "compress", "decode")?;
     for (name, bare) in codecs {
@@ -65,64 +72,74 @@ pub(crate) fn print(
             Err(reason) => writeln!(to, "  {name:<14} left out: {reason}")?,
         }
     }
-    writeln!(to)?;
-    writeln!(
-        to,
-        "a cache of {} under {} accesses from {THREADS} threads to {} pages ({}), Zipf {}",
-        mib(plan.budget),
-        plan.ops,
-        plan.keys,
-        mib_of(plan.keys as f64 * pages.mean() as f64),
-        options.skew,
-    )?;
-    row(to, "", &format!("{}", options.codec), "uncompressed")?;
-    let (a, b) = (&ours.stats, &plain.stats);
-    let mut both =
-        |name: &str, of: &dyn Fn(&Measured) -> String| row(to, name, &of(ours), &of(plain));
-    both("pages held", &|m| m.stats.entries.to_string())?;
-    both("bytes of pages held", &|m| mib(m.stats.bytes.uncompressed))?;
-    both("memory by its own account", &|m| mib(m.stats.bytes.held))?;
-    both("memory by the system's (growth)", &resident)?;
-    both("hit ratio", &|m| percent(m.hits as f64, (m.hits + m.misses) as f64))?;
-    both("a hit", &|m| ns(m.hit))?;
-    both("an insert, evictions included", &|m| {
-        if m.misses == 0 { "none".to_owned() } else { ns(m.insert) }
+    Ok(())
+}
+
+fn print_caches(
+    to: &mut dyn Write,
+    plan: &Plan,
+    codecs: &[Row],
+    caches: &[Column],
+) -> io::Result<()> {
+    let Some(((_, plain), ours)) = caches.split_last() else { return Ok(()) };
+    write!(to, "  {:<34}", "")?;
+    ours.iter().try_for_each(|(name, _)| write!(to, " {name:>12}"))?;
+    writeln!(to, " uncompressed")?;
+    let mut row = |name: &str, of: &dyn Fn(&Column) -> String| {
+        write!(to, "  {name:<34}")?;
+        caches.iter().try_for_each(|column| write!(to, " {:>12}", of(column)))?;
+        writeln!(to)
+    };
+    row("pages held", &|(_, m)| m.stats.entries.to_string())?;
+    row("times those without compression", &|(_, m)| {
+        format!("{:.2}x", m.stats.entries as f64 / plain.stats.entries.max(1) as f64)
     })?;
-    both("same-filled", &|m| percent(m.stats.same_filled as f64, m.stats.entries as f64))?;
-    both("incompressible, stored as they are", &|m| {
+    row("bytes of pages held", &|(_, m)| mib(m.stats.bytes.uncompressed))?;
+    row("memory by its own account", &|(_, m)| mib(m.stats.bytes.held))?;
+    row("memory by the system's (growth)", &|(_, m)| resident(m))?;
+    row("hit ratio", &|(_, m)| percent(m.hits as f64, (m.hits + m.misses) as f64))?;
+    row("a hit", &|(_, m)| ns(m.hit))?;
+    row("an insert, evictions included", &|(_, m)| match m.misses {
+        0 => "none".to_owned(),
+        _ => ns(m.insert),
+    })?;
+    // The clock, cold memory and the other thread are in it.
+    let beyond = |(name, m): &Column| {
+        let of = codecs.iter().find(|(codec, _)| codec == name);
+        let bare = of.and_then(|(_, bare)| bare.as_ref().ok())?;
+        Some(m.hit.as_nanos() as i128 - bare.decode.as_nanos() as i128)
+    };
+    row("a hit beyond the bare codec", &|column| {
+        beyond(column).map_or_else(|| "-".to_owned(), |time| format!("{time:+} ns"))
+    })?;
+    row("same-filled", &|(_, m)| percent(m.stats.same_filled as f64, m.stats.entries as f64))?;
+    row("incompressible, stored as they are", &|(_, m)| {
         percent(m.stats.raw as f64, m.stats.entries as f64)
     })?;
-    both("hits compared with the file", &|m| format!("{}, all equal", m.verified))?;
+    row("compared with the file, all equal", &|(_, m)| m.verified.to_string())?;
+    let miss = format!("{:?}", plan.miss).replace('µ', "u");
+    row(&format!("a request where a miss takes {miss}"), &|(_, m)| {
+        format!("{:.1} us", m.request(plan.miss))
+    })?;
+    row("pays from", &|(name, m)| match name {
+        CodecName::None => "-".to_owned(),
+        _ => even(m, plain).map_or_else(|| "never".to_owned(), |even| format!("{even:.1} us")),
+    })?;
     writeln!(to)?;
-    if let Some((_, Ok(bare))) = codecs.iter().find(|(name, _)| *name == options.codec) {
-        let over = |all: Duration, part: Duration| all.as_nanos() as i128 - part.as_nanos() as i128;
-        write!(to, "over the bare codec: {:+} ns a hit", over(ours.hit, bare.decode))?;
-        if ours.misses > 0 {
-            write!(to, ", {:+} ns an insert", over(ours.insert, bare.encode))?;
-        }
-        writeln!(to, " (clock, cold memory and the other thread included)")?;
-    }
-    let times = a.entries as f64 / b.entries.max(1) as f64;
-    let missed = |m: &Measured| m.misses as f64 / (m.hits + m.misses).max(1) as f64;
     writeln!(
         to,
-        "{times:.2} times the pages in the same memory; misses: {:.1} % instead of {:.1} %.",
-        100.0 * missed(ours),
-        100.0 * missed(plain)
+        "pays from: where a miss takes longer, a request takes less than without compression."
     )?;
-    let saved = missed(plain) - missed(ours);
-    let price = |m: &Measured| {
-        let all = (m.hits + m.misses).max(1) as f64;
-        (m.hit.as_nanos() as f64 * m.hits as f64 + m.insert.as_nanos() as f64 * m.misses as f64)
-            / all
-    };
-    if saved > 0.0 {
-        let even = (price(ours) - price(plain)) / saved / 1000.0;
-        writeln!(
-            to,
-            "It pays where a miss costs more than {:.1} us beside the insert.",
-            even.max(0.0)
-        )?;
+    if let Some((_, found)) = ours.iter().find(|(name, _)| *name == CodecName::Auto) {
+        let (codec, changes) = (&found.stats.codec, found.stats.codec_changes);
+        writeln!(to, "auto: ended with {codec}, changes of the codec: {changes}")?;
     }
     Ok(())
+}
+
+/// Microseconds of a miss from which on a cache takes less time than an uncompressed one.
+fn even(ours: &Measured, plain: &Measured) -> Option<f64> {
+    let saved = plain.missed() - ours.missed();
+    let more = ours.request(Duration::ZERO) - plain.request(Duration::ZERO);
+    (saved > 0.0).then(|| (more / saved).max(0.0))
 }
