@@ -88,7 +88,8 @@ impl Subject for Redb {
             None => (builder.create_with_backend(store)?, None),
             Some(beside) => {
                 let config = Config::new(beside.bytes).hot(Share::None);
-                let cache = BlockCache::with_config(versus::with_codec(config, &beside.codec)?)?;
+                let cache =
+                    BlockCache::with_config(versus::with_codec(config, beside, setup.cost)?)?;
                 (builder.create_with_backend(cache.over(store))?, Some(cache))
             }
         };

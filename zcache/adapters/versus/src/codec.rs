@@ -1,9 +1,12 @@
 //! Codecs by their names.
 
 use std::error::Error;
+use std::time::Duration;
 
 use zcache::Config;
 use zcache::codec::Zstd;
+
+use crate::child::Beside;
 
 fn level(name: &str) -> Option<i32> {
     let level = name.strip_prefix("zstd:")?.parse().ok()?;
@@ -12,17 +15,24 @@ fn level(name: &str) -> Option<i32> {
 
 /// Whether there is such a codec.
 pub(crate) fn is_codec(name: &str) -> bool {
-    name == "lz4" || level(name).is_some()
+    ["lz4", "auto"].contains(&name) || level(name).is_some()
 }
 
-/// The settings with a codec by its name: `lz4`, or `zstd:` and a level from 1 to 19.
+/// The settings with the codec that is wanted, by its name: `lz4`, `zstd:` and a level from 1 to 19,
+/// or `auto`, which finds its own by what a read costs.
 ///
 /// # Errors
 /// There is no such codec.
-pub fn with_codec(config: Config, name: &str) -> Result<Config, Box<dyn Error>> {
-    match level(name) {
-        Some(level) => Ok(config.codec(Zstd::level(level)?)),
-        None if name == "lz4" => Ok(config),
-        None => Err(format!("no codec {name:?}").into()),
+pub fn with_codec(
+    config: Config,
+    beside: &Beside,
+    cost: Duration,
+) -> Result<Config, Box<dyn Error>> {
+    let config = config.miss_cost(cost);
+    match (&*beside.codec, level(&beside.codec)) {
+        (_, Some(level)) => Ok(config.codec(Zstd::level(level)?)),
+        ("lz4", None) => Ok(config),
+        ("auto", None) => Ok(config.auto_codec()),
+        (name, None) => Err(format!("no codec {name:?}").into()),
     }
 }

@@ -29,7 +29,7 @@ pub(crate) const USAGE: &str = "\
 --rows KIND        orders (default), or random: rows that do not compress
 --size SIZE        bytes of rows: 128MiB
 --memory LIST      percents of the database's file: 10,25,50
---codecs LIST      lz4, zstd:1 to zstd:19: lz4,zstd:3
+--codecs LIST      lz4, zstd:1 to zstd:19, and auto, which finds its own: lz4,zstd:3,auto
 --read-cost TIME   what a read costs: 100us, 10ms
 --requests N       requests that are measured, after as many to fill the caches
 --directory DIR    where the database is built and removed again: beside this program
@@ -59,7 +59,7 @@ impl Options {
             rows: Kind::Orders,
             bytes: 128 << 20,
             memory: vec![10.0, 25.0, 50.0],
-            codecs: vec!["lz4".into(), "zstd:3".into()],
+            codecs: vec!["lz4".into(), "zstd:3".into(), "auto".into()],
             cost: None,
             requests: 300_000,
             directory: None,
@@ -102,7 +102,7 @@ impl Options {
                     let codec = |text: &str| {
                         let known = is_codec(text).then(|| text.to_owned());
                         known.ok_or_else(|| {
-                            format!("{text:?}: codecs are lz4 and zstd:1 to zstd:19")
+                            format!("{text:?}: codecs are lz4, zstd:1 to zstd:19 and auto")
                         })
                     };
                     options.codecs = list(&value()?, codec)?;
