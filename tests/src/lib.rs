@@ -43,5 +43,6 @@ pub mod versions;
 /// The examples in the READMEs run.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
+#[doc = include_str!("../../zcache/README.md")]
 #[doc = include_str!("../../zpool/README.md")]
 struct Readme;
