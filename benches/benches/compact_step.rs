@@ -69,7 +69,8 @@ fn compact_step(criterion: &mut Criterion) {
     if let (Some(median), Some(longest)) = (steps.get(steps.len() / 2), steps.last()) {
         let late = steps[steps.len() * 99 / 100];
         println!(
-            "{} steps: median {median:?}, 99 % {late:?}, longest {longest:?} (bar: median of 20 us)",
+            "{} steps: median {median:?}, 99 % {late:?}, longest {longest:?} (bar: median of 20 \
+             us)",
             steps.len()
         );
     }

@@ -110,7 +110,8 @@ impl Versions {
     /// The page must not be found there.
     pub fn verify(&self, key: u64, floor: u64, page: &[u8]) {
         let version = self.version(key, page);
-        let begun = self.known[key as usize].begun.load(Ordering::Acquire); // pairs with the Release of writers
+        // Pairs with the Release of writers.
+        let begun = self.known[key as usize].begun.load(Ordering::Acquire);
         assert!(version >= floor, "key {key}: version {version} after {floor} was in: stale");
         assert!(version <= begun, "key {key}: version {version} of {begun} is from the future");
     }

@@ -158,8 +158,8 @@ fn allocations_succeed_while_compaction_could_free_a_page() {
                         Err(error) => {
                             let needed = pages_needed(&pool.stats());
                             panic!(
-                                "{error}: {len} bytes, {needed} of {PAGES} pages needed, {pages:?}, \
-                                 seed {seed}, round {round}\n{}",
+                                "{error}: {len} bytes, {needed} of {PAGES} pages needed, \
+                                 {pages:?}, seed {seed}, round {round}\n{}",
                                 pool.stats(),
                             );
                         }

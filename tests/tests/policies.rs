@@ -139,8 +139,8 @@ fn agrees_with_the_papers(traces: impl Iterator<Item = Pages>) {
         }
     }
     println!(
-        "largest differences by ghosts {largest:.6?}; S3-FIFO at least LRU in {better} of {count}; by our \
-         rules {worst:+.6} to {best:+.6} over plain"
+        "largest differences by ghosts {largest:.6?}; S3-FIFO at least LRU in {better} of \
+         {count}; by our rules {worst:+.6} to {best:+.6} over plain"
     );
     assert!(largest[0] <= GHOSTS_COST && largest[1] <= GHOSTS_COST_US, "{largest:.6?}");
     assert!(worst >= -RULES_COST, "{worst:+.6}");

@@ -36,7 +36,8 @@ fn pool_op() -> impl Strategy<Value = PoolOp> {
     let pick = any::<u16>;
     prop_oneof![
         24 => len().prop_map(PoolOp::Alloc),
-        8 => (len(), prop::bool::weighted(0.2)).prop_map(|(len, panics)| PoolOp::AllocWith(len, panics)),
+        8 => (len(), prop::bool::weighted(0.2))
+            .prop_map(|(len, panics)| PoolOp::AllocWith(len, panics)),
         4 => (len(), any::<u8>()).prop_map(|(len, split)| PoolOp::AllocParts(len, split)),
         6 => (len(), any::<u8>()).prop_map(|(len, split)| PoolOp::TryAlloc(len, split)),
         16 => (pick(), mode(), end()).prop_map(|(pick, mode, end)| PoolOp::Use(pick, mode, end)),

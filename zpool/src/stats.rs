@@ -176,7 +176,8 @@ impl fmt::Display for PoolStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} objects, {} in {} of pages and {} of metadata: density {:.3}; {} reserved beside them",
+            "{} objects, {} in {} of pages and {} of metadata: density {:.3}; {} reserved beside \
+             them",
             self.objects,
             human(self.payload_bytes),
             human(self.page_bytes),

@@ -112,14 +112,16 @@ fn race(
 fn print(name: &str, entries: usize, [bare, cache]: [Times; 2], bar: f64) {
     let over = cache[0] - bare[0];
     println!(
-        "{name}, {entries} entries: bare {:.0} ns, get_into {:.0} ns: {over:+.0} ns, bar {bar:.0}: {}",
+        "{name}, {entries} entries: bare {:.0} ns, get_into {:.0} ns: {over:+.0} ns, bar \
+         {bar:.0}: {}",
         bare[0],
         cache[0],
         met(over <= bar),
     );
     let scaling = (cache[0] / cache[1]) / (bare[0] / bare[1]);
     println!(
-        "    two threads: bare {:.0} ns, get_into {:.0} ns, scaling by the bare row's {scaling:.2}: {}",
+        "    two threads: bare {:.0} ns, get_into {:.0} ns, scaling by the bare row's \
+         {scaling:.2}: {}",
         bare[1],
         cache[1],
         met(scaling >= SCALING),

@@ -126,7 +126,8 @@ fn run(options: &Options) -> Result<(), Failure> {
             let requests = 2 * options.requests as u64 / ROUND * ROUND;
             let scanned = (requests * options.each).max(1);
             println!(
-                "{codec:8} {name:14} hits {:6.2} %  scanned page {:6.0} ns  again {:5.1} % in {:6.0} ns",
+                "{codec:8} {name:14} hits {:6.2} %  scanned page {:6.0} ns  again {:5.1} % in \
+                 {:6.0} ns",
                 100.0 * outcome.hits as f64 / requests as f64,
                 outcome.scan as f64 / scanned as f64,
                 100.0 * outcome.found as f64 / outcome.asked.max(1) as f64,

@@ -165,7 +165,8 @@ pub fn pages_held(suite: &Value) -> Result<String, Failure> {
     let all = suite["rows"].as_array().map_or(&[][..], Vec::as_slice);
     let mut sets = names(suite, "pages");
     sets.sort_by_key(|set| (set.rsplit('-').next().map(|size| (size.len(), size)), *set));
-    let title = "Pages held in each MiB of resident memory (line: pages as they are); medians over traces and budgets";
+    let title = "Pages held in each MiB of resident memory (line: pages as they are); medians over \
+                 traces and budgets";
     let key = |area: &Area<'_>, series, at| bar(area, series, at, 8);
     picture(title, sets.len().div_ceil(GROUPS), key, |area| {
         let panels = area.split_evenly((sets.len().div_ceil(GROUPS).max(1), 1));

@@ -89,9 +89,11 @@ impl Score {
 }
 
 fn hit_ratios(groups: &[Group<'_>], to: &mut String) -> Score {
-    *to += "## Hit ratio, in percent\n\nAll in the memory that zcache with LZ4 took, within 1 % (*: further off, see the rows). The \
-            margin is zcache's with LZ4 over the best peer's, in points.\n\n\
-            | trace | budget | zcache lz4 | zcache zstd:3 | moka | quick_cache | foyer S3-FIFO | foyer LRU | margin | |\n\
+    *to += "## Hit ratio, in percent\n\nAll in the memory that zcache with LZ4 took, within 1 % \
+            (*: further off, see the rows). The margin is zcache's with LZ4 over the best peer's, \
+            in points.\n\n\
+            | trace | budget | zcache lz4 | zcache zstd:3 | moka | quick_cache | foyer S3-FIFO | \
+            foyer LRU | margin | |\n\
             |---|---|---|---|---|---|---|---|---|---|\n";
     let mut score = Score::default();
     for group in groups {
@@ -118,10 +120,12 @@ fn hit_ratios(groups: &[Group<'_>], to: &mut String) -> Score {
 
 fn pages_held(groups: &[Group<'_>], to: &mut String) {
     *to += &format!(
-        "\n## Pages in a MiB of resident memory\n\nThe ratio is to the best peer; bars {:.2} with LZ4, {:.2} with zstd. \
-         A policy may keep pages that are smaller than others, so beside it stands how well a cache packs: the LZ4 bytes of the pages held, by \
+        "\n## Pages in a MiB of resident memory\n\nThe ratio is to the best peer; bars {:.2} with \
+         LZ4, {:.2} with zstd. A policy may keep pages that are smaller than others, so beside it \
+         stands how well a cache packs: the LZ4 bytes of the pages held, by \
          what is resident, of zcache with LZ4 and of the peer that packs best.\n\n\
-         | trace | budget | best peer | | zcache lz4 | ratio | zcache zstd:3 | ratio | packed |\n|---|---|---|---|---|---|---|---|---|\n",
+         | trace | budget | best peer | | zcache lz4 | ratio | zcache zstd:3 | ratio | packed \
+         |\n|---|---|---|---|---|---|---|---|---|\n",
         BARS[0], BARS[1]
     );
     for group in groups {
@@ -231,6 +235,31 @@ pub fn tails(rows: &[Value]) -> String {
     )
 }
 
+/// A page's prose at no more than so many columns.
+const COLUMNS: usize = 100;
+
+/// The page with its prose folded. Rows of tables stay whole.
+fn folded(page: &str) -> String {
+    let mut to = String::with_capacity(page.len());
+    for line in page.lines() {
+        let indent = if line.starts_with("- ") { "  " } else { "" };
+        let mut column = 0;
+        for word in line.split_inclusive(' ') {
+            let full = column > indent.len() && column + word.trim_end().len() > COLUMNS;
+            if full && !line.starts_with('|') {
+                to.truncate(to.trim_end_matches(' ').len());
+                to += "\n";
+                to += indent;
+                column = indent.len();
+            }
+            to += word;
+            column += word.len();
+        }
+        to += "\n";
+    }
+    to
+}
+
 /// The whole page.
 #[must_use]
 pub fn render(all: &Value) -> String {
@@ -252,18 +281,20 @@ pub fn render(all: &Value) -> String {
     for note in all["notes"].as_array().into_iter().flatten() {
         to += &format!("- {}\n", note.as_str().unwrap_or_default());
     }
-    to += "- Peers hold LZ4 values by the same engine (liblz4), each under the allocator that packs these pages best.\n\n";
+    to += "- Peers hold LZ4 values by the same engine (liblz4), each under the allocator that \
+        packs these pages best.\n\n";
     let score = hit_ratios(&groups, &mut to);
     pages_held(&groups, &mut to);
     let list = |name: &str| all[name].as_array().map_or(&[][..], Vec::as_slice);
     to += &(costs(list("cost")) + &tails(list("tails")));
     let [won, tied, lost] = score.0;
     to += &format!(
-        "\nOf {} rows of hit ratios zcache with LZ4 has won {won}, tied {tied} (within {} points) and lost {lost}.\n",
+        "\nOf {} rows of hit ratios zcache with LZ4 has won {won}, tied {tied} (within {} points) \
+         and lost {lost}.\n",
         won + tied + lost,
         100.0 * TIE,
     );
-    to
+    folded(&to)
 }
 
 #[cfg(test)]
@@ -273,9 +304,11 @@ mod tests {
 
     fn row(cache: &str, codec: &str, percent: f64, ratio: f64, held: f64) -> Value {
         json!({
-            "kind": "run", "trace": "t", "pages": "p", "percent": percent, "cache": cache, "codec": codec,
+            "kind": "run", "trace": "t", "pages": "p",
+            "percent": percent, "cache": cache, "codec": codec,
             "policy": if cache == "zcache" { json!("s3fifo") } else { Value::Null },
-            "allocator": "system", "budget_bytes": (percent * 1e6) as u64, "resident_bytes": 1_000_000,
+            "allocator": "system",
+            "budget_bytes": (percent * 1e6) as u64, "resident_bytes": 1_000_000,
             "hit_ratio": ratio, "pages_per_mib": held,
         })
     }
@@ -306,8 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn prose_ends_at_column_100_and_rows_of_tables_stay_whole() {
+        let (note, row) = (format!("- {}last", "word ".repeat(30)), "| cell ".repeat(20));
+        let page = folded(&format!("{note}\n\n{row}\nshort\n"));
+        let [first, second, rest @ ..] = &page.lines().collect::<Vec<_>>()[..] else {
+            panic!("{page}")
+        };
+        assert!(first.len() > 94 && first.len() <= 100, "{first}");
+        assert!(second.starts_with("  word") && second.ends_with("last"), "{second}");
+        assert_eq!(rest, ["", &row, "short"]);
+    }
+
+    #[test]
     fn what_was_timed_is_a_line_a_setting_and_what_is_not_there_a_dash() {
-        let setting = |what: &str, cache: &str| json!({ "what": what, "threads": 1, "pages": "p", "page_bytes": 4096, "cache": cache });
+        let setting = |what: &str, cache: &str| {
+            json!({
+                "what": what, "threads": 1, "pages": "p", "page_bytes": 4096, "cache": cache,
+            })
+        };
         let cost = |cache: &str, ns: f64| {
             let mut row = setting("miss", cache);
             (row["keys"], row["cpu_p10_ns"], row["p10_ratio"]) =

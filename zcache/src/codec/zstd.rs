@@ -373,8 +373,8 @@ impl fmt::Display for TrainError {
             }
             Self::Samples { samples, bytes, error } => write!(
                 f,
-                "{samples} samples of {bytes} bytes in all train no dictionary, being too few or too \
-                 much alike (zstd says: {error})"
+                "{samples} samples of {bytes} bytes in all train no dictionary, being too few or \
+                 too much alike (zstd says: {error})"
             ),
         }
     }

@@ -35,7 +35,8 @@ impl Balance {
     /// And why.
     pub(super) fn reasons(&self) -> String {
         format!(
-            "a MiB more saves {:.1?} as frames, {:.1?} as entries; {:.1?} a decoding, {:.1?} a miss",
+            "a MiB more saves {:.1?} as frames, {:.1?} as entries; {:.1?} a decoding, {:.1?} a \
+             miss",
             self.frame_worth, self.entry_worth, self.decode, self.miss
         )
     }

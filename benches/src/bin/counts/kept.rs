@@ -104,7 +104,8 @@ fn split(compiler: &str) -> (&str, Vec<u32>) {
 #[must_use]
 pub(crate) fn write(counts: &Counts, compiler: &str) -> String {
     let mut text = format!(
-        "# Instructions an operation takes, compiled by rustc {compiler}. Written by `.ci/counts --update`.\n\
+        "# Instructions an operation takes, compiled by rustc {compiler}. Written by `.ci/counts \
+         --update`.\n\
          # own: this workspace and std; codec: liblz4, libzstd; shared: shared libraries.\n\
          # {:<26} {:>9} {:>9} {:>9}\n",
         "path", "own", "codec", "shared"

@@ -122,9 +122,10 @@ fn mib(bytes: f64) -> f64 {
 fn print_phase(plan: &Plan, seen: &Seen) {
     let count = |name| number(seen, name);
     println!(
-        "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} of them hot, {} inserts, \
-         {} evicted; {} resizes, {} compactions, {} clears, {} retains; resident at most {:.2} of \
-         {:.2} MiB, {:+.2} over what was in force, {} looks; hits p50 {:.1}, p99 {:.0}, p99.9 {:.0} \
+        "{:<28} {:>10} operations, {:>10} hits verified, {:>5.1} % hits, {} of them hot, {} \
+         inserts, {} evicted; {} resizes, {} compactions, {} clears, {} retains; resident at most \
+         {:.2} of {:.2} MiB, {:+.2} over what was in force, {} looks; hits p50 {:.1}, p99 {:.0}, \
+         p99.9 {:.0} \
          us; {} inserts refused while resizing; refilled it holds {:.1} % of a fresh cache's {} \
          entries, {:.1} % after a clear",
         plan.phase,
@@ -206,9 +207,9 @@ fn run_all(options: &Options) -> Result<(), Ended> {
         slowest = slowest.max(number(&seen, "p999"));
     }
     println!(
-        "load: {operations} operations, {verified} hits verified, 0 wrong; peak resident {:+.2} MiB \
-         over the capacity, {} allowed; p99.9 of hits {:.0} us, the worst phase's; a used cache \
-         holds at least {:.1} % of what a fresh one does",
+        "load: {operations} operations, {verified} hits verified, 0 wrong; peak resident {:+.2} \
+         MiB over the capacity, {} allowed; p99.9 of hits {:.0} us, the worst phase's; a used \
+         cache holds at least {:.1} % of what a fresh one does",
         mib(over as f64),
         mib(ALLOWANCE as f64),
         micros(slowest),

@@ -104,7 +104,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let fitted = best(&table, None);
     let of = |setting: usize| mean(table.iter().map(|row| row[setting]));
     println!(
-        "\nmean: as shipped {:+.2}; the best on all traces {:+.2} ({}); chosen on the others {:+.2}\n",
+        "\nmean: as shipped {:+.2}; the best on all traces {:+.2} ({}); chosen on the others \
+         {:+.2}\n",
         of(0),
         of(fitted),
         settings[fitted].name,

@@ -190,7 +190,8 @@ fn table(trace: &str, capacity: u64, miss: Duration, all: &[Contender]) -> Strin
         let misses = 100.0 * row.sum.misses as f64 / row.sum.requests.max(1) as f64;
         let _ = writeln!(
             lines,
-            "  {:<7} {share:<5} {misses:>7.2} % misses {:>9.3} us CPU {:>10.3} us a request {:>6.3} {:>6.3}",
+            "  {:<7} {share:<5} {misses:>7.2} % misses {:>9.3} us CPU {:>10.3} us a request \
+             {:>6.3} {:>6.3}",
             row.codec.map_or_else(|| "auto".to_owned(), |codec| codec.to_string()),
             row.sum.cpu(),
             cost(&row),

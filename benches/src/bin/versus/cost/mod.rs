@@ -42,7 +42,12 @@ pub(crate) struct Cost {
     #[arg(long, value_delimiter = ',', default_value = KEYS, value_parser = count)]
     keys: Vec<usize>,
     /// Threads at once
-    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u32).range(1..=THREADS))]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "1,2",
+        value_parser = clap::value_parser!(u32).range(1..=THREADS)
+    )]
     threads: Vec<u32>,
     /// Windows of each cache
     #[arg(long, default_value = WINDOWS, value_parser = count)]
@@ -124,7 +129,9 @@ fn timed(cost: &Cost, setting: Setting, rivals: &Rivals<'_>) -> Vec<Value> {
     let row = |(at, rival): (usize, &Rival)| {
         let clock = each(at, |time| (time.end - time.start).as_nanos() as u64);
         json!({
-            "kind": "cost", "what": what.to_possible_value().map(|what| what.get_name().to_owned()), "keys": keys, "capacity_bytes": capacity,
+            "kind": "cost",
+            "what": what.to_possible_value().map(|what| what.get_name().to_owned()),
+            "keys": keys, "capacity_bytes": capacity,
             "threads": threads, "pages": rivals.stage.pages, "page_bytes": rivals.stage.page_size,
             "cache": rival.name, "held": rival.held,
             "cpu_p10_ns": p10.figure(at), "cpu_p50_ns": p50.figure(at),

@@ -9,8 +9,8 @@ use crate::spec::Codec;
 use crate::table::number;
 
 /// The first line of a file of rows.
-pub(crate) const CSV: &str = "trace,codec,capacity_bytes,miss_us,share,requests,hits,hit_ratio,hot_hit_ratio,\
-hit_ns,hot_ns,decoded_ns,promoting_ns,interrupted,effective_us,to_best_fixed";
+pub(crate) const CSV: &str = "trace,codec,capacity_bytes,miss_us,share,requests,hits,hit_ratio,\
+hot_hit_ratio,hit_ns,hot_ns,decoded_ns,promoting_ns,interrupted,effective_us,to_best_fixed";
 
 pub(crate) struct Table {
     trace: String,
@@ -94,7 +94,8 @@ impl fmt::Display for Table {
             let ns = |kind: Kind| number(tally.hit_of(kind), 0);
             writeln!(
                 lines,
-                "{share:<6} {hits:>7} {hot:>7} {:>8} {:>8} {:>8} {:>9} {:>6} {effective:>9.3} {:>7}",
+                "{share:<6} {hits:>7} {hot:>7} {:>8} {:>8} {:>8} {:>9} {:>6} {effective:>9.3} \
+                 {:>7}",
                 number(tally.hit(), 0),
                 ns(Kind::Hot),
                 ns(Kind::Decoded),

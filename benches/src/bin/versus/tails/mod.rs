@@ -37,13 +37,22 @@ pub(crate) struct Tails {
     #[command(flatten)]
     terms: Terms,
     /// Threads at once
-    #[arg(long, value_delimiter = ',', default_value = "2,8", value_parser = clap::value_parser!(u32).range(1..=THREADS))]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "2,8",
+        value_parser = clap::value_parser!(u32).range(1..=THREADS)
+    )]
     threads: Vec<u32>,
     /// Windows of each cache
     #[arg(long, default_value = WINDOWS, value_parser = count)]
     windows: usize,
     /// How long a window is: so long that threads beyond the cores take turns in it
-    #[arg(long, default_value_t = if DEBUG { 20 } else { 50 }, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(
+        long,
+        default_value_t = if DEBUG { 20 } else { 50 },
+        value_parser = clap::value_parser!(u64).range(1..=10_000)
+    )]
     window_ms: u64,
 }
 
