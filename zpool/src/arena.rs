@@ -1,8 +1,8 @@
 //! The arena: table, zspages and classes together; where objects are placed and where they end.
 //!
-//! An object goes to a free slot of the finest class for its length that has one, whatever the level
-//! it was built at, so a change of level leaves nothing stranded. When there is none, the class of
-//! the level that the population of its group names grows by a zspage. Where a small cap
+//! An object goes to a free slot of the finest class for its length that has one, whatever the
+//! level it was built at. So a change of level leaves no slot stranded. When there is none, a class
+//! grows by a zspage: that of the level that the population of its group names. Where a small cap
 //! and the settings allow it, an object goes to a mixed zspage.
 
 use crate::class::{Claim, Class, Ground};

@@ -1,4 +1,4 @@
-//! A set of small numbers that finds its next member without reading what is empty.
+//! A set of small numbers that finds its next member without reading empty words.
 //! ```text
 //! level 0: a bit for each number      level n + 1: a bit for each word of level n that is not zero
 //! ```

@@ -1,14 +1,15 @@
-//! The consistency check: every invariant of a pool that nobody is changing, asserted.
+//! The consistency check: every invariant of a pool that no thread is changing, asserted.
 //!
 //! - each class: its counters are the sums over its zspages, each on the list its fill names;
-//! - each zspage: its pages name it and no other has them, what is noted of its free slots or gaps is so;
-//! - each slot in use: its owner's word is live and points here, or its object waits to be taken in
-//!   or is freed and still mapped, or is the new place of an object that `map_write` holds;
+//! - each zspage: its pages name it and no other has them, and the notes on its free slots or gaps
+//!   are right;
+//! - each slot in use: its owner's word is live and points here. Or its object waits to be taken
+//!   in, or is freed and still mapped. Or it is the new place of an object that `map_write` holds;
 //! - each live handle: its location is a slot in use that names it as owner, its length fits;
 //! - each handle slot: it is free, with a word that says so, or in use;
 //! - the memory of slots, page entries and zspage records: held by what uses it, and charged;
-//! - all together: payload, populations and page counts add up to what the arena and the ledger say,
-//!   and what is reserved by the user is a part of that.
+//! - all together: payload, populations and page counts add up to what the arena and the ledger
+//!   say. What is reserved by the user is a part of that.
 
 use std::collections::{HashMap, HashSet};
 

@@ -4,14 +4,18 @@
 //! Lock order: a class, then the leaves (the source's lock, zspage ids). No two classes at once. No
 //! byte of an object is copied, no record dropped and no user code run under a class's lock.
 //!
-//! Invariants, under the lock: each zspage of the class is on its fullness list, or is the one that
-//! `emptying` names; `inuse` is the sum over them, `room` the sum of what is left in those on lists.
-//! The class is ripe if a zspage is being emptied, or if there is as much room as `least` says.
-//! Otherwise none of the sparsest zspages (all, in a class of up to [`LOOKED`]) can be emptied.
-//! In the mixed class nobody knows that before it is tried: gaps may be too short for an object. The
-//! try moves what fits elsewhere, so that gaps add up, and is not repeated before more came free.
-//! An object moves only to a zspage with no less in use than the one that it leaves: so the sum of the
-//! squares of what is in use grows by each move, and no object moves in circles.
+//! Invariants, under the lock:
+//!
+//! - Each zspage of the class is on its fullness list, or is the one that `emptying` names.
+//! - `inuse` is the sum over them, `room` the sum of what is left in those on lists.
+//! - The class is ripe if a zspage is being emptied, or if there is as much room as `least` says.
+//!   Otherwise none of the sparsest zspages (all, in a class of up to [`LOOKED`]) can be emptied.
+//!
+//! In the mixed class only a try shows whether a zspage can be emptied: gaps may be too short for
+//! an object. The try moves the objects that fit elsewhere, so that gaps add up. It is not repeated
+//! before more came free. An object moves only to a zspage with no less in use than the one that it
+//! leaves. So the sum of the squares of what is in use grows by each move, and no object moves in
+//! circles.
 
 use crate::error::AllocError;
 use crate::fullness::Fullness;

@@ -1,14 +1,14 @@
 //! Compaction: objects move out of sparse zspages into free slots of fuller ones, so that whole
 //! chains of pages come free.
 //!
-//! Which classes may have something to gain is noted as objects come and go (`ripe`). A look finds
-//! none in most cases, and takes no lock then.
+//! A note says which classes may have something to gain; it changes as objects come and go
+//! (`ripe`). A look finds none in most cases, and takes no lock then.
 //!
-//! One step takes the class that frees the most pages for the fewest bytes moved and empties its
-//! sparsest zspage. It holds the class's lock to pick an object and a place for it, copies with no
-//! lock held, under a pin of its own, then swings the word if nobody else pins the object at that
-//! instant; else the object stays for a later step. Readers never wait for it, and a writer at most
-//! for the copy of the one object it wants.
+//! One step takes the class that frees the most pages for the fewest bytes moved, and empties its
+//! sparsest zspage. It holds the class's lock to pick an object and a place for it. It copies with
+//! no lock held, under a pin of its own. Then it swings the word if no other thread pins the object
+//! at that instant. Otherwise the object stays for a later step. Readers never wait for it, and a
+//! writer at most for the copy of the one object it wants.
 
 use crate::arena::Arena;
 use crate::class::{Class, Emptying, Prospect};

@@ -1,6 +1,6 @@
-//! An append-only directory: index -> value, growing without ever moving or freeing what it holds.
+//! An append-only directory: index -> value, growing without ever moving or freeing a value.
 //!
-//! A reader follows two links that are written once, so growth never makes it wait and needs no
+//! A reader follows two links that are written once. So growth never makes it wait and needs no
 //! reclamation. Blocks double in length; a value is set once and lives as long as the directory.
 //! ```text
 //! root [Once; 26] -> block k: [Once; 16 << k] -> value

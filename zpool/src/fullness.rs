@@ -3,8 +3,8 @@
 //! group         0      1     2    3    4   5   6   7   8   9  10 11 12 13 14   15
 //! free slots    all   513+  512  128  64  32  24  16  12   8   6  4  3  2  1    0   (at most)
 //! ```
-//! An allocation fills the zspage with the fewest free slots, whatever the lengths of the chains;
-//! a compaction empties the one with the most. Invariant: a zspage is on exactly one list, the one
+//! An allocation fills the zspage with the fewest free slots, whatever the lengths of the chains. A
+//! compaction empties the one with the most. Invariant: a zspage is on exactly one list, the one
 //! that its `inuse` names, unless a compaction has taken it off to empty it. Lock: the class's, of
 //! which the [`Token`] is the proof.
 

@@ -1,21 +1,24 @@
 //! Pure arithmetic: size -> class -> chain.
 //!
-//! A class is an object size. Which sizes are classes, and how long their chains are, depends on the
-//! *level*: coarse steps and short chains while few objects share the pages, because every class in
-//! use keeps one zspage partly empty; fine steps and longer chains once there are many, because then
-//! the rounding of each object weighs more. The sizes that share a class at the second level are a
-//! *group*, and a group's population decides the level at which its classes grow; the first level, with
-//! steps that several groups share, is for a handful of objects a group, and stays longer in a pool that is about
-//! full, whose populations will not grow. Classes of all levels have one numbering, by size, and a zspage
-//! keeps the chain it was built with.
+//! A class is an object size. The *level* decides which sizes are classes, and how long their
+//! chains are. Steps are coarse and chains short while few objects share the pages, because every
+//! class in use keeps one zspage partly empty. Steps are fine and chains longer once there are many
+//! objects, because then the rounding of each object weighs more.
+//!
+//! The sizes that share a class at the second level are a *group*, and a group's population decides
+//! the level at which its classes grow. The first level has steps that several groups share, and is
+//! for a handful of objects a group. It stays longer in a pool that is about full, whose
+//! populations will not grow. Classes of all levels have one numbering, by size, and a zspage keeps
+//! the chain it was built with.
 //! ```text
 //! size    rounded up to the level's step; above 8 KiB the step doubles with the size
 //! chain   the number of pages with the least tail, a further page priced at the level's `price`
 //!         up to 4 KiB: of at most `chain` pages; above: up to 64, with a tail of at most 1/20
 //! class   the largest size that comes out at the same pages and objects, so those merge
 //! ```
-//! Size classes, chains chosen by waste and merging are zsmalloc's; levels and groups are ours, found
-//! by simulation on the page files that `benches`' `density` reads (DESIGN.md has the figures).
+//! Size classes, chains chosen by waste and merging are zsmalloc's. Levels and groups are ours,
+//! found by simulation on the page files that `benches`' `density` reads (DESIGN.md has the
+//! figures).
 
 /// Sizes and locations count in grains of this many bytes.
 pub(crate) const GRAIN: usize = 16;

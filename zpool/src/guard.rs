@@ -1,10 +1,11 @@
 //! Mapped objects: what [`Pool::map`], [`Pool::map_mut`] and [`Pool::map_write`] give.
 //!
-//! A guard pins one object and derefs to its bytes: the object's own memory where that is one piece,
-//! a copy in a scratch buffer where it crosses a true seam or has no address. Which copies a mode
-//! implies is zsmalloc's rule: reading never copies back, writing only never copies in.
+//! A guard pins one object and derefs to its bytes. These are the object's own memory where that is
+//! one piece. They are a copy in a scratch buffer where it crosses a true seam or has no address.
+//! Which copies a mode implies is zsmalloc's rule: reading never copies back, writing only never
+//! copies in.
 //!
-//! What a guard holds up, and for how long, is told at [`MapRef`].
+//! [`MapRef`] says what a guard holds up, and for how long.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};

@@ -1,7 +1,8 @@
-//! What happens at the cap, step by step, before an allocation fails.
+//! The steps at the cap, before an allocation fails.
 //!
-//! An allocation that asks for what is [`AtHand`](Reach::AtHand) ends with step 3 and leaves step 2 out: it costs
-//! nobody else anything, for its caller has other means to make room, or other uses for it.
+//! An allocation that asks for what is [`AtHand`](Reach::AtHand) ends with step 3 and leaves step 2
+//! out. So it costs no other caller anything. Its caller has other means to make room, or other
+//! uses for it.
 //! ```text
 //! 1  take in what readers left behind
 //! 2  compact until pages come free, as long as there is something to gain; give back what is kept

@@ -1,7 +1,8 @@
 //! The ledger: every byte a pool holds, and the cap it is held to.
 //!
-//! Whoever is about to take memory reserves it first and takes it second, so that the cap is never
-//! passed, not even between two threads. Whoever gives memory back releases it after it is gone.
+//! A thread that is about to take memory reserves it first and takes it second. So the cap is never
+//! passed, not even by two threads together. A thread that gives memory back releases it after it
+//! is gone.
 //! ```text
 //! held = pages * page_size + tables + own + lent      held <= max_bytes      pages <= max_pages
 //! ```

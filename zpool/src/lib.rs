@@ -1,5 +1,5 @@
 //! A userspace zsmalloc: an allocator for objects that are mostly smaller than a page, such as
-//! compressed pages, that wastes a few percent of the memory it takes.
+//! compressed pages. It wastes a few percent of the memory it takes.
 //!
 //! ```
 //! use zpool::{AllocError, Config, Pool};
@@ -21,18 +21,18 @@
 //! ```
 //!
 //! - **Sharing**: a [`Pool`] is used by many threads through `&Pool`. No call waits for another's
-//!   guard: what a guard excludes is told [`Busy`](MapError::Busy), a reader beside a writer of the same
-//!   object, a writer beside anybody. To replace what may be being read, `alloc` the new version and
-//!   `free` the old: its readers keep their bytes until they unmap.
-//! - **Memory** goes back when a chain of pages comes empty. [`Pool::compact`] makes chains empty, in
-//!   steps, from whatever thread calls it; an allocation at the cap does it too. [`Pool::trim`] gives
-//!   back what is kept for the next chains.
+//!   guard. A call that a guard excludes gets [`Busy`](MapError::Busy): a reader beside a writer of
+//!   the same object, and a writer beside any other. To replace an object that may be read meanwhile,
+//!   `alloc` the new version and `free` the old. Its readers keep their bytes until they unmap.
+//! - **Memory** is given back when a chain of pages becomes empty. [`Pool::compact`] makes chains
+//!   empty, in steps, from whatever thread calls it. An allocation at the cap does it too.
+//!   [`Pool::trim`] gives back what is kept for the next chains.
 //! - **At the cap**, an object that crosses a seam between two pieces of memory may have no room for
 //!   the copy that mapping it takes: [`OutOfMemory`](MapError::OutOfMemory).
 //!   [`Pool::read_into`] never needs any.
-//! - **Guards** are to be short-lived: see [`MapRef`].
-//! - **Sources** of pages: see [`source`]. The default reserves address space, not memory: twice the
-//!   cap, and more when a higher cap needs it. No pool holds more than 1 TiB.
+//! - **Guards** should be short-lived: see [`MapRef`].
+//! - **Sources** of pages: see [`source`]. The default reserves address space, not memory. It is
+//!   twice the cap, and more when a higher cap needs it. No pool holds more than 1 TiB.
 //!
 //! How it works, and which figures decided its shape, is in [`design`].
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,10 +1,10 @@
 //! Loom models of whole pools: the shipped code from `alloc` down to the pages, on the heap source.
 //!
-//! Run them with `.ci/run models`, or with
-//! `RUSTFLAGS="--cfg zcache_loom --cfg crossbeam_loom --cfg crossbeam_sanitize"` and
-//! `cargo nextest run -p zpool --release --lib models`. Bounds are numbers of preemptions, `None` is
-//! every interleaving. Objects have 2048 bytes, two to a page and a zspage, so that each has witness
-//! cells of its own: whoever reads or writes bytes that are not his is caught.
+//! Run them with `.ci/run models`, or with `RUSTFLAGS="--cfg zcache_loom --cfg crossbeam_loom --cfg
+//! crossbeam_sanitize"` and `cargo nextest run -p zpool --release --lib
+//! models`. Bounds are numbers of preemptions, `None` is every interleaving. Objects have 2048
+//! bytes, two to a page and a zspage, so that each has witness cells of its own. So a thread that
+//! reads or writes another object's bytes is caught.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

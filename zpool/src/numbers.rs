@@ -5,11 +5,11 @@
 //!    +---------+-> gone for good, if a number of it is retired
 //! ```
 //! A number has a generation, which its user counts up. A chunk that closes keeps the highest one
-//! that its numbers had, and all start there when it opens again. One empty chunk stays open, so
-//! that a pool at the edge of a chunk does not open and close it in turns.
+//! that its numbers had, and all start there when it opens again. One empty chunk stays open.
+//! Otherwise a pool at the edge of a chunk would open and close it in turns.
 //!
-//! Invariants: `ready` holds the chunks with a free number, `dry` those to which memory can be
-//! added, and `used` those with a number in use; the sums are those over the open chunks.
+//! Invariants: `ready` holds the chunks with a free number. `dry` holds those to which memory can
+//! be added, and `used` those with a number in use. The sums are those over the open chunks.
 
 use std::ops::Range;
 

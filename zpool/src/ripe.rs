@@ -1,9 +1,9 @@
 //! Which classes a compaction may gain from: a bit for each class, changed under the class's lock.
 //!
-//! Whoever finds a bit takes the class's lock and looks again, so a bit says where to look and no
-//! more, and Relaxed is enough: a bit that is missed is seen at the next look. What must not happen is
-//! that a bit is lost while its class stays as it is. So a bit changes by an operation that leaves the
-//! others of its word alone, for their classes have other locks.
+//! A thread that finds a bit takes the class's lock and looks again. So a bit says only where to
+//! look, and Relaxed is enough: a bit that is missed is seen at the next look. But a bit must not
+//! be lost while its class stays as it is. So a bit changes by an operation that leaves the others
+//! of its word alone, because their classes have other locks.
 
 use crate::directory::boxed;
 use crate::ledger::heap_cost;

@@ -1,8 +1,8 @@
 //! Scratch: buffers for objects that are not one piece of memory, pooled and charged.
 //!
-//! A map that needs a copy takes a buffer from a short stack or makes one; a few go back to the
-//! stack, the rest to the allocator. Nobody waits for the stack: when it is taken, a buffer is made or
-//! dropped instead.
+//! A map that needs a copy takes a buffer from a short stack or makes one. A few go back to the
+//! stack, the rest to the allocator. No thread waits for the stack: when another one has it, a
+//! buffer is made or dropped instead.
 
 use crate::error::AllocError;
 use crate::ledger::{Ledger, heap_cost};

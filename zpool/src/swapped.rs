@@ -5,16 +5,16 @@
 //! replace  charged -> made -> current, the old one waits until no reader can have it, and ends
 //! ```
 //! Who waits for whom. A reader is pinned in the epoch of a collector (crossbeam-epoch), and a
-//! version that was replaced ends two epochs later. The epoch moves on when every pinned thread
-//! was pinned in the present one, so each reader from before the replacement has left by then,
-//! and what it did is seen. All values of the process share one collector. A stalled reader of
-//! one value so keeps the old versions of all of them, but delays no call.
+//! version that was replaced ends two epochs later. The epoch advances when every pinned thread was
+//! pinned in the present one. So each reader from before the replacement has left by then, and what
+//! it did is seen. All values of the process share one collector. So a stalled reader of one value
+//! keeps the old versions of all of them, but delays no call.
 //!
-//! Versions end in whatever thread comes along: one that replaces or collects, or one that
-//! reads, at each 128th time. So a version owns what its end needs, the account and by that the
-//! ledger among it, and the pool may be gone by then. An account counts the bytes of all its
-//! versions until their memory is gone, and lastly how many wait. Who reads 0 there sees all
-//! that readers of old versions have done.
+//! Versions end in any thread: one that replaces or collects, or one that reads, at each 128th
+//! time. So a version owns what its end needs: the account, and by that the ledger. The pool may be
+//! dropped by then. An account counts the bytes of all its versions until their memory is gone, and
+//! lastly how many wait. A thread that reads 0 there sees all that readers of old versions have
+//! done.
 //!
 //! Not for frames: see `frame`.
 

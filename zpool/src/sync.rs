@@ -1,8 +1,8 @@
 //! The concurrency primitives of this crate: std's, or loom's under `cfg(zcache_loom)`.
 //!
-//! Everything shared between threads comes through here, so that a loom model runs the shipped code.
-//! Loom watches accesses to its own cells and atomics but not to raw bytes; [`Witness`] stands in
-//! for the bytes of objects, so that a missing `Release` shows up as a race in a model.
+//! Every access to shared memory uses these, so that a loom model runs the shipped code. Loom
+//! watches accesses to its own cells and atomics but not to raw bytes. [`Witness`] stands in for
+//! the bytes of objects, so that a missing `Release` shows up as a race in a model.
 
 mod epoch;
 #[cfg(all(test, zcache_loom))]

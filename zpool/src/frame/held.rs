@@ -3,8 +3,8 @@
 //! ```text
 //! Blank -> value -> pointer       Blank -> Held, Held, ... -> the last one ends the value
 //! ```
-//! A `Box` or an `Arc` ends the process where the heap gives no memory. A block here is an error
-//! then, which comes before anything else is done.
+//! A `Box` or an `Arc` ends the process where the heap gives no memory. Here a missing block is an
+//! error, which comes before anything else is done.
 
 use std::fmt;
 use std::mem::MaybeUninit;

@@ -1,33 +1,42 @@
-//! Frames: plain bytes in slots, read without a lock and without a write to what other threads write.
+//! Frames: plain bytes in slots, read without a lock and without a write to memory that other
+//! threads write.
 //! ```text
 //! slot -> Frame: head | start, len | Owned: pages of the source, as many as the bytes need
-//! read    counted in -> slot -> head, bytes -> counted out          a counter of the thread's own, mostly
-//! replace a frame is off its slot at once, waits until no reader can have it, and is gone then
-//! share   bytes without their frame: the memory goes with the last who holds it (`shared`)
-//! grow    as many slots again, or half as many, beside everybody
+//! read    counted in -> slot -> head, bytes -> counted out      mostly a counter of the thread's own
+//! replace a frame is off its slot at once, waits until no reader can have it, and ends then
+//! share   bytes without their frame: the last holder frees the memory (`shared`)
+//! grow    as many slots again, or half as many, beside readers and writers
 //! ```
-//! Who waits for whom (Linux calls it SRCU). Readers are counted in and out in one of several pairs of
-//! counters, each on a cache line of its own. A frame that is off its slot is gone when every counter was seen at
-//! zero once since. *Why that is enough*: a counter is only ever changed and looked at by
-//! read-modify-writes, which have one order. A reader that counted itself in before the look had counted
-//! itself out again, or the counter would not have been zero: the look acquires what it did. One that counts itself in after the look
-//! acquires what the collector did before it, so it finds the slot without the frame. Of a pair, newcomers take one
-//! counter until all others were seen at zero, and then those, so that each comes to zero however many readers there are.
+//! **Who waits for whom** (Linux calls it SRCU). Readers are counted in and out in one of several
+//! pairs of counters, each on a cache line of its own. A frame that is off its slot ends when every
+//! counter was seen at zero once since.
 //!
-//! Why not the epoch that `swapped` waits for: a pin and unpin of it takes 4.9 ns, counting in and
-//! out 8.3 (of 18 that a hit takes where the page is only looked at, of 57 where it is copied; one
-//! thread or two). But readers of frames may run code of a user's, and one that stalls would keep
-//! what all pools of the process retire. Each frame that waits would have a bag of 2 KiB that no
-//! budget counts, or wait in a bag of a thread that may never come again; and the heads of frames,
-//! keys of a user's, would be dropped by whatever thread comes along. Here each byte is counted
-//! until it is gone, and one call of `collect` ends all that may end: 6336 frames after a stall,
-//! where the epoch takes 787 calls. A stalled reader keeps what went after it came, in this set of
-//! frames alone; [`Frames::waiting_bytes`] says how much.
+//! *Why that is enough*: a counter is only ever changed and read by read-modify-writes, which have
+//! one order. Consider a reader that counted itself in before the look. It had counted itself out
+//! again, or the counter would not have been zero. So the look acquires what it did. A reader that
+//! counts itself in after the look acquires what the collector did before it. So it finds the slot
+//! without the frame. Of a pair, new readers take one counter until all others were seen at zero,
+//! and then those others. So each comes to zero however many readers there are.
 //!
-//! Memory is the source's pages, not the general-purpose allocator's, which would keep what is freed:
-//! frames go all at once where room is needed. Only heads and what counts holders are heap blocks
-//! (`held`), which the heap may refuse: `fill` takes both, so that `put` cannot fail. All of it is
-//! charged before it is taken, and released after it is gone.
+//! **Why not the epoch** that `swapped` waits for: a pin and unpin of it takes 4.9 ns, counting in
+//! and out 8.3. (A hit takes 18 ns where the page is only looked at, and 57 where it is copied; one
+//! thread or two.) But
+//!
+//! - readers of frames may run code of a user's. One that stalls would keep what all pools of the
+//!   process retire.
+//! - each frame that waits would have a bag of 2 KiB that no budget counts. Or it would wait in a
+//!   bag of a thread that may never come again.
+//! - the heads of frames, keys of a user's, would be dropped in any thread.
+//!
+//! Here each byte is counted until it is freed, and one call of `collect` ends all that may end:
+//! 6336 frames after a stall, where the epoch takes 787 calls. A stalled reader keeps the frames
+//! that were retired after it came, in this set of frames alone. [`Frames::waiting_bytes`] says how
+//! much.
+//!
+//! **Memory** is the source's pages, not the general-purpose allocator's, which would keep freed
+//! memory: many frames are dropped at once where room is needed. Only heads and the counters of
+//! holders are heap blocks (`held`), which the heap may refuse. `fill` takes both, so that `put`
+//! cannot fail. All of it is charged before it is taken, and released after it is gone.
 
 use std::fmt;
 use std::marker::PhantomData;

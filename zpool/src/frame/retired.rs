@@ -1,5 +1,4 @@
-//! What becomes of frames that are off their slots: they wait until no reader can have them, and
-//! end.
+//! Frames that are off their slots: they wait until no reader can have them, and end.
 
 use std::ptr;
 

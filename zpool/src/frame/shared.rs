@@ -1,10 +1,10 @@
-//! What goes on when a frame has ended: its memory, as long as somebody holds it, and what counts that.
+//! What outlives a frame: its memory, as long as somebody holds it, and the account that counts it.
 //! ```text
-//! frame, SharedBytes... -> Owned: the memory -> Account: what a set of frames holds, and where it comes from
+//! frame, SharedBytes... -> Owned: the memory -> Account: what a set of frames holds, and its source
 //! ```
-//! Law: in slots, waiting or filled, the memory of a frame is one `Owned`, and leaves all counts and the ledger
-//! in the drop of it. By then it is one of those that wait: whoever drops the last holder has it taken off its slot, or sees
-//! that somebody did.
+//! Law: in slots, waiting or filled, the memory of a frame is one `Owned`. It leaves all counts and
+//! the ledger in the drop of that. By then the frame is one of those that wait. Whoever drops the
+//! last holder has it taken off its slot, or sees that another thread did.
 
 use std::fmt;
 use std::ops::Deref;

@@ -2,13 +2,13 @@
 //! ```text
 //! an object ends --push--> `back`, a stack through the words --take_in--> `numbers` --vacant-->
 //! ```
-//! Coming back waits for nobody: a push is one compare-exchange. Whoever needs a slot takes the
-//! stack in, under a lock, and so does whoever pushes the last of a handful, if the lock is free. A
-//! stack that is taken off whole needs no tags.
+//! Coming back waits for no thread: a push is one compare-exchange. A thread that needs a slot
+//! takes the stack in, under a lock. So does one that pushes the last of a handful, if the lock is
+//! free. A stack that is taken off whole needs no tags.
 //!
-//! A chunk of slots none of which is in use goes, but for one: its memory reads as zeros from then
-//! on, words that are FREE and whose generation no handle names. The highest generation that it had
-//! is where its slots start when it comes back, so that handles of all its former lives stay stale.
+//! A chunk without a slot in use closes, but for one. Its memory reads as zeros from then on: words
+//! that are FREE and whose generation no handle names. When the chunk comes back, its slots start
+//! at the highest generation that it had. So handles from before stay stale.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
-//! Handles, and the table that says where each one's object is just now.
+//! Handles, and the table that says where the object of each one is at present.
 //!
-//! A slot of the table is a [`Word`], a record `T` beside it in the same cache line, and a length in
-//! an array of its own. Both never move, so a reader finds its slot without a lock while the table
-//! grows and shrinks. The module is generic over what the rest of the crate does with
-//! places; it turns the word's verdicts into tokens that cannot be copied:
+//! A slot of the table is a [`Word`], a record `T` beside it in the same cache line, and a length
+//! in an array of its own. Both never move. So a reader finds its slot without a lock while the
+//! table grows and shrinks. The module is generic over what the rest of the crate does with places.
+//! It turns the word's verdicts into tokens that cannot be copied:
 //!
 //! | token | who holds it |
 //! |---|---|
@@ -13,9 +13,9 @@
 //! | [`Place`] | alone: a slot of a zspage. Borrowing it from a pin or a lock lends its bytes |
 //! | [`Ended`], [`Spent`] | alone: what is left of an object that ended, then its slot |
 //!
-//! Tokens have no `Drop` but [`Vacant`]'s: one that is lost pins or leaks its object, nothing worse.
-//! A slot whose generations are used up (2^17 objects) is retired: its word is 0, which refuses
-//! every handle. `free` has how slots and their memory come and go.
+//! Tokens have no `Drop` but [`Vacant`]'s: one that is lost pins or leaks its object, nothing
+//! worse. A slot whose generations are used up (2^17 objects) is retired: its word is 0, which
+//! refuses every handle. `free` says how slots and their memory come and go.
 
 use std::fmt;
 use std::num::NonZeroU64;

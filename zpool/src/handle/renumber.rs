@@ -1,10 +1,11 @@
 //! Another slot for an object that stays where it is.
 //! ```text
-//! lock old word -> end the old handle -> owner entry: new slot -> take the record over -> publish -> old slot back
+//! lock old word -> end the old handle -> owner entry: new slot -> take the record over -> publish
+//! -> old slot back
 //! ```
-//! Between the two handles nobody finds the object, and it is held alone from before the first step: so
-//! nobody reads its record while that moves, and neither a reader nor a migration meets a slot that
-//! names a place which another one names as well.
+//! Between the two handles no thread finds the object, and it is held alone from before the first
+//! step. So no reader reads its record while that moves. And no reader or migration meets a slot
+//! that names a place which another one names as well.
 
 use super::ended::{Ended, Spent};
 use super::table::Table;

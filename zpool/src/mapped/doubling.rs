@@ -2,11 +2,11 @@
 //! ```text
 //! first: n elements, and address space for 16 n | as many again | as many as all before | ...
 //! ```
-//! n is a power of two. What is there stays where it is, so nobody waits for a change of the
+//! n is a power of two. Elements stay where they are, so no reader waits for a change of the
 //! length, and an element keeps its number. An element of the first run is found as in a slice.
-//! What halving took away can still be looked at, and is blank where its memory went back: whoever
-//! has an old number harms nobody. A table of less than a page is on the heap, as far as that goes,
-//! which keeps it.
+//! Elements that halving took away can still be read, and are blank where their memory was given
+//! back. So a reader with an old number does no harm. A table of less than a page is on the heap,
+//! at most the first run; the heap keeps it.
 //!
 //! Under the lock: all elements below `charged` may have memory, no others have, and what they take
 //! beyond the first n is lent.

@@ -1,9 +1,10 @@
 //! Huge pages under an array.
 //!
-//! A *part* of an array is as many of its bytes as a huge page has, from a multiple of that on. One
-//! that lies in a block, none of whose pages is held or charged, is charged whole and backed by a
-//! huge page when its first page is held and there is much room. Its other pages are kept then. It
-//! goes back whole when nobody holds a page of it; where what is kept is asked for, it is split.
+//! A *part* of an array is as many of its bytes as a huge page has, from a multiple of that on.
+//! Only a part that lies in a block, with no page held or charged, gets a huge page. It is charged
+//! whole and backed by a huge page when its first page is held and there is much room. Its other
+//! pages are kept then. It is given back when no page of it is held. Where a kept page is asked
+//! for, it is split.
 
 use std::ops::Range;
 

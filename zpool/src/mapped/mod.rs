@@ -3,17 +3,19 @@
 //! root -> block 0: 64 | 1: 64 | 2: 128 | 3: 256 | ...     elements side by side in each
 //!         [ heap: as many as are whole pages ][ mapped: pages come and go ... | no access ]
 //! ```
-//! A block never moves and ends with the array, so whoever holds an index that is out of date finds
-//! an element that is blank, and never memory that is gone. Elements are counted from the first one
-//! on, and so are pages of the system's: page `n` holds the bytes from `n` times its size on, of
-//! all elements in a row. Blocks of the heap stay; the pages behind them are held by who uses an
-//! element on them, and the memory of one that nobody holds goes back. Where the system does not
-//! take it, it stays charged, is used again, and keeps its bytes.
+//! A block never moves and ends with the array. So a reader with an index that is out of date finds
+//! a blank element, never memory that is gone. Elements are counted from the first one on, and so
+//! are pages of the system's. Page `n` holds the bytes from `n` times its size on, of all elements
+//! in a row.
+//!
+//! Blocks of the heap stay. The pages behind them are held by the users of the elements on them. A
+//! page that no user holds is given back. Where the system does not take it, it stays charged, is
+//! used again, and keeps its bytes.
 //!
 //! Where huge pages are allowed, long parts of an array are on such pages: see `huge`.
 //!
-//! Invariants, under the lock: all elements below `reach` can be read; `mapped` is the bytes of
-//! pages that are held or were not taken back, and the ledger carries these and the heap's blocks.
+//! Invariants, under the lock: all elements below `reach` can be read. `mapped` is the bytes of
+//! pages that are held or were not taken back. The ledger carries these and the heap's blocks.
 
 use std::alloc::Layout;
 use std::fmt;

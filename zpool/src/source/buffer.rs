@@ -1,8 +1,8 @@
 //! Buffers whose memory the system has back when they are dropped.
 //!
 //! A general-purpose allocator keeps what many threads free, in an arena for each of them, where
-//! nobody counts the bytes. On Unix a [`PageBuffer`] is a mapping of its own instead. That costs
-//! two system calls and a page fault for each page, so whoever needs a buffer often keeps it.
+//! the bytes are not counted. On Unix a [`PageBuffer`] is a mapping of its own instead. That costs
+//! two system calls and a page fault for each page, so users that need a buffer often keep it.
 
 use std::fmt;
 use std::io;

@@ -2,12 +2,12 @@
 //! ```text
 //! page number = region * region_pages + place in the region
 //! ```
-//! A region is allocated and charged whole: by less when the ledger has less room, so that a cap
-//! which is no multiple of a region is used to the last page. Its free pages count as kept. A region
-//! without a page in use is freed, but for one, which keeps a pool at the edge of a region from
-//! allocating and freeing it in turns. The number of a freed region is used again.
+//! A region is allocated and charged whole, or by less when the ledger has less room. So a cap
+//! which is no multiple of a region is used to the last page. Its free pages count as kept. A
+//! region without a page in use is freed, but for one. Otherwise a pool at the edge of a region
+//! would allocate and free it in turns. The number of a freed region is used again.
 //!
-//! The regions' addresses stand in a directory of atomics that readers follow without a lock; all
+//! The regions' addresses stand in a directory of atomics that readers follow without a lock. All
 //! else is under the lock.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};

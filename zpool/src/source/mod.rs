@@ -1,9 +1,10 @@
 //! Page sources: where the single pages of zspages come from.
 //!
-//! A source hands out pages of one size by number, lowest numbers first, and is asked for the page
+//! A source hands out pages of one size by number, lowest numbers first. It is asked for the page
 //! *behind* the last one, so that a chain is one piece of address space whenever that page is free.
-//! It says itself which pages are joined; nobody infers it from addresses. A source may keep pages
-//! that were given back; they stay charged to the [`Ledger`] and go before anything is refused.
+//! It says itself which pages are joined; no caller infers it from addresses. A source may keep
+//! pages that were given back. They stay charged to the [`Ledger`], and are given up before
+//! anything is refused.
 //!
 //! | source | pages live in | addressable | gives memory back by |
 //! |---|---|---|---|

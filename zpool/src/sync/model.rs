@@ -1,8 +1,8 @@
 //! Runs loom models, and the broken twins that show what a model would notice.
 //!
-//! A twin runs in a process of its own that ends at the first panic: unwinding out of a loom model
-//! runs destructors outside of it, which aborts more often than not. The test panics with what that
-//! process said, so that it can expect the failure that belongs to its bug.
+//! A twin runs in a process of its own that ends at the first panic. Unwinding out of a loom model
+//! would run destructors outside of it, which aborts more often than not. The test panics with the
+//! output of that process, so that it can expect the failure that belongs to its bug.
 
 use std::any::type_name;
 use std::collections::BTreeMap;

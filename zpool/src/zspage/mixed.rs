@@ -4,7 +4,7 @@
 //! object   32 grains at least, at any grain: so no two start in one unit
 //! gap      what lies between the end of an object and the start of the next one
 //! ```
-//! A [`Place`] is made of grains of a gap, which is none of them any more until the place comes back.
+//! A [`Place`] is made of grains of a gap, which then belong to no gap until the place comes back.
 //! So no two places share a byte. `check` asserts that objects do not meet.
 
 use super::record::{Fill, Record};

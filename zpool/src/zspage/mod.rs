@@ -8,13 +8,13 @@
 //!             pages: one u32 each, only where their numbers do not follow each other
 //! ```
 //! A record is one heap block. It changes only by the class's [`Token`], which lives under the
-//! class's lock; `class` and `fullness` keep the numbers of a class's zspages apart from others' and
-//! are part of the argument for this. A used slot is a [`Place`]: while one exists its zspage is
-//! there. That is the whole argument for bytes: `&Place` lends them shared, `&mut Place` exclusively,
-//! and the borrow checker does the rest. Places and tokens of two pools never meet: no module has two.
-//! A reader of an object in one piece looks at page entries only.
+//! class's lock. `class` and `fullness` keep the numbers of a class's zspages apart from others'
+//! and are part of the argument for this. A used slot is a [`Place`]: while one exists, its zspage
+//! does. That is the whole argument for bytes: `&Place` lends them shared, `&mut Place`
+//! exclusively, and the borrow checker does the rest. Places and tokens of two pools never meet: no
+//! module has two. A reader of an object in one piece looks at page entries only.
 //!
-//! Invariants: `inuse` counts the places handed out; the free list holds the other slots; a page
+//! Invariants: `inuse` counts the places handed out. The free list holds the other slots. A page
 //! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
 
 use crate::error::AllocError;

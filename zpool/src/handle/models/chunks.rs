@@ -1,4 +1,5 @@
-//! A chunk of slots whose memory goes and comes back, beside whoever looks for its objects.
+//! A chunk of slots whose memory is given back and returns, beside threads that look for its
+//! objects.
 //!
 //! The first chunk is full, so that the second one, of slots 2 and 3, is the one that comes and
 //! goes.

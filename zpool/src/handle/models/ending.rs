@@ -1,5 +1,5 @@
-//! Whoever ends an object comes after all that the freeing thread did before, as with an `Arc`:
-//! the object's record may count on it when it is dropped.
+//! The end of an object comes after all that the freeing thread did before, as with an `Arc`. The
+//! object's record may count on that when it is dropped.
 
 use std::sync::Arc;
 

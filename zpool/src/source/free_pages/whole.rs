@@ -5,11 +5,13 @@
 //!                   +--split--> single pages: in use, kept, clean ---+
 //! ```
 //! Where no page of a huge one is charged yet and there is much room, the huge page is charged
-//! whole, and then opened: the system has a huge page back it, and its pages are kept. It goes back
-//! whole when all of its pages are free. Where memory is wanted elsewhere and the free pages are in
-//! huge pages that are in use otherwise, one of those is split: single pages of the system's back it
-//! then, and the free ones go back. So no more than a few free pages are ever lost for tables. The
-//! last part of a cap is opened in single pages, which come and go without a split.
+//! whole, and then opened. The system has a huge page back it, and its pages are kept. It is given
+//! back whole when all of its pages are free.
+//!
+//! Memory may be wanted elsewhere while the free pages are in huge pages that are in use otherwise.
+//! Then one of those is split: single pages of the system's back it, and the free ones are given
+//! back. So no more than a few free pages are ever lost for tables. The last part of a cap is
+//! opened in single pages, which come and go without a split.
 
 use std::ops::Range;
 

@@ -1,11 +1,11 @@
-//! Memory of a process that locks what it has (`mlockall`), so that the system pages nothing out.
-//! Linux; on other systems nothing is found to be locked.
+//! Memory of a process that locks its memory (`mlockall`), so that the system pages nothing out.
+//! This is for Linux; on other systems nothing is found to be locked.
 //!
-//! Such a process locks every new mapping whole, which for a reserve means address space that holds
-//! nothing: it counts against the limit on locked memory, and the system fills it as soon as it is
-//! accessible. So a reserve is unlocked at once. What is committed is locked again, each page from
-//! its first use on. The system gives locked pages back to who asks for it in so many words (Linux
-//! 5.18); older ones keep them.
+//! Such a process locks every new mapping whole. For a reserve this means address space that holds
+//! nothing. It counts against the limit on locked memory, and the system fills it as soon as it is
+//! accessible. So a reserve is unlocked at once. Committed memory is locked again, each page from
+//! its first use on. The system takes locked pages back only on an explicit request (Linux 5.18).
+//! Older ones keep them.
 
 use std::io;
 

@@ -1,10 +1,11 @@
-//! The ranges of a source: page numbers run through all of them, in the order in which they were made.
+//! The ranges of a source: page numbers run through all of them, in the order in which they were
+//! made.
 //! ```text
 //! first: pages 0 .. n | more[0]: n .. 2n | more[1]: 2n .. 4n | ...
 //! ```
-//! A range is as long as all before together, or as the system agrees to. It is set once and stays where
-//! it is, so that a page keeps its address and growth makes no reader wait. Pages on both sides of a
-//! border are not joined.
+//! A range is as long as all before together, or as the system agrees to. It is set once and stays
+//! where it is. So a page keeps its address, and growth makes no reader wait. Pages on both sides
+//! of a border are not joined.
 
 use std::io;
 use std::ops::Range as Pages;

@@ -3,7 +3,7 @@
 //! base ............ committed .................................... end
 //! | readable, writable        | no access, not locked: costs nothing |
 //! ```
-//! Two mappings whatever happens, so that no limit on their number is met: unmapping alternating
+//! There are always two mappings, so that no limit on their number is met. Unmapping alternating
 //! pages fails after 65,509 holes, protecting them after 32,754, `MADV_DONTNEED` never.
 
 use std::io;
