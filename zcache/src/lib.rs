@@ -14,10 +14,11 @@
 //! - [`codec`]: LZ4, zstd with and without a dictionary, none, your own.
 //! - [`Config::auto_codec`]: the codec that is worth most, found by the cache.
 //! - [`policy`]: S3-FIFO, SIEVE, LRU, your own.
-//! - [`Cache::maintain`], [`Maintainer`]: cold entries get smaller, dictionaries are trained, beside the callers.
+//! - [`Cache::maintain`], [`Maintainer`]: cold entries get smaller, dictionaries are trained,
+//!   beside the callers.
 //! - [`Removal`]: what a hook is told of entries that go.
-//! - [`Cache::get_or_insert_with`], [`Cache::get_or_insert_async`], [`Cache::get_or_lease`]: one load
-//!   for all who miss a page at once, with a loader, a future, or a [`Lease`].
+//! - [`Cache::get_or_insert_with`], [`Cache::get_or_insert_async`], [`Cache::get_or_lease`]: one
+//!   load for all who miss a page at once, with a loader, a future, or a [`Lease`].
 //!
 //! How it works, and which figures decided its shape, is in [`design`].
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,10 +1,10 @@
 //! Loom models of the cache: the shipped code, on the shipped pool, with a stand-in for dashmap.
 //!
-//! Run them with `.ci/run models`, or with
-//! `RUSTFLAGS="--cfg zcache_loom --cfg crossbeam_loom --cfg crossbeam_sanitize"` and
-//! `cargo nextest run -p zcache --release --lib models`. Pages are same-filled, so that an entry is a
-//! slot of the handle table and no bytes: what is modelled is the way of entries through index,
-//! policy and pool, not the bytes, which zpool's own models watch. Bounds are numbers of preemptions.
+//! Run them with `.ci/run models`, or with `RUSTFLAGS="--cfg zcache_loom --cfg crossbeam_loom --cfg
+//! crossbeam_sanitize"` and `cargo nextest run -p zcache --release --lib models`. Pages are
+//! same-filled, so that an entry is a slot of the handle table and no bytes. So models have the way
+//! of entries through index, policy and pool. They do not have the bytes, which zpool's own models
+//! watch. Bounds are numbers of preemptions.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! Filling the cache on a miss without storing what has become stale meanwhile: one load for all
-//! who miss a key at once, by a loader or by a future. Leases are in [`super::lease`].
+//! Filling the cache on a miss without storing pages that have become stale meanwhile. All callers
+//! that miss a key at once share one load, by a loader or by a future. Leases are in
+//! [`super::lease`].
 
 use std::borrow::ToOwned;
 use std::error::Error;

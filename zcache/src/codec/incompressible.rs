@@ -1,7 +1,7 @@
-//! A look at a page before a codec is asked.
+//! A look at a page before a codec is called.
 //!
 //! A codec shrinks a page for one of two reasons: some bytes are more frequent than others, or
-//! bytes come again. The look has a step for each. The second step runs only where the first finds
+//! bytes repeat. The look has a step for each. The second step runs only where the first finds
 //! nothing, so a page of text never pays for it.
 //!
 //! The second step puts words of 8 bytes into a table and notes whether a word was there already.
@@ -10,10 +10,11 @@
 //! ```text
 //! |w . . . . . . .|w . . . . . . .|w . w . w . w .|w . . . . . . .|w . . . . . . .|
 //! ```
-//! So where the middle stands in the page a second time, one of its words meets its copy: in a page
-//! of 4 KiB if an even number of bytes lies between the two, in one of 16 KiB if a multiple of 8
-//! does. Records of an odd length meet at their second copy, or a later one. Free space and fields
-//! that all records share meet as well. A word is lost where another takes its slot of the table.
+//! So where the middle stands in the page a second time, one of its words meets its copy. In a page
+//! of 4 KiB this happens if an even number of bytes lies between the two, in one of 16 KiB if a
+//! multiple of 8 does. Records of an odd length meet at their second copy, or a later one. Free
+//! space and fields that all records share meet as well. A word is lost where another takes its
+//! slot of the table.
 
 /// The first step samples 16 runs of 8 bytes, one in each sixteenth of the page.
 const RUNS: usize = 16;

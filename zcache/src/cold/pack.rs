@@ -3,8 +3,8 @@
 //! Most pages of a scan are evicted before anybody asks for them, and compressing them is most of
 //! what inserting them costs. So an insert with the hint of a scan leaves that to the first hit,
 //! which has shown that the page is worth it. The entry's object is exchanged for a compressed one
-//! as by `maintain`: the key keeps its page, its time to live and its place in the policy. One hit
-//! alone is told to do it, by the compare-exchange that takes the mark of the scan off the record.
+//! as by `maintain`. The key keeps its page, its time to live and its place in the policy. Only one
+//! hit is told to do it, by the compare-exchange that takes the mark of the scan off the record.
 
 use crate::store::{Entry, Rest};
 use crate::sync::Inside;

@@ -1,14 +1,16 @@
 //! Cold entries, compressed again with the stronger coder.
 //!
-//! A hand goes over all ids, a bounded way in each call of `maintain`. What it passes it marks idle, and a hit takes that back; what
-//! is idle still when the hand comes again was not hit for a sweep. Such an entry is decoded, compressed with the stronger
-//! coder, and if that takes a smaller slot its new object takes the place of the old one in the index, unless the key
-//! was touched meanwhile: see `tier`. It is no replacement: the page, its expiry and its place in the policy are the
-//! same, no hook is called, and leases and loads are not told.
+//! A hand goes over all ids, a bounded way in each call of `maintain`. It marks each entry that it
+//! passes as idle, and a hit removes that mark. An entry that is still idle when the hand comes
+//! again was not hit for a sweep. It is decoded, and compressed with the stronger coder. If that
+//! takes a smaller slot, the new object takes the place of the old one in the index, unless the key
+//! was touched meanwhile: see `tier`. It is no replacement: the page, its expiry and its place in
+//! the policy are the same. No hook is called, and leases and loads are not told.
 //!
-//! Room for the new object is what there is, or what compaction finds. A full cache may have none at all in the smaller classes, so that
-//! nothing would ever begin; so entries are evicted for it, but of no more bytes than recompression has saved
-//! before, and a first few: what it costs comes out of what it gains. Contexts and buffers make room as those of an insert do.
+//! The new object takes the room there is, or what compaction finds. A full cache may have none at
+//! all in the smaller classes, and recompression would never begin. So entries are evicted for it,
+//! but of no more bytes than it has saved before, and a first few: it pays out of what it gains.
+//! Contexts and buffers make room as those of an insert do.
 
 use crate::codec::Form;
 use crate::stats::{Cause, Recompression};

@@ -1,10 +1,10 @@
-//! Dictionaries, trained on what is inserted and put to use if that helps.
+//! Dictionaries, trained on inserted pages and put to use if that helps.
 //! ```text
-//! sample (an eighth of some stretch of inserts) -> three quarters train -> held-out pages 5 % smaller? newest coder
-//!                                                                          else forgotten, and the next try is twice as far
+//! sample (an eighth of some stretch of inserts) -> three quarters train
+//! -> held-out pages 5 % smaller? newest coder; else dropped, and the next try is twice as far
 //! ```
-//! All of it runs in the thread that calls `maintain`. Room for the sample and for a dictionary is made as for an insert, so
-//! entries may go for it, in bytes about as many as are taken.
+//! All of it runs in the thread that calls `maintain`. Room for the sample and for a dictionary is
+//! made as for an insert. So entries may be evicted for it, of about as many bytes as it takes.
 
 use crate::codec::Codec;
 use crate::store::{Charged, Memory, Sample, TrainingPlan, Trouble};

@@ -3,9 +3,9 @@
 //! more than 3 of 8 slots have frames   slots, lines -> twice the sets -> sweep all slots
 //! at most 3 of 32                      half the sets -> sweep the upper slots -> their memory goes
 //! ```
-//! Sets remember hits on entries without a frame, too, for which there have to be enough of them
-//! before there is a frame. So the table also grows where such hits displace each other, and does
-//! not get shorter, while it is no longer than is good for what frames are left when room is short.
+//! Sets also remember hits on entries without a frame. There have to be enough sets for that before
+//! there is a frame. So the table also grows where such hits displace each other. It does not get
+//! shorter while it is no longer than is good for the frames that are left when room is short.
 //!
 //! Either way half of the frames are in the wrong set then. The sweep moves them, some slots with
 //! each operation, each under the lock of its tag's shard, as a frame is put. One sweep is over

@@ -2,18 +2,19 @@
 //! ```text
 //! tag -> set of 8 slots -> frame: key, tag, entry's id, expiry, touched | the page
 //! ```
-//! A hit on a frame takes no lock and writes nothing that other threads write; see [`zpool::Frames`] for how
-//! readers are waited for. A frame holds a clone of its key, for it has to compare keys without touching the entry: a
-//! pin of the entry's would keep compaction from moving it.
+//! A hit on a frame takes no lock and writes nothing that other threads write. [`zpool::Frames`]
+//! says how readers are waited for. A frame holds a clone of its key, because it has to compare
+//! keys without touching the entry. A pin of the entry's would keep compaction from moving it.
 //!
-//! Truth: a frame goes into a slot of its set only under the lock of its tag's shard in the index, while the index leads to the
-//! entry that it was decoded from; and whoever makes the index lead elsewhere clears that slot under the
-//! same lock. So once an insert or a removal has returned nobody finds the old page, and nobody finds it who
-//! has seen the new one. Taking a frame off its slot is right at any time: the entry is behind it.
+//! Truth: a frame is put into a slot of its set only under the lock of its tag's shard in the
+//! index. The index leads to the entry that it was decoded from meanwhile. Whoever makes the index
+//! lead elsewhere clears that slot under the same lock. So once an insert or a removal has
+//! returned, no reader finds the old page. And no reader finds it that has seen the new one. Taking
+//! a frame off its slot is right at any time: the entry is behind it.
 //!
-//! Bytes: frames in slots, those that wait for a reader, and those that are being made are held to `most` together.
-//! Below that stands the limit that frames are left when room is needed: of a fixed share it is the same, [`Scales`]
-//! move that of [`Share::Auto`].
+//! Bytes: frames in slots, those that wait for a reader, and those that are being made are held to
+//! `most` together. Below that stands the limit that frames are left when room is needed. Of a
+//! fixed share it is the same; [`Scales`] move that of [`Share::Auto`].
 
 use std::ops::Range;
 

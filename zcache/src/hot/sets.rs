@@ -1,18 +1,18 @@
-//! Where frames may be, by tag: sets of slots, and what is known of each without a look at its
-//! frame.
+//! Where frames may be, by tag: sets of slots, and hints on each that need no look at its frame.
 //! ```text
 //! tag: lowest bits -> set of 8 slots
 //! hints of a set, in one cache line: tags of its frames, tags hit lately
 //! ```
 //! The table doubles when there are more frames than it is good for, and halves when there are few.
-//! Frames that are in the wrong set then are found by nobody there, and move (`growth`). Sets with
+//! Frames that are in the wrong set then are not found there, and are moved (`growth`). Sets with
 //! the same lowest bits share a lock, so a tag has one lock however long the table is. A tag's set
-//! is asked for again under that lock before a frame is put there, and whoever changes the length
-//! takes all locks in turns after it: so none is put into a wrong one later.
+//! is looked up again under that lock before a frame is put there. Whoever changes the length takes
+//! all locks in turns after it. So no frame is put into a wrong set later.
 //!
 //! A hint is right while its set's lock is held: frames come and go under it. Without the lock it
-//! is a guess, but for one case: who holds the lock of the shard that all frames of a tag come and
-//! go under knows whether one is there, for what was done under that lock is seen.
+//! is a guess, but for one case. All frames of a tag come and go under the lock of one shard. A
+//! thread that holds it knows whether a frame is there, because it sees what was done under that
+//! lock.
 
 use zpool::Lines;
 

@@ -1,15 +1,15 @@
-//! One load under way: its key, who waits for it, and what became of it.
+//! One load under way: its key, the callers that wait for it, and its result.
 //! ```text
 //! flying --> landed: a page or an error for all who wait
 //!   |  ^
 //!   v  |  the waiter that has the offer becomes the pilot
-//! offered to the waiter who came first, if the pilot gave up --> over: nobody waits
+//! offered to the waiter who came first, if the pilot gave up --> over: no caller waits
 //! ```
 //! 1. **A waiter has a ticket** from the moment it is aboard. It gives the ticket back when it
 //!    leaves, so nothing is left of a caller that stopped waiting. Taking a ticket, leaving and an
-//!    offer take the logarithm of those who wait, landing takes one step for each.
-//! 2. **An offer is one waiter's.** A waiter that leaves with an offer passes it on, so the flight
-//!    has a pilot, an offer or an end at any time, and nobody waits for nothing.
+//!    offer take the logarithm of the number that wait. Landing takes one step for each.
+//! 2. **An offer is one waiter's.** A waiter that leaves with an offer passes it on. So the flight
+//!    has a pilot, an offer or an end at any time, and no caller waits in vain.
 //! 3. **Wakers are cloned, called and dropped under no lock**: they are the executor's code.
 
 use std::collections::BTreeMap;

@@ -6,24 +6,24 @@
 //! 1. **A change and a flight notice each other.** A flight is listed and counted in `flying`; then
 //!    its key is looked up again, under the lock of the key's shard of the index. Whoever changes a
 //!    key reads `flying`, and tells the flights of the key's tag, in the same hold of that lock as
-//!    it changes the key. If the change had the lock first, the look-up sees it, and what is loaded
-//!    is newer. If the look-up had it first, the change finds the flight, and tells it. The lock is
-//!    what makes this true where memory is weakly ordered: after a look-up without it, the loader
+//!    it changes the key. If the change had the lock first, the look-up sees it, and the loaded
+//!    page is newer. If the look-up had it first, the change finds the flight, and tells it. The
+//!    lock makes this true where memory is weakly ordered. After a look-up without it, the loader
 //!    could have seen the old entry, and the other side no flight. The model
 //!    `a_removal_outdates_what_flights_find` shows that.
-//! 2. **A flight that was told is on no list**, so it takes nobody else on board. Its page is not
-//!    stored: who publishes it asks [`Told`] in the hold of the shard's lock in which it publishes.
-//!    So a page that is loaded is stored unless its own key was changed. (Keys whose hashes are equal
-//!    in 32 bits are told for each other.)
+//! 2. **A flight that was told is on no list**, so no other caller joins it. Its page is not
+//!    stored: whoever publishes it asks [`Told`] in the hold of the shard's lock in which it
+//!    publishes. So a loaded page is stored unless its own key was changed. (Keys whose hashes are
+//!    equal in 32 bits are told for each other.)
 //! 3. **Keys are compared under no lock.** A caller takes one flight of its tag at a time off the
 //!    list, by number, compares keys, and asks for the next one. It adds its own flight under the
 //!    lock that found no next one. Later flights have higher numbers, so no flight is left out.
-//! 4. **Keys are dropped under no lock.** A flight on a list is also its pilot's, or that of a waiter
-//!    who may become the pilot, who takes it off before letting it go. So a list that goes, under
-//!    its lock, is never the last to hold a key.
+//! 4. **Keys are dropped under no lock.** A flight on a list is also its pilot's. Or it is that of
+//!    a waiter who may become the pilot, and takes it off before releasing it. So a list that is
+//!    dropped, under its lock, is never the last to hold a key.
 //!
-//! Locks: the lock of a list may be taken under that of a shard of the index, and the other way
-//! round never. A flight's own lock is held over nothing.
+//! Locks: the lock of a list may be taken under that of a shard of the index, and never the other
+//! way round. A flight's own lock is held over nothing.
 
 use std::borrow::ToOwned;
 use std::future::Future;

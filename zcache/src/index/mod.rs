@@ -1,10 +1,10 @@
-//! The index: key -> entry, as tags and ids. It sees no key: who looks compares keys, under no
-//! lock ([`Seek`]).
+//! The index: key -> entry, as tags and ids. It sees no key: the caller that looks compares keys,
+//! under no lock ([`Seek`]).
 //! ```text
 //! key --hash--> tag 32 -> shard, bucket -> ids (`table`)     entry: key, tag, place of its bytes
 //! ```
 //! Beside the table stand the loads under way ([`Flights`]). Whoever changes a key tells the key's
-//! load, in the same hold of the shard's lock; so a load that was not told may store its page.
+//! load, in the same hold of the shard's lock. So a load that was not told may store its page.
 
 mod flight;
 mod flights;

@@ -5,22 +5,23 @@
 //! find      tag -> shard -> bucket -> byte of the tag -> id -> held, and still in its place?
 //!           -> the key's? found
 //! ```
-//! A shard's buckets are added one by one, as in linear hashing: bucket `len` takes its part of the
+//! A shard's buckets are added one by one, as in linear hashing. Bucket `len` takes its part of the
 //! entries of the bucket with the same lower bits. So no insert waits for a long table to be
-//! copied, and no table is copied that readers are at. The last bucket goes when there are few
-//! entries. Line `n` of each shard stands side by side with those of the others, so that pages come
-//! and go whole.
+//! copied, and no table is copied while readers use it. The last bucket is removed when there are
+//! few entries. Line `n` of each shard stands side by side with those of the others, so that pages
+//! come and go whole.
 //!
-//! **Readers** take no lock and write nothing. They hold an entry by its id, by a pin, and look
-//! whether the id is still in its place. If it is, the entry was in the index at that instant, for
-//! the id of an entry that is held is nobody else's. Then they compare keys. A miss counts if no
-//! entry was moved, replaced or taken out meanwhile (`moves`, which is odd while that is done);
-//! otherwise they look again. Lines that are closed can be looked at, so nobody who follows an old
-//! chain comes to harm.
+//! **Readers** take no lock and write nothing but a pin. They hold an entry by its id, by a pin,
+//! and look whether the id is still in its place. If it is, the entry was in the index at that
+//! instant, because the id of an entry that is held belongs to no other. Then they compare keys. A
+//! miss counts if no entry was moved, replaced or taken out meanwhile (`moves`, which is odd while
+//! that is done). Otherwise they look again. Closed lines can be read, so a reader that follows an
+//! old chain comes to no harm.
 //!
 //! **Writers** look for the key as readers do, so the key's `Eq` runs under no lock, and then take
-//! the shard's lock. What they found counts if it is still in its place; what they did not find, if
-//! `version` says that the shard is as it was. Otherwise they look again: somebody else got on.
+//! the shard's lock. An entry that they found counts if it is still in its place. A miss counts if
+//! `version` says that the shard is as it was. Otherwise they look again, because another writer
+//! made progress.
 
 use std::cell::Cell;
 

@@ -1,8 +1,10 @@
 //! Walks over all entries by their ids, beside entries that get new ones.
 //!
-//! An entry that is recompressed becomes another object, under another id. Who goes from id to id might pass the new one before it is
-//! there and the old one after it is gone, and so miss an entry that was there all the time: a `clear` would leave a
-//! page behind. So the index leads to no other object while anybody walks. An insert may, for what it puts there is new.
+//! An entry that is recompressed becomes another object, under another id. A walk from id to id
+//! might pass the new id before its object is there, and the old one after its object is freed. It
+//! would miss an entry that was there all the time: a `clear` would leave a page behind. So the
+//! index leads to no other object while anybody walks. An insert may change it, because its page is
+//! new.
 
 use crate::sync::{Mutex, model_bug};
 

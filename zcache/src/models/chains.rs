@@ -1,5 +1,5 @@
-//! Chains of lines that change beside readers: who looks for a key that is there finds it,
-//! whichever lines are linked, left, used again or given another number meanwhile.
+//! Chains of lines that change beside readers. A reader that looks for a key that is there finds
+//! it, whichever lines are linked, left, used again or given another number meanwhile.
 
 use super::table::{World, tag, with};
 use crate::sync::model::{beside, model};

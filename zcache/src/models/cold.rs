@@ -1,5 +1,6 @@
-//! Entries that get another object beside whoever reads them, changes them or walks over them. What is compressed again here is
-//! same-filled, like all pages of models: it is the way of the entry that counts.
+//! Entries that get another object beside threads that read them, change them or walk over them.
+//! The pages that are compressed again here are same-filled, like all pages of models: only the way
+//! of the entry counts.
 
 use super::hot::hit;
 use super::{World, get, over, page, world};

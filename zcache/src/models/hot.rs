@@ -1,5 +1,5 @@
-//! Frames beside whoever takes their entries away. In these models all readers share one pair of counters, and two
-//! keys a slot.
+//! Frames beside threads that take their entries away. In these models all readers share one pair
+//! of counters, and two keys a slot.
 
 use super::{World, get, over, page, world_with};
 use crate::config::Share;

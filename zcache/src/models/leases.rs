@@ -1,5 +1,5 @@
-//! Leases and flights beside the owner of their key, who writes its new page elsewhere and then
-//! tells the cache: what was read before that is neither kept nor handed out after it.
+//! Leases and flights beside the owner of their key. The owner writes its new page elsewhere and
+//! then tells the cache. A page that was read before that is neither kept nor handed out after it.
 
 use super::{World, find_aboard, get, load, over, page, world};
 use crate::cache::Leased;

@@ -1,5 +1,5 @@
-//! Changes of a key that depend on what it has, beside others: they are made if it has that, and
-//! then at one instant.
+//! Changes of a key that depend on the page that it has, beside others. They are made if it has
+//! that page, and then at one instant.
 
 use super::{World, get, over, page, world};
 use crate::sync::model::{beside, model, twin};

@@ -1,5 +1,5 @@
-//! The index's table beside readers: what they find is there, and what is there they find. In
-//! models a line has one id.
+//! The index's table beside readers: they find only what is there, and all that is there. In models
+//! a line has one id.
 
 use loom::sync::atomic::AtomicU32;
 

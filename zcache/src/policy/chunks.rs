@@ -1,10 +1,11 @@
 //! A table of words by number that grows and shrinks by chunks, each a page of the system's.
 //! ```text
-//! words of chunk n: n * per_chunk() .. (n + 1) * per_chunk()      beside each chunk: how many values are in use
+//! words of chunk n: n * per_chunk() .. (n + 1) * per_chunk()
+//! beside each chunk: how many values are in use
 //! ```
-//! So growth moves nothing, is known to the byte beforehand, and what shrinking gives back goes back to the
-//! system. Whoever puts a value to use says so ([`hold`](Chunks::hold)), and again when it is in use no more
-//! ([`let_go`](Chunks::let_go)): a chunk without a value in use can be closed.
+//! So growth moves nothing and its bytes are known beforehand. A chunk that is closed is given back
+//! to the system. The caller says when a value comes into use ([`hold`](Chunks::hold)), and when it
+//! is in use no more ([`let_go`](Chunks::let_go)). A chunk without a value in use can be closed.
 
 use std::fmt;
 

@@ -1,8 +1,9 @@
-//! A door for those who return: `main` takes a part of them, the rest go through `small` like strangers.
+//! A door for pages that return: `main` takes a part of them, the others go through `small` like
+//! new pages.
 //!
-//! Each one let in is judged when `main`'s tail comes to it for the first time: a hit widens the door,
-//! none narrows it. So it is steady where half are hit: where fewer are, those who were in `main`
-//! before were worth more.
+//! Each page that is let in is judged when `main`'s tail comes to it for the first time. A hit
+//! widens the door, no hit narrows it. So the door is steady where half are hit. Where fewer are
+//! hit, the entries that were in `main` before were worth more.
 
 /// A turn of `main` in which all who were let in went without a hit makes the door narrower by e^-4.
 const HASTE: f64 = 4.0;

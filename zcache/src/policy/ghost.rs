@@ -1,29 +1,29 @@
-//! Ghosts: that a key was here lately, in 5 bytes.
+//! Ghosts: the memory that a key was in the cache lately, in 5 bytes.
 //! ```text
 //! tag      bucket = high bits, by multiply-shift over any number of buckets; fingerprint = low 23 bits
 //! bucket   32 slots, of which 25 are taken on average
-//! slot     | fingerprint: 23 | queue: 1 | born: 8 |         0: nobody
-//! born     a generation, modulo 256, of those that went from this queue:   oldest ... live ... now
+//! slot     | fingerprint: 23 | queue: 1 | born: 8 |         0: empty
+//! born     a generation, modulo 256, of those that left this queue:   oldest ... live ... now
 //! ```
-//! An exact queue of ghosts would hold keys, links and a table. Here the order is that of generations:
-//! when there are too many ghosts the oldest generation is dead at once, and its slots are free. A bucket
-//! that is full all the same loses its oldest ghost early. Strangers are taken for ghosts at 32/2^23 at
-//! the most. Two queues leave ghosts, in one table, but each has generations of its own: how old a ghost
-//! is, is told by how many went from its queue since.
+//! An exact queue of ghosts would hold keys, links and a table. Here the order is that of
+//! generations. When there are too many ghosts, the oldest generation is dead at once, and its
+//! slots are free. A bucket that is full all the same loses its oldest ghost early. A new key is
+//! taken for a ghost at 32/2^23 at most. Two queues leave ghosts, in one table, but each has
+//! generations of its own. So a ghost's age is the number of entries that left its queue since.
 //!
-//! Why not 2 bytes: on pages that are read in a circle a hit ratio hangs on when just a ghost dies, and
-//! in a small cache on every stranger let in. Against an exact queue's, hit ratios were off by up to
-//! 0.04 where ghosts are fingerprints in buckets that are little queues (8 to a bucket; 0.007 at 128),
-//! 0.008 with fingerprints of 16 bits and generations, and are by 0.001 so (`tests/tests/policies.rs`,
-//! every trace).
+//! Why not 2 bytes: where pages are read in a circle, a hit ratio depends on when exactly a ghost
+//! dies. In a small cache it depends on every new page let in. `tests/tests/policies.rs`, on every
+//! trace, compares hit ratios with those of an exact queue. They are off by 0.001 here. With
+//! fingerprints of 16 bits and generations they were off by 0.008. Fingerprints in buckets that are
+//! little queues were off by up to 0.04 (8 to a bucket; 0.007 at 128).
 //!
-//! Room comes with the entries' own, so that making ghosts at the cap needs none. How much of it is used
-//! follows the population: buckets change with their number, so a change forgets everything, and waits
-//! until twice as many are wanted, or a quarter. A large table is forgotten, and given back, in
-//! steps, for its holder has a lock: nothing is remembered until all of it is clean.
+//! Room comes with the entries' own, so making ghosts at the cap needs none. The population decides
+//! how much of it is used. Buckets change with their number, so a change forgets all ghosts. It
+//! waits until twice as many are wanted, or a quarter. A large table is forgotten, and given back,
+//! in steps, because its holder has a lock. No ghost is remembered until all of it is clean.
 //!
 //! Invariants: a queue's `live` ghosts are those whose generation is `oldest` to `now`, counted by
-//! generation in `counts`; a dead one is swept before its generation's number comes up again.
+//! generation in `counts`. A dead one is swept before its generation's number is used again.
 
 use std::fmt;
 

@@ -1,11 +1,11 @@
 //! Doubly linked lists over ids, several in one table of nodes: a word of 8 bytes an id.
 //! ```text
 //! node    | list + 1: 2 | newer: 30 | flag: 1 | older: 31 |       list + 1 is 0: on no list
-//! list    head, entered last <- newer | older -> tail, goes first
+//! list    head, entered last <- newer | older -> tail, leaves first
 //! ```
-//! Invariants: an id is on one list at most, the one its node names; `a.older == b` if and only if
-//! `b.newer == a`, but that the head's `newer` and the tail's `older` are their own ids. A flag is its
-//! user's, and goes when the id leaves its list.
+//! Invariants: an id is on one list at most, the one its node names. `a.older == b` if and only if
+//! `b.newer == a`. But the head's `newer` and the tail's `older` are their own ids. A flag is its
+//! user's, and is cleared when the id leaves its list.
 
 use std::fmt;
 use std::ops::Range;

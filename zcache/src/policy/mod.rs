@@ -1,18 +1,18 @@
-//! Eviction policies: who goes.
+//! Eviction policies: which entry is evicted.
 //! ```text
-//! S3Fifo    two queues and ghosts: what is asked for once goes early      8.0 + 4.9 bytes an entry
-//! Sieve     a queue and a hand: what is asked for stays where it is       8.0
-//! Lru       a queue and second chances (CLOCK); exact when told of hits   8.0
+//! S3Fifo    two queues and ghosts: pages asked for once leave early         8.0 + 4.9 bytes an entry
+//! Sieve     a queue and a hand: pages that are asked for stay in place      8.0
+//! Lru       a queue and second chances (CLOCK); exact when told of hits     8.0
 //! ```
-//! A policy speaks entry ids and sees no keys, values or handles. Inserts and removals tell it under one
-//! short lock; hits do not: they set a mark in the entry, and the policy reads marks through [`Entries`]
-//! when it has to name a victim. So a hit writes nothing shared when the mark is set already, and a
-//! policy is plain single-threaded code.
+//! A policy speaks entry ids and sees no keys, values or handles. Inserts and removals tell it
+//! under one short lock. Hits do not: they set a mark in the entry. The policy reads marks through
+//! [`Entries`] when it has to name a victim. So a hit writes nothing shared when the mark is set
+//! already, and a policy is plain single-threaded code.
 //!
 //! Bytes: tables grow with the ids, in chunks, and every chunk is asked for before it is taken
-//! ([`Policy::growth`], then [`Policy::grow`]); a chunk without entries is given back
-//! ([`Policy::shrink`]). Nothing else in a policy allocates, ghosts included, so
-//! that an eviction at the cap never needs room first.
+//! ([`Policy::growth`], then [`Policy::grow`]). A chunk without entries is given back
+//! ([`Policy::shrink`]). Nothing else in a policy allocates, ghosts included. So an eviction at the
+//! cap never needs room first.
 
 mod chunks;
 mod door;

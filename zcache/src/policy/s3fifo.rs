@@ -1,26 +1,32 @@
-//! S3-FIFO: three static queues, and what we found them to lack.
+//! S3-FIFO: three static queues, and six rules that we found them to lack.
 //! ```text
-//!                     asked for again ---------> head  main  tail -> mark left: back to the head, one less
-//! new -> head  small  tail                        ^                  none left: out
+//!                     asked for again --------> head  main  tail -> mark left: back to the head, one less
+//! new -> head  small  tail                        ^                 none left: out
 //!                     else: out, a ghost remains  | asked for again while a ghost
 //! ```
-//! Most pages are asked for once; they pass through the small part that is `small` and never reach `main`.
-//! [`S3Fifo::plain`] has the rules of the paper and of its authors' simulator, where they say more: an entry
-//! goes from `small` while that has its tenth of the entries or more, or `main` is empty; two hits bring it
-//! to `main`; a search in `small` ends there; who moves to `main` starts again with no mark. There are as
-//! many ghosts as `main` is entitled to entries, and their room comes with that of the entries.
+//! Most pages are asked for once. They pass through the small part that is `small` and never reach
+//! `main`. [`S3Fifo::plain`] has the rules of the paper, and of its authors' simulator, where that
+//! says more:
+//!
+//! - An entry is evicted from `small` while that has its tenth of the entries or more, or `main` is
+//!   empty.
+//! - Two hits bring it to `main`; a search in `small` ends there. An entry that moves to `main`
+//!   starts again with no mark.
+//! - There are as many ghosts as `main` is entitled to entries, and their room comes with that of
+//!   the entries.
 //!
 //! [`S3Fifo::new`] has six rules of ours more:
-//! 1. *`main` fills first.* What comes while `small` has half again its share enters `main`, as long as
-//!    nobody had to go, so that a cache that was never full does not hold one long `small`.
-//! 2. *A door for ghosts.* `main` takes a part of those who return (`door`).
-//! 3. *Hits of the young do not count* (`youth`), and one that counts is enough for `main`.
+//! 1. *`main` fills first.* A page that comes while `small` has half again its share enters `main`,
+//!    as long as nothing was evicted yet. So a cache that was never full does not hold one long
+//!    `small`.
+//! 2. *A door for ghosts.* `main` takes a part of the pages that return (`door`).
+//! 3. *Hits of the young do not count* (`youth`), and one hit that counts is enough for `main`.
 //! 4. *The share of `small` adapts*, between 1 and 30 in a hundred (`share`).
-//! 5. *`main` ages.* At one eviction in so many its tail is looked at, whichever queue it is that gives,
-//!    and if it goes, the next one to enter takes its place. Or pages that were hot once would stay
-//!    for ever where no other comes to be.
-//! 6. *Who takes less stays longer*, as the caller says ([`Entries::spares`]): it goes to the head again,
-//!    without a mark.
+//! 5. *`main` ages.* At one eviction in so many its tail is looked at, whichever queue evicts. If
+//!    it is evicted, the next entry takes its place. Otherwise pages that were hot once would stay
+//!    for ever where no others become hot.
+//! 6. *An entry that takes less stays longer*, as the caller says ([`Entries::spares`]). It moves
+//!    to the head again, without a mark.
 //!
 //! DESIGN.md has what each of them does to hit ratios, and what it costs.
 

@@ -1,8 +1,9 @@
 //! The share of the entries that `small` is entitled to. It adapts.
 //!
-//! Who returns soon after it went would have been hit in a queue a little longer. So the share grows
-//! when a young ghost of `small` returns, and falls when one of `main` does. Those of `small` weigh a
-//! little less: what is just behind a front that moves on returns once, though it never becomes hot.
+//! A page that returns soon after it was evicted would have been hit in a queue a little longer. So
+//! the share grows when a young ghost of `small` returns, and falls when one of `main` does. Those
+//! of `small` weigh a little less: a page just behind a front that moves on returns once, though it
+//! never becomes hot.
 
 use super::ghost::Ghost;
 

@@ -4,8 +4,9 @@
 //!   o   o   x   o   x   x   o   x   x   x   o          x: hit since the hand last passed
 //!               <- hand: takes the first o, x -> o on its way; after the head comes the tail
 //! ```
-//! Unlike in CLOCK nobody moves: what survived stays behind the hand, and newcomers are in front of it,
-//! where the hand comes to them soon. Invariant: the hand is in the queue, or nowhere, which is the tail.
+//! Unlike in CLOCK no entry moves. Those that were spared stay behind the hand. New ones are in
+//! front of it, where the hand comes to them soon. Invariant: the hand is in the queue, or nowhere,
+//! which is the tail.
 
 use std::ops::Range;
 

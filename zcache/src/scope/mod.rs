@@ -5,16 +5,16 @@
 //! ```
 //! A scope has a slot while it has entries, and an entry keeps the number of the slot that its
 //! scope had when it came. To end a scope is to end its slot: the scope gets another one with its
-//! next entry. Nobody goes through the entries for that. They are misses from then on, and go
-//! wherever they are met.
+//! next entry. No call goes through the entries for that. They are misses from then on, and are
+//! ended wherever they are met.
 //!
 //! **A slot is used again** when nothing of it is left: no entry, and no insert on its way. A
-//! reader that has an entry in its hands may find its slot live again, in another scope's name. So
-//! it asks whether the slot is live first, and then whether the entry is still there: an entry is
-//! retired before it leaves its slot.
+//! reader that has found an entry may see its slot live again, as another scope's. So it looks
+//! whether the slot is live first, and then whether the entry is still there. An entry is retired
+//! before it leaves its slot.
 //!
-//! Where no slot is free, entries go into the first one, which has no limit and never ends. Whoever
-//! ends a scope then has to go through those.
+//! Where no slot is free, entries go into the first one, which has no limit and never ends. The end
+//! of a scope then has to go through those.
 
 use zpool::source::heap_cost;
 use zpool::{AllocError, Pool, SparseLines};

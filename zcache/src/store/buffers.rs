@@ -1,13 +1,15 @@
-//! Buffers on loan: what a page is compressed into, and decoded into where it is only lent to the
-//! caller; and vectors, which the caller's own code writes a page into.
+//! Buffers on loan: pages are compressed into them, and decoded into them where they are only lent
+//! to the caller. And vectors, which the caller's own code writes a page into.
 //!
-//! A buffer may be out while user code runs, for as long as that likes. So nobody ever waits for
-//! one: a thread that finds none makes one. A few are kept, at most one for each thread that can
-//! run and a [`SHARE`] of the capacity in all, or one. The others go back to the system at once,
-//! page by page: made by a general-purpose allocator, those of many threads were seen to stay in
-//! its arenas, uncounted. A vector is of the general-purpose allocator, for the caller may make it
-//! longer or take it away. It is charged as long as it was when it was lent, and for what it has
-//! become when it is kept.
+//! A buffer may be out while user code runs, for any time. So no thread waits for one: a thread
+//! that finds none makes one. A few are kept. These are at most one for each thread that can run,
+//! and a [`SHARE`] of the capacity in all, or one. The others go back to the system at once, page
+//! by page. Buffers that a general-purpose allocator made for many threads were seen to stay in its
+//! arenas, uncounted.
+//!
+//! A vector is of the general-purpose allocator, because the caller may make it longer or take it
+//! away. While it is lent it is charged at the length that it had then. It is charged at its new
+//! length when it is kept.
 
 use std::fmt;
 

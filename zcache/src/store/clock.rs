@@ -1,7 +1,7 @@
-//! A clock that goes by what a cache does: loans of scratch, and rounds of making room.
+//! A clock that counts what a cache does: loans of scratch, and rounds of making room.
 //!
-//! It tells whether a buffer or a context is idle. One that was not needed for some hundreds of
-//! operations is, whatever time they took; where nothing happens, nothing gets idle.
+//! It tells whether a buffer or a context is idle. One is idle that was not needed for some
+//! hundreds of operations, whatever time they took. Where nothing happens, nothing becomes idle.
 
 use crate::sync::{AtomicU32, Ordering};
 

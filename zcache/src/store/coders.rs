@@ -4,26 +4,25 @@
 //! 1        the stronger one for cold entries, if any      the same
 //! 2..=31   the same with a dictionary trained here        a table that readers take no lock for
 //! ```
-//! A number is given once: it stands for its dictionary for ever, so that an entry is decoded with
-//! what it was compressed with or not at all. Readers look into a table that is replaced whole
+//! A number is given once: it stands for its dictionary for ever. So an entry is decoded with the
+//! coder that compressed it, or not at all. Readers look into a table that is replaced whole
 //! (`zpool::Swapped`). Writers change the desk under its lock, and put a new table in the place of
 //! the old one.
 //!
-//! A trained coder is dropped when it has a successor and nothing is left that was compressed with
-//! it:
+//! A trained coder is dropped when it has a successor, and nothing is left that it compressed:
 //! 1. Each object and each draft of one is counted, from before it is made until after it is freed.
-//!    A draft takes the newest coder of the table that it reads, and is counted before it lets go
-//!    of that table.
+//!    A draft takes the newest coder of the table that it reads, and is counted before it releases
+//!    that table.
 //! 2. So a count may rise as long as a reader has a table in which that coder is the newest. No
 //!    coder is judged before all tables that were replaced have ended, which `Swapped::collect`
 //!    says. From then on a count of 0 stays.
-//! 3. An object that is freed may still be read. The pool counts those, of all coders together;
-//!    that count may be one too small for a moment, so it has to be 0 in two calls.
+//! 3. An object that is freed may still be read. The pool counts those, of all coders together.
+//!    That count may be one too small for a moment, so it has to be 0 in two calls.
 //! 4. The coder is taken off the table, and stands in `leaving` until the tables that name it have
-//!    ended. Then the caller drops it and releases what it was charged.
+//!    ended. Then the caller drops it and releases its charge.
 //!
 //! Tables end in any thread, of another cache perhaps, and a codec is the user's code. So a table
-//! holds codecs weakly: its end drops none. Only their blocks go with the last table that names
+//! holds codecs weakly: its end drops none. Only their blocks end with the last table that names
 //! them, and until then they are charged, by 4. A reader that stalls delays 2 and 4, and no call.
 
 use zpool::source::heap_cost;

@@ -1,28 +1,28 @@
 //! Contexts of codecs, in places that are locked while one works.
 //! ```text
 //! place   lock | a context of each coder in use     as many as contexts may work at once
-//! find    from the thread's own place on: a context of that coder, large enough, that nobody has
-//! make    the lowest place that nobody has and that may have one more
+//! find    from the thread's own place on: a context of that coder, large enough, that is free
+//! make    the lowest place that is free and that may have one more
 //! wait    all busy: for the thread's own place. No memory for one more: for a place in use
 //! ```
-//! **Who waits cannot wait for ever.** The lock of a place is the loan of its contexts. It is held
-//! while the codec works, which calls nobody, and while memory for a context or a buffer is taken
-//! or given back, which waits for nobody. So no user code but the codec's runs meanwhile, a thread
-//! has one place at a time, and whoever waits for one is waited for by nobody. A codec that calls
-//! its own cache would break this.
+//! **No thread waits for ever.** The lock of a place is the loan of its contexts. It is held while
+//! the codec works, which calls nobody. It is held while memory for a context or a buffer is taken
+//! or given back, which waits for nobody. So only the codec's own code runs meanwhile, and a thread
+//! has one place at a time. So no thread waits for one that waits. A codec that calls its own cache
+//! would break this.
 //!
-//! **How many there may be.** A context of zstd takes some 0.2 to 1 MiB, so a herd of threads with
-//! one each would take a small cache whole. Place 0 may always have one, or nothing would work. The
-//! others may as far as there are processors, and as contexts in all places up to theirs stay
-//! within a [`SHARE`] of the capacity. Contexts that take no memory may be in every place.
+//! **How many there may be.** A context of zstd takes some 0.2 to 1 MiB. So a herd of threads with
+//! one each would fill a small cache. Place 0 may always have one, or nothing would work. There may
+//! be as many others as processors, as long as contexts in all places up to theirs stay within a
+//! [`SHARE`] of the capacity. Contexts that take no memory may be in every place.
 //!
-//! **Room for one more** than place 0's is no call's own business. Whoever finds none leaves a
-//! wish, and waits for place 0. A wish is [taken up](Contexts::take_wish) after some later
+//! **Room for one more** than place 0's is no call's own business. A thread that finds none leaves
+//! a wish, and waits for place 0. A wish is [taken up](Contexts::take_wish) after some later
 //! operation, by one thread in some hundred operations. So a herd of threads does not evict the
 //! same room many times, and none of them fails for want of a context of its own.
 //!
-//! The general-purpose allocator keeps what contexts that come and go from many threads take,
-//! uncounted. So a context stays as long as it is needed now and then, and goes when it is
+//! The general-purpose allocator keeps the memory of contexts that come and go from many threads,
+//! uncounted. So a context stays as long as it is needed now and then, and is dropped when it is
 //! [idle](Clock::is_idle).
 
 use std::fmt;

@@ -1,13 +1,13 @@
-//! Pages that are longer than an object can be: which pieces they are cut into.
+//! Pages that are longer than an object can be: the pieces that they are cut into.
 //! ```text
 //! entry's id -> its pieces' handles, and their bytes
 //! ```
-//! A piece is an object of its own, stored like a page. It has a record with a clone of the key, but
-//! no place in the index and the policy: its page's entry stands there for all of them. The entry
-//! has an object without a payload.
+//! A piece is an object of its own, stored like a page. It has a record with a clone of the key,
+//! but no place in the index and the policy. Its page's entry stands there for all of them. The
+//! entry has an object without a payload.
 //!
-//! The pieces go when their entry does, whoever reads them. A reader that finds one gone knows that
-//! the entry has left the index, and looks the key up again: all pieces or nothing.
+//! The pieces are freed when their entry ends, whoever reads them. A reader that finds one freed
+//! knows that the entry has left the index, and looks the key up again: all pieces or nothing.
 
 use std::collections::HashMap;
 

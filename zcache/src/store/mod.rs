@@ -1,11 +1,12 @@
 //! The store: a page in, an entry's object out, and back.
 //! ```text
-//! page -> same-filled? a word's number, no object    object = payload | expiry 6, if any | checksum 4, if on
-//!      -> looks incompressible, and what looks so did not shrink at the last trial? raw
+//! page -> same-filled? a word's number, no object
+//!      -> looks incompressible, and pages that look so did not shrink at the last trial? raw
 //!      -> coded, if that is a smaller slot than raw
+//! object = payload | expiry 6, if any | checksum 4, if on
 //! ```
-//! What an object is compressed with and checked by can only change with its bytes, so all of it stands
-//! in the record or behind the payload, never in a second place.
+//! An object's codec and checksum can only change with its bytes. So all of it stands in the record
+//! or behind the payload, never in a second place.
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zpool::Pool;

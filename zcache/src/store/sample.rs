@@ -1,10 +1,12 @@
 //! The sample of inserted pages that a dictionary is trained on.
 //! ```text
-//! closed --open--> open: one page in `stride` is copied --full for the last time--> complete --take--> closed
-//!                  full before that: every second page goes, the stride doubles
+//! closed --open--> open: one page in `stride` is copied --full for the last time--> complete
+//!                  full before that: every second page is dropped, the stride doubles
+//! complete --take--> closed
 //! ```
-//! So the sample is spread evenly over eight times as many pages as it holds, in memory that was charged and taken when it was
-//! opened. An insert reads one word while it is closed or complete, and never waits.
+//! So the sample is spread evenly over eight times as many pages as it holds. Its memory was
+//! charged and taken when it was opened. An insert reads one word while it is closed or complete,
+//! and never waits.
 
 use crate::sync::{AtomicUsize, Counter, Mutex, Ordering};
 

@@ -1,13 +1,14 @@
-//! Scratch: what a compression or a decoding works with, buffers and the codecs' contexts; and
-//! vectors, which callers write pages into.
+//! Scratch: the memory that a compression or a decoding works with, buffers and the codecs'
+//! contexts. And vectors, which callers write pages into.
 //!
-//! The two are lent apart. A buffer may be out while user code runs, so nobody waits for one
+//! The two are lent apart. A buffer may be out while user code runs, so no thread waits for one
 //! ([`Buffers`]). A context is out only while the codec works, so threads may wait for it, and
 //! there are few ([`Contexts`]). However deep look-ups and hooks are in each other, a thread has
 //! one context out at a time.
 //!
-//! All that is kept or out is charged. What was not needed for some hundreds of operations goes
-//! ([`Clock`]), be it by itself, or when room is short: before any entry does.
+//! All that is kept or out is charged. Memory that was not needed for some hundreds of operations
+//! is dropped ([`Clock`]). That happens by itself, or when room is short: before any entry is
+//! evicted.
 
 use std::fmt;
 

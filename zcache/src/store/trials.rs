@@ -1,16 +1,16 @@
 //! Whether a page that looks random is compressed all the same.
 //!
 //! The look does not see everything that a codec does: it samples, and knows no dictionary. So one
-//! page of 256 among those that look random is a *trial*: it is compressed, and its result holds
-//! for the others until the next trial. Where all such pages are of one kind, which is the common
-//! case, the cache learns what they are within some hundred inserts. Where a share of them shrinks,
+//! page of 256 among those that look random is a *trial*. It is compressed, and its result holds
+//! for the others until the next trial. In most cases all such pages are of one kind. Then the
+//! cache learns within some hundred inserts whether they shrink. Where a share of them shrinks,
 //! about that share is tried.
 //!
 //! The look takes as long as a twentieth of LZ4's work, and where pages are text or rows it finds
-//! nothing. So after some pages in a row that did not look random, and were none, it is only taken
-//! of one page in 16, until one looks so or does not shrink.
+//! nothing. So after some pages in a row that did not look random, and were none, only one page in
+//! 16 is looked at. This ends with a page that looks random or does not shrink.
 //!
-//! What trials showed is one word for all threads, read by inserts of pages that look random and
+//! What trials showed is one word for all threads. Inserts of pages that look random read it. It is
 //! written where a trial shows something new.
 
 use crate::codec::{CODERS, looks_incompressible};

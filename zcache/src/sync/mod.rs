@@ -1,7 +1,7 @@
 //! The concurrency primitives of this crate: the usual ones, or loom's under `cfg(zcache_loom)`.
 //!
-//! Everything that decides an entry's fate comes through here, so that a loom model runs the shipped
-//! code. What is only counted ([`Counter`]) decides nothing and is the real thing in models too.
+//! Every access that decides an entry's fate uses these, so that a loom model runs the shipped
+//! code. A [`Counter`] only counts and decides nothing, and is the real thing in models too.
 
 #[cfg(all(test, zcache_loom))]
 #[path = "../../../zpool/src/sync/model.rs"]

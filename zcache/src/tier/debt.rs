@@ -1,9 +1,9 @@
 //! What an insert pays: room at hand for those that come after it.
 //!
-//! An insert that finds no room has to make some before its page can be placed. That takes long:
-//! evicting frees slots, and many slots have to come free before there are pages for a class that
+//! An insert that finds no room has to make some before its page can be placed. That takes long.
+//! Evicting frees slots, and many slots have to come free before there are pages for a class that
 //! lacks some. So in a cache of 8 MiB or more that is about full, each insert pays its part first.
-//! As long as less room is at hand than a few chains of pages, the insert compacts a little, or
+//! While less room is at hand than a few chains of pages, the insert compacts a little. Or it
 //! evicts about twice the bytes that it needs. Slots that come free add up to pages over many
 //! inserts, and few inserts have to wait for them.
 

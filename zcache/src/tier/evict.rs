@@ -6,15 +6,15 @@
 //! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are dropped
 //! 2  if nothing came of that: decoded pages beyond their limit are demoted
 //! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
-//! 4  if nothing came of that: entries are evicted, a batch of slots' bytes at once: those of ended scopes, then by policy
+//! 4  if nothing came of that: a batch of slots' bytes is evicted, of ended scopes first, then by policy
 //! 5  if nothing came of that either: all decoded pages are demoted, unless the operation may evict no
 //!    more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
 //! ```
-//! Few inserts of a cache of 8 MiB or more come to that: see `debt`. A batch is some 32 KiB, so that
-//! the slots of one round serve the inserts that follow. One operation evicts one batch, or 8 times what it needs if
-//! that is more; beyond that it takes what the pool's last resorts give, and evicts on only if they
-//! give nothing. Expired entries that are passed are ended first.
+//! Few inserts of a cache of 8 MiB or more come to that: see `debt`. A batch is some 32 KiB, so
+//! that the slots of one round serve the inserts that follow. One operation evicts one batch, or 8
+//! times what it needs if that is more. Beyond that it takes what the pool's last resorts give, and
+//! evicts on only if they give nothing. Expired entries that are passed are ended first.
 
 use zpool::AllocError;
 

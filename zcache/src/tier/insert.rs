@@ -2,8 +2,8 @@
 //! ```text
 //! draft (compress into a buffer) -> place (an object; room is made) -> queue -> publish
 //! ```
-//! Whatever goes wrong on the way, also in user code that evictions call, an insert that does not
-//! end in its page takes the key's old page with it: never stale.
+//! Something may go wrong on the way, also in user code that evictions call. An insert that does
+//! not end in its page then removes the key's old page: it never stays stale.
 
 use super::evict::{Lack, Spent};
 use super::{Condition, Newcomer, Tier};

@@ -1,31 +1,38 @@
-//! The tier: index, policy and store together, and the order in which an entry enters and leaves them.
+//! The tier: index, policy and store together, and the order in which an entry enters and leaves
+//! them.
 //! ```text
 //! enter   object in the pool -> queued in the policy -> published in the index -> flagged published
 //! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
 //!         -> hook -> freed
-//! swap    a recompressed entry's object takes the old one's place in the index, if that leads to the old one still
-//!         -> takes its place in the policy -> the old one freed; no hook: the key keeps its page
+//! swap    a recompressed entry's object takes the old one's place in the index, if that still leads to
+//!         the old one -> takes its place in the policy -> the old one freed; no hook: the key keeps its
+//!         page
 //! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
 //! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's lock;
 //!         then as above
 //! ```
 //! Why an id can be trusted:
-//! 1. an id in the index is a live object's: it is freed only after it has left the index. So pins under
-//!    the shard's lock succeed, and so does that of a reader, or the index leads elsewhere by then;
-//! 2. an id in the policy is a live object's: it is freed only after it has left the policy. So the
-//!    victim's pin under the policy's lock succeeds;
-//! 3. a pinned object's id is not given out again. So comparing the id of a pinned entry with the
+//! 1. An id in the index is a live object's: it is freed only after it has left the index. So pins
+//!    under the shard's lock succeed. So does that of a reader, or the index leads elsewhere by
+//!    then.
+//! 2. An id in the policy is a live object's: it is freed only after it has left the policy. So the
+//!    victim's pin under the policy's lock succeeds.
+//! 3. A pinned object's id is not given out again. So comparing the id of a pinned entry with the
 //!    index's is comparing entries.
 //!
-//! Locks: a shard of the index, the flights of a tag, a flight, the policy, a place of contexts or of a buffer, the table of
-//! coders, the pool's own; no two at once, but that a place of contexts may be held over other
-//! places, which are only tried for, and the policy over those that wait to enter it; a
-//! shard or the policy may be held over a pin or a charge, which take none; the policy over the pool's
-//! lock of ids; a shard over the flights of a tag, and over a frame that goes into its slot or off
-//! it, which takes the lock of a set of slots and no other one; the [`Walks`] over a shard; and the table of coders over
-//! the pool's own.
-//! The hand of `maintain` is only ever tried for, so whoever has it may do anything.
-//! User code runs under no lock.
+//! Locks: a shard of the index, the flights of a tag, a flight, the policy, a place of contexts or
+//! of a buffer, the table of coders, the pool's own. No two are held at once, but for these:
+//!
+//! - a place of contexts over other places, which are only tried for;
+//! - the policy over those that wait to enter it, and over the pool's lock of ids;
+//! - a shard or the policy over a pin or a charge, which take no lock;
+//! - a shard over the flights of a tag, and over a frame that is put into its slot or taken off it.
+//!   That takes the lock of a set of slots and no other one;
+//! - the [`Walks`] over a shard;
+//! - the table of coders over the pool's own.
+//!
+//! The hand of `maintain` is only ever tried for, so whoever has it may do anything. User code runs
+//! under no lock.
 
 use std::cell::Cell;
 use std::time::Instant;

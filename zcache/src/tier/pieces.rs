@@ -1,5 +1,5 @@
-//! Pages that are longer than an object can be: their pieces come before their entry, and go with
-//! it. See [`Large`](crate::store::Large).
+//! Pages that are longer than an object can be: their pieces are made before their entry, and freed
+//! with it. See [`Large`](crate::store::Large).
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

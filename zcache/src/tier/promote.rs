@@ -1,7 +1,9 @@
-//! What is hit again and again is kept decoded: from an entry to a frame of it, and frames back to nothing.
+//! Pages that are hit again and again are kept decoded: from an entry to a frame of it, and frames
+//! back to nothing.
 //!
-//! A promotion comes after the hit that it is made for has its page, which it copies. Where room is short it evicts as
-//! an insert does, while frames have less than they are left then; otherwise one frame goes for another.
+//! A promotion comes after its hit has the page, which it copies. Where room is short it evicts as
+//! an insert does, while frames have less than their limit then. Otherwise one frame is replaced by
+//! another.
 
 use equivalent::Equivalent;
 use zpool::AllocError;

@@ -1,17 +1,18 @@
 //! The policy under its lock, and which ids it has room for.
 //!
 //! A policy has tables by id. They grow before the entry of an id exists, so that an insert never
-//! has to end an entry because of its own bookkeeping, and they come back when their entries have
-//! gone. Most ids have room already, which is known without the lock: all ids below `roomy` do.
+//! has to end an entry because of its own bookkeeping. They are given back when their entries have
+//! ended. Most ids have room already, which is known without the lock: all ids below `roomy` do.
 //!
-//! An entry that enters while somebody else has the lock waits outside, and whoever locks the policy
-//! next takes it in first: an insert need not sleep behind a thread that lost its processor. So all
-//! that was told to enter before a thread has the lock is in the policy when it has it. Whoever ends
-//! an entry or gives it another id learned of it first, from the index, and then locks.
+//! An entry that enters while another thread has the lock waits outside. The next thread that locks
+//! the policy takes it in first. So an insert need not sleep behind a thread that lost its
+//! processor. All entries that were told to enter before a thread has the lock are in the policy
+//! when it has it. A thread that ends an entry or gives it another id learned of it first, from the
+//! index, and then locks.
 //!
-//! Room that is given back must be nobody's who counts on it. So `roomy` falls first, and then the
-//! pool is asked whether an id of the range is in use, under the lock that ids are handed out
-//! under. Whoever got one before is found in use there. Whoever gets one later has seen that lock
+//! No thread may count on room that is given back. So `roomy` falls first. Then the pool is asked
+//! whether an id of the range is in use, under the lock that ids are handed out under. An id that
+//! was handed out before is found in use there. A thread that gets one later has seen that lock
 //! after it, and so the lower `roomy`.
 
 use crate::index::Tag;

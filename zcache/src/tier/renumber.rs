@@ -1,8 +1,8 @@
-//! Lower ids for a few entries, so that what the tables have for the higher ones can go.
+//! Lower ids for a few entries, so that the tables' memory for the higher ones can be given back.
 //!
 //! Tables by id are given back chunk by chunk: the pool's slots, the policy's nodes. A few entries
-//! that stay among many that went would keep them. The pool says which chunk should come empty
-//! ([`sparse_ids`](zpool::Pool::sparse_ids)); its entries are given lower ids, under the lock of
+//! that stay among many that ended would keep them. The pool says which chunk should come empty
+//! ([`sparse_ids`](zpool::Pool::sparse_ids)). Its entries are given lower ids, under the lock of
 //! their shard, so that the index always leads to an entry. An entry that somebody has pinned keeps
 //! its id.
 

@@ -1,4 +1,4 @@
-//! The codec that is found: what codecs take is sampled, and what is there is packed again by the
+//! The codec that the cache finds: what codecs take is sampled, and entries are packed again by the
 //! one that was chosen.
 //! ```text
 //! insert   a sample is due? pack the page by each codec, read it back, drop it
@@ -6,9 +6,9 @@
 //!          the hand is under way? the next few entries are packed again
 //! hand     id -> id, once for each choice: decode, pack, swap                also with `maintain`
 //! ```
-//! Room for objects that are larger is made as for an insert. Room for those that are smaller is what
-//! there is, or what compaction finds; a full cache may have none in the smaller classes, so entries
-//! are evicted for them too, but of no more bytes than was saved before, and a first few.
+//! Room for objects that are larger is made as for an insert. Smaller objects take the room there
+//! is, or what compaction finds. A full cache may have none in the smaller classes. So entries are
+//! evicted for them too, but of no more bytes than was saved before, and a first few.
 
 use super::evict::{Lack, Spent};
 use super::renew::{Outcome, Renewal};

@@ -1,8 +1,8 @@
 //! What keys weigh beside their records: heap memory of theirs, which is charged while the entry is
 //! there.
 //!
-//! A record has no room for a weight, so the user's function is asked again when the entry ends. It
-//! may lie, or panic. So what goes back is never more than what all keys have taken, and the capacity
+//! A record has no room for a weight, so the user's function is called again when the entry ends.
+//! It may lie, or panic. So no more is released than all keys have been charged, and the capacity
 //! holds whatever the function says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -5,8 +5,8 @@
 //! cost of c   decodings x decoding + inserts x compression + misses x miss
 //!             - what frames save at the share that is best by c
 //! ```
-//! A cache that holds more entries saves misses, and one that holds fewer has more of them: as many as
-//! its miniature has, by those of the codec in use.
+//! A cache that holds more entries saves misses, and one that holds fewer has more of them. The
+//! ratio is that of the misses of its miniature to those of the miniature of the codec in use.
 
 /// Codecs that a page may be packed by.
 pub(crate) const CANDIDATES: usize = 4;

@@ -1,16 +1,17 @@
 //! Caches in miniature: how many misses there would be if all entries were packed by another codec.
 //! ```text
 //! tags       one in 2^rare, the same ones for all miniatures
-//! miniature  S3-FIFO over as many of these tags as a cache of that codec had entries, by 2^rare
+//! miniature  S3-FIFO over as many of these tags as a cache of that codec had entries, divided by 2^rare
 //!            a hit, a miss        ->  asked for: there, or a miss of its own
 //!            an insert            ->  enters where it is missing
 //! ```
-//! A small cache that sees all requests for a sample of keys has the hit ratio of the large cache, but
-//! for chance: which keys are sampled. That is the same for all miniatures, so what one of them hits
-//! more than another one is known well.
+//! A small cache may see all requests for a sample of keys. It then has the hit ratio of the large
+//! cache, but for chance: which keys are sampled. That is the same for all miniatures. So the
+//! difference between two of them is known well.
 //!
-//! The rules are those of the paper, with a share of `small` that is fixed; only few bytes a tag are
-//! spent: two rings of numbers, and a table of ghosts in which a newer one takes the place of an older.
+//! The rules are those of the paper, with a share of `small` that is fixed. Only a few bytes a tag
+//! are spent: two rings of numbers, and a table of ghosts. In that a newer ghost takes the place of
+//! an older one.
 
 use zpool::source::heap_cost;
 

@@ -1,18 +1,18 @@
-//! What another byte is worth, and how it is best spent: one account, by which the share of decoded
-//! pages ([`Share::Auto`](crate::Share::Auto)) and the codec are found.
+//! What another byte is worth, and how it is best spent. One account finds the share of decoded
+//! pages ([`Share::Auto`](crate::Share::Auto)) and the codec.
 //! ```text
 //! frames    a ghost of each that was dropped; a decoding while it is young: more frames had saved it
 //! entries   a cache in miniature for each codec: how many misses more or fewer entries have
 //! samples   pages packed and read back by each codec: what an entry, an insert and a hit take by it
 //! ```
-//! Young is a frame that was dropped not long ago: fewer bytes of frames were dropped since than a
+//! A frame is young if it was dropped not long ago: fewer bytes of frames were dropped since than a
 //! part of the limit. So the decodings of young ones in some time say what those bytes had saved.
 //!
 //! Counts are kept, and prices are asked for anew at each judgement. So a miss that gets cheaper
 //! changes both decisions at once.
 //!
-//! All of this is a sample (of tags) and an estimate: what is lost between threads is lost. Nothing
-//! about what the cache finds depends on it.
+//! All of this is a sample (of tags) and an estimate. Counts that are lost between threads stay
+//! lost. What the cache finds does not depend on it.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The judgement: what happened since the last one goes to the account, and the share of frames and
-//! the codec are found by it.
+//! The judgement: what happened since the last one is given to the account, which finds the share
+//! of frames and the codec.
 
 use super::account::{self, Books, CANDIDATES, Flow, INSERT, LARGER, MINIATURES, Price, Times};
 use super::judge::{Judge, Seen, Standing, Wait};
