@@ -42,7 +42,8 @@ pub enum HugePages {
 ///     assert!(cache.get_with(&7, |found| found == page) == Some(true));
 /// }
 /// let stats = cache.stats();
-/// assert_eq!((stats.hits, stats.hot_hits, stats.frames), (10, 8, 1)); // the second one promoted it
+/// // The second hit promoted it.
+/// assert_eq!((stats.hits, stats.hot_hits, stats.frames), (10, 8, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

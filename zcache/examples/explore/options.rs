@@ -22,8 +22,8 @@ PostgreSQL database.
   --budget SIZE        the cache's capacity, at most 1024GiB (default 16MiB)
   --codec CODEC,...    the codecs that caches have: lz4, zstd:LEVEL, zstd:LEVEL+dict, auto, none;
                        default: lz4,zstd:3,zstd:3+dict,auto; `auto` finds its own
-  --miss TIME          what a miss costs beside its insert, in ns, us, ms or s: what it takes to read
-                       a page (default 100us)
+  --miss TIME          what a miss costs beside its insert, in ns, us, ms or s: the time that
+                       reading a page takes (default 100us)
   --keys N             distinct pages asked for; default: as many as the files have, and at least 16
                        budgets full; numbers beyond the files' pages get their contents over again
   --skew S             exponent of the Zipf distribution of the accesses (default 0.9; 0 is uniform)

@@ -220,7 +220,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///     cache.on_removal(move |gone| {
     ///         let Some(cache) = weak.upgrade() else { return };
     ///         if gone.cause() == Cause::Evicted {
-    ///             println!("{} of {} bytes went; {} are left", gone.key(), gone.len(), cache.len());
+    ///             println!("{} was evicted; {} are left", gone.key(), cache.len());
     ///         }
     ///     })
     /// });

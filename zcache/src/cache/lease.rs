@@ -99,8 +99,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///         },
     ///     };
     ///     let page = read(number);
-    ///     // Meanwhile somebody may have written the page and called `remove` or `insert`: then this
-    ///     // older one is not stored. Those who wait get it all the same: they came before that.
+    ///     // Another caller may have written the page meanwhile, and called `remove` or `insert`.
+    ///     // Then this older one is not stored. Callers that wait get it: they came before that.
     ///     let _ = cache.insert_if_valid(lease, &page);
     ///     Ok(page.into())
     /// }

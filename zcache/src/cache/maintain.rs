@@ -69,7 +69,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// use zcache::codec::Zstd;
     /// use zcache::{Cache, Config};
     ///
-    /// let config = Config::new(8 << 20).max_page(4096).cold_codec(Zstd::level(3)?).train(16 << 10);
+    /// let config = Config::new(8 << 20).max_page(4096);
+    /// let config = config.cold_codec(Zstd::level(3)?).train(16 << 10);
     /// let cache = Cache::new(config)?;
     /// # let row = |n: u32| format!("{{\"id\": {n}, \"owner\": \"user {}\"}}", n % 97);
     /// # let page = |n: u32| (0..120).map(|i| row(n * 120 + i)).collect::<String>().into_bytes();
@@ -79,7 +80,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// }
     /// let before = cache.stats().bytes.payload;
     /// for _ in 0..3 {
-    ///     cache.maintain(1 << 20); // or: `Maintainer::start(Arc::clone(&cache), Duration::from_secs(1), 1 << 20)`
+    ///     cache.maintain(1 << 20); // or have a `Maintainer` call it
     /// }
     /// assert!(cache.stats().bytes.payload < before);
     /// assert_eq!(cache.get(&7).as_deref(), Some(&page(7)[..]));

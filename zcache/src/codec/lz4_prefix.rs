@@ -1,7 +1,8 @@
 //! The first bytes of an LZ4 block, and no more: no library offers that behind a safe call.
 //!
 //! ```text
-//! block = sequences; sequence = token | more literal length | literals | offset 2 | more match length
+//! block = sequences
+//! sequence = token | more literal length | literals | offset 2 | more match length
 //! token = literals 4 | match length - 4, 4; a 15 goes on in bytes of 255 and a last one below
 //! ```
 //! Every read and every copy is checked, so any input gives bytes or an error.

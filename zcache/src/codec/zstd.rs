@@ -32,7 +32,8 @@ static BLANK: [u8; 128 << 10] = [0; 128 << 10];
 /// ```
 /// use zcache::{Cache, Config, codec::{Dictionary, Zstd}};
 ///
-/// # let row = |n: u32| format!("{{\"id\": {n}, \"state\": \"open\", \"owner\": \"user {}\"}}", n % 97);
+/// # let owner = |n: u32| format!("\"owner\": \"user {}\"", n % 97);
+/// # let row = |n: u32| format!("{{\"id\": {n}, \"state\": \"open\", {}}}", owner(n));
 /// # let page = |n: u32| (0..40).map(|i| row(n * 40 + i)).collect::<String>().into_bytes();
 /// # let pages: Vec<Vec<u8>> = (0..500).map(page).collect();
 /// let dictionary = Dictionary::train(&pages[..200], 16 << 10)?; // some of the pages there are

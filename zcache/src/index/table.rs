@@ -1,7 +1,7 @@
 //! The index's table: tag -> ids, read without a lock, changed under the lock of a shard.
 //! ```text
-//! line      12 ids of 4 B, plus one | 12 bytes of their tags | the next line of the chain, plus one
-//! shard     buckets 0..len, a chain of lines each: the first one a line of `first`, more of `spill`
+//! line      12 ids of 4 B, plus one | 12 bytes of their tags | next line of the chain, plus one
+//! shard     buckets 0..len, a chain of lines each: the first is a line of `first`, more of `spill`
 //! find      tag -> shard -> bucket -> byte of the tag -> id -> held, and still in its place?
 //!           -> the key's? found
 //! ```

@@ -1,6 +1,7 @@
 //! Ghosts: the memory that a key was in the cache lately, in 5 bytes.
 //! ```text
-//! tag      bucket = high bits, by multiply-shift over any number of buckets; fingerprint = low 23 bits
+//! tag      bucket = high bits, by multiply-shift over any number of buckets
+//!          fingerprint = low 23 bits
 //! bucket   32 slots, of which 25 are taken on average
 //! slot     | fingerprint: 23 | queue: 1 | born: 8 |         0: empty
 //! born     a generation, modulo 256, of those that left this queue:   oldest ... live ... now

@@ -1,8 +1,8 @@
 //! Eviction policies: which entry is evicted.
 //! ```text
-//! S3Fifo    two queues and ghosts: pages asked for once leave early         8.0 + 4.9 bytes an entry
-//! Sieve     a queue and a hand: pages that are asked for stay in place      8.0
-//! Lru       a queue and second chances (CLOCK); exact when told of hits     8.0
+//! S3Fifo    two queues and ghosts: pages asked for once leave early      8.0 + 4.9 bytes an entry
+//! Sieve     a queue and a hand: pages that are asked for stay in place   8.0
+//! Lru       a queue and second chances (CLOCK); exact if told of hits    8.0
 //! ```
 //! A policy speaks entry ids and sees no keys, values or handles. Inserts and removals tell it
 //! under one short lock. Hits do not: they set a mark in the entry. The policy reads marks through

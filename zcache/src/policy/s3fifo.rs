@@ -1,7 +1,7 @@
 //! S3-FIFO: three static queues, and six rules that we found them to lack.
 //! ```text
-//!                     asked for again --------> head  main  tail -> mark left: back to the head, one less
-//! new -> head  small  tail                        ^                 none left: out
+//!                     asked for again --------> head  main  tail -> a mark: back to the head, one
+//! new -> head  small  tail                        ^                 less; no mark: out
 //!                     else: out, a ghost remains  | asked for again while a ghost
 //! ```
 //! Most pages are asked for once. They pass through the small part that is `small` and never reach

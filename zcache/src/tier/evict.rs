@@ -3,12 +3,14 @@
 //! Evicting frees slots, not pages: a new entry may need a chain of pages in another class. So an
 //! operation that does not fit makes room in rounds, each bounded:
 //! ```text
-//! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are dropped
+//! 1  compact: free slots that add up to a zspage become pages; idle buffers and contexts are
+//!    dropped
 //! 2  if nothing came of that: decoded pages beyond their limit are demoted
 //! 3  if nothing came of that: entries move to lower ids, until a chunk of the tables comes empty
-//! 4  if nothing came of that: a batch of slots' bytes is evicted, of ended scopes first, then by policy
-//! 5  if nothing came of that either: all decoded pages are demoted, unless the operation may evict no
-//!    more; or else all buffers and contexts that are not in use are dropped
+//! 4  if nothing came of that: a batch of slots' bytes is evicted, of ended scopes first, then by
+//!    policy
+//! 5  if nothing came of that either: all decoded pages are demoted, unless the operation may evict
+//!    no more; or else all buffers and contexts that are not in use are dropped
 //! 6  try again
 //! ```
 //! Few inserts of a cache of 8 MiB or more come to that: see `debt`. A batch is some 32 KiB, so

@@ -1,7 +1,8 @@
 //! Caches in miniature: how many misses there would be if all entries were packed by another codec.
 //! ```text
 //! tags       one in 2^rare, the same ones for all miniatures
-//! miniature  S3-FIFO over as many of these tags as a cache of that codec had entries, divided by 2^rare
+//! miniature  S3-FIFO over as many of these tags as a cache of that codec had entries, divided by
+//!            2^rare
 //!            a hit, a miss        ->  asked for: there, or a miss of its own
 //!            an insert            ->  enters where it is missing
 //! ```

@@ -1,9 +1,10 @@
 //! What another byte is worth, and how it is best spent. One account finds the share of decoded
 //! pages ([`Share::Auto`](crate::Share::Auto)) and the codec.
 //! ```text
-//! frames    a ghost of each that was dropped; a decoding while it is young: more frames had saved it
+//! frames    a ghost of each that was dropped; a decoding while it is young: more frames had saved
+//!           it
 //! entries   a cache in miniature for each codec: how many misses more or fewer entries have
-//! samples   pages packed and read back by each codec: what an entry, an insert and a hit take by it
+//! samples   pages packed and read back by each codec: what an entry, an insert and a hit take
 //! ```
 //! A frame is young if it was dropped not long ago: fewer bytes of frames were dropped since than a
 //! part of the limit. So the decodings of young ones in some time say what those bytes had saved.

@@ -2,7 +2,7 @@
 //! threads write.
 //! ```text
 //! slot -> Frame: head | start, len | Owned: pages of the source, as many as the bytes need
-//! read    counted in -> slot -> head, bytes -> counted out      mostly a counter of the thread's own
+//! read    counted in -> slot -> head, bytes -> counted out    mostly a counter of the thread's own
 //! replace a frame is off its slot at once, waits until no reader can have it, and ends then
 //! share   bytes without their frame: the last holder frees the memory (`shared`)
 //! grow    as many slots again, or half as many, beside readers and writers

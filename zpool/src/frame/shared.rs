@@ -1,6 +1,6 @@
 //! What outlives a frame: its memory, as long as somebody holds it, and the account that counts it.
 //! ```text
-//! frame, SharedBytes... -> Owned: the memory -> Account: what a set of frames holds, and its source
+//! frame, SharedBytes... -> Owned: the memory -> Account: what a set of frames holds, its source
 //! ```
 //! Law: in slots, waiting or filled, the memory of a frame is one `Owned`. It leaves all counts and
 //! the ledger in the drop of that. By then the frame is one of those that wait. Whoever drops the

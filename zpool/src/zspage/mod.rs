@@ -4,7 +4,7 @@
 //! record      first page | list links | objects, class, pages | inuse, free slot    20 bytes
 //!             owners: one u32 a slot. Used: its handle's index; free: the next free slot;
 //!                     pending: index + 1 of the next pending object
-//!             mixed: an owner a unit, then what starts in each unit, and a bit where something does
+//!             mixed: an owner a unit, then what starts in each unit, and a bit where one does
 //!             pages: one u32 each, only where their numbers do not follow each other
 //! ```
 //! A record is one heap block. It changes only by the class's [`Token`], which lives under the
