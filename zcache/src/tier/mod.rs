@@ -4,9 +4,9 @@
 //! enter   object in the pool -> queued in the policy -> published in the index -> flagged
 //! leave   off the index (whoever does that, and nobody else, ends the entry) -> off the policy
 //!         -> hook -> freed
-//! swap    a recompressed entry's object takes the old one's place in the index, if that still leads
-//!         to the old one -> takes its place in the policy -> the old one freed; no hook: the key
-//!         keeps its page
+//! swap    a recompressed entry's object takes the old one's place in the index, if that still
+//!         leads to the old one -> takes its place in the policy -> the old one freed; no hook: the
+//!         key keeps its page
 //! cool    whoever takes an entry off the index takes its frame off as well, under the same lock
 //! evict   policy names a victim and forgets it, and it is pinned, in one hold of the policy's
 //!         lock; then as above
