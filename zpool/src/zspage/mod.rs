@@ -8,11 +8,10 @@
 //!             pages: one u32 each, only where their numbers do not follow each other
 //! ```
 //! A record is one heap block. It changes only by the class's [`Token`], which lives under the
-//! class's lock. `class` and `fullness` keep the numbers of a class's zspages apart from others'
-//! and are part of the argument for this. A used slot is a [`Place`]: while one exists, its zspage
-//! does. That is the whole argument for bytes: `&Place` lends them shared, `&mut Place`
-//! exclusively, and the borrow checker does the rest. Places and tokens of two pools never meet: no
-//! module has two. A reader of an object in one piece looks at page entries only.
+//! class's lock. `class` and `fullness` keep the numbers of a class's zspages apart from others',
+//! which is part of this argument. A used slot is a [`Place`]: while one exists, its zspage does.
+//! That is the whole argument for bytes: `&Place` lends them shared, `&mut Place` exclusively.
+//! Places and tokens of two pools never meet. Readers of whole objects look at page entries only.
 //!
 //! Invariants: `inuse` counts the places handed out. The free list holds the other slots. A page
 //! entry names the zspage of its page from `build` to `dismantle`. `check` asserts them.
@@ -131,7 +130,7 @@ impl Token {
 }
 
 impl Zspages {
-    /// Zspages over `source` for classes of these object sizes and a mixed one, with the token of each.
+    /// Zspages over `source` for classes of these object sizes and a mixed one, with their tokens.
     pub(crate) fn new(source: Arc<dyn PageSource>, sizes: &[u32]) -> (Self, Vec<Token>) {
         let sizes: Box<[u32]> =
             sizes.iter().copied().chain([(MIXED_UNIT * GRAIN) as u32]).collect();
@@ -198,8 +197,8 @@ impl Zspages {
     fn record(&self, id: u32) -> Record<'_> {
         let block = self.slot(id).load(Ordering::Relaxed);
         assert!(!block.is_null(), "zspage {id} exists");
-        // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it drops the
-        // box; that takes the token and finds no place handed out, and a caller has either.
+        // SAFETY: `build` put a record there, and `dismantle` clears the pointer before it drops
+        // the box; that takes the token and finds no place handed out, and a caller has either.
         unsafe { Record::borrow(block) }
     }
 
@@ -379,8 +378,9 @@ impl Zspages {
     fn take_record(&self, id: u32) -> Box<[AtomicU32]> {
         let block = self.slot(id).swap(std::ptr::null_mut(), Ordering::Relaxed);
         assert!(!block.is_null(), "zspage {id} exists");
-        // SAFETY: the box that `new_record` made, no longer in its slot. Callers hold the token and no
-        // place is handed out (`dismantle`), or hold `&mut self` (`vacate`, `drop`): nobody else looks at it.
+        // SAFETY: the box that `new_record` made, out of its slot. Nobody else looks at it: a
+        // caller has the token with no place handed out (`dismantle`), or `&mut self` (`vacate`,
+        // `drop`).
         unsafe { Record::unbox(block) }
     }
 
@@ -426,8 +426,8 @@ impl Zspages {
         self.source.trim(ledger);
     }
 
-    /// Hands out a free slot of zspage `id` to the handle `owner`, or `grains` of a mixed one; how full
-    /// it was and is comes too.
+    /// Hands out a free slot of zspage `id`, or `grains` of a mixed one, to the handle `owner`;
+    /// says how full it was and is.
     pub(crate) fn place(
         &self,
         token: &mut Token,
