@@ -1,6 +1,6 @@
-//! What does it cost to replace an object, by size? Each row frees a random one of 4096 live objects
-//! and stores a copy of as many bytes: in a pool, and in blocks of the allocators that a `Vec<u8>`
-//! would take them from.
+//! What does it cost to replace an object, by size? Each row frees a random one of 4096 live
+//! objects and stores a copy of as many bytes: in a pool, and in blocks of the allocators that a
+//! `Vec<u8>` would take them from.
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
 use std::alloc::{GlobalAlloc, Layout, System, handle_alloc_error};

@@ -1,6 +1,6 @@
-//! How long is one step of compaction? `compact(16 KiB)` on a pool of objects of mixed sizes of which
-//! a random half is gone. Criterion tells the mean; the line below it the median, which is to be 20 us
-//! or less, and the longest step.
+//! How long is one step of compaction? `compact(16 KiB)` on a pool of objects of mixed sizes of
+//! which a random half is gone. Criterion tells the mean; the line below it the median, which is to
+//! be 20 us or less, and the longest step.
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 #![allow(clippy::print_stdout, reason = "a bench's answer")]
 

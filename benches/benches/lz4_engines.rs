@@ -1,7 +1,7 @@
-//! How long does each LZ4 engine decode a page? liblz4, which `zcache` has by default, and lz4_flex with
-//! the checked decoder, which it has without a C compiler; and the first 512 bytes of a page of 4 KiB,
-//! which `zcache` decodes itself. Pages of the sample, and of the shared files where they are; the time
-//! is that of one page, and what does not shrink is left out.
+//! How long does each LZ4 engine decode a page? liblz4, which `zcache` has by default, and lz4_flex
+//! with the checked decoder, which it has without a C compiler; and the first 512 bytes of a page
+//! of 4 KiB, which `zcache` decodes itself. Pages of the sample, and of the shared files where they
+//! are; the time is that of one page, and what does not shrink is left out.
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
 use std::hint::black_box;

@@ -1,7 +1,7 @@
 //! The order in which payloads come.
 
-/// Numbers below `count`, pass after pass, each pass shuffled anew: every payload comes equally often,
-/// and no two runs of the same seed differ.
+/// Numbers below `count`, pass after pass, each pass shuffled anew: every payload comes equally
+/// often, and no two runs of the same seed differ.
 #[derive(Debug)]
 pub struct Order {
     pass: Vec<u32>,

@@ -1,4 +1,5 @@
-//! `versus` as a user calls it: every cache gives a row that can be true, and what is wrong is one line.
+//! `versus` as a user calls it: every cache gives a row that can be true, and what is wrong is one
+//! line.
 #![cfg(target_os = "linux")]
 
 use std::process::{Command, Output};

@@ -44,8 +44,8 @@ fn write_all(directory: &Path) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Random operations for each of `setups` setups, which the first byte names: long ones, since from an
-/// empty input sequences stay short for hours.
+/// Random operations for each of `setups` setups, which the first byte names: long ones, since from
+/// an empty input sequences stay short for hours.
 fn operations(setups: usize) -> Vec<Vec<u8>> {
     let mut random = Random::new(setups as u64);
     let one = |setup: usize| {

@@ -1,5 +1,5 @@
-//! Any bytes as a payload for a page of any length: an error or a page, the same whatever was in the buffer,
-//! without a panic, an overrun, or an allocation by a length that is claimed.
+//! Any bytes as a payload for a page of any length: an error or a page, the same whatever was in
+//! the buffer, without a panic, an overrun, or an allocation by a length that is claimed.
 #![no_main]
 
 use std::sync::{LazyLock, Mutex};

@@ -1,4 +1,5 @@
-//! Keys, hashers, hooks, loaders and codecs that panic or lie at any call: the cache stays whole and usable.
+//! Keys, hashers, hooks, loaders and codecs that panic or lie at any call: the cache stays whole
+//! and usable.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,8 +1,9 @@
 //! Holds a cache against a map of pages.
 //!
-//! The cache's hook says which entries go, so the oracle knows after every step which keys have a page,
-//! and which: a look-up has to hit exactly those, with exactly that page; what is held stays under the
-//! capacity; and [`Cache::check`] holds. Entries that have expired may still be there for `len`.
+//! The cache's hook says which entries go, so the oracle knows after every step which keys have a
+//! page, and which: a look-up has to hit exactly those, with exactly that page; what is held stays
+//! under the capacity; and [`Cache::check`] holds. Entries that have expired may still be there for
+//! `len`.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,8 +27,8 @@ impl std::hash::Hash for Key {
     }
 }
 
-/// The pages that went, with the cause, since they were last looked at; and what the next call of the
-/// hook shall do beside noting that.
+/// The pages that went, with the cause, since they were last looked at; and what the next call of
+/// the hook shall do beside noting that.
 #[derive(Debug, Default)]
 struct Told {
     gone: Vec<(u8, Cause, Option<Vec<u8>>)>,
@@ -117,7 +118,8 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
 }
 
 impl World {
-    /// Inserts pages until the cache has a dictionary. Those before it stay, if no later one takes their place.
+    /// Inserts pages until the cache has a dictionary. Those before it stay, if no later one takes
+    /// their place.
     fn train(&mut self) {
         for nth in 0..1000_u64 {
             let mut page = [0; 4096];
@@ -178,8 +180,9 @@ impl World {
         let had = self.model.remove(&key).is_some();
         let gone = std::mem::take(&mut lock(&self.told).gone);
         let (own, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(k, ..)| *k == key);
-        // The old page went, as the victim of the new one or replaced by it; and then the new one, where
-        // the hook looked it up and its time was over, or inserted something and took it as a victim.
+        // The old page went, as the victim of the new one or replaced by it; and then the new one,
+        // where the hook looked it up and its time was over, or inserted something and took it as a
+        // victim.
         let again = own.len() > usize::from(had);
         assert!(own.len() == usize::from(had) + usize::from(again), "{key} went: {own:?}");
         let cause = own.last().map(|(_, cause, _)| *cause);

@@ -1,4 +1,5 @@
-//! What tests of the cache have in common: small caches, pages, deadlines, and hooks that write down.
+//! What tests of the cache have in common: small caches, pages, deadlines, and hooks that write
+//! down.
 
 use std::fmt;
 use std::hash::{BuildHasherDefault, DefaultHasher};

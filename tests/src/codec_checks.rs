@@ -1,4 +1,5 @@
-//! What must hold of any codec, for any page and for any payload: for the tests and the fuzz targets.
+//! What must hold of any codec, for any page and for any payload: for the tests and the fuzz
+//! targets.
 
 use std::fmt;
 
@@ -103,7 +104,8 @@ impl Subject {
             let part = part.min(len);
             let start =
                 self.twice(part, |subject, start| subject.codec.decode_prefix(payload, len, start));
-            // A part may be refused of what no encoder makes: liblz4 takes an offset of 0 for zeros.
+            // A part may be refused of what no encoder makes: liblz4 takes an offset of 0 for
+            // zeros.
             if let (Some(Some(start)), Some(page)) = (start, &page) {
                 assert!(start == page[..part], "{self:?}: {part} of {len} bytes");
             }

@@ -1,8 +1,8 @@
 //! Real pages, and what they compress to.
 //!
-//! A page file holds pages of one size back to back, no header, plain (`.bin`) or zstd (`.bin.zst`). A
-//! shared set of them stands beside the repository, where it is to be had at all; a sample of one is
-//! part of the repository.
+//! A page file holds pages of one size back to back, no header, plain (`.bin`) or zstd
+//! (`.bin.zst`). A shared set of them stands beside the repository, where it is to be had at all; a
+//! sample of one is part of the repository.
 
 use std::error::Error;
 use std::fmt;
@@ -143,8 +143,8 @@ impl PageFile {
 }
 
 impl PageFile {
-    /// The same bytes in longer pages, those at the end left out that make no whole one; `None` where
-    /// a page has more bytes already or does not divide `bytes`.
+    /// The same bytes in longer pages, those at the end left out that make no whole one; `None`
+    /// where a page has more bytes already or does not divide `bytes`.
     #[must_use]
     pub fn join(&self, bytes: usize) -> Option<Self> {
         let whole = bytes >= self.page_size && bytes % self.page_size == 0;
@@ -153,8 +153,8 @@ impl PageFile {
         (whole && len > 0).then(|| Self { page_size: bytes, name, bytes: self.bytes[..len].into() })
     }
 
-    /// What a compressed page cache would store: each page as an LZ4 block, or as it is where that is
-    /// no shorter.
+    /// What a compressed page cache would store: each page as an LZ4 block, or as it is where that
+    /// is no shorter.
     pub fn lz4(&self) -> impl ExactSizeIterator<Item = Vec<u8>> {
         self.pages().map(|page| {
             let packed = lz4_flex::block::compress(page);

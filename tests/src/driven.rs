@@ -1,5 +1,5 @@
-//! An eviction policy of zcache by itself: a trace played at a number of entries of one size, which have no
-//! bytes.
+//! An eviction policy of zcache by itself: a trace played at a number of entries of one size, which
+//! have no bytes.
 
 use std::cell::Cell;
 

@@ -24,7 +24,8 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Lets the `nth` call from now on fail, the next one being 1, and with `forever` all behind it.
+    /// Lets the `nth` call from now on fail, the next one being 1, and with `forever` all behind
+    /// it.
     pub fn arm(&self, nth: usize, forever: bool) {
         self.calls.store(0, Ordering::Relaxed);
         self.forever.store(forever, Ordering::Relaxed);
@@ -94,7 +95,8 @@ impl<S: PageSource> Faulty<S> {
     }
 }
 
-// SAFETY: everything is said by `inner`, which keeps the contract; a call that fails here does nothing.
+// SAFETY: everything is said by `inner`, which keeps the contract; a call that fails here does
+// nothing.
 unsafe impl<S: PageSource> PageSource for Faulty<S> {
     fn page_size(&self) -> usize {
         self.inner.page_size()

@@ -1,10 +1,10 @@
 //! Pages that are loaded from their homes, for threads that load and change a few keys at once.
 //!
-//! Each key has a home, which holds its newest version, and a page says whose it is and which version
-//! it has. Whoever changes a key writes its home first, and tells the cache then. So a caller that
-//! comes after a change has returned, or after anybody has hit a newer page, must get no older one.
-//! (What a load brings that was told of a change is stored nowhere: another load, which began after
-//! that change, may bring an older page, if the next change has not returned.)
+//! Each key has a home, which holds its newest version, and a page says whose it is and which
+//! version it has. Whoever changes a key writes its home first, and tells the cache then. So a
+//! caller that comes after a change has returned, or after anybody has hit a newer page, must get
+//! no older one. (What a load brings that was told of a change is stored nowhere: another load,
+//! which began after that change, may bring an older page, if the next change has not returned.)
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -27,8 +27,8 @@ struct Home {
     version: AtomicU64,
     /// No caller that comes now may get a version below this one.
     floor: AtomicU64,
-    /// Loads that run, by their numbers, and the changes of the key's group that had returned before
-    /// each was asked for.
+    /// Loads that run, by their numbers, and the changes of the key's group that had returned
+    /// before each was asked for.
     loads: Mutex<Vec<(u64, u64)>>,
     changes: Changes,
 }
@@ -186,8 +186,8 @@ impl Running<'_> {
         self.before
     }
 
-    /// Ends, and stores by `store`, which says whether the page was stored and whether it was refused
-    /// as outdated. `fresh`: nobody had the load before.
+    /// Ends, and stores by `store`, which says whether the page was stored and whether it was
+    /// refused as outdated. `fresh`: nobody had the load before.
     ///
     /// # Panics
     /// It was stored after a change, or refused without one.

@@ -6,9 +6,9 @@
 //! - [`pattern`] makes contents that say which object they belong to, [`records`] counts drops;
 //! - [`faults`] and [`ram`] are page sources that fail on demand and that let one look inside,
 //!   [`alloc`] is a global allocator that counts and fails on demand, `limits` are the system's;
-//! - [`callbacks`] is what tests of the cache share; [`versions`] are pages that say whose they are,
-//!   for threads against each other, and [`homes`] where pages are loaded from; [`user_code`] panics
-//!   and lies on demand, and [`user_world`] is a cache that has to live with it;
+//! - [`callbacks`] is what tests of the cache share; [`versions`] are pages that say whose they
+//!   are, for threads against each other, and [`homes`] where pages are loaded from; [`user_code`]
+//!   panics and lies on demand, and [`user_world`] is a cache that has to live with it;
 //! - [`codec_checks`] is what holds of any codec;
 //! - [`corpus`] reads real pages, [`traces`] real access sequences;
 //! - [`naive`] are eviction policies as their papers have them, [`driven`] drives a real one.

@@ -1,5 +1,5 @@
-//! Eviction policies as their papers have them, with a queue, a set and no thought for speed: what the
-//! real ones are held against. Entries are of one size, keys are numbers.
+//! Eviction policies as their papers have them, with a queue, a set and no thought for speed: what
+//! the real ones are held against. Entries are of one size, keys are numbers.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -47,8 +47,8 @@ pub struct Sieve {
     hand: usize,
 }
 
-/// S3-FIFO (Yang et al., SOSP 2023), algorithm 1, with ghosts in an exact queue of as many keys as the
-/// main queue has entries. Adaptive: by the five rules of `zcache::policy::S3Fifo` as well.
+/// S3-FIFO (Yang et al., SOSP 2023), algorithm 1, with ghosts in an exact queue of as many keys as
+/// the main queue has entries. Adaptive: by the five rules of `zcache::policy::S3Fifo` as well.
 #[derive(Debug)]
 pub struct S3Fifo {
     capacity: usize,
@@ -73,7 +73,8 @@ pub struct Rules {
     pub young: f64,
     /// The share of the small queue, where it starts, and its bounds.
     pub share: (f64, f64, f64),
-    /// How far a return moves it: as many as there are entries, by this, change it by e. 0: not at all.
+    /// How far a return moves it: as many as there are entries, by this, change it by e. 0: not at
+    /// all.
     pub haste: f64,
     /// What a return to the small queue weighs beside one to the main one.
     pub weight: f64,
@@ -103,8 +104,8 @@ impl Default for Rules {
 #[derive(Debug)]
 struct Adaptive {
     rules: Rules,
-    /// The part of those who return that enters `main`, what is left of it, and who entered so and was
-    /// not judged yet.
+    /// The part of those who return that enters `main`, what is left of it, and who entered so and
+    /// was not judged yet.
     door: f64,
     credit: f64,
     entered: HashSet<u32>,
@@ -227,7 +228,8 @@ impl Naive for Sieve {
             }
             let victim = self.queue.remove(self.hand).expect("the hand is in the queue");
             self.visited.remove(&victim);
-            // What was next stands where the victim stood; past the head, the hand starts at the tail.
+            // What was next stands where the victim stood; past the head, the hand starts at the
+            // tail.
             if self.hand == self.queue.len() {
                 self.hand = 0;
             }

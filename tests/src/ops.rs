@@ -8,8 +8,8 @@
 pub struct Len(pub u32);
 
 impl Len {
-    /// The length in a pool of objects of at most `max_object` bytes. Edges are likely: around pages,
-    /// around `max_object`, beyond it and around `usize::MAX`.
+    /// The length in a pool of objects of at most `max_object` bytes. Edges are likely: around
+    /// pages, around `max_object`, beyond it and around `usize::MAX`.
     #[must_use]
     pub fn of(self, max_object: usize) -> usize {
         let fine = (self.0 >> 4) as usize;

@@ -3,12 +3,12 @@
 //! [`PoolOracle::step`] applies one operation to the pool and to the map, compares what the pool
 //! answers with what the map says, and ends in [`Pool::check`]. After each step:
 //!
-//! 1. counters, lengths and records agree: live objects, payload, objects freed under a guard, slots
-//!    in use, refusals by cause;
+//! 1. counters, lengths and records agree: live objects, payload, objects freed under a guard,
+//!    slots in use, refusals by cause;
 //! 2. what is held adds up, and is under its cap unless the cap was lowered below it;
 //! 3. every object has its own bytes: all of them are read while they are few, else every 16 steps,
-//!    and every guard held is read as well. Contents come from [`pattern`] with a seed of their own,
-//!    so two objects that share a byte show it;
+//!    and every guard held is read as well. Contents come from [`pattern`] with a seed of their
+//!    own, so two objects that share a byte show it;
 //! 4. a call that failed has changed none of this.
 
 use std::collections::HashMap;

@@ -71,8 +71,8 @@ pub fn bytes(seed: u64, len: usize) -> Vec<u8> {
     made
 }
 
-/// Whether `bytes` are what [`fill`] wrote for the seed that they name. Fewer than 8 bytes name none,
-/// and are taken as they are.
+/// Whether `bytes` are what [`fill`] wrote for the seed that they name. Fewer than 8 bytes name
+/// none, and are taken as they are.
 #[must_use]
 pub fn is_whole(bytes: &[u8]) -> bool {
     let Some(seed) = bytes.first_chunk() else { return true };

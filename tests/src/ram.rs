@@ -112,8 +112,8 @@ impl Ram {
     }
 }
 
-// SAFETY: a page is handed out when its mark is clear and given back by clearing it, under the lock;
-// it has no address, so no reference to its bytes leaves this file.
+// SAFETY: a page is handed out when its mark is clear and given back by clearing it, under the
+// lock; it has no address, so no reference to its bytes leaves this file.
 unsafe impl PageSource for Ram {
     fn page_size(&self) -> usize {
         self.page_size

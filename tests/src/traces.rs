@@ -1,8 +1,8 @@
 //! Real access sequences, and made ones for where there are none.
 //!
-//! A trace file holds one little-endian `u64` a request, plain (`.u64`) or zstd (`.u64.zst`): the id of
-//! a page. Where the name ends in `-rw`, bit 63 says that the request is a write. A shared set stands
-//! beside the repository, where it is to be had at all.
+//! A trace file holds one little-endian `u64` a request, plain (`.u64`) or zstd (`.u64.zst`): the
+//! id of a page. Where the name ends in `-rw`, bit 63 says that the request is a write. A shared
+//! set stands beside the repository, where it is to be had at all.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -153,8 +153,8 @@ fn stem(path: &Path) -> String {
     plain.strip_suffix(".u64").map_or(name.clone(), str::to_owned)
 }
 
-/// Traces that need no file, of some 60,000 requests each: a few pages are popular; the same with scans
-/// in between; the same with a loop over a tenth of the pages.
+/// Traces that need no file, of some 60,000 requests each: a few pages are popular; the same with
+/// scans in between; the same with a loop over a tenth of the pages.
 #[must_use]
 pub fn made() -> [Trace; 3] {
     let trace = |name: &str, words| Trace { name: name.to_owned(), words };
@@ -177,8 +177,8 @@ pub fn made() -> [Trace; 3] {
 /// Pages of the made traces, scanned and looped ones apart.
 const PAGES: usize = 5000;
 
-/// Requests for pages below `pages` by Zipf's law: the n-th most popular, which is page n - 1, is asked
-/// for as often as 1/n^0.9 says.
+/// Requests for pages below `pages` by Zipf's law: the n-th most popular, which is page n - 1, is
+/// asked for as often as 1/n^0.9 says.
 ///
 /// # Panics
 /// `pages` is 0.

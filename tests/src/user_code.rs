@@ -1,6 +1,7 @@
 //! User code that panics, or lies, at a chosen call: keys, hashers, hooks, codecs.
 //!
-//! Traps and lies are the calling thread's own. What panics says `planted`, so that others are told apart.
+//! Traps and lies are the calling thread's own. What panics says `planted`, so that others are told
+//! apart.
 
 use std::borrow::Cow;
 use std::cell::Cell;

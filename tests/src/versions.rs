@@ -2,9 +2,9 @@
 //! ```text
 //! key 8 | version 8 | bytes of a real page, which key and version choose
 //! ```
-//! Versions of a key only grow, as the writers of a key take turns, so a thread that knows which version
-//! was in before it looked knows what it may find: that one or a newer one, and nothing that was removed
-//! before.
+//! Versions of a key only grow, as the writers of a key take turns, so a thread that knows which
+//! version was in before it looked knows what it may find: that one or a newer one, and nothing
+//! that was removed before.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -15,13 +15,14 @@ use crate::pattern::Random;
 /// What a page starts with: its key and its version.
 pub const HEAD: usize = 16;
 
-/// What is known of a key. Versions that are stored are even; a removal puts the floor to an odd one.
+/// What is known of a key. Versions that are stored are even; a removal puts the floor to an odd
+/// one.
 #[derive(Debug, Default)]
 struct Known {
     /// Writers take turns.
     turn: Mutex<u64>,
-    /// No look-up that begins now may give a version below this: of the last insert that has returned,
-    /// or above the last one that was removed.
+    /// No look-up that begins now may give a version below this: of the last insert that has
+    /// returned, or above the last one that was removed.
     floor: AtomicU64,
     /// The highest version whose insert has begun.
     begun: AtomicU64,
@@ -35,8 +36,8 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Keys from 0 to `keys`, none of which has a page. Key `k` takes its pages from file `k` modulo
-    /// the number of files, which have pages of more than [`HEAD`] bytes.
+    /// Keys from 0 to `keys`, none of which has a page. Key `k` takes its pages from file `k`
+    /// modulo the number of files, which have pages of more than [`HEAD`] bytes.
     #[must_use]
     pub fn new(keys: usize, files: Vec<PageFile>) -> Self {
         assert!(files.iter().all(|file| file.page_size() > HEAD) && !files.is_empty());
@@ -55,8 +56,8 @@ impl Versions {
         &self.files
     }
 
-    /// The real page, or a part of it in one of four cases, behind whose head the bytes are those of
-    /// this key and version.
+    /// The real page, or a part of it in one of four cases, behind whose head the bytes are those
+    /// of this key and version.
     fn source(&self, key: u64, version: u64) -> &[u8] {
         let mut random = Random::new(key << 32 ^ version);
         let file = &self.files[key as usize % self.files.len()];
@@ -104,7 +105,8 @@ impl Versions {
         self.known[key as usize].floor.load(Ordering::Acquire) // pairs with the Release of writers
     }
 
-    /// Verifies a page that was found under `key` by a look-up that began when `floor` was its floor.
+    /// Verifies a page that was found under `key` by a look-up that began when `floor` was its
+    /// floor.
     ///
     /// # Panics
     /// The page must not be found there.
@@ -123,8 +125,8 @@ impl Versions {
         page.as_ref().inspect(|page| self.verify(key, floor, page.as_ref())).is_some()
     }
 
-    /// Takes the key's turn for a change: `change` gets the version to store and gives what look-ups
-    /// from now on must not fall below.
+    /// Takes the key's turn for a change: `change` gets the version to store and gives what
+    /// look-ups from now on must not fall below.
     pub fn change(&self, key: u64, change: impl FnOnce(u64) -> u64) {
         let known = &self.known[key as usize];
         let mut turn = known.turn.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,9 +136,9 @@ impl Versions {
         known.floor.fetch_max(floor, Ordering::Release); // pairs with the Acquire in `floor`
     }
 
-    /// A new version for a lease or a loader to store, as if read from a file that the writers of the
-    /// key write first: it takes the turn for the version, not for the insert. Whoever changes the key
-    /// afterwards has a higher one, and the older must not stay.
+    /// A new version for a lease or a loader to store, as if read from a file that the writers of
+    /// the key write first: it takes the turn for the version, not for the insert. Whoever changes
+    /// the key afterwards has a higher one, and the older must not stay.
     #[must_use]
     pub fn read(&self, key: u64) -> u64 {
         let known = &self.known[key as usize];

@@ -1,5 +1,5 @@
-//! At the limits of the operating system: mappings that are not made, memory that is not committed; and a
-//! pool without addresses that holds more than the address space: zsmalloc's HIGHMEM.
+//! At the limits of the operating system: mappings that are not made, memory that is not committed;
+//! and a pool without addresses that holds more than the address space: zsmalloc's HIGHMEM.
 #![cfg(all(target_os = "linux", not(zcache_loom)))]
 
 use tests::limits::{self, Limit};
@@ -92,7 +92,8 @@ fn meets(limit: Limit, pool: &Pool) {
     limits::set(limit, None);
     assert_eq!(error, AllocError::NoMemory);
     assert!(pool.stats().failures.out_of_pages >= 1, "{}", pool.stats());
-    // Regions that the heap has got back it may have unmapped, and cannot map again at such a limit.
+    // Regions that the heap has got back it may have unmapped, and cannot map again at such a
+    // limit.
     let least = if limit == Limit::Data { all - half } else { (all - half) / 8 };
     assert!(again >= least, "{again} of {}", all - half);
     // The C library has reserved up to 64 MiB for this thread's heap before.

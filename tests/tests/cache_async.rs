@@ -1,5 +1,5 @@
-//! Loads in tasks of tokio, with its default pools: one load a key, no thread that waits, and no task
-//! that hangs.
+//! Loads in tasks of tokio, with its default pools: one load a key, no thread that waits, and no
+//! task that hangs.
 #![cfg(not(zcache_loom))]
 
 use std::fs;
@@ -67,7 +67,8 @@ fn a_thousand_tasks_of_ten_keys_are_ten_loads_without_a_thread() {
     });
 }
 
-/// The pattern of our docs for files: the load has a thread of the pool, and nobody who waits has one.
+/// The pattern of our docs for files: the load has a thread of the pool, and nobody who waits has
+/// one.
 #[test]
 fn two_thousand_tasks_whose_loads_need_the_blocking_pool_do_not_hang() {
     in_time("blocking pool", || {

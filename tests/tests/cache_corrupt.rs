@@ -15,8 +15,8 @@ const KEY: u64 = 7;
 
 type Told = Arc<Mutex<Vec<(u64, Cause, bool)>>>;
 
-/// A cache over pages that `Window` looks into, and what its hook was told: key, cause, and whether the
-/// page could be read.
+/// A cache over pages that `Window` looks into, and what its hook was told: key, cause, and whether
+/// the page could be read.
 fn open(config: impl Fn(Config) -> Config) -> (Cache<u64>, Window, Told) {
     let (source, window) = Ram::new(4096);
     let told = Told::default();

@@ -99,7 +99,8 @@ fn a_time_of_its_own_does_not_make_a_page_too_large() {
         }
         cache.check();
     }
-    // Where the lengths of objects are at their end, it costs the last bytes of incompressible pages.
+    // Where the lengths of objects are at their end, it costs the last bytes of incompressible
+    // pages.
     for max_page in [(64 << 10) - 9, 64 << 10, MAX_PIECE] {
         let config = Config::new(8 << 20).max_page(max_page).checksum(false);
         let cache: Cache<u64> = Cache::new(config).unwrap();

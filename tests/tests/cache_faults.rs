@@ -1,6 +1,6 @@
-//! A cache on a page source that fails: once at each call that a script of operations makes, or from
-//! there on. Every entry that goes is told to the hook, so what is left is known after every operation:
-//! exactly that is found, whole, and nothing else.
+//! A cache on a page source that fails: once at each call that a script of operations makes, or
+//! from there on. Every entry that goes is told to the hook, so what is left is known after every
+//! operation: exactly that is found, whole, and nothing else.
 #![cfg(not(zcache_loom))]
 #![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
 
@@ -242,8 +242,8 @@ impl World {
     }
 }
 
-/// Runs the script with a fault at call `nth`. Says how many calls of the source the script makes, and
-/// how many of them failed.
+/// Runs the script with a fault at call `nth`. Says how many calls of the source the script makes,
+/// and how many of them failed.
 fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     let mut world = open(kind);
     let mut random = Random::new(seed);

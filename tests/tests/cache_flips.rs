@@ -1,6 +1,6 @@
-//! Every bit of a stored payload flipped in turn, every torn write and two payloads in each other's place,
-//! for each codec and several kinds of pages. With checksums none gets through; without them an error
-//! comes of it, or a page of the right length that depends on the payload alone.
+//! Every bit of a stored payload flipped in turn, every torn write and two payloads in each other's
+//! place, for each codec and several kinds of pages. With checksums none gets through; without them
+//! an error comes of it, or a page of the right length that depends on the payload alone.
 #![cfg(not(zcache_loom))]
 #![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
 
@@ -223,7 +223,8 @@ fn two_payloads_in_each_others_place_are_noticed_under_any_codec() {
             if checksum {
                 assert_eq!(got, [None, None], "{}", codec.name());
             } else {
-                // Each is whole and the other's: nothing but a checksum with the key in it can tell.
+                // Each is whole and the other's: nothing but a checksum with the key in it can
+                // tell.
                 assert!(got[0].as_deref() == Some(&second[..]), "{}", codec.name());
                 assert!(got[1].as_deref() == Some(&first[..]), "{}", codec.name());
             }

@@ -526,7 +526,8 @@ fn a_hundred_thousand_may_wait_for_one_key() {
         let first = lease(&cache, 7);
         let mut crowd: VecDeque<_> = (0..MANY).map(|_| waiting(&cache, 7)).collect();
         assert!(crowd.iter_mut().all(|waiting| now(Pin::new(waiting)).is_pending()));
-        // A tenth gives up in the middle, and a tenth one after the other as the lease comes to them.
+        // A tenth gives up in the middle, and a tenth one after the other as the lease comes to
+        // them.
         drop(crowd.drain(MANY / 2..MANY / 2 + MANY / 10));
         drop(first);
         drop(crowd.drain(..MANY / 10));

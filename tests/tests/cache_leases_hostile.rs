@@ -228,8 +228,8 @@ fn a_waker_that_panics_while_the_loader_panics_does_not_end_the_process() {
 
 type World = Cache<Key, Seeds>;
 
-/// What becomes of those who wait, who came in this order: each has an answer, or the lease, which it
-/// drops.
+/// What becomes of those who wait, who came in this order: each has an answer, or the lease, which
+/// it drops.
 fn settle(all: Vec<Waiting<Key>>) -> [usize; 3] {
     let mut counts = [0; 3];
     for mut waiting in all {

@@ -1,12 +1,13 @@
 //! Loads, leases and changes of few keys, at random, by threads against each other.
 //! `ZCACHE_STRESS_OPS` sets four times the operations of each thread.
 //!
-//! Each key has a home, which holds its newest version, and a page says whose it is and which version
-//! it has. Whoever changes a key writes its home first, and tells the cache then. What must hold:
-//! 1. a caller that comes after a change has returned, or after anybody has hit a newer page, gets no
-//!    older one, wherever the page comes from: a hit, a load, a lease of somebody else;
-//! 2. a lease stores its page if no change of its key was under way since it was asked for, and does
-//!    not if one began after it was given and has returned;
+//! Each key has a home, which holds its newest version, and a page says whose it is and which
+//! version it has. Whoever changes a key writes its home first, and tells the cache then. What must
+//! hold:
+//! 1. a caller that comes after a change has returned, or after anybody has hit a newer page, gets
+//!    no older one, wherever the page comes from: a hit, a load, a lease of somebody else;
+//! 2. a lease stores its page if no change of its key was under way since it was asked for, and
+//!    does not if one began after it was given and has returned;
 //! 3. two loads of a key run at once only if the key was changed since the first was asked for;
 //! 4. nobody waits for ever, and nothing is left in the end.
 //!
@@ -66,7 +67,8 @@ fn group(key: usize) -> usize {
     if key < KEYS { key / 2 } else { key }
 }
 
-/// A lease, and what is known of it. Fields are dropped in their order: it runs until it is dropped.
+/// A lease, and what is known of it. Fields are dropped in their order: it runs until it is
+/// dropped.
 struct Granted<'w> {
     running: Running<'w>,
     lease: Lease<Name>,
@@ -381,8 +383,8 @@ impl<'h> World<'h> {
         }
     }
 
-    /// What is left to others, and changes of many keys, as often as the workers get on. This thread
-    /// waits for no load.
+    /// What is left to others, and changes of many keys, as often as the workers get on. This
+    /// thread waits for no load.
     fn keep_house(&self) {
         let (mut random, all) = (Random::new(1), (0..KEYS).collect::<Vec<_>>());
         let (mut next, mut evicted) = (0, 0);

@@ -1,4 +1,5 @@
-//! How entries come and go: times to live, priorities, owners' calls, leases, and what is counted of it.
+//! How entries come and go: times to live, priorities, owners' calls, leases, and what is counted
+//! of it.
 #![cfg(not(zcache_loom))]
 
 use std::hash::BuildHasherDefault;

@@ -307,8 +307,8 @@ fn keys_call_every_method(share: Share, when: When) {
     });
 }
 
-/// What the next comparison does (0: nothing but compare, 1: calls methods, 2: all of them), and how
-/// many have done so.
+/// What the next comparison does (0: nothing but compare, 1: calls methods, 2: all of them), and
+/// how many have done so.
 type Arm = Arc<[AtomicUsize; 2]>;
 
 /// A key that calls its cache when it is compared. Ten names each have one hash.
@@ -374,8 +374,8 @@ fn eq_calls_every_method(share: Share) {
             cache.check();
         }
 
-        // Loads that compare their keys with that of another one under way: no such key has an entry,
-        // and nothing changes a key of that hash before the last one clears the cache.
+        // Loads that compare their keys with that of another one under way: no such key has an
+        // entry, and nothing changes a key of that hash before the last one clears the cache.
         let before = called();
         let outer = cache.get_or_insert_with(&key(2000), |to| {
             for name in 2001..2009 {

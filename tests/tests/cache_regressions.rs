@@ -344,8 +344,8 @@ fn an_insert_is_counted_whose_hook_panics() {
 }
 
 /// A change tells a load of another key with the same hash, and drops the key that this was booked
-/// under: where that panicked, the old entry was freed but still queued to be evicted, or it was taken
-/// off the index and never freed.
+/// under: where that panicked, the old entry was freed but still queued to be evicted, or it was
+/// taken off the index and never freed.
 #[test]
 fn a_change_is_whole_where_the_drop_of_a_loads_key_panics() {
     type World = Cache<Mine, BuildHasherDefault<Same>>;
@@ -428,13 +428,14 @@ impl PartialEq for Patient {
 
 impl Eq for Patient {}
 
-/// A change of the index that moved an entry waited for a pin of it under the lock of its shard, for
-/// which those who had all its pins might wait.
+/// A change of the index that moved an entry waited for a pin of it under the lock of its shard,
+/// for which those who had all its pins might wait.
 #[test]
 fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
     in_time("writers", || {
         let config = Config::new(16 << 20).shards(2).hot(zcache::Share::None);
-        // Hashes are equal in all runs: who looks for a key whose tag has an equal byte needs a pin.
+        // Hashes are equal in all runs: who looks for a key whose tag has an equal byte needs a
+        // pin.
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
         let cache: Cache<Patient, _> = Cache::with_hasher(config, hasher).unwrap();
         let insert = |key| cache.insert(Patient(key), &page(key, 100)).unwrap();

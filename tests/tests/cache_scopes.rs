@@ -316,8 +316,8 @@ fn scopes_are_for_caches_that_have_room_for_them_and_no_entries() {
     cache.check();
 }
 
-/// One thread a scope inserts pages of a version, ends the scope, and goes on with the next version.
-/// Others read, insert elsewhere, and keep the slots of scopes changing hands.
+/// One thread a scope inserts pages of a version, ends the scope, and goes on with the next
+/// version. Others read, insert elsewhere, and keep the slots of scopes changing hands.
 #[test]
 fn nobody_finds_what_had_ended_before_he_asked() {
     const SCOPES: u32 = 24;

@@ -43,7 +43,8 @@ fn a_limit_counts_the_pieces_of_a_page_before_they_come() {
     cache.check();
 }
 
-/// Long pages and short ones: one key, inserted again and again where its scope has room for one page.
+/// Long pages and short ones: one key, inserted again and again where its scope has room for one
+/// page.
 #[test]
 fn a_page_that_is_replaced_at_its_limit_is_not_evicted_for_itself() {
     for len in [4000, 700 << 10] {
@@ -179,7 +180,8 @@ fn an_insert_on_its_way_into_an_ended_scope_is_no_entry() {
     cache.check();
 }
 
-/// Entries that stay here and there among many that went, with and without a long page that came last.
+/// Entries that stay here and there among many that went, with and without a long page that came
+/// last.
 #[test]
 fn a_long_page_does_not_keep_the_tables_of_what_is_gone() {
     let left = |long: bool| {

@@ -1,5 +1,5 @@
-//! Scopes and long pages beside everything else that a cache does, each look-up held against what is
-//! known of its key.
+//! Scopes and long pages beside everything else that a cache does, each look-up held against what
+//! is known of its key.
 #![cfg(not(zcache_loom))]
 
 use std::cell::Cell;
@@ -81,8 +81,8 @@ impl Oracle {
     }
 }
 
-/// One writer a key, and everybody reads and ends: nobody finds what had ended or was replaced before
-/// he asked, and each page is whole.
+/// One writer a key, and everybody reads and ends: nobody finds what had ended or was replaced
+/// before he asked, and each page is whole.
 fn stress(config: Config, capacity: usize, seed: u64) {
     let default = if cfg!(debug_assertions) { 1500 } else { 10_000 };
     let ops = std::env::var("ZCACHE_STRESS_OPS").map_or(default, |ops| ops.parse().unwrap());

@@ -9,8 +9,8 @@ use zcache::{Cache, Config, Share};
 /// Capacities in KiB, and the least payload by pages while all entries are replaced.
 const BARS: [(usize, f64); 3] = [(320, 0.85), (512, 0.90), (1024, 0.93)];
 
-/// Capacities around each, in KiB off it. With a page more or less the payload is up to 0.08 off, up
-/// and down again: what the sample's few lengths leave in zspages of one length or the next.
+/// Capacities around each, in KiB off it. With a page more or less the payload is up to 0.08 off,
+/// up and down again: what the sample's few lengths leave in zspages of one length or the next.
 const AROUND: [isize; 5] = [-16, -8, 0, 8, 16];
 
 fn cache(capacity: usize, max_page: usize) -> Cache<u64> {

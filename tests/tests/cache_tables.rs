@@ -139,9 +139,9 @@ fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
             }
             cache.check();
             assert!(cache.stats().gone.evicted > 0);
-            // Eight times a zspage of ten pages, which such an object may need. Beyond that a page of
-            // tables comes free with 512 ids, whose entries take 48 bytes where they have no object:
-            // two such pages, and each batch passes its goal by less than an entry.
+            // Eight times a zspage of ten pages, which such an object may need. Beyond that a page
+            // of tables comes free with 512 ids, whose entries take 48 bytes where they have no
+            // object: two such pages, and each batch passes its goal by less than an entry.
             let bound = if mixed { 8 * 10 * 4096 } else { 8 * 4096 } + 2 * 512 * 48 + 3 * (64 + 48);
             assert!(most <= bound, "{capacity}, mixed {mixed}: one insert evicted {most} bytes");
         }
@@ -246,7 +246,8 @@ fn tables_of_frames_go_with_their_frames() {
     assert!(frames > 1500, "{frames} frames of 4 KiB in 8 MiB");
 }
 
-/// A table that gets shorter takes the frames along that are left, and one that has grown those that were there.
+/// A table that gets shorter takes the frames along that are left, and one that has grown those
+/// that were there.
 #[test]
 fn frames_stay_when_their_table_changes_its_length() {
     let cache = Cache::new(config(64 << 20).hot(Share::Auto)).unwrap();
@@ -267,7 +268,8 @@ fn frames_stay_when_their_table_changes_its_length() {
     cache.check();
 }
 
-/// Of pages that are hit in turns, more than the first table of a large cache remembers, most get frames.
+/// Of pages that are hit in turns, more than the first table of a large cache remembers, most get
+/// frames.
 #[test]
 fn a_large_cache_learns_which_pages_are_hit_in_turns() {
     let cache = Cache::new(config(1 << 30).hot(Share::Auto)).unwrap();

@@ -28,7 +28,8 @@ impl Field {
         Self::with(Share::None)
     }
 
-    /// The same with a share of decoded pages, in which some are hot and the next hit makes one more so.
+    /// The same with a share of decoded pages, in which some are hot and the next hit makes one
+    /// more so.
     fn with(share: Share) -> Self {
         let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();

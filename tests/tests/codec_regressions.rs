@@ -13,7 +13,8 @@ use zcache::{Cache, Cause, Config, ConfigError};
 use zpool::SourceKind;
 use zpool::source::MmapOptions;
 
-/// LZ4 with contexts of a size that it is told, which panic when they are made or dropped, on demand.
+/// LZ4 with contexts of a size that it is told, which panic when they are made or dropped, on
+/// demand.
 #[derive(Debug, Default)]
 struct Moody {
     bytes: AtomicUsize,
@@ -146,8 +147,8 @@ fn least(config: Config) -> usize {
 }
 
 /// A hook runs while its insert's page waits for room. That page kept the context it was compressed
-/// with, so a look-up in the hook wanted a second one, and one in a look-up a third; at capacities that
-/// were taken to be enough there was no room for it, and what was there was a miss.
+/// with, so a look-up in the hook wanted a second one, and one in a look-up a third; at capacities
+/// that were taken to be enough there was no room for it, and what was there was a miss.
 #[test]
 fn at_the_least_capacity_hooks_and_look_ups_in_look_ups_find_what_is_there() {
     for codec in zstds() {
@@ -163,8 +164,8 @@ fn at_the_least_capacity_hooks_and_look_ups_in_look_ups_find_what_is_there() {
                 config.source(source.clone()).checksum(true)
             };
             let what = format!("{} {max_page} {source:?}", codec.name());
-            // A payload over a seam takes a buffer to be looked at, which a hook may not find. Chains
-            // of 64 KiB have seams beside the mixed zspages of so small a cache.
+            // A payload over a seam takes a buffer to be looked at, which a hook may not find.
+            // Chains of 64 KiB have seams beside the mixed zspages of so small a cache.
             let in_hooks = matches!(source, SourceKind::Mmap(_)) && max_page == 4096;
             look_everywhere(&what, config(least(config(0))), max_page, in_hooks);
         }
@@ -215,8 +216,9 @@ fn look_everywhere(what: &str, config: Config, max_page: usize, in_hooks: bool) 
     cache.check();
 }
 
-/// Found by fuzzing: liblz4 reads an offset of 0, which no encoder writes, as zeros, and `decode_prefix`
-/// refuses it. Either is an answer to a payload that is none; what was in the buffer is not.
+/// Found by fuzzing: liblz4 reads an offset of 0, which no encoder writes, as zeros, and
+/// `decode_prefix` refuses it. Either is an answer to a payload that is none; what was in the
+/// buffer is not.
 #[test]
 fn an_lz4_payload_with_an_offset_of_nothing_shows_no_old_bytes() {
     // Four literals, and four bytes from 0 before; five literals, as the last ones have to be.

@@ -177,7 +177,8 @@ fn contexts_share_a_dictionary() {
     assert!(read == pages[0]);
 }
 
-/// What stands in front of a page's blocks is 2 bytes, 3 with a dictionary, and a block's own are 3.
+/// What stands in front of a page's blocks is 2 bytes, 3 with a dictionary, and a block's own
+/// are 3.
 #[test]
 fn frames_have_hardly_a_header() {
     let page = pattern::bytes(5, 4096);

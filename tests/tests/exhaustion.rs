@@ -112,8 +112,8 @@ fn a_cap_in_bytes_is_used_up_but_for_the_next_table() {
             assert!(stats.peak_bytes <= cap);
             let left = cap - pool.held_bytes();
             assert!(left < 40_000, "{left} of {cap} left on {pages:?}");
-            // The heap source gives regions back, not pages: one that came and found no room for its zspage's
-            // record stays with it.
+            // The heap source gives regions back, not pages: one that came and found no room for
+            // its zspage's record stays with it.
             let most = usize::from(matches!(pages, Pages::Heap(_)));
             assert!(stats.pages_kept <= most, "{cap} {len} {pages:?} {left} left {stats}");
         }
@@ -174,8 +174,8 @@ fn allocations_succeed_while_compaction_could_free_a_page() {
     }
 }
 
-/// The same of pools of a few pages, whose groups are a handful of objects each and change their level
-/// with each few that come or go, and beside objects of many pages.
+/// The same of pools of a few pages, whose groups are a handful of objects each and change their
+/// level with each few that come or go, and beside objects of many pages.
 #[test]
 fn small_pools_refuse_nothing_that_compaction_could_place() {
     let mut refused = 0;

@@ -14,8 +14,8 @@ use tests::setups::{Pages, Setup};
 use zpool::source::Heap;
 use zpool::{AllocError, Config, Handle, MapError, Pool, StoreError};
 
-/// A few hundred calls of the source: allocations, maps of each kind, frees, compactions. Pages with
-/// addresses are taken only, so it takes more to make so many.
+/// A few hundred calls of the source: allocations, maps of each kind, frees, compactions. Pages
+/// with addresses are taken only, so it takes more to make so many.
 fn script(pages: Pages, seed: u64) -> Vec<PoolOp> {
     let words = if pages == Pages::Ram { 22 } else { 90 };
     let mut random = Random::new(seed);
@@ -39,7 +39,8 @@ fn pool_over(pages: Pages, zero_on_free: bool) -> (Pool<Tracked>, Arc<Switch>, S
     }
 }
 
-/// Replays the script with a fault at call `nth`; says how many calls there were, and how many failed.
+/// Replays the script with a fault at call `nth`; says how many calls there were, and how many
+/// failed.
 fn replay(pages: Pages, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     let (pool, switch, setup) = pool_over(pages, seed % 2 == 1);
     let mut oracle = PoolOracle::new(&setup).faulty();

@@ -1,5 +1,5 @@
-//! Pages in files that fail for real: no room on the device, no right to read, writes that come back short,
-//! a file that was cut behind the pool's back.
+//! Pages in files that fail for real: no room on the device, no right to read, writes that come
+//! back short, a file that was cut behind the pool's back.
 #![cfg(all(target_os = "linux", not(zcache_loom)))]
 #![allow(clippy::print_stdout, reason = "figures for who asks for them by --nocapture")]
 

@@ -120,8 +120,8 @@ fn pages_without_an_address_make_no_frames() {
     }
 }
 
-/// Readers that hand over to each other for ever kept what a collection was waiting for, once the counter that it
-/// waited for was the one that newcomers took.
+/// Readers that hand over to each other for ever kept what a collection was waiting for, once the
+/// counter that it waited for was the one that newcomers took.
 #[test]
 fn what_waits_goes_however_readers_overlap() {
     let pool: Pool = Pool::new(Config::new().max_bytes(4 << 20)).unwrap();
@@ -396,7 +396,8 @@ fn a_frame_moves_to_an_empty_slot_and_goes_at_another() {
     assert_eq!(pool.stats().pages_framed, 0);
 }
 
-/// `Ok` beside others that grow and shrink means that this one has grown it, or another one that grew.
+/// `Ok` beside others that grow and shrink means that this one has grown it, or another one that
+/// grew.
 #[test]
 fn slots_that_are_said_to_grow_do() {
     let pool = pool(8 << 20);
@@ -430,7 +431,8 @@ fn is_page(bytes: &[u8], head: u64) -> bool {
     bytes == page(head)
 }
 
-/// Two threads put, clear, share and collect, one keeps what it shares, one lets the slots grow and grow again.
+/// Two threads put, clear, share and collect, one keeps what it shares, one lets the slots grow and
+/// grow again.
 #[test]
 fn slots_grow_and_bytes_are_shared_beside_readers_and_writers() {
     let ops = std::env::var("ZPOOL_STRESS_OPS").map_or(20_000, |ops| ops.parse().unwrap()) / 10;

@@ -1,4 +1,5 @@
-//! Keys chosen so that they collide: what a hasher without a seed suffers, the default one does not.
+//! Keys chosen so that they collide: what a hasher without a seed suffers, the default one does
+//! not.
 //!
 //! The measure is calls of the keys' `Eq`, which no clock and no other load changes.
 #![cfg(not(zcache_loom))]
@@ -108,7 +109,8 @@ fn keys_that_collide_under_a_fixed_hasher_do_not_under_the_default_one() {
     println!("comparisons an operation, {KEYS} keys, those of one hash under FxHash:");
     println!("FxHash, other keys {harmless:.2?}\nFxHash {attacked:.2?}\ndefault {seeded:.2?}");
 
-    // A key is compared with half of the others on average, and one that is missed with all of them.
+    // A key is compared with half of the others on average, and one that is missed with all of
+    // them.
     let many = KEYS as f64 / 4.0;
     assert!(attacked.insert > many && attacked.hit > many && attacked.remove > many / 2.0);
     assert!(attacked.miss >= KEYS as f64, "all of them are looked at: {attacked:?}");

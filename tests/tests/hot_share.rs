@@ -20,7 +20,8 @@ fn config(capacity: usize) -> Config {
     Config::new(capacity).max_page(4096).checksum(false)
 }
 
-/// Looks so many random ones of `pages` pages up, of which a part may be hotter, and brings what is missed.
+/// Looks so many random ones of `pages` pages up, of which a part may be hotter, and brings what is
+/// missed.
 fn live(cache: &Cache<u64>, random: &mut Random, requests: usize, pages: usize, hot: usize) {
     let mut buffer = vec![0; 4096];
     for _ in 0..requests {
@@ -33,7 +34,8 @@ fn live(cache: &Cache<u64>, random: &mut Random, requests: usize, pages: usize, 
     }
 }
 
-/// The least time of many rounds of hits on `keys`, to a page's boundary, as a buffer pool has them.
+/// The least time of many rounds of hits on `keys`, to a page's boundary, as a buffer pool has
+/// them.
 fn fastest(caches: [&Cache<u64>; 2], keys: &[u64]) -> [Duration; 2] {
     let mut memory = vec![0; 2 * 4096];
     let at = memory.as_ptr().align_offset(4096);
@@ -51,7 +53,8 @@ fn fastest(caches: [&Cache<u64>; 2], keys: &[u64]) -> [Duration; 2] {
     best
 }
 
-/// Two caches of the same pages: one with all of them in frames, if it can, and one without codec and frames.
+/// Two caches of the same pages: one with all of them in frames, if it can, and one without codec
+/// and frames.
 fn both(capacity: usize, pages: u64) -> [Cache<u64>; 2] {
     let auto = Cache::<u64>::new(config(capacity)).unwrap();
     let plain = config(capacity).codec(codec::None).hot(Share::None);

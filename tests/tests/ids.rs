@@ -259,8 +259,8 @@ mod system {
         usize::try_from(limits::status(name)).unwrap()
     }
 
-    /// A pool whose source makes room for 4096 pages, in a process that locks its memory. `None`: this
-    /// system does not let us.
+    /// A pool whose source makes room for 4096 pages, in a process that locks its memory. `None`:
+    /// this system does not let us.
     fn locked() -> Option<Pool> {
         if !limits::lock_memory(true) {
             println!("not tested: this system locks no memory for this user");
@@ -289,7 +289,8 @@ mod system {
         });
     }
 
-    /// Memory that a program has locked does not go back before Linux 5.18: it stays charged, and serves again.
+    /// Memory that a program has locked does not go back before Linux 5.18: it stays charged, and
+    /// serves again.
     #[test]
     fn locked_memory_is_counted_and_used_again() {
         in_child("system::locked_memory_is_counted_and_used_again", || {

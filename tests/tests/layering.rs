@@ -1,5 +1,5 @@
-//! The architecture, as rules that fail: imports go down, primitives and models have one home, unsafe
-//! code has its rooms, and no file is a whole system.
+//! The architecture, as rules that fail: imports go down, primitives and models have one home,
+//! unsafe code has its rooms, and no file is a whole system.
 #![cfg(not(zcache_loom))]
 
 use std::fs;

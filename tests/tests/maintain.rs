@@ -1,4 +1,5 @@
-//! Maintenance: cold entries get smaller and stay the same pages; dictionaries come where they help, and go.
+//! Maintenance: cold entries get smaller and stay the same pages; dictionaries come where they
+//! help, and go.
 #![cfg(not(zcache_loom))]
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The heap fails: wherever the pool asks for memory while it works, it takes no for an answer, and so does
-//! a cache in `insert`, `get_into` and `remove`.
+//! The heap fails: wherever the pool asks for memory while it works, it takes no for an answer, and
+//! so does a cache in `insert`, `get_into` and `remove`.
 //!
 //! Not so `Pool::new`, `stats` and `check`: what fails there ends the process, as everywhere in
 //! Rust.
@@ -141,7 +141,8 @@ fn a_frame_takes_no_for_an_answer() {
     }
 }
 
-/// Fills a cache while the `nth` allocation fails; says how many there were, and how many pages it cost.
+/// Fills a cache while the `nth` allocation fails; says how many there were, and how many pages it
+/// cost.
 fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize, usize) {
     const KEYS: u64 = 3000;
     let config = Config::new(8 << 20).max_page(4096).shards(4).policy(policy).source(source);

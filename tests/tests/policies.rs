@@ -1,6 +1,6 @@
-//! Eviction policies by themselves, at equal sizes: against the hit ratios that came with the shared
-//! traces, and against the policies as their papers have them. `--ignored` runs every trace, which takes
-//! minutes and is for `--release`; `--nocapture` shows the figures.
+//! Eviction policies by themselves, at equal sizes: against the hit ratios that came with the
+//! shared traces, and against the policies as their papers have them. `--ignored` runs every trace,
+//! which takes minutes and is for `--release`; `--nocapture` shows the figures.
 #![cfg(not(zcache_loom))]
 #![allow(clippy::print_stdout, reason = "the figures beside the verdict")]
 
@@ -297,9 +297,9 @@ fn low_goes_first_and_high_stays_in_s3_fifo() {
         assert_eq!(policy.evict(&table, 2), Some(199), "{}", policy.name());
         let others: Vec<u32> = std::iter::from_fn(|| policy.evict(&table, 2)).take(180).collect();
         match policy.name() {
-            // Half again the share of `small` and one more: 3 of up to 50 entries, 5 of up to 75, and so
-            // on. The rest filled the main queue, number 5 among them. Either goes by age, and
-            // `small` while it has its share of those left.
+            // Half again the share of `small` and one more: 3 of up to 50 entries, 5 of up to 75,
+            // and so on. The rest filled the main queue, number 5 among them. Either goes by age,
+            // and `small` while it has its share of those left.
             "s3-fifo" => {
                 let entered = [0, 1, 2, 50, 51, 75, 100, 101, 125, 150, 151, 175];
                 let in_small = |id: &&u32| entered.contains(*id);

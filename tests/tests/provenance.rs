@@ -1,5 +1,6 @@
-//! What Miri can run of whole pools and caches: heap pages, no codec. Under `-Zmiri-strict-provenance` no
-//! pointer may come from a number. Elsewhere this is a short test as any other.
+//! What Miri can run of whole pools and caches: heap pages, no codec. Under
+//! `-Zmiri-strict-provenance` no pointer may come from a number. Elsewhere this is a short test as
+//! any other.
 #![cfg(not(zcache_loom))]
 
 use tests::callbacks::page;

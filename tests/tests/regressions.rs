@@ -38,7 +38,8 @@ impl TopDown {
     }
 }
 
-// SAFETY: a page number leaves the set of free ones when it is handed out; bytes are kept by number.
+// SAFETY: a page number leaves the set of free ones when it is handed out; bytes are kept by
+// number.
 unsafe impl PageSource for TopDown {
     fn page_size(&self) -> usize {
         4096
@@ -153,8 +154,8 @@ fn the_last_location_that_a_word_can_hold_is_no_objects() {
     assert_eq!(pool.stats().pages, 0);
 }
 
-/// Objects of 3000 bytes that still fit when a pool of 500 pages is full of objects of 1000 bytes and
-/// most of them are freed again, with one guard forgotten or not.
+/// Objects of 3000 bytes that still fit when a pool of 500 pages is full of objects of 1000 bytes
+/// and most of them are freed again, with one guard forgotten or not.
 fn fit_at_the_cap(forget: bool) -> usize {
     let pool: Pool = Pool::new(Config::new().max_pages(500)).unwrap();
     let handles: Vec<_> = std::iter::from_fn(|| pool.alloc(&[7; 1000]).ok()).collect();

@@ -20,12 +20,13 @@ fn rows(page: u64) -> Vec<u8> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A hook that counts the entries that go. It may do more: it sees each one's key, page and cause.
+    // A hook that counts the entries that go. It may do more: it sees each one's key, page and
+    // cause.
     let gone = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&gone);
 
-    // 4 MiB of resident memory, everything counted. A key is any `Hash + Eq + Clone`: here the table
-    // and the number of the page.
+    // 4 MiB of resident memory, everything counted. A key is any `Hash + Eq + Clone`: here the
+    // table and the number of the page.
     let cache: Cache<(u32, u64)> = Cache::new(Config::new(4 << 20).max_page(8192))?
         .on_removal(move |_| _ = count.fetch_add(1, Ordering::Relaxed));
 

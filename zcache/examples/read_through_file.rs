@@ -1,8 +1,8 @@
 //! A database's read path: pages of a file, through the cache, into the buffer pool's own frames.
 //!
 //! The file is opened with `O_DIRECT`, so that the kernel does not cache the same pages again. That
-//! wants buffers, offsets and lengths in multiples of the disk's blocks: a [`PageBuffer`] begins on a
-//! page of memory. Not every file system has it; then this example says so, and reads as usual.
+//! wants buffers, offsets and lengths in multiples of the disk's blocks: a [`PageBuffer`] begins on
+//! a page of memory. Not every file system has it; then this example says so, and reads as usual.
 //!
 //! ```sh
 //! cargo run --release -p zcache --example read_through_file -- DIRECTORY
@@ -29,8 +29,8 @@ struct Pages {
 }
 
 impl Pages {
-    /// Fills a frame of the buffer pool with page `number`: by a decoding, or by a read. Threads that
-    /// miss a page at once share one read.
+    /// Fills a frame of the buffer pool with page `number`: by a decoding, or by a read. Threads
+    /// that miss a page at once share one read.
     fn fetch(&self, number: u64, frame: &mut [u8]) -> Result<(), LoadError> {
         let read = |frame: &mut [u8]| {
             self.reads.fetch_add(1, Ordering::Relaxed);

@@ -39,8 +39,8 @@ fn ask(cache: &Cache<Page>, page: Page) -> Result<bool, Box<dyn Error>> {
     Ok(there)
 }
 
-/// The hit ratio of tenant 1, who reads 500 pages again and again, beside tenant 2, who reads 20,000
-/// pages once each.
+/// The hit ratio of tenant 1, who reads 500 pages again and again, beside tenant 2, who reads
+/// 20,000 pages once each.
 fn shared(limit: Option<u64>) -> Result<(f64, Cache<Page>), Box<dyn Error>> {
     let cache = Cache::new(Config::new(2 << 20).max_page(PAGE))?;
     let cache = cache.with_scopes(|page: &Page| page.tenant)?;

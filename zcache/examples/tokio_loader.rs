@@ -1,4 +1,5 @@
-//! Pages of a slow store, for tasks of tokio: 2,000 tasks want 10 pages, and each page is read once.
+//! Pages of a slow store, for tasks of tokio: 2,000 tasks want 10 pages, and each page is read
+//! once.
 //!
 //! The runtime is as it comes, with its default pools. Who waits for a page that another task loads
 //! has no thread, so waiting tasks can never fill the pool that the load needs. That is what

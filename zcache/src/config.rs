@@ -49,14 +49,16 @@ pub enum HugePages {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Share {
-    /// As much as is worth more than compressed pages in its place, by what decodings and misses cost and by how many of
-    /// them more of either would save. Free memory is used whatever it is worth; where room is needed, a sixteenth of the
-    /// capacity stays at first. [`Stats::balance`](crate::Stats::balance) says how it stands and why.
+    /// As much as is worth more than compressed pages in its place, by what decodings and misses
+    /// cost and by how many of them more of either would save. Free memory is used whatever it is
+    /// worth; where room is needed, a sixteenth of the capacity stays at first.
+    /// [`Stats::balance`](crate::Stats::balance) says how it stands and why.
     #[default]
     Auto,
     /// Nothing: all hits are decoded.
     None,
-    /// One byte in so many of the capacity, or what the least capacity leaves of it if that is less; 0 is nothing.
+    /// One byte in so many of the capacity, or what the least capacity leaves of it if that is
+    /// less; 0 is nothing.
     Of(u32),
 }
 
@@ -93,9 +95,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// A cache of `capacity_bytes` bytes of resident memory: pages, metadata, index, policy, contexts
-    /// of the codec, what readers still hold of entries that are gone. [`Lz4`], [`S3Fifo`], pages of up
-    /// to 64 KiB, no expiry; the checksum is on in debug builds.
+    /// A cache of `capacity_bytes` bytes of resident memory: pages, metadata, index, policy,
+    /// contexts of the codec, what readers still hold of entries that are gone. [`Lz4`],
+    /// [`S3Fifo`], pages of up to 64 KiB, no expiry; the checksum is on in debug builds.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
         Self {
@@ -136,8 +138,8 @@ impl Config {
         Self { max_page: bytes, ..self }
     }
 
-    /// What compresses the pages. Default: [`Lz4`]. One codec may serve several caches: an `Arc` of one
-    /// is a codec too.
+    /// What compresses the pages. Default: [`Lz4`]. One codec may serve several caches: an `Arc` of
+    /// one is a codec too.
     #[must_use]
     pub fn codec(self, codec: impl Codec + 'static) -> Self {
         Self { codec: Some(Arc::new(codec)), ..self }
@@ -145,8 +147,8 @@ impl Config {
 
     /// Has the cache find what compresses the pages: nothing, [`Lz4`], or, with the feature `zstd`,
     /// zstd at level 1 or 3. It starts with [`Lz4`]. Some of the first pages inserted, and one in
-    /// 1024 later on, are compressed and read back by each codec. Small models of the cache tell how
-    /// many misses each would have. The cache changes to the codec that makes a request clearly
+    /// 1024 later on, are compressed and read back by each codec. Small models of the cache tell
+    /// how many misses each would have. The cache changes to the codec that makes a request clearly
     /// cheaper, hits and misses. What is there is compressed again, up to four pages with each
     /// insert, and more with [`Cache::maintain`](crate::Cache::maintain).
     ///
@@ -169,21 +171,24 @@ impl Config {
         Self { codec: None, ..self }
     }
 
-    /// A stronger codec for cold entries: [`Cache::maintain`](crate::Cache::maintain) compresses again what was not hit for a
-    /// sweep of its hand, and keeps that where it takes a smaller slot. Inserts use [`codec`](Self::codec) as before, so a page that is
-    /// inserted again is back with it. A hit on a recompressed entry takes the stronger codec's time. Default: none.
+    /// A stronger codec for cold entries: [`Cache::maintain`](crate::Cache::maintain) compresses
+    /// again what was not hit for a sweep of its hand, and keeps that where it takes a smaller
+    /// slot. Inserts use [`codec`](Self::codec) as before, so a page that is inserted again is back
+    /// with it. A hit on a recompressed entry takes the stronger codec's time. Default: none.
     #[must_use]
     pub fn cold_codec(self, codec: impl Codec + 'static) -> Self {
         Self { cold_codec: Some(Arc::new(codec)), ..self }
     }
 
-    /// Has [`Cache::maintain`](crate::Cache::maintain) train dictionaries of at most `dictionary_bytes` bytes, 0 for none, on a
-    /// sample of the pages that are inserted: for the [cold codec](Self::cold_codec) where there is one, else for the
-    /// [codec](Self::codec) itself, which then compresses what is inserted afterwards. With zstd, 256 bytes or more; 16 KiB is good for pages of 4 to
-    /// 16 KiB. A dictionary is used only if it makes held-out pages at least 5 % smaller. Default: 0.
+    /// Has [`Cache::maintain`](crate::Cache::maintain) train dictionaries of at most
+    /// `dictionary_bytes` bytes, 0 for none, on a sample of the pages that are inserted: for the
+    /// [cold codec](Self::cold_codec) where there is one, else for the [codec](Self::codec) itself,
+    /// which then compresses what is inserted afterwards. With zstd, 256 bytes or more; 16 KiB is
+    /// good for pages of 4 to 16 KiB. A dictionary is used only if it makes held-out pages at least
+    /// 5 % smaller. Default: 0.
     ///
-    /// The sample takes a hundred times as many bytes while it is collected, up to 1/16 of the capacity, and a
-    /// dictionary some 0.5 MB as long as it is used: both count.
+    /// The sample takes a hundred times as many bytes while it is collected, up to 1/16 of the
+    /// capacity, and a dictionary some 0.5 MB as long as it is used: both count.
     #[must_use]
     pub fn train(self, dictionary_bytes: usize) -> Self {
         Self { dictionary_bytes, ..self }
@@ -195,9 +200,9 @@ impl Config {
         Self { policy: Box::new(policy), ..self }
     }
 
-    /// Whether each payload carries a checksum, 4 bytes, keyed by its entry and verified before it is
-    /// decoded. Without one, a flipped bit in memory decodes to a wrong page more often than not. Default:
-    /// on in debug builds, off in release builds.
+    /// Whether each payload carries a checksum, 4 bytes, keyed by its entry and verified before it
+    /// is decoded. Without one, a flipped bit in memory decodes to a wrong page more often than
+    /// not. Default: on in debug builds, off in release builds.
     #[must_use]
     pub fn checksum(self, yes: bool) -> Self {
         Self { checksum: yes, ..self }
@@ -224,41 +229,45 @@ impl Config {
         Self { time_to_live: Some(time), ..self }
     }
 
-    /// How much of the capacity may hold pages decoded that are hit repeatedly, in *frames*: a hit on such a page
-    /// takes no lock, writes nothing that other threads write, and is little more than a copy. Its compressed copy
-    /// stays, so that a frame goes at no cost when another page is hotter, or where room is needed.
+    /// How much of the capacity may hold pages decoded that are hit repeatedly, in *frames*: a hit
+    /// on such a page takes no lock, writes nothing that other threads write, and is little more
+    /// than a copy. Its compressed copy stays, so that a frame goes at no cost when another page is
+    /// hotter, or where room is needed.
     ///
-    /// Of a cache's pages, those have no frames that are stored as they are or same-filled, and those that would fill
-    /// less than half of one, which is whole pages of the pool's source; nor has a cache whose source gives its pages
-    /// no addresses, or that is hardly larger than the least. A hit that makes a frame may evict as an insert does, so
-    /// that the removal hook may be called.
+    /// Of a cache's pages, those have no frames that are stored as they are or same-filled, and
+    /// those that would fill less than half of one, which is whole pages of the pool's source; nor
+    /// has a cache whose source gives its pages no addresses, or that is hardly larger than the
+    /// least. A hit that makes a frame may evict as an insert does, so that the removal hook may be
+    /// called.
     ///
-    /// Default: [`Share::Auto`]. A frame has a clone of its key, made and dropped under no lock; a panic in that drop is swallowed. The key's
-    /// `Eq` runs on it under no lock either. Heap memory that the clone points to is not counted.
+    /// Default: [`Share::Auto`]. A frame has a clone of its key, made and dropped under no lock; a
+    /// panic in that drop is swallowed. The key's `Eq` runs on it under no lock either. Heap memory
+    /// that the clone points to is not counted.
     #[must_use]
     pub fn hot(self, share: Share) -> Self {
         Self { hot: share, ..self }
     }
 
     /// What a miss costs the user beside the insert that answers it: what [`Share::Auto`] and
-    /// [`auto_codec`](Self::auto_codec) weigh against decodings. Default: measured, from a miss to the
-    /// end of its key's insert; 100 us until the first one.
+    /// [`auto_codec`](Self::auto_codec) weigh against decodings. Default: measured, from a miss to
+    /// the end of its key's insert; 100 us until the first one.
     /// [`Cache::set_miss_cost`](crate::Cache::set_miss_cost) changes it later.
     #[must_use]
     pub fn miss_cost(self, time: Duration) -> Self {
         Self { miss_cost: Some(time), ..self }
     }
 
-    /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own default.
-    /// From [`Memfd`](zpool::SourceKind::Memfd), each hit copies the payload first.
+    /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own
+    /// default. From [`Memfd`](zpool::SourceKind::Memfd), each hit copies the payload first.
     #[must_use]
     pub fn source(self, source: zpool::SourceKind) -> Self {
         Self { source: Source::Kind(source), ..self }
     }
 
-    /// Takes the pool's pages from a source of your own, in the place of [`source`](Self::source). What
-    /// it keeps beside pages in use it has to charge to the pool's ledger: see
-    /// [`zpool::source::PageSource`]. It may fail: what cannot be read is a miss, and its entry goes.
+    /// Takes the pool's pages from a source of your own, in the place of [`source`](Self::source).
+    /// What it keeps beside pages in use it has to charge to the pool's ledger: see
+    /// [`zpool::source::PageSource`]. It may fail: what cannot be read is a miss, and its entry
+    /// goes.
     #[must_use]
     pub fn page_source(self, source: impl PageSource + 'static) -> Self {
         Self { source: Source::Own(Box::new(source)), ..self }
@@ -270,12 +279,12 @@ impl Config {
     ///
     /// As much is held as without them, and within the same capacity: a huge page is charged before
     /// the system has one back it, and split where its free pages are wanted elsewhere. What they
-    /// cost: while the cache grows, one insert in a thousand or so waits until the system has filled
-    /// 2 MiB with zeros, 0.1 to 0.4 ms, and several ms in a virtual machine whose host has to find
-    /// the memory first, or where the system has to move other memory out of the way. All other
-    /// inserts take less time, because they have no page to wait for. A cache that is emptied may
-    /// keep 2 MiB more. In a program that forks without `exec`, or locks its memory later, what the
-    /// cache gives back may be free for others only when memory is short.
+    /// cost: while the cache grows, one insert in a thousand or so waits until the system has
+    /// filled 2 MiB with zeros, 0.1 to 0.4 ms, and several ms in a virtual machine whose host has
+    /// to find the memory first, or where the system has to move other memory out of the way. All
+    /// other inserts take less time, because they have no page to wait for. A cache that is emptied
+    /// may keep 2 MiB more. In a program that forks without `exec`, or locks its memory later, what
+    /// the cache gives back may be free for others only when memory is short.
     ///
     /// For Linux that says `madvise` or `always` in `/sys/kernel/mm/transparent_hugepage/enabled`;
     /// decided when the cache is made, by its capacity then. With a [`source`](Self::source) or a
@@ -285,10 +294,11 @@ impl Config {
         Self { huge_pages, ..self }
     }
 
-    /// The index's shards, a power of two from 2 to 65536. Default: one for 16 MiB of capacity, 16 to
-    /// 1024. Writers of a shard take turns for a few hundred nanoseconds; readers wait for nobody. A
-    /// shard costs 64 bytes, and some hundreds more in room for its next entries: with a shard for
-    /// each 1,500 entries an entry takes 8.4 bytes of the index, with one for 6,000 it takes 7.9.
+    /// The index's shards, a power of two from 2 to 65536. Default: one for 16 MiB of capacity, 16
+    /// to 1024. Writers of a shard take turns for a few hundred nanoseconds; readers wait for
+    /// nobody. A shard costs 64 bytes, and some hundreds more in room for its next entries: with a
+    /// shard for each 1,500 entries an entry takes 8.4 bytes of the index, with one for 6,000 it
+    /// takes 7.9.
     #[must_use]
     pub fn shards(self, amount: usize) -> Self {
         Self { shards: Some(amount), ..self }

@@ -8,7 +8,8 @@ use crate::sync::{Arc, PIECE};
 /// The largest `max_page`: 16 MiB.
 pub const MAX_PAGE: usize = 16 << 20;
 
-/// Pages longer than this, 128 KiB, are cut into pieces: see [`Config::max_page`](crate::Config::max_page).
+/// Pages longer than this, 128 KiB, are cut into pieces: see
+/// [`Config::max_page`](crate::Config::max_page).
 pub const MAX_PIECE: usize = PIECE;
 
 /// Why a [`Config`](crate::Config) makes no cache.
@@ -37,8 +38,9 @@ pub enum ConfigError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InsertError {
-    /// The page is longer than `max_page`. (Of pages of about 64 KiB or more an incompressible one that has a time
-    /// to live of its own may be too large as well, where the cache has neither a default one nor checksums.)
+    /// The page is longer than `max_page`. (Of pages of about 64 KiB or more an incompressible one
+    /// that has a time to live of its own may be too large as well, where the cache has neither a
+    /// default one nor checksums.)
     TooLarge {
         /// Bytes of the page.
         len: usize,

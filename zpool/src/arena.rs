@@ -315,8 +315,8 @@ impl<T> Arena<T> {
         self.class(number)?.place_or_grow(self.ground(), (owner, 1), shape)
     }
 
-    /// A free slot of a class that is little larger, while few objects share each class: more is lost in
-    /// free slots then than in wide ones.
+    /// A free slot of a class that is little larger, while few objects share each class: more is
+    /// lost in free slots then than in wide ones.
     pub(crate) fn place_near(&self, len: usize, owner: u32) -> Option<Place> {
         if self.level(len) >= GROUPED {
             return None;
@@ -330,7 +330,8 @@ impl<T> Arena<T> {
         self.place_below(usize::from(self.zspages.mixed()), len, owner)
     }
 
-    /// A free slot of a class that is large enough, the closest one first, of those below class `end`.
+    /// A free slot of a class that is large enough, the closest one first, of those below class
+    /// `end`.
     fn place_below(&self, end: usize, len: usize, owner: u32) -> Option<Place> {
         let first = usize::from(self.geometry.first_class(len));
         let born = self.classes[first..end].iter().filter_map(Once::get).map(|class| &class[0]);
@@ -388,8 +389,8 @@ impl<T> Arena<T> {
         drop(record);
     }
 
-    /// The same for a reader, which waits for nobody: where the class's lock is taken, the object is
-    /// left to the lock's next holder.
+    /// The same for a reader, which waits for nobody: where the class's lock is taken, the object
+    /// is left to the lock's next holder.
     #[cold]
     pub(crate) fn end_unwaiting(&self, (mut ended, record): (Ended, T)) {
         self.shrank(ended.len());
@@ -457,7 +458,8 @@ impl<T> Arena<T> {
 }
 
 impl<T> Drop for Arena<T> {
-    /// Who holds frames, or bytes of them, holds their source as well: not for the pages of objects, though.
+    /// Who holds frames, or bytes of them, holds their source as well: not for the pages of
+    /// objects, though.
     fn drop(&mut self) {
         let shared = Arc::strong_count(self.zspages.source()) > 1;
         if shared && !model_bug!(VacateForgotten) {

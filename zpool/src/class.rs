@@ -134,7 +134,8 @@ pub(crate) struct ClassCounts {
 }
 
 impl State {
-    /// Takes a slot of `id` for the handle `owner`, or as many grains of a mixed zspage, which has them.
+    /// Takes a slot of `id` for the handle `owner`, or as many grains of a mixed zspage, which has
+    /// them.
     fn take<T>(&mut self, on: Ground<'_, T>, id: u32, (owner, grains): Claim) -> Option<Place> {
         let (place, (before, now)) = on.zspages.place(&mut self.token, id, owner, grains)?;
         self.lists.shift(on.zspages, &mut self.token, id, (before, now));
@@ -287,8 +288,8 @@ impl Class {
         self.room.load(Ordering::Relaxed) != 0
     }
 
-    /// A place for `owner` of so many grains, or a slot, in the fullest zspage that has one; the class
-    /// does not grow.
+    /// A place for `owner` of so many grains, or a slot, in the fullest zspage that has one; the
+    /// class does not grow.
     pub(crate) fn place<T>(&self, on: Ground<'_, T>, (owner, grains): Claim) -> Option<Place> {
         let mut state = self.lock(on);
         self.place_locked(&mut state, on, (owner, grains))
@@ -359,8 +360,8 @@ impl Class {
         self.sweep(&mut state, on);
     }
 
-    /// Takes in what waits for this lock, if nobody holds it. Never waits: pages of a zspage that this
-    /// empties are left to the next holder, because a source has a lock of its own.
+    /// Takes in what waits for this lock, if nobody holds it. Never waits: pages of a zspage that
+    /// this empties are left to the next holder, because a source has a lock of its own.
     pub(crate) fn try_take_in<T>(&self, on: Ground<'_, T>) {
         let waits = model_bug!(EndWaits);
         let state = if waits { Some(self.state.lock()) } else { self.state.try_lock() };
@@ -394,8 +395,8 @@ impl Class {
         }
     }
 
-    /// A zspage can be emptied when the free slots, its own not counted, hold its objects: when there
-    /// are as many free slots in all as it has slots.
+    /// A zspage can be emptied when the free slots, its own not counted, hold its objects: when
+    /// there are as many free slots in all as it has slots.
     fn sparse<T>(state: &mut State, on: Ground<'_, T>, tried: &[u32]) -> Option<(u32, Fill)> {
         let room = state.room;
         if !state.gains() {
@@ -507,8 +508,8 @@ impl Class {
         }
     }
 
-    /// Calls `f` with each zspage, under the lock, after asserting what the header of this file lists;
-    /// returns the pages of them all.
+    /// Calls `f` with each zspage, under the lock, after asserting what the header of this file
+    /// lists; returns the pages of them all.
     pub(crate) fn check<T>(
         &self,
         on: Ground<'_, T>,

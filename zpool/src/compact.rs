@@ -29,8 +29,8 @@ pub struct Compaction {
     pub done: bool,
 }
 
-/// What this call has given up on: zspages that kept an object which somebody holds, and classes with
-/// more of them than fit here.
+/// What this call has given up on: zspages that kept an object which somebody holds, and classes
+/// with more of them than fit here.
 struct Failed {
     zspages: [u32; 32],
     count: usize,

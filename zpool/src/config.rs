@@ -94,20 +94,21 @@ impl Config {
     }
 
     /// Overwrites each freed, moved or replaced object with zeros before its place is given to
-    /// another. Default: no; bytes of former objects are never readable through the pool either way.
+    /// another. Default: no; bytes of former objects are never readable through the pool either
+    /// way.
     #[must_use]
     pub const fn zero_on_free(mut self, yes: bool) -> Self {
         self.zero_on_free = yes;
         self
     }
 
-    /// While a cap is no more than `bytes`, objects of up to 16 KiB are put side by side whatever their
-    /// lengths, in *mixed* zspages. Default: 0, never.
+    /// While a cap is no more than `bytes`, objects of up to 16 KiB are put side by side whatever
+    /// their lengths, in *mixed* zspages. Default: 0, never.
     ///
-    /// A small pool has few objects of each size class, and each class leaves half a zspage empty: of
-    /// 50 pages, mixed zspages fill nine tenths where classes fill two thirds. In return a pool at its
-    /// cap may refuse an object though what is free adds up to its length, for it lies in gaps that
-    /// are too short. So this is for those who free another object then, as a cache does.
+    /// A small pool has few objects of each size class, and each class leaves half a zspage empty:
+    /// of 50 pages, mixed zspages fill nine tenths where classes fill two thirds. In return a pool
+    /// at its cap may refuse an object though what is free adds up to its length, for it lies in
+    /// gaps that are too short. So this is for those who free another object then, as a cache does.
     #[must_use]
     pub const fn mixed_up_to(mut self, bytes: usize) -> Self {
         self.mixed_up_to = bytes;

@@ -39,7 +39,8 @@ pub enum AllocError {
 pub enum MapError {
     /// The handle names no live object of this pool: it was freed, or it is another pool's.
     Stale,
-    /// A writer has the object, or a writer was asked for and somebody has it. Nothing waited; retry.
+    /// A writer has the object, or a writer was asked for and somebody has it. Nothing waited;
+    /// retry.
     Busy,
     /// The object has as many shared maps as fit in its word: 1021.
     TooManyMaps,
@@ -51,7 +52,8 @@ pub enum MapError {
     Source,
 }
 
-/// Why [`Pool::map_write`](crate::Pool::map_write) gave nothing to write to. The object is as before.
+/// Why [`Pool::map_write`](crate::Pool::map_write) gave nothing to write to. The object is as
+/// before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {

@@ -109,8 +109,8 @@ impl Fullness {
         self.unlink(zspages, token, own, group(own.fill()));
     }
 
-    /// Moves a zspage that was as full as `before` says, and is as full as `now` says, to its list; says
-    /// whether that is another one.
+    /// Moves a zspage that was as full as `before` says, and is as full as `now` says, to its list;
+    /// says whether that is another one.
     #[inline]
     pub(crate) fn shift(
         &mut self,
@@ -135,8 +135,8 @@ impl Fullness {
         Some(self.heads[group])
     }
 
-    /// A mixed zspage with a gap of `grains` and no less than `least` in use, of the fullest group that
-    /// has one; an empty one last.
+    /// A mixed zspage with a gap of `grains` and no less than `least` in use, of the fullest group
+    /// that has one; an empty one last.
     pub(crate) fn holding(
         &self,
         zspages: &Zspages,

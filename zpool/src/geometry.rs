@@ -36,8 +36,8 @@ pub(crate) const MIXED_UNIT: usize = 32;
 const MIXED_MOST: usize = 16 << 10;
 /// Objects of a mixed zspage that are no longer than this lose much by their unit.
 const MIXED_SHORT: usize = MIXED_UNIT * GRAIN - 64;
-/// The longest chain of a mixed zspage is the cap by this: a longer one has shorter gaps for what it
-/// holds, and takes more of a small pool at once.
+/// The longest chain of a mixed zspage is the cap by this: a longer one has shorter gaps for what
+/// it holds, and takes more of a small pool at once.
 const MIXED_SHARE: usize = 16;
 /// But no more bytes than this, where a page is no longer.
 const MIXED_CHAIN: usize = 128 << 10;
@@ -191,7 +191,8 @@ impl Geometry {
         self.fits[at]
     }
 
-    /// Where in `fits` the smallest class of a level with room for `len` is, or the end of the level.
+    /// Where in `fits` the smallest class of a level with room for `len` is, or the end of the
+    /// level.
     #[cold]
     fn search(&self, len: usize, level: usize) -> usize {
         let start = usize::from(self.starts[level]);
@@ -206,8 +207,8 @@ impl Geometry {
         self.fit(len, GROUPED).class
     }
 
-    /// The level at which a group of `population` live objects grows, in a pool that is about full or
-    /// not. There is no hysteresis: what a level decides is only what is built next.
+    /// The level at which a group of `population` live objects grows, in a pool that is about full
+    /// or not. There is no hysteresis: what a level decides is only what is built next.
     #[inline]
     pub(crate) fn level(population: usize, full: impl FnOnce() -> bool) -> usize {
         let level = |from: fn(&Rule) -> usize| {
@@ -221,15 +222,15 @@ impl Geometry {
         usual
     }
 
-    /// Grains that `len` bytes take in a mixed zspage; `None`, if they are too long for one, or too short
-    /// to have one made for them.
+    /// Grains that `len` bytes take in a mixed zspage; `None`, if they are too long for one, or too
+    /// short to have one made for them.
     pub(crate) fn mixed(len: usize) -> Option<u16> {
         let fits = len > MIXED_SHORT && len <= MIXED_MOST;
         fits.then(|| len.div_ceil(GRAIN).max(MIXED_UNIT) as u16)
     }
 
-    /// The same where a mixed zspage has a gap: short objects take one too, as long as the `population`
-    /// of their group would not fill a page.
+    /// The same where a mixed zspage has a gap: short objects take one too, as long as the
+    /// `population` of their group would not fill a page.
     pub(crate) fn mixed_gap(len: usize, population: usize) -> Option<u16> {
         let few = population * MIXED_UNIT * GRAIN < SMALL;
         let short = (len <= MIXED_SHORT && few).then_some(MIXED_UNIT as u16);

@@ -23,10 +23,10 @@ use crate::zspage::MappedMut;
 /// Up to 1021 of these can share an object. Dropping it is one addition; if the object was
 /// freed meanwhile and this was its last guard, the object ends here, without waiting for any lock.
 ///
-/// Keep guards short-lived. While one exists its object cannot be moved, so its zspage, a chain of up
-/// to 64 pages, cannot be given back by compaction; writers are refused; and a free of it takes
-/// effect for the memory only when the last guard goes. A guard that is forgotten (`mem::forget`), or
-/// whose thread dies, pins that one object for good, and nothing else.
+/// Keep guards short-lived. While one exists its object cannot be moved, so its zspage, a chain of
+/// up to 64 pages, cannot be given back by compaction; writers are refused; and a free of it takes
+/// effect for the memory only when the last guard goes. A guard that is forgotten (`mem::forget`),
+/// or whose thread dies, pins that one object for good, and nothing else.
 ///
 /// A guard cannot outlive its pool:
 ///
@@ -55,15 +55,15 @@ pub struct MapMut<'p, T = ()> {
     copy: Option<Buffer>,
 }
 
-/// An object mapped for being replaced, by [`Pool::map_write`](crate::Pool::map_write). Derefs to the
-/// new bytes, zeros at first; the old ones are never seen here.
+/// An object mapped for being replaced, by [`Pool::map_write`](crate::Pool::map_write). Derefs to
+/// the new bytes, zeros at first; the old ones are never seen here.
 ///
-/// The object takes its new bytes and length when this is dropped or [`finish`](Self::finish)ed. When
-/// it is [`cancel`](Self::cancel)led, or dropped by a panic, the old object stays.
+/// The object takes its new bytes and length when this is dropped or [`finish`](Self::finish)ed.
+/// When it is [`cancel`](Self::cancel)led, or dropped by a panic, the old object stays.
 ///
-/// **Leaving a function early with `?` drops the guard and so stores what is there.** Where filling it
-/// can fail, make the bytes elsewhere first and copy them, or cancel on the way out. The record stays
-/// the one that was given to `alloc_record`.
+/// **Leaving a function early with `?` drops the guard and so stores what is there.** Where filling
+/// it can fail, make the bytes elsewhere first and copy them, or cancel on the way out. The record
+/// stays the one that was given to `alloc_record`.
 #[must_use = "an object stays pinned as long as it is mapped"]
 pub struct MapWrite<'p, T = ()> {
     arena: &'p Arena<T>,
@@ -141,8 +141,8 @@ impl<'p, T> MapMut<'p, T> {
         Self { arena, mapped: Some(mapped), copy: None }
     }
 
-    /// Makes the copy that an object needs which is not one piece of memory; for the others `copy_of`
-    /// is not called.
+    /// Makes the copy that an object needs which is not one piece of memory; for the others
+    /// `copy_of` is not called.
     pub(crate) fn with_copy(
         mut self,
         copy_of: impl FnOnce(&Place) -> Result<Buffer, MapError>,

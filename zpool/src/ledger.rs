@@ -198,8 +198,8 @@ impl Ledger {
         }
     }
 
-    /// Lends `bytes` that the pool's user has reserved so far and is about to give back: past the cap for
-    /// that moment, if need be.
+    /// Lends `bytes` that the pool's user has reserved so far and is about to give back: past the
+    /// cap for that moment, if need be.
     pub(crate) fn take_over(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         self.lent.fetch_add(bytes, Ordering::Relaxed);
@@ -298,14 +298,14 @@ impl Ledger {
         if model_bug!(CapAskedOnce) {
             return usize::MAX;
         }
-        // Pairs with the fence in `set_max_bytes`. If that comes first, the lower cap is seen here, and
-        // if this one does, what was just reserved is seen there.
+        // Pairs with the fence in `set_max_bytes`. If that comes first, the lower cap is seen here,
+        // and if this one does, what was just reserved is seen there.
         fence(Ordering::SeqCst);
         self.max_bytes.load(Ordering::Relaxed)
     }
 
-    /// Changes the cap. What the caller sees held from here on has all in it that goes by the cap of
-    /// before: who reserves later finds this one.
+    /// Changes the cap. What the caller sees held from here on has all in it that goes by the cap
+    /// of before: who reserves later finds this one.
     pub(crate) fn set_max_bytes(&self, bytes: usize) {
         self.max_bytes.store(bytes, Ordering::Relaxed);
         fence(Ordering::SeqCst);

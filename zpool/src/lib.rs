@@ -22,13 +22,14 @@
 //!
 //! - **Sharing**: a [`Pool`] is used by many threads through `&Pool`. No call waits for another's
 //!   guard. A call that a guard excludes gets [`Busy`](MapError::Busy): a reader beside a writer of
-//!   the same object, and a writer beside any other. To replace an object that may be read meanwhile,
-//!   `alloc` the new version and `free` the old. Its readers keep their bytes until they unmap.
+//!   the same object, and a writer beside any other. To replace an object that may be read
+//!   meanwhile, `alloc` the new version and `free` the old. Its readers keep their bytes until they
+//!   unmap.
 //! - **Memory** is given back when a chain of pages becomes empty. [`Pool::compact`] makes chains
 //!   empty, in steps, from whatever thread calls it. An allocation at the cap does it too.
 //!   [`Pool::trim`] gives back what is kept for the next chains.
-//! - **At the cap**, an object that crosses a seam between two pieces of memory may have no room for
-//!   the copy that mapping it takes: [`OutOfMemory`](MapError::OutOfMemory).
+//! - **At the cap**, an object that crosses a seam between two pieces of memory may have no room
+//!   for the copy that mapping it takes: [`OutOfMemory`](MapError::OutOfMemory).
 //!   [`Pool::read_into`] never needs any.
 //! - **Guards** should be short-lived: see [`MapRef`].
 //! - **Sources** of pages: see [`source`]. The default reserves address space, not memory. It is

@@ -15,8 +15,8 @@ use crate::zspage::Mapped;
 /// without the copy that one makes of an object over a seam. It never needs memory, and is as cheap
 /// where the bytes are not wanted.
 ///
-/// What holds for a `MapRef` holds for this as well: up to 1021 share an object, dropping the last one
-/// of a freed object ends it, and while one exists its object cannot be moved or written to.
+/// What holds for a `MapRef` holds for this as well: up to 1021 share an object, dropping the last
+/// one of a freed object ends it, and while one exists its object cannot be moved or written to.
 ///
 /// ```
 /// use zpool::{Config, Pool};

@@ -27,18 +27,18 @@ mod memory;
 /// Objects are byte strings of 0 to `max_object` bytes, named by [`Handle`]s. A handle has to be
 /// mapped to be used; while it is not, compaction may move its object. Beside each object the pool
 /// keeps a record `T`, in the same cache line as the object's location: keep it small, 16 bytes or
-/// less is what it is made for. A record is given once, to [`alloc_record`](Self::alloc_record), and
-/// shared from then on: what has to change with the bytes belongs into atomics in it, or into the
-/// bytes. `Pool<()>`, the default, is the plain allocator.
+/// less is what it is made for. A record is given once, to [`alloc_record`](Self::alloc_record),
+/// and shared from then on: what has to change with the bytes belongs into atomics in it, or into
+/// the bytes. `Pool<()>`, the default, is the plain allocator.
 ///
 /// A pool is `Send + Sync`. Mapping for reading takes no lock: one compare-exchange pins the object
 /// and one lets it go. No call waits for a guard; what a guard excludes answers [`MapError::Busy`].
-/// The pool never calls back into user code but for `fill` of [`alloc_with`](Self::alloc_with) and the
-/// `Drop` of records, both outside every lock.
+/// The pool never calls back into user code but for `fill` of [`alloc_with`](Self::alloc_with) and
+/// the `Drop` of records, both outside every lock.
 ///
-/// Dropping a pool ends all objects and drops their records. Guards borrow the pool, so none is left
-/// then. After `fork` a child must not use a pool of its parent's; [`MmapOptions::dont_fork`] keeps
-/// its pages from being copied.
+/// Dropping a pool ends all objects and drops their records. Guards borrow the pool, so none is
+/// left then. After `fork` a child must not use a pool of its parent's; [`MmapOptions::dont_fork`]
+/// keeps its pages from being copied.
 ///
 /// [`MmapOptions::dont_fork`]: crate::source::MmapOptions::dont_fork
 ///
@@ -162,12 +162,12 @@ impl<T: Send + Sync> Pool<T> {
         copy.buffer.take().ok_or(MapError::OutOfMemory)
     }
 
-    /// Maps an object for reading. Takes no lock; several threads, and one thread several times, may
-    /// map an object at once.
+    /// Maps an object for reading. Takes no lock; several threads, and one thread several times,
+    /// may map an object at once.
     ///
-    /// Keep maps short: [`MapRef`] tells what a long one costs. An object that crosses a seam, or has no
-    /// address, is copied into a scratch buffer of the pool's; at the cap there may be no room for one,
-    /// and [`read_into`](Self::read_into) is the way then.
+    /// Keep maps short: [`MapRef`] tells what a long one costs. An object that crosses a seam, or
+    /// has no address, is copied into a scratch buffer of the pool's; at the cap there may be no
+    /// room for one, and [`read_into`](Self::read_into) is the way then.
     ///
     /// # Errors
     /// See [`MapError`].
@@ -191,11 +191,12 @@ impl<T: Send + Sync> Pool<T> {
         Ok((pinned, copy))
     }
 
-    /// Pins an object for reading: [`map`](Self::map) without a copy where the bytes are not one piece
-    /// of memory.
+    /// Pins an object for reading: [`map`](Self::map) without a copy where the bytes are not one
+    /// piece of memory.
     ///
     /// # Errors
-    /// See [`MapError`]; never [`OutOfMemory`](MapError::OutOfMemory) or [`Source`](MapError::Source).
+    /// See [`MapError`]; never [`OutOfMemory`](MapError::OutOfMemory) or
+    /// [`Source`](MapError::Source).
     #[inline]
     pub fn pin(&self, handle: Handle) -> Result<Pinned<'_, T>, MapError> {
         self.pinned(self.arena.table.pin(handle))
@@ -203,10 +204,11 @@ impl<T: Send + Sync> Pool<T> {
 
     /// Pins whatever object has this [id](Self::id) just now.
     ///
-    /// For callers that know by other means which object that is: an index of theirs that keeps ids, 4
-    /// bytes instead of a handle's 8, and takes an id out before it frees the object. No generation is
-    /// compared here, so an id that outlived its object leads to the slot's next one. Who may hold such
-    /// an id compares what the pinned object says: its [`handle`](Pinned::handle), record or bytes.
+    /// For callers that know by other means which object that is: an index of theirs that keeps
+    /// ids, 4 bytes instead of a handle's 8, and takes an id out before it frees the object. No
+    /// generation is compared here, so an id that outlived its object leads to the slot's next one.
+    /// Who may hold such an id compares what the pinned object says: its
+    /// [`handle`](Pinned::handle), record or bytes.
     ///
     /// # Errors
     /// See [`MapError`]; [`Stale`](MapError::Stale) when no object that is live has this id.
@@ -277,10 +279,11 @@ impl<T: Send + Sync> Pool<T> {
         guard.with_copy(|place| self.copy_of(place))
     }
 
-    /// Locks an object and gives `len` zeroed bytes that will replace it. The old bytes are not read;
-    /// they keep their place until the new ones take over, so both exist side by side for a while, and
-    /// a pool at its cap may have no room for a replacement even by fewer bytes. Then free something
-    /// first, use [`map_mut`](Self::map_mut) when the length stays, or `free` and `alloc`.
+    /// Locks an object and gives `len` zeroed bytes that will replace it. The old bytes are not
+    /// read; they keep their place until the new ones take over, so both exist side by side for a
+    /// while, and a pool at its cap may have no room for a replacement even by fewer bytes. Then
+    /// free something first, use [`map_mut`](Self::map_mut) when the length stays, or `free` and
+    /// `alloc`.
     ///
     /// # Errors
     /// See [`WriteError`]; the object is as before then.

@@ -344,8 +344,8 @@ mod modelled {
     pub(crate) const PATIENCE: usize = 1;
     pub(crate) const PLAIN_ATOMICS: bool = false;
 
-    /// loom's mutex, made so that a `try_lock` is tried while somebody holds the lock: for loom the end
-    /// of a lock is no event that another thread could come before, so it writes `turn` there.
+    /// loom's mutex, made so that a `try_lock` is tried while somebody holds the lock: for loom the
+    /// end of a lock is no event that another thread could come before, so it writes `turn` there.
     #[derive(Debug)]
     pub(crate) struct Mutex<T> {
         inner: loom::sync::Mutex<T>,

@@ -193,7 +193,8 @@ impl Word {
         loop {
             debug_assert_eq!(pins(seen), EXCLUSIVE, "unlocked without the exclusive pin");
             if !live(seen) && !model_bug!(UnlockForgetsFree) {
-                // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive word.
+                // Pairs with the Release half of `free`. Nobody else changes a dying, exclusive
+                // word.
                 if !model_bug!(UnlockUnfenced) {
                     acquire(&self.0);
                 }
@@ -201,7 +202,8 @@ impl Word {
                 return Outcome::Ended(location(seen));
             }
             let open = generation(seen) << (LOCATION_BITS + PIN_BITS) | to;
-            // Release pairs with the Acquire of the next `pin` or `lock`, which reads what was written.
+            // Release pairs with the Acquire of the next `pin` or `lock`, which reads what was
+            // written.
             let order = model_bug!(UnlockRelaxed, Ordering::Release => Ordering::Relaxed);
             match self.0.compare_exchange_weak(seen, open, order, Ordering::Relaxed) {
                 Ok(_) => return Outcome::Kept,
@@ -212,8 +214,9 @@ impl Word {
 
     /// Ends the handle: no pin succeeds from here on. The object ends with its last holder.
     pub(crate) fn free(&self, wanted: u64) -> Result<Outcome, Refusal> {
-        // Acquire pairs with the Release of the readers' unpins (this may be the end of the object),
-        // Release with the fence of a last unpin (what this thread did to the object is over).
+        // Acquire pairs with the Release of the readers' unpins (this may be the end of the
+        // object), Release with the fence of a last unpin (what this thread did to the object is
+        // over).
         let order = model_bug!(FreeUnacquired, Ordering::AcqRel => Ordering::Release);
         let order = model_bug!(FreeUnreleased, order => Ordering::Acquire);
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -232,8 +235,8 @@ impl Word {
         }
     }
 
-    /// Moves a live object, pinned once and by the caller, from `from` to `to`; the pin ends with it.
-    /// `false`: somebody else holds or freed it; nothing has changed and the pin is still held.
+    /// Moves a live object, pinned once and by the caller, from `from` to `to`; the pin ends with
+    /// it. `false`: somebody else holds or freed it; nothing has changed and the pin is still held.
     pub(crate) fn swing(&self, generation: u64, from: u64, to: u64) -> bool {
         let base = generation << (LOCATION_BITS + PIN_BITS);
         let held = if model_bug!(MigrateUnpinned) { 0 } else { PIN };
@@ -309,7 +312,8 @@ impl Word {
         (generation(seen), location(seen))
     }
 
-    /// Makes a FREE word one that was used before, up to an even generation, for models of the wrap.
+    /// Makes a FREE word one that was used before, up to an even generation, for models of the
+    /// wrap.
     #[cfg(all(test, zcache_loom))]
     pub(crate) fn age(&self, generation: u64) {
         self.set_link(generation, NOWHERE);

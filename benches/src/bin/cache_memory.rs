@@ -1,4 +1,5 @@
-//! What a cache holds in its capacity: payload by resident memory, and what an entry costs beside it.
+//! What a cache holds in its capacity: payload by resident memory, and what an entry costs beside
+//! it.
 //!
 //! For each page file a cache is filled, and then as many entries as it holds are replaced four
 //! times over by pages under random new keys. Resident memory is what the system says that the

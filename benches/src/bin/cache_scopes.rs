@@ -39,8 +39,8 @@ fn page((scope, number): Key, page: &mut [u8; PAGE]) {
     page[..len].iter_mut().for_each(|byte| *byte = rng.u8(..));
 }
 
-/// Asks for pages of the scopes that go on until `done`, and inserts those that are missed; says how
-/// many were hits, and how many were inserted.
+/// Asks for pages of the scopes that go on until `done`, and inserts those that are missed; says
+/// how many were hits, and how many were inserted.
 fn ask(
     cache: &Cache<Key>,
     each: u32,

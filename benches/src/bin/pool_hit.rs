@@ -1,8 +1,9 @@
 //! What a map costs, beside what it cannot be cheaper than.
 //!
 //! Every operation works on objects of 2 KiB under random keys, by one thread and by two, in rounds
-//! that take all operations in turn; the best of all rounds counts. Scaling is the throughput of two
-//! threads by that of one. The second table tells which part of all objects is mapped without a copy.
+//! that take all operations in turn; the best of all rounds counts. Scaling is the throughput of
+//! two threads by that of one. The second table tells which part of all objects is mapped without a
+//! copy.
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::hint::black_box;
@@ -42,7 +43,8 @@ const WARM: (f64, usize) = (40.0, 30_000);
 /// The least part of objects mapped without a copy on a fresh arena.
 const UNCOPIED: f64 = 0.99;
 
-/// What is timed: the first five touch no byte of an object, the next two its first, the last two all.
+/// What is timed: the first five touch no byte of an object, the next two its first, the last two
+/// all.
 const NAMES: [&str; 9] =
     ["word", "pin", "hash get", "map", "map, own half", "load", "map + load", "copy", "map + copy"];
 const MAP: usize = 3;

@@ -1,10 +1,11 @@
-//! What recompressing cold entries gains and costs: pages that a cache holds in each MiB before and after, and the CPU
-//! time that it took.
+//! What recompressing cold entries gains and costs: pages that a cache holds in each MiB before and
+//! after, and the CPU time that it took.
 //!
-//! For each page file a cache is filled with its pages in a random order, each of them once: a dictionary would learn those that come
-//! again by heart. Then it is maintained until the hand finds nothing more to do. Nothing is hit: all is cold, so this is the most
-//! that recompression gives. Pages are counted by the MiB that entries take, pool, index and policy together; contexts of zstd and a dictionary come on
-//! top, 0.2 to 1 MB whatever the capacity.
+//! For each page file a cache is filled with its pages in a random order, each of them once: a
+//! dictionary would learn those that come again by heart. Then it is maintained until the hand
+//! finds nothing more to do. Nothing is hit: all is cold, so this is the most that recompression
+//! gives. Pages are counted by the MiB that entries take, pool, index and policy together; contexts
+//! of zstd and a dictionary come on top, 0.2 to 1 MB whatever the capacity.
 #![allow(clippy::print_stdout, reason = "a program's answers")]
 
 use std::path::PathBuf;

@@ -46,11 +46,12 @@ impl<K: Hash + Eq + Clone + Send + Sync> Cache<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// A cache that hashes its keys by `hasher`. A hasher whose results can be foreseen lets whoever
-    /// chooses the keys make them collide; the entries of colliding keys are searched one by one.
+    /// A cache that hashes its keys by `hasher`. A hasher whose results can be foreseen lets
+    /// whoever chooses the keys make them collide; the entries of colliding keys are searched one
+    /// by one.
     ///
-    /// Keys are cloned for pages that are kept [hot](Config::hot). A key that cannot be goes into an `Arc`, which
-    /// look-ups by `&K` see through if `Arc<K>` is hashed as `K` is.
+    /// Keys are cloned for pages that are kept [hot](Config::hot). A key that cannot be goes into
+    /// an `Arc`, which look-ups by `&K` see through if `Arc<K>` is hashed as `K` is.
     ///
     /// # Errors
     /// See [`ConfigError`].
@@ -76,7 +77,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         if max_page == 0 || max_page > MAX_PAGE {
             return Err(ConfigError::MaxPage(max_page));
         }
-        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without need.
+        // Objects of up to 64 KiB have lengths of 2 bytes: beyond that nothing is added without
+        // need.
         let piece = max_page.min(MAX_PIECE);
         let all = checksum || time_to_live.is_some() || max_page > MAX_PIECE;
         let trailed = all || piece + TRAILER <= 64 << 10;
@@ -198,9 +200,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
 }
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// Has `hook` told of every entry that goes, be it replaced, removed, evicted, expired, cleared or corrupt, after
-    /// it has gone, in the thread whose call made it go: see [`Removal`]. It is not told of entries that are
-    /// dropped with the cache. A second call takes the place of the first one's hook.
+    /// Has `hook` told of every entry that goes, be it replaced, removed, evicted, expired, cleared
+    /// or corrupt, after it has gone, in the thread whose call made it go: see [`Removal`]. It is
+    /// not told of entries that are dropped with the cache. A second call takes the place of the
+    /// first one's hook.
     ///
     /// The hook may call the cache. An insert from inside it never evicts, and may use up the room
     /// that the outer insert was making; a removal from inside it calls the hook again. If the hook
@@ -301,7 +304,8 @@ fn long_bytes(max_page: usize) -> usize {
 /// table's first chunks, and room for two of the largest pages.
 fn working_bytes<K>(max_page: usize, codec: &dyn crate::codec::Codec) -> usize {
     let object = (max_page + TRAILER).next_multiple_of(4096);
-    // A look-up needs two where payloads have no address, and a buffer is there until its successor is.
+    // A look-up needs two where payloads have no address, and a buffer is there until its successor
+    // is.
     let buffers = 3 * zpool::source::PageBuffer::cost(object);
     // Tables by id are pages: the pool's slots and lengths, the policy's nodes and ghosts.
     let pages = 2 * object + 16 * 4096 + 4 * Words::page_bytes();

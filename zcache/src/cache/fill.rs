@@ -15,8 +15,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// capacity, and goes before any entry does where room is short. While `fill` runs, what it
     /// makes the vector longer by is not counted.
     ///
-    /// `fill` runs under no lock and may call the cache, this method as well: each call has a vector
-    /// of its own. If it panics, nothing has been inserted yet, and the key's old page stays.
+    /// `fill` runs under no lock and may call the cache, this method as well: each call has a
+    /// vector of its own. If it panics, nothing has been inserted yet, and the key's old page
+    /// stays.
     ///
     /// ```
     /// use std::io::Write;

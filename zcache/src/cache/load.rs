@@ -31,8 +31,8 @@ impl Drop for Attempt<'_> {
     }
 }
 
-/// A load by a future, which is dropped as inside it, also where the load is given up: what its drop
-/// asks for is told of a recursion.
+/// A load by a future, which is dropped as inside it, also where the load is given up: what its
+/// drop asks for is told of a recursion.
 struct Loading<'l, K, F> {
     /// `None`: it is done.
     pilot: Option<Pilot<K>>,
@@ -198,9 +198,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     /// [`LoadError::Recursive`] is for whoever asks for `key` inside `load`, in its thread: also
-    /// for another task of a thread pool which runs there because `load` waits for the pool, and for
-    /// a hook that this call runs when it stores the page. That one reads the page itself, or asks
-    /// again later.
+    /// for another task of a thread pool which runs there because `load` waits for the pool, and
+    /// for a hook that this call runs when it stores the page. That one reads the page itself, or
+    /// asks again later.
     ///
     /// # Panics
     /// When `load` does, in its caller's thread. Those who wait get [`LoadError::Panicked`].
@@ -278,8 +278,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, that another caller
-    /// has loaded, or that is longer than `to` by what `load` says. Then one of those who wait loads
-    /// it.
+    /// has loaded, or that is longer than `to` by what `load` says. Then one of those who wait
+    /// loads it.
     ///
     /// # Panics
     /// The same.

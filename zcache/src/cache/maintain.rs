@@ -45,25 +45,31 @@ pub enum Training {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// Does a step of what makes entries smaller beside the callers, in this thread: call it now and then from one of yours,
-    /// or have a [`Maintainer`](crate::Maintainer) do so. Without a [cold codec](Config::cold_codec) and
-    /// [training](Config::train) it ends entries that have expired, and nothing else.
+    /// Does a step of what makes entries smaller beside the callers, in this thread: call it now
+    /// and then from one of yours, or have a [`Maintainer`](crate::Maintainer) do so. Without a
+    /// [cold codec](Config::cold_codec) and [training](Config::train) it ends entries that have
+    /// expired, and nothing else.
     ///
-    /// - *Cold entries.* A hand goes from entry to entry and round again. An entry that was not hit between two of its visits is
-    ///   compressed with the stronger codec, and stays so if that takes a smaller slot of the pool. Nobody is told: it is the same page, with the same
-    ///   time to live and the same place in the policy. It is back with the faster codec when its key is inserted again.
-    ///   The hand stops when `budget` bytes of pages were worked on, with 64 for each entry that was only passed, or where a sweep ends.
-    /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call that finds it complete trains a dictionary, which takes
-    ///   a tenth of a second for a MiB and is not bounded by `budget`, and with zstd takes some 12 MiB
-    ///   beside the capacity meanwhile. If it makes held-out pages at least 5 % smaller it is used from then on; entries keep the dictionary that
-    ///   they were compressed with until they are cold, and a dictionary goes with its last entry. A cache can use 30 in its life.
+    /// - *Cold entries.* A hand goes from entry to entry and round again. An entry that was not hit
+    ///   between two of its visits is compressed with the stronger codec, and stays so if that
+    ///   takes a smaller slot of the pool. Nobody is told: it is the same page, with the same time
+    ///   to live and the same place in the policy. It is back with the faster codec when its key is
+    ///   inserted again. The hand stops when `budget` bytes of pages were worked on, with 64 for
+    ///   each entry that was only passed, or where a sweep ends.
+    /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call
+    ///   that finds it complete trains a dictionary, which takes a tenth of a second for a MiB and
+    ///   is not bounded by `budget`, and with zstd takes some 12 MiB beside the capacity meanwhile.
+    ///   If it makes held-out pages at least 5 % smaller it is used from then on; entries keep the
+    ///   dictionary that they were compressed with until they are cold, and a dictionary goes with
+    ///   its last entry. A cache can use 30 in its life.
     ///
-    /// Calls that come while another thread is at it return at once, as does one from the removal hook. Room for a sample, a
-    /// dictionary or a codec's context is made as for an insert, and the removal hook is called for what is evicted or has
-    /// expired. Recompressed pages evict others of no more bytes than recompression has saved
-    /// before, and 64 KiB. Each time the last one of them may be as long as a page can be, so an
-    /// eviction may go beyond that by [`max_page`](Config::max_page) bytes. Keys are cloned; a
-    /// clone or a hook that panics ends the call, and leaves the cache as it was.
+    /// Calls that come while another thread is at it return at once, as does one from the removal
+    /// hook. Room for a sample, a dictionary or a codec's context is made as for an insert, and the
+    /// removal hook is called for what is evicted or has expired. Recompressed pages evict others
+    /// of no more bytes than recompression has saved before, and 64 KiB. Each time the last one of
+    /// them may be as long as a page can be, so an eviction may go beyond that by
+    /// [`max_page`](Config::max_page) bytes. Keys are cloned; a clone or a hook that panics ends
+    /// the call, and leaves the cache as it was.
     ///
     /// ```
     /// use zcache::codec::Zstd;

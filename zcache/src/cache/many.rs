@@ -26,8 +26,8 @@ enum Found<'c, K: Send + Sync, P> {
 type Batch<'c, 'k, K, Q, P, T> = Vec<(Found<'c, K, P>, &'k Q, T)>;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// The pages of many keys, in their order. Each look-up stands for itself; they are made in batches,
-    /// so that one key's payload is fetched from memory while another's is decoded.
+    /// The pages of many keys, in their order. Each look-up stands for itself; they are made in
+    /// batches, so that one key's payload is fetched from memory while another's is decoded.
     pub fn get_many<'k, Q: Hash + Equivalent<K> + ?Sized + 'k>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
@@ -164,10 +164,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pages.into_iter().map(|(key, page)| self.insert(key, page.as_ref())).collect()
     }
 
-    /// Removes the entries whose keys `keep` says no to. Loads and leases of such keys that are under
-    /// way store nothing, whether the key has an entry or not. `keep` runs under no lock and may use
-    /// the cache. Entries that come or go meanwhile may or may not be asked about, and a key that is
-    /// being loaded may be asked about twice.
+    /// Removes the entries whose keys `keep` says no to. Loads and leases of such keys that are
+    /// under way store nothing, whether the key has an entry or not. `keep` runs under no lock and
+    /// may use the cache. Entries that come or go meanwhile may or may not be asked about, and a
+    /// key that is being loaded may be asked about twice.
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let _walk = self.tier.walk();
         // Loads first: what they stored by then is met as an entry.

@@ -43,11 +43,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// Changes the capacity. When it is lowered, entries are evicted until the cache fits; pages,
     /// tables and index get smaller. What can be had without evicting is had first, so the cache
-    /// keeps about the entries that fit. What was made for the first capacity stays: half a MiB in a
-    /// cache that began with 1 GiB or more.
+    /// keeps about the entries that fit. What was made for the first capacity stays: half a MiB in
+    /// a cache that began with 1 GiB or more.
     ///
-    /// The call works until it is done: in proportion to what the cache held. Inserts meanwhile evict
-    /// twice what they take; one by the removal hook is refused as long as too much is held.
+    /// The call works until it is done: in proportion to what the cache held. Inserts meanwhile
+    /// evict twice what they take; one by the removal hook is refused as long as too much is held.
     ///
     /// # Errors
     /// See [`ResizeError`].

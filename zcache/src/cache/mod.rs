@@ -38,28 +38,29 @@ pub use scope::{Scope, ScopeStats, TooManyScopes};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
 ///
-/// All calls take `&self`; share it as `&Cache` or `Arc<Cache>`. It holds *clean* pages only: an entry
-/// may go at any time, so whoever changes a page writes it to its home first and inserts it here after. Two
-/// writers of one page need a latch over both steps, or have to `remove` the page after the write: the last
-/// `remove` wins whatever the order.
+/// All calls take `&self`; share it as `&Cache` or `Arc<Cache>`. It holds *clean* pages only: an
+/// entry may go at any time, so whoever changes a page writes it to its home first and inserts it
+/// here after. Two writers of one page need a latch over both steps, or have to `remove` the page
+/// after the write: the last `remove` wins whatever the order.
 ///
-/// - **Order**: the operations on one key are linearisable: a hit gives what the latest `insert` of the
-///   key that has returned put there, or one that is still running. A key that is inserted
-///   again is never missed in between. If an insert fails, the key's old page is gone too: never stale.
-///   `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
-/// - **Waiting**: a hit takes no lock, so no number of readers keeps a writer waiting. Inserts take the
-///   lock of one of many shards, the policy's lock and a lock of the pool for some hundred nanoseconds
-///   each, and make room before they take it. No call waits for as long as a decoding takes but one
-///   that waits for another caller's loader.
-/// - **User code** (loaders, the removal hook, the key's `Hash`, `Eq` and drop) runs under no lock, may
-///   call any method of the cache, and may panic: the cache stays as it was, but for the entry
-///   concerned. What a hook or a key's drop inserts takes the room that there is and evicts nothing.
-///   A codec must not call the cache that it works for.
-/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point to,
-///   unless [`weigh_keys`](Self::weigh_keys) says how much that is (and that of clones of keys, where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and
-///   what zstd takes while it trains a dictionary, and loads under way: some 200 bytes for each, and
-///   100 for each caller that waits, which are gone with them. Dropping the cache drops all keys
-///   and calls no hook.
+/// - **Order**: the operations on one key are linearisable: a hit gives what the latest `insert` of
+///   the key that has returned put there, or one that is still running. A key that is inserted
+///   again is never missed in between. If an insert fails, the key's old page is gone too: never
+///   stale. `keys`, `retain`, `clear` and `stats` see each entry at some instant while they run.
+/// - **Waiting**: a hit takes no lock, so no number of readers keeps a writer waiting. Inserts take
+///   the lock of one of many shards, the policy's lock and a lock of the pool for some hundred
+///   nanoseconds each, and make room before they take it. No call waits for as long as a decoding
+///   takes but one that waits for another caller's loader.
+/// - **User code** (loaders, the removal hook, the key's `Hash`, `Eq` and drop) runs under no lock,
+///   may call any method of the cache, and may panic: the cache stays as it was, but for the entry
+///   concerned. What a hook or a key's drop inserts takes the room that there is and evicts
+///   nothing. A codec must not call the cache that it works for.
+/// - **Memory**: all that the cache holds counts, but the heap memory that keys themselves point
+///   to, unless [`weigh_keys`](Self::weigh_keys) says how much that is (and that of clones of keys,
+///   where pages are kept hot), and pages handed out as [`Bytes`], which are the caller's, and what
+///   zstd takes while it trains a dictionary, and loads under way: some 200 bytes for each, and 100
+///   for each caller that waits, which are gone with them. Dropping the cache drops all keys and
+///   calls no hook.
 ///
 /// ```
 /// use zcache::{Cache, Config};
@@ -129,8 +130,8 @@ impl Insert {
         Self::default()
     }
 
-    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as the
-    /// pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
+    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as
+    /// the pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
     /// [`scan`](Self::scan).
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
@@ -181,8 +182,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         tag(self.hasher.hash_one(key))
     }
 
-    /// Stores a copy of `page`, compressed, under `key`, in the place of what was there. Other entries
-    /// may go for it.
+    /// Stores a copy of `page`, compressed, under `key`, in the place of what was there. Other
+    /// entries may go for it.
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
@@ -241,8 +242,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Fills `to` with the first bytes of the entry's page: a hit, or a miss where that does not work.
-    /// `None`: the entry has left the index, and the key is to be looked up again.
+    /// Fills `to` with the first bytes of the entry's page: a hit, or a miss where that does not
+    /// work. `None`: the entry has left the index, and the key is to be looked up again.
     #[inline]
     pub(crate) fn hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Option<bool> {
         let decoding = self.tier.counters.decoding();
@@ -313,8 +314,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.start_of(tag, key, usize::MAX).map(Bytes::from)
     }
 
-    /// The first `most` bytes of the page of `key`, as far as it has them, in memory of their own: a
-    /// hit, or a miss.
+    /// The first `most` bytes of the page of `key`, as far as it has them, in memory of their own:
+    /// a hit, or a miss.
     fn start_of<Q: Equivalent<K> + ?Sized>(
         &self,
         tag: Tag,
@@ -325,9 +326,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             let entry = self.look_up(tag, key)?;
             let mut start = self.blank_page(entry.record().state().len().min(most))?;
             let hit = self.hit(&entry, &mut start);
-            // The last one to hold an entry drops its key, which may panic: what a function has made
-            // to be returned would be leaked then, so that comes after. Here and wherever keys are
-            // dropped.
+            // The last one to hold an entry drops its key, which may panic: what a function has
+            // made to be returned would be leaked then, so that comes after. Here and wherever keys
+            // are dropped.
             drop(entry);
             if let Some(hit) = hit {
                 return hit.then_some(start);
@@ -335,8 +336,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing; codecs
-    /// with contexts do on their first uses, and a hit that makes a page [hot](crate::Config::hot) does.
+    /// Decodes the page of `key` to the start of `to` and returns its length. Allocates nothing;
+    /// codecs with contexts do on their first uses, and a hit that makes a page
+    /// [hot](crate::Config::hot) does.
     ///
     /// # Errors
     /// The page is longer than `to`, which is as before; but if it just took the place of one
@@ -359,10 +361,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Calls `f` with the page of `key`, decoded into a buffer of the cache's that is reused; no lock
-    /// is held and the entry is not pinned meanwhile, so `f` may take its time and may call the cache. A [hot](crate::Config::hot)
-    /// page is lent as it is: pages that get cold while `f` runs keep their memory until it is done, and when they have a
-    /// quarter of the share no page gets hot any more.
+    /// Calls `f` with the page of `key`, decoded into a buffer of the cache's that is reused; no
+    /// lock is held and the entry is not pinned meanwhile, so `f` may take its time and may call
+    /// the cache. A [hot](crate::Config::hot) page is lent as it is: pages that get cold while `f`
+    /// runs keep their memory until it is done, and when they have a quarter of the share no page
+    /// gets hot any more.
     pub fn get_with<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
@@ -381,8 +384,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.lend(tag, key, |len| 0..len, f?)
     }
 
-    /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the page's
-    /// first `range.end` bytes where the codec can stop there.
+    /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the
+    /// page's first `range.end` bytes where the codec can stop there.
     pub fn get_range<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
@@ -406,7 +409,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.start_of(tag, key, range.end).map(cut)
     }
 
-    /// The page of `key`, without an effect on evictions or on the hits and misses that are counted.
+    /// The page of `key`, without an effect on evictions or on the hits and misses that are
+    /// counted.
     pub fn peek<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         loop {
             let entry = self.tier.find(self.tag(key), key)?;
@@ -433,7 +437,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         self.tier.end(tag, key, Cause::Removed)
     }
 
-    /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a miss.
+    /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a
+    /// miss.
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
         let gone = self.tier.unlink(tag, key, Cause::Removed)?;
@@ -478,8 +483,8 @@ mod tests {
         assert_eq!(rounded_up(Duration::MAX), Millis::MAX);
     }
 
-    /// An entry was given a lower id in the place of one with an equal byte of its tag, which had the id
-    /// before: its frame kept the old id, and stayed when the page was replaced.
+    /// An entry was given a lower id in the place of one with an equal byte of its tag, which had
+    /// the id before: its frame kept the old id, and stayed when the page was replaced.
     #[test]
     fn an_entry_is_not_moved_in_the_name_of_another_one() {
         let config = Config::new(8 << 20).max_page(4096).shards(2).hot(Share::Of(2));

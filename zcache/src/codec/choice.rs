@@ -5,8 +5,8 @@ use super::Zstd;
 use super::{Codec, Lz4};
 use crate::sync::Arc;
 
-/// Codecs that a cache chooses from, the fastest first; beside none at all. All but the first are of one
-/// family: each of them reads what another has written.
+/// Codecs that a cache chooses from, the fastest first; beside none at all. All but the first are
+/// of one family: each of them reads what another has written.
 pub(crate) fn candidates() -> Vec<Arc<dyn Codec>> {
     let mut all: Vec<Arc<dyn Codec>> = vec![Arc::new(Lz4)];
     #[cfg(feature = "zstd")]

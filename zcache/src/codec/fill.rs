@@ -1,8 +1,8 @@
 //! Same-filled pages: one 8-byte word, over and over.
 
-/// The word that `page` repeats, if it does; its bytes in the order of their addresses. A rest of less
-/// than 8 bytes at the end repeats the start of the word; a page of less than 8 bytes in all has to
-/// repeat one byte. A page of no bytes repeats 0.
+/// The word that `page` repeats, if it does; its bytes in the order of their addresses. A rest of
+/// less than 8 bytes at the end repeats the start of the word; a page of less than 8 bytes in all
+/// has to repeat one byte. A page of no bytes repeats 0.
 ///
 /// Looks no further than the first difference.
 #[must_use]

@@ -14,9 +14,9 @@ use self::flex as engine;
 /// LZ4, one block a page, without a length in front.
 ///
 /// There are two engines for the one format; payloads of either are read by both. With the feature
-/// `lz4-c`, which is on by default, it is liblz4, which decodes 1.1 to 1.8 times as fast, the most on
-/// pages of databases (`cargo bench -p benches --bench lz4_engines`). Without it, for builds without a C
-/// compiler, it is `lz4_flex`.
+/// `lz4-c`, which is on by default, it is liblz4, which decodes 1.1 to 1.8 times as fast, the most
+/// on pages of databases (`cargo bench -p benches --bench lz4_engines`). Without it, for builds
+/// without a C compiler, it is `lz4_flex`.
 ///
 /// Decoding needs no [`Context`], and the first bytes of a page are decoded without the rest.
 ///
@@ -158,7 +158,8 @@ mod flex {
 
     pub(super) struct Encoder {
         table: CompressTable,
-        /// As long as any page's block: lz4_flex gives up at once where it gets less room than that.
+        /// As long as any page's block: lz4_flex gives up at once where it gets less room than
+        /// that.
         scratch: Vec<u8>,
     }
 

@@ -53,8 +53,8 @@ impl<'p> Input<'p> {
 /// Fills `prefix` with the first bytes that `block` decodes to.
 ///
 /// Short pieces are copied as [`WIDE`] bytes where there is room for them, and what is too much is
-/// written over by the next piece: a copy of a fixed length is two instructions, one of any length a
-/// call. It saves a quarter to a half of the time (`lz4_engines`, rows `prefix`).
+/// written over by the next piece: a copy of a fixed length is two instructions, one of any length
+/// a call. It saves a quarter to a half of the time (`lz4_engines`, rows `prefix`).
 pub(super) fn decode_prefix(block: &[u8], prefix: &mut [u8]) -> Result<(), Corrupt> {
     let mut input = Input(block);
     let mut at = 0;
@@ -82,8 +82,8 @@ pub(super) fn decode_prefix(block: &[u8], prefix: &mut [u8]) -> Result<(), Corru
     Ok(())
 }
 
-/// Repeats at `at` the `length` bytes that start at `from`, before it, or as many as there is room for;
-/// says where they end.
+/// Repeats at `at` the `length` bytes that start at `from`, before it, or as many as there is room
+/// for; says where they end.
 #[inline]
 fn copy_match(prefix: &mut [u8], from: usize, mut at: usize, length: usize) -> usize {
     let end = prefix.len().min(at + length);
@@ -92,8 +92,8 @@ fn copy_match(prefix: &mut [u8], from: usize, mut at: usize, length: usize) -> u
         prefix.copy_within(from..from + WIDE, at);
         return end;
     }
-    // A match may overlap what it makes: then its first bytes repeat, and each copy doubles what there
-    // is to copy from.
+    // A match may overlap what it makes: then its first bytes repeat, and each copy doubles what
+    // there is to copy from.
     while at < end {
         let len = (end - at).min(at - from);
         prefix.copy_within(from..from + len, at);

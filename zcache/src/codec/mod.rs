@@ -42,7 +42,8 @@ impl fmt::Display for Corrupt {
 
 impl std::error::Error for Corrupt {}
 
-/// What compresses and decodes pages, for all threads of a cache; and for several caches, as an `Arc`.
+/// What compresses and decodes pages, for all threads of a cache; and for several caches, as an
+/// `Arc`.
 ///
 /// The work is done by [`Context`]s. A cache has at most about one for each processor, and fewer
 /// where they would take more than an eighth of the capacity; threads wait for each other's. What
@@ -98,8 +99,8 @@ pub trait Codec: fmt::Debug + Send + Sync {
     /// A short name with what settings there are: `zstd:3+dict`.
     fn name(&self) -> Cow<'static, str>;
 
-    /// The most bytes that one context holds for pages of up to `max_page` bytes, each heap block at
-    /// [`zpool::source::heap_cost`]. The cache charges them before it makes one.
+    /// The most bytes that one context holds for pages of up to `max_page` bytes, each heap block
+    /// at [`zpool::source::heap_cost`]. The cache charges them before it makes one.
     fn context_bytes(&self, max_page: usize) -> usize;
 
     /// A context for pages of up to `max_page` bytes. It is used by one thread at a time, for any
@@ -114,20 +115,22 @@ pub trait Codec: fmt::Debug + Send + Sync {
         0
     }
 
-    /// A codec like this one, trained on sample pages to a dictionary of at most `dictionary_bytes` bytes (its own takes
-    /// the place of one that this has). For [`Config::train`](crate::Config::train); what memory the training itself takes
-    /// is not the cache's.
+    /// A codec like this one, trained on sample pages to a dictionary of at most `dictionary_bytes`
+    /// bytes (its own takes the place of one that this has). For
+    /// [`Config::train`](crate::Config::train); what memory the training itself takes is not the
+    /// cache's.
     ///
     /// # Errors
-    /// What the library reports; that the samples are too few or too much of the same, in most cases. By default, that
-    /// this codec takes no training.
+    /// What the library reports; that the samples are too few or too much of the same, in most
+    /// cases. By default, that this codec takes no training.
     fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
         let _ = (samples, dictionary_bytes);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// What [`trained`](Self::trained) gives, with a dictionary of `dictionary_bytes` bytes that helps nobody: a cache sizes
-    /// trained codecs and their contexts by it. `None`: this codec takes no training, or none to a dictionary of that size.
+    /// What [`trained`](Self::trained) gives, with a dictionary of `dictionary_bytes` bytes that
+    /// helps nobody: a cache sizes trained codecs and their contexts by it. `None`: this codec
+    /// takes no training, or none to a dictionary of that size.
     fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
         let _ = dictionary_bytes;
         Option::None
@@ -139,15 +142,15 @@ pub trait Codec: fmt::Debug + Send + Sync {
     }
 
     /// As [`Context::compress`], for codecs that need no context to compress: then an insert takes
-    /// none. `None`: this codec needs one. It says the same of any page: a new cache asks once, with
-    /// a page of 2 bytes.
+    /// none. `None`: this codec needs one. It says the same of any page: a new cache asks once,
+    /// with a page of 2 bytes.
     fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
         let _ = (page, to);
         Option::None
     }
 
-    /// As [`Context::decompress`], for codecs that need no context to decode: then a hit touches none.
-    /// `None`: this one needs it.
+    /// As [`Context::decompress`], for codecs that need no context to decode: then a hit touches
+    /// none. `None`: this one needs it.
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
         let _ = (payload, page);
         Option::None
@@ -168,15 +171,15 @@ pub trait Codec: fmt::Debug + Send + Sync {
 
 /// What one compression or decoding at a time works with.
 pub trait Context: Send {
-    /// Compresses `page` into the start of `to` and returns the length. `None`: it does not fit there;
-    /// `to` is as long as a payload may be to be worth storing, less than the page.
+    /// Compresses `page` into the start of `to` and returns the length. `None`: it does not fit
+    /// there; `to` is as long as a payload may be to be worth storing, less than the page.
     fn compress(&mut self, page: &[u8], to: &mut [u8]) -> Option<usize>;
 
     /// Decodes `payload` to the whole of `page`.
     ///
     /// # Errors
-    /// [`Corrupt`]. Any payload may come, and `page` may be of any length: that is never a panic, nor
-    /// memory by a length that the payload claims. What is in `page` then is anything.
+    /// [`Corrupt`]. Any payload may come, and `page` may be of any length: that is never a panic,
+    /// nor memory by a length that the payload claims. What is in `page` then is anything.
     fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt>;
 }
 

@@ -26,8 +26,8 @@ const UNKNOWN: usize = usize::MAX / 8;
 /// What tables are stretched with.
 static BLANK: [u8; 128 << 10] = [0; 128 << 10];
 
-/// zstd frames without magic number, checksum, number of the dictionary and, without one, page length:
-/// 2 to 3 bytes in front of the blocks.
+/// zstd frames without magic number, checksum, number of the dictionary and, without one, page
+/// length: 2 to 3 bytes in front of the blocks.
 ///
 /// ```
 /// use zcache::{Cache, Config, codec::{Dictionary, Zstd}};
@@ -67,7 +67,8 @@ pub struct Level(pub i32);
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TrainError {
-    /// A dictionary of at most this many bytes was asked for, which is too short for one: it has 256.
+    /// A dictionary of at most this many bytes was asked for, which is too short for one: it
+    /// has 256.
     TooShort(usize),
     /// The samples are too few, or too much of the same.
     Samples {
@@ -95,7 +96,8 @@ struct Digest {
 }
 
 impl Dictionary {
-    /// A dictionary that was trained elsewhere, or any bytes that pages are likely to have in common.
+    /// A dictionary that was trained elsewhere, or any bytes that pages are likely to have in
+    /// common.
     ///
     /// # Errors
     /// [`BadDictionary`]: the bytes have the magic number of a trained dictionary, and are none.
@@ -105,12 +107,12 @@ impl Dictionary {
         encoder.zip(decoder).map(|_| Self(bytes.into())).ok_or(BadDictionary)
     }
 
-    /// Trains a dictionary of at most `max_bytes` bytes, 256 or more, on sample pages: a hundred times
-    /// as many bytes of them as the dictionary shall have, evenly taken over all pages, is what works
-    /// well. Takes seconds for some MiB.
+    /// Trains a dictionary of at most `max_bytes` bytes, 256 or more, on sample pages: a hundred
+    /// times as many bytes of them as the dictionary shall have, evenly taken over all pages, is
+    /// what works well. Takes seconds for some MiB.
     ///
-    /// A dictionary is no gain on every kind of page: compare, with and without, on pages that it was
-    /// not trained on.
+    /// A dictionary is no gain on every kind of page: compare, with and without, on pages that it
+    /// was not trained on.
     ///
     /// # Errors
     /// [`TrainError`].
@@ -133,8 +135,8 @@ impl Dictionary {
 }
 
 impl Zstd {
-    /// zstd at a level: 1 to 22, slower and smaller, or -1 to -7, faster and larger. Decoding takes about
-    /// the same time at all of them. 3 is zstd's own default.
+    /// zstd at a level: 1 to 22, slower and smaller, or -1 to -7, faster and larger. Decoding takes
+    /// about the same time at all of them. 3 is zstd's own default.
     ///
     /// # Errors
     /// [`Level`]: there is no such level.
@@ -146,8 +148,8 @@ impl Zstd {
         Ok(Self { level, digest: Option::None, sizes })
     }
 
-    /// The same level with a dictionary, which is digested here, once for all contexts. Pages are read
-    /// back with the same dictionary only.
+    /// The same level with a dictionary, which is digested here, once for all contexts. Pages are
+    /// read back with the same dictionary only.
     ///
     /// # Panics
     /// There is no memory for it.
@@ -160,7 +162,8 @@ impl Zstd {
     fn digested(&self, dictionary: &[u8]) -> Option<Self> {
         let mut bytes = dictionary.to_vec();
         if bytes.starts_with(&DICTIONARY_MAGIC) && bytes.len() >= 8 {
-            // Number 0 is none: so frames do not name their dictionary, which is this codec's only one.
+            // Number 0 is none: so frames do not name their dictionary, which is this codec's only
+            // one.
             bytes[4..8].fill(0);
         }
         let encoder = CDict::try_create(&bytes, self.level)?;
@@ -191,7 +194,8 @@ impl Zstd {
         Ok(worker)
     }
 
-    /// What a context for pages of up to 2^`log` bytes holds at the most; `None` for want of memory.
+    /// What a context for pages of up to 2^`log` bytes holds at the most; `None` for want of
+    /// memory.
     fn most(&self, log: u32) -> Option<Most> {
         let most = &self.sizes[log as usize];
         match most.get() {
@@ -200,11 +204,12 @@ impl Zstd {
         }
     }
 
-    /// What a context holds once it has worked on pages of every size up to `max_page`, a power of two.
+    /// What a context holds once it has worked on pages of every size up to `max_page`, a power of
+    /// two.
     ///
-    /// Measured, since zstd's own estimate is not to be had by safe calls. zstd chooses its tables by
-    /// level, dictionary and length, not by what is in a page, and changes its mind at powers of two; so
-    /// a page at each of them and one just above make it take the most that it ever will.
+    /// Measured, since zstd's own estimate is not to be had by safe calls. zstd chooses its tables
+    /// by level, dictionary and length, not by what is in a page, and changes its mind at powers of
+    /// two; so a page at each of them and one just above make it take the most that it ever will.
     fn measure(&self, max_page: usize) -> io::Result<Most> {
         let mut worker = self.make(0)?;
         let (mut page, mut to) = (Vec::new(), Vec::new());
@@ -232,7 +237,8 @@ impl Codec for Zstd {
         format!("zstd:{}{dictionary}", self.level).into()
     }
 
-    /// Measured at the first call for a power of two, in some milliseconds at the most. Where that fails for want of memory, it is more than any budget.
+    /// Measured at the first call for a power of two, in some milliseconds at the most. Where that
+    /// fails for want of memory, it is more than any budget.
     fn context_bytes(&self, max_page: usize) -> usize {
         let most = log(max_page).and_then(|log| self.most(log));
         most.map_or(UNKNOWN, |most| most.bytes)
@@ -256,8 +262,8 @@ impl Codec for Zstd {
         })
     }
 
-    /// [`Dictionary::train`] and [`with_dictionary`](Zstd::with_dictionary). zstd takes some 12 MiB for
-    /// the time of it, with samples of 1 to 2 MiB.
+    /// [`Dictionary::train`] and [`with_dictionary`](Zstd::with_dictionary). zstd takes some 12 MiB
+    /// for the time of it, with samples of 1 to 2 MiB.
     fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
         let dictionary = Dictionary::train(samples, dictionary_bytes).map_err(io::Error::other)?;
         let digested = self.digested(&dictionary.0).ok_or(io::ErrorKind::OutOfMemory)?;
@@ -280,15 +286,16 @@ struct Worker {
     encoder: CCtx<'static>,
     decoder: DCtx<'static>,
     digest: Option<Arc<Digest>>,
-    /// Pages of this length make the encoder's tables as large as they get; 0 lets them come and go.
+    /// Pages of this length make the encoder's tables as large as they get; 0 lets them come and
+    /// go.
     stretch: usize,
     /// The length of the last page.
     last: usize,
 }
 
 impl Worker {
-    /// What zstd holds, in three blocks: an encoder, its tables, a decoder. None costs as much as 24 bytes
-    /// more than it has.
+    /// What zstd holds, in three blocks: an encoder, its tables, a decoder. None costs as much as
+    /// 24 bytes more than it has.
     fn bytes(&self) -> usize {
         self.encoder.sizeof() + self.decoder.sizeof() + 3 * 24
     }
@@ -302,9 +309,9 @@ impl Worker {
 
     /// Has the tables as large as they get.
     ///
-    /// zstd gives its tables up for smaller ones where a page needs less than a third of what the page
-    /// before has left, and takes larger ones soon after: time, and holes in the general-purpose
-    /// allocator's heaps that nobody counts.
+    /// zstd gives its tables up for smaller ones where a page needs less than a third of what the
+    /// page before has left, and takes larger ones soon after: time, and holes in the
+    /// general-purpose allocator's heaps that nobody counts.
     fn stretch(&mut self) {
         // There is no room for what comes of it, as is found out when the tables are there.
         let _ = self.encode(&BLANK[..self.stretch], &mut []);

@@ -96,7 +96,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         step
     }
 
-    /// Whether the stronger coder, if there is one, is another than the one that a page is stored by.
+    /// Whether the stronger coder, if there is one, is another than the one that a page is stored
+    /// by.
     fn may_gain(&self, form: Form) -> bool {
         let target = self.store.coders.target();
         target != 0

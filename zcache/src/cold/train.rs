@@ -22,7 +22,8 @@ const STEP: usize = 32 << 10;
 const HELD_OUT: usize = 4;
 /// A dictionary has to save so many percent.
 const GAIN: u64 = 5;
-/// A sample is given up where not one page in so many is compressed, after so many times more pages than that.
+/// A sample is given up where not one page in so many is compressed, after so many times more pages
+/// than that.
 const FUTILE: u64 = 16;
 const PATIENCE: u64 = 200;
 /// From one sample to the next there are so many times as many inserts as it was taken from.
@@ -126,7 +127,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         trained
     }
 
-    /// Trains a codec and makes it the newest coder if it does better on the held-out pages than what is in use.
+    /// Trains a codec and makes it the newest coder if it does better on the held-out pages than
+    /// what is in use.
     fn compare(&self, training: &TrainingPlan, sample: &Sample) -> Trained {
         let store = &self.store;
         let (pages, held_out) = sample.parts();

@@ -44,11 +44,13 @@ use sets::{COUNTED, Set, Sets};
 
 /// Bytes of the pages that slots are counted by.
 const PAGE: usize = 4096;
-/// The table doubles when more than 3 of 8 slots have frames: then one frame in 600 finds its set full.
+/// The table doubles when more than 3 of 8 slots have frames: then one frame in 600 finds its set
+/// full.
 const FULL: (usize, usize) = (3, 8);
 /// Sets that a table never gets below, or fewer in a small cache: 8 KiB with their slots.
 const LEAST_SETS: usize = 64;
-/// Sets that it has at first, at the most: a large cache that is never full pays for no large table.
+/// Sets that it has at first, at the most: a large cache that is never full pays for no large
+/// table.
 const FIRST_SETS: usize = 1024;
 /// Frames that a share too small for them is not worth its tables.
 const LEAST_FRAMES: usize = 4;
@@ -58,7 +60,8 @@ const LOOKS: usize = 64;
 const AUTO: u32 = 16;
 /// While more than the limit by this waits for readers, nothing is promoted.
 const WAITING: usize = 4;
-/// Users are lent no more than the limit by this: less, so that those who keep as much as they can stop no promotion.
+/// Users are lent no more than the limit by this: less, so that those who keep as much as they can
+/// stop no promotion.
 const LENT: usize = 8;
 /// Slots that are looked at where a frame has to go.
 const INSISTING: usize = 512;
@@ -71,11 +74,13 @@ pub(crate) struct Hot<K> {
     most: AtomicUsize,
     /// Of an automatic share, what moves its limit.
     scales: Option<Arc<Scales>>,
-    /// Held while the table grows or shrinks: the slots that are still to be looked at since it did.
+    /// Held while the table grows or shrinks: the slots that are still to be looked at since it
+    /// did.
     changing: Mutex<Range<usize>>,
     /// Bytes of frames that are being made.
     making: AtomicUsize,
-    /// Hits that found another one remembered in their places since the table had its length, one in [`COUNTED`].
+    /// Hits that found another one remembered in their places since the table had its length, one
+    /// in [`COUNTED`].
     displaced: Counter,
     /// Growths that were refused.
     refused: Counter,
@@ -111,8 +116,8 @@ fn least_sets(limit: usize) -> usize {
 }
 
 impl Share {
-    /// Bytes of frames in a cache of `capacity` bytes, of which it needs `least` for everything else: what they start
-    /// with when room is short, and the most.
+    /// Bytes of frames in a cache of `capacity` bytes, of which it needs `least` for everything
+    /// else: what they start with when room is short, and the most.
     pub(crate) fn limits(self, capacity: usize, least: usize) -> (usize, usize) {
         let most = capacity.saturating_sub(least);
         let part = |part: u32| capacity.checked_div(part as usize).unwrap_or(0).min(most);
@@ -202,8 +207,9 @@ impl<K: Send + Sync> Hot<K> {
         }
     }
 
-    /// Where a hit on an entry without a frame is remembered: there are the more places the more frames there may be,
-    /// so that a page is promoted which is hit again before it would have gone.
+    /// Where a hit on an entry without a frame is remembered: there are the more places the more
+    /// frames there may be, so that a page is promoted which is hit again before it would have
+    /// gone.
     fn memory(&self, tag: Tag) -> Set<'_> {
         let sets = sets(self.limit().max(self.frames.bytes())).min(self.sets.len());
         self.sets.get(self.sets.number(tag) & (sets - 1))
@@ -217,8 +223,8 @@ impl<K: Send + Sync> Hot<K> {
         (0..WAYS).filter(move |way| set.here(*way) == tag).map(move |way| number * WAYS + way)
     }
 
-    /// What `f` makes of the page of `key`, if there is a frame of it whose time and scope are not over. The key's `Eq`, and
-    /// `f`, run under no lock.
+    /// What `f` makes of the page of `key`, if there is a frame of it whose time and scope are not
+    /// over. The key's `Eq`, and `f`, run under no lock.
     #[inline]
     pub(crate) fn find<Q: Equivalent<K> + ?Sized, R>(
         &self,
@@ -250,7 +256,8 @@ impl<K: Send + Sync> Hot<K> {
         None
     }
 
-    /// Whether there was a hit on the frame of entry `id` since the compressed tier's policy asked last.
+    /// Whether there was a hit on the frame of entry `id` since the compressed tier's policy asked
+    /// last.
     pub(crate) fn was_hit(&self, tag: Tag, id: u32) -> bool {
         self.has_frame(tag, id, |head| head.untouch(POLICY))
     }
@@ -268,7 +275,8 @@ impl<K: Send + Sync> Hot<K> {
         })
     }
 
-    /// The index does not lead to entry `id` any more: its frame goes. Under the lock of the tag's shard.
+    /// The index does not lead to entry `id` any more: its frame goes. Under the lock of the tag's
+    /// shard.
     pub(crate) fn clear(&self, tag: Tag, id: u32) {
         if model_bug!(FrameLeft) {
             return;
@@ -299,15 +307,16 @@ impl<K: Send + Sync> Hot<K> {
         })
     }
 
-    /// Whether a page of `len` bytes that is stored in this form is worth a frame: one that is decoded faster than it is found is
-    /// not, nor one that does not fill half of its frame.
+    /// Whether a page of `len` bytes that is stored in this form is worth a frame: one that is
+    /// decoded faster than it is found is not, nor one that does not fill half of its frame.
     pub(crate) fn suits(&self, form: Form, len: usize) -> bool {
         !PICKY
             || matches!(form, Form::Coded(_)) && self.frames.frame_bytes(len) <= 2 * len + PAGE / 8
     }
 
-    /// A hit on an entry of that tag, which has no frame: whether it shall have one, since it was hit not long ago
-    /// and its set has a slot for it. Where there is `free` room, all may come to have one.
+    /// A hit on an entry of that tag, which has no frame: whether it shall have one, since it was
+    /// hit not long ago and its set has a slot for it. Where there is `free` room, all may come to
+    /// have one.
     pub(crate) fn wants(&self, tag: Tag, free: impl FnOnce() -> bool) -> bool {
         let counted = || add(&self.displaced, 1);
         if !self.memory(tag).hit_again(tag, || PICKY && free(), counted) {
@@ -335,8 +344,9 @@ impl<K: Send + Sync> Hot<K> {
         reading.frame(slot).is_none_or(|frame| !frame.head().untouch(HAND))
     }
 
-    /// Bytes for a frame of `len` bytes below the most that there can be, for which others go that were not hit since
-    /// the hand came by. `None`: there are none, or too much waits for readers. The caller collects.
+    /// Bytes for a frame of `len` bytes below the most that there can be, for which others go that
+    /// were not hit since the hand came by. `None`: there are none, or too much waits for readers.
+    /// The caller collects.
     pub(crate) fn make_room(&self, len: usize, collect: impl Fn()) -> Option<Making<'_>> {
         let (bytes, most) = (self.frames.frame_bytes(len), self.most());
         if self.frames.waiting_bytes() > self.limit().max(self.frames.bytes()) / WAITING {
@@ -366,14 +376,14 @@ impl<K: Send + Sync> Hot<K> {
         self.frame_bytes() + self.making.load(Ordering::Relaxed)
     }
 
-    /// Whether frames are more than what they are left when room is short. What waits for a reader is not: to take off
-    /// more for it would help nobody.
+    /// Whether frames are more than what they are left when room is short. What waits for a reader
+    /// is not: to take off more for it would help nobody.
     pub(crate) fn is_beyond(&self) -> bool {
         self.frames.bytes() + self.making.load(Ordering::Relaxed) > self.limit()
     }
 
-    /// Room is short: frames beyond the limit go, some `goal` bytes of those that were not hit since the hand came
-    /// by; whether any did. The caller collects.
+    /// Room is short: frames beyond the limit go, some `goal` bytes of those that were not hit
+    /// since the hand came by; whether any did. The caller collects.
     pub(crate) fn yield_room(&self, goal: usize) -> bool {
         let (before, mut looks) = (self.frames.bytes(), LOOKS + goal / PAGE);
         let gone = || before.saturating_sub(self.frames.bytes());
@@ -384,14 +394,15 @@ impl<K: Send + Sync> Hot<K> {
         gone() > 0
     }
 
-    /// The same; where all that the hand came by were hit, one goes all the same: beyond the limit it is worth less than
-    /// an entry.
+    /// The same; where all that the hand came by were hit, one goes all the same: beyond the limit
+    /// it is worth less than an entry.
     pub(crate) fn insist_on_room(&self, goal: usize) {
         let insists = !self.yield_room(goal) && self.is_beyond();
         let _ = insists && (0..INSISTING).any(|_| self.demote_next(false));
     }
 
-    /// Takes the frame off the hand's next slot, unless it was hit since the hand came by and is to be `spared`.
+    /// Takes the frame off the hand's next slot, unless it was hit since the hand came by and is to
+    /// be `spared`.
     fn demote_next(&self, spared: bool) -> bool {
         // Of all slots: those that are to be swept have frames, too.
         let slot = self.hand.fetch_add(1, Ordering::Relaxed) & (self.frames.slots() - 1);
@@ -429,8 +440,9 @@ impl<K: Send + Sync> Hot<K> {
         }
     }
 
-    /// Puts what was filled with an entry's page into a slot of its set, unless it has a frame there, or all slots have frames that
-    /// were just hit: then it comes back. Under the lock of the tag's shard, the index leading to that entry.
+    /// Puts what was filled with an entry's page into a slot of its set, unless it has a frame
+    /// there, or all slots have frames that were just hit: then it comes back. Under the lock of
+    /// the tag's shard, the index leading to that entry.
     pub(crate) fn put<'f>(
         &self,
         filled: Filled<'f, Head<K>>,

@@ -132,8 +132,8 @@ impl<K> Flight<K> {
     }
 
     /// How the flight stands for a waiter, which `waker` wakes up when that changes. The ticket is
-    /// used up unless the flight still flies. Returns a waker as well that is needed no more: its drop
-    /// may panic, and the caller may be the pilot by then.
+    /// used up unless the flight still flies. Returns a waker as well that is needed no more: its
+    /// drop may panic, and the caller may be the pilot by then.
     pub(super) fn look(&self, ticket: Ticket, waker: &Waker) -> (Seen, Option<Waker>) {
         let waker = waker.clone();
         let mut aboard = self.aboard.lock();

@@ -294,8 +294,8 @@ impl<K> Pilot<K> {
         made
     }
 
-    /// Runs a call of the cache's for this pilot. User code in it, such as a hook, that asks for the
-    /// key is told of a recursion: it would wait for itself.
+    /// Runs a call of the cache's for this pilot. User code in it, such as a hook, that asks for
+    /// the key is told of a recursion: it would wait for itself.
     pub(crate) fn at_work<R>(&self, call: impl FnOnce() -> R) -> R {
         self.flight.run(call)
     }

@@ -132,7 +132,8 @@ struct Moving<'s> {
     after: u32,
 }
 
-/// An id that is out of its place for as long as this is there, and an id that takes the place then.
+/// An id that is out of its place for as long as this is there, and an id that takes the place
+/// then.
 struct Lifted<'t> {
     place: Place<'t>,
     id: u32,
@@ -265,8 +266,8 @@ impl<'s> Moving<'s> {
 
     fn tell(&self, moves: u32) {
         if !model_bug!(MovedUntold) {
-            // Release at the end pairs with the Acquire of who looks next. At the start what follows
-            // is Release, all of it, and so comes after this for whoever sees it.
+            // Release at the end pairs with the Acquire of who looks next. At the start what
+            // follows is Release, all of it, and so comes after this for whoever sees it.
             tell(&self.shard.moves, moves);
         }
     }
@@ -444,7 +445,8 @@ impl Table {
         loop {
             let (version, found) = self.search(tag, seek);
             let held = self.hold(tag);
-            // What was found is held: where its id is, it is. So the changes of others cost no look.
+            // What was found is held: where its id is, it is. So the changes of others cost no
+            // look.
             let there = |(id, _): &(u32, S::Entry)| held.place(tag, *id).is_some();
             let same = held.version.get() == version || found.as_ref().is_some_and(there);
             if same || model_bug!(SearchedUnasked) {
@@ -494,8 +496,8 @@ impl Table {
         Ok(None)
     }
 
-    /// Puts the id that `f` gives under the lock in the place of `old`, if that is there; whether it
-    /// did. `f` may let go of `old`: nobody is led there any more when it is called.
+    /// Puts the id that `f` gives under the lock in the place of `old`, if that is there; whether
+    /// it did. `f` may let go of `old`: nobody is led there any more when it is called.
     pub(crate) fn swap(&self, tag: Tag, old: u32, f: impl FnOnce() -> Option<u32>) -> bool {
         let held = self.hold(tag);
         let Some(place) = held.place(tag, old) else { return false };

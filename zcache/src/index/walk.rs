@@ -8,7 +8,8 @@
 
 use crate::sync::{Mutex, model_bug};
 
-/// How many walk just now. Held over a change of the index, which holds a shard's lock; otherwise over nothing.
+/// How many walk just now. Held over a change of the index, which holds a shard's lock; otherwise
+/// over nothing.
 #[derive(Debug)]
 pub(crate) struct Walks(Mutex<usize>);
 

@@ -141,7 +141,8 @@ fn an_entry_that_is_recompressed_and_evicted_ends_once() {
     assert!(model(Some(3), swap_and_evict).len() >= 2);
 }
 
-/// The new object's id comes before the old one's: who walks has passed it when he comes to the old one.
+/// The new object's id comes before the old one's: who walks has passed it when he comes to the old
+/// one.
 fn swap_and_clear() -> bool {
     let world = world();
     world.insert(2, &page(9)).unwrap();

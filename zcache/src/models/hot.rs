@@ -182,8 +182,8 @@ fn a_policy_that_does_not_hear_of_frames_is_noticed() {
     twin(Some(2), Plant::FrameHitUnheard, hot_hit_then_evict);
 }
 
-/// A world whose table of frames grows with the next promotion; two keys, of which the first one has a frame and the
-/// other one was hit, and the sets where they are looked for then.
+/// A world whose table of frames grows with the next promotion; two keys, of which the first one
+/// has a frame and the other one was hit, and the sets where they are looked for then.
 fn about_to_grow(sets: [u32; 2]) -> (Arc<World>, [u8; 2]) {
     let world = hot_world();
     let keys = sets.map(|set| (1..).find(|key| world.tag(key) & 1 == set).unwrap());
@@ -195,8 +195,8 @@ fn about_to_grow(sets: [u32; 2]) -> (Arc<World>, [u8; 2]) {
     (world, keys)
 }
 
-/// The table grows over a frame whose page is replaced. The other thread does that, so that a frame in
-/// the middle of its move is one preemption away.
+/// The table grows over a frame whose page is replaced. The other thread does that, so that a frame
+/// in the middle of its move is one preemption away.
 fn grow_and_replace() -> usize {
     let (world, [hot, other]) = about_to_grow([1, 0]);
     let owner = beside(&world, move |world| {

@@ -4,8 +4,8 @@ use super::{World, get, over, page, world};
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Plant, let_wait};
 
-/// An entry enters beside an eviction, and `f` is done as soon as it is in. Whether the entry waited,
-/// and how many victims were named.
+/// An entry enters beside an eviction, and `f` is done as soon as it is in. Whether the entry
+/// waited, and how many victims were named.
 fn enter(f: impl FnOnce(&World) + 'static) -> (bool, usize) {
     let_wait();
     let world = world();

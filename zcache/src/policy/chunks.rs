@@ -12,8 +12,8 @@ use std::fmt;
 use zpool::source::heap_cost;
 use zpool::{NoMemory, Words};
 
-/// Chunks in the first block of what stands beside them; each further block is as long as all before it,
-/// and as the first one.
+/// Chunks in the first block of what stands beside them; each further block is as long as all
+/// before it, and as the first one.
 const FIRST: usize = 16;
 /// Blocks: 2^22 - 16 chunks, enough for 2^30 values at 512 a chunk.
 const BLOCKS: usize = 18;
@@ -43,8 +43,8 @@ struct Beside {
     next: u32,
 }
 
-/// A chunk that is about to be opened, with the block beside it where that is missing. Dropped, it leaves
-/// nothing behind.
+/// A chunk that is about to be opened, with the block beside it where that is missing. Dropped, it
+/// leaves nothing behind.
 pub(super) struct Made {
     number: usize,
     block: Box<[Beside]>,
@@ -220,8 +220,8 @@ impl Chunks {
         self.unused
     }
 
-    /// Closes unused chunks that `may_go` says yes to, as long as more than `keep` are there; all words of
-    /// theirs are 0. What they took comes back, in bytes.
+    /// Closes unused chunks that `may_go` says yes to, as long as more than `keep` are there; all
+    /// words of theirs are 0. What they took comes back, in bytes.
     pub(super) fn shrink(&mut self, keep: usize, may_go: &dyn Fn(usize) -> bool) -> usize {
         let (before, mut stay) = (self.bytes, END);
         while self.unused > keep && self.list != END {
@@ -242,7 +242,8 @@ impl Chunks {
         before - self.bytes
     }
 
-    /// Closes an unused chunk. `false`: the system does not take the memory back; the chunk stays open.
+    /// Closes an unused chunk. `false`: the system does not take the memory back; the chunk stays
+    /// open.
     fn close(&mut self, number: usize) -> bool {
         if !self.words.close(number) {
             return false;

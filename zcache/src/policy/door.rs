@@ -5,7 +5,8 @@
 //! widens the door, no hit narrows it. So the door is steady where half are hit. Where fewer are
 //! hit, the entries that were in `main` before were worth more.
 
-/// A turn of `main` in which all who were let in went without a hit makes the door narrower by e^-4.
+/// A turn of `main` in which all who were let in went without a hit makes the door narrower by
+/// e^-4.
 const HASTE: f64 = 4.0;
 /// The door is never narrower, or nobody would be there to be judged.
 const NARROWEST: f64 = 1.0 / 16.0;

@@ -48,8 +48,8 @@ const NUMBERS: usize = 1 << BORN_BITS;
 const BELOW: u32 = BORN_BITS + 1;
 /// Generations that a full table is born in.
 const GENERATIONS: usize = 64;
-/// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is time
-/// to sweep in.
+/// Generations at the most, where ghosts are taken as fast as they come. The rest of the numbers is
+/// time to sweep in.
 const SPAN: u32 = 224;
 /// One new ghost in so many sweeps a bucket. So all buckets are swept in 13 generations, and in 20
 /// where a generation is one ghost.
@@ -65,7 +65,8 @@ fn buckets_of_chunk() -> usize {
     per_chunk() / WORDS
 }
 
-/// What is left of a key, the queue that it went from, and the generation it was born in as a ghost.
+/// What is left of a key, the queue that it went from, and the generation it was born in as a
+/// ghost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot(u32);
 
@@ -288,9 +289,9 @@ impl Ghosts {
         self.room.bytes()
     }
 
-    /// A key went from `queue`, 0 or 1, of a policy that has so many entries. Of queue 0 nine ghosts
-    /// are kept for ten entries, of queue 1 one for twenty, and one at the least; but no more than
-    /// there is room for.
+    /// A key went from `queue`, 0 or 1, of a policy that has so many entries. Of queue 0 nine
+    /// ghosts are kept for ten entries, of queue 1 one for twenty, and one at the least; but no
+    /// more than there is room for.
     pub(super) fn remember(&mut self, queue: usize, tag: u32, entries: usize) {
         let wanted = (entries * WANTED.0 / WANTED.1).div_ceil(LOAD).max(1);
         if wanted > 2 * self.buckets || 4 * wanted < self.buckets {
@@ -317,8 +318,8 @@ impl Ghosts {
         }
     }
 
-    /// Ghosts of a queue at the most: half a generation more or less than are wanted, so that it is these
-    /// on average. A generation that began is never too many by itself.
+    /// Ghosts of a queue at the most: half a generation more or less than are wanted, so that it is
+    /// these on average. A generation that began is never too many by itself.
     fn bound(&self, queue: usize) -> usize {
         let generation = self.generation();
         (self.lines[queue].most + generation / 2).max(generation)

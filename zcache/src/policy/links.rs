@@ -188,8 +188,8 @@ impl<const LISTS: usize> Links<LISTS> {
         true
     }
 
-    /// `new` takes the place and flag of `old`, which is on no list then. If `old` is on none already, `new` stays
-    /// where it is, and if `new` is on none, `old` goes.
+    /// `new` takes the place and flag of `old`, which is on no list then. If `old` is on none
+    /// already, `new` stays where it is, and if `new` is on none, `old` goes.
     pub(super) fn replace(&mut self, old: u32, new: u32) {
         let Some(list) = self.list(old) else { return };
         if old == new {

@@ -11,8 +11,8 @@ use super::{Entries, Policy, Priority};
 /// Least recently used: one list, entries enter at its head and go at its tail.
 ///
 /// What it is exactly depends on what it is told:
-/// - marks, as by the cache: CLOCK, an approximation. An entry at the tail that was hit since it was last
-///   there goes back to the head once, however often it was hit;
+/// - marks, as by the cache: CLOCK, an approximation. An entry at the tail that was hit since it
+///   was last there goes back to the head once, however often it was hit;
 /// - each hit, by [`touch`](Policy::touch): LRU itself;
 /// - neither: FIFO.
 ///

@@ -51,16 +51,17 @@ pub enum Priority {
 
 /// What a policy asks about entries while it looks for a victim.
 pub trait Entries {
-    /// Hits since the policy last set the mark, at most [`Policy::max_mark`]. `None`: the entry may not
-    /// go now, as one that is not published yet.
+    /// Hits since the policy last set the mark, at most [`Policy::max_mark`]. `None`: the entry may
+    /// not go now, as one that is not published yet.
     fn mark(&self, id: u32) -> Option<u8>;
 
-    /// Sets the mark, for hits to count on from there. A hit that comes between [`mark`](Self::mark)
-    /// and this may be lost.
+    /// Sets the mark, for hits to count on from there. A hit that comes between
+    /// [`mark`](Self::mark) and this may be lost.
     fn set_mark(&self, id: u32, mark: u8);
 
-    /// Whether an entry without a mark, which would go, stays for another round, as one that takes less
-    /// than others and so is worth more. Asked by [`S3Fifo::new`], once each time that it would go.
+    /// Whether an entry without a mark, which would go, stays for another round, as one that takes
+    /// less than others and so is worth more. Asked by [`S3Fifo::new`], once each time that it
+    /// would go.
     ///
     /// Default: none stays.
     fn spares(&self, id: u32) -> bool {
@@ -74,9 +75,9 @@ pub trait Entries {
 
 /// Decides who goes.
 ///
-/// Ids are below [`MAX_ENTRIES`]; the caller hands out low ones first and uses them again, since tables
-/// are as long as the highest id. An id is free for another entry once the policy has named it as a
-/// victim or was told to remove it. [`Lru`] has an example of the whole round.
+/// Ids are below [`MAX_ENTRIES`]; the caller hands out low ones first and uses them again, since
+/// tables are as long as the highest id. An id is free for another entry once the policy has named
+/// it as a victim or was told to remove it. [`Lru`] has an example of the whole round.
 pub trait Policy: std::fmt::Debug + Send {
     /// What the policy is called in statistics.
     fn name(&self) -> &'static str;
@@ -84,8 +85,9 @@ pub trait Policy: std::fmt::Debug + Send {
     /// The mark that hits stop counting at, 1 or more: further hits need not write.
     fn max_mark(&self) -> u8;
 
-    /// Bytes that must be charged before [`grow`](Self::grow) makes room for `id`; 0 if it has room.
-    /// Room is by id: it stays until [`shrink`](Self::shrink) gave it back, whatever else enters.
+    /// Bytes that must be charged before [`grow`](Self::grow) makes room for `id`; 0 if it has
+    /// room. Room is by id: it stays until [`shrink`](Self::shrink) gave it back, whatever else
+    /// enters.
     fn growth(&self, id: u32) -> usize;
 
     /// Makes that room; [`bytes`](Self::bytes) rises by just what [`growth`](Self::growth) said.
@@ -117,12 +119,13 @@ pub trait Policy: std::fmt::Debug + Send {
     /// `id` is in the policy already, or has no room.
     fn insert(&mut self, id: u32, tag: u32, priority: Priority);
 
-    /// `id` goes, wherever it is; `false` if it is not in the policy. Takes constant time, leaves no
-    /// ghost.
+    /// `id` goes, wherever it is; `false` if it is not in the policy. Takes constant time, leaves
+    /// no ghost.
     fn remove(&mut self, id: u32) -> bool;
 
-    /// `new`, already inserted, takes the place and standing of `old`, which goes: a key got a new value.
-    /// Where `old` is not in the policy `new` stays where it is, and where `new` is not, `old` goes.
+    /// `new`, already inserted, takes the place and standing of `old`, which goes: a key got a new
+    /// value. Where `old` is not in the policy `new` stays where it is, and where `new` is not,
+    /// `old` goes.
     fn replace(&mut self, old: u32, new: u32);
 
     /// A hit on `id`, for drivers that can afford to tell of each one at once; the cache does not.
@@ -130,14 +133,15 @@ pub trait Policy: std::fmt::Debug + Send {
         let _ = id;
     }
 
-    /// Names a victim and forgets it; a ghost may remain. Looks at `effort` entries at most, then takes
-    /// one of those that it spared regardless of its mark. Entries whose mark is `None` never go, and
-    /// keep their places: the answer is `None` if `effort` entries showed no other, or there is none.
+    /// Names a victim and forgets it; a ghost may remain. Looks at `effort` entries at most, then
+    /// takes one of those that it spared regardless of its mark. Entries whose mark is `None` never
+    /// go, and keep their places: the answer is `None` if `effort` entries showed no other, or
+    /// there is none.
     fn evict(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32>;
 
     /// As [`evict`](Self::evict), but never names an entry that it spared: `None` also if `effort`
-    /// entries were all hit. Those have lower marks then, or other places, so that another call goes
-    /// on behind them. A caller with a lock so looks in short steps, and ends with `evict`.
+    /// entries were all hit. Those have lower marks then, or other places, so that another call
+    /// goes on behind them. A caller with a lock so looks in short steps, and ends with `evict`.
     ///
     /// Default: `evict`.
     fn evict_unspared(&mut self, entries: &dyn Entries, effort: usize) -> Option<u32> {

@@ -55,14 +55,15 @@ const YOUNG: usize = 4;
 /// `main` ages at one eviction in so many.
 const AGEING: u32 = 48;
 
-/// S3-FIFO (Yang et al., SOSP 2023): scans pass through a small queue, what is asked for again stays.
+/// S3-FIFO (Yang et al., SOSP 2023): scans pass through a small queue, what is asked for again
+/// stays.
 ///
 /// [`Priority::High`] enters the main queue, [`Low`](Priority::Low) goes next from the small one.
 /// [`Lru`](super::Lru) has an example of how a policy is used.
 #[derive(Debug)]
 pub struct S3Fifo {
-    /// Who came through the door is flagged in `main`, until its tail judges it; who is young is flagged in
-    /// `small`.
+    /// Who came through the door is flagged in `main`, until its tail judges it; who is young is
+    /// flagged in `small`.
     queues: Links<2>,
     ghosts: Ghosts,
     ours: Option<Ours>,
@@ -90,8 +91,8 @@ impl Ours {
         }
     }
 
-    /// Whether one that has to prove itself enters `main` all the same, in a policy of `total` entries
-    /// of which `small` has so many.
+    /// Whether one that has to prove itself enters `main` all the same, in a policy of `total`
+    /// entries of which `small` has so many.
     fn skips_small(&mut self, small: usize, total: usize) -> bool {
         if total < self.full / 2 {
             (self.full, self.vacant) = (0, 0); // it was cleared
@@ -404,8 +405,8 @@ mod tests {
         assert!(strangers <= aged, "{strangers} strangers took the places of {aged}");
     }
 
-    /// All were young as long as nobody had to go, and the first evictions took their marks away just
-    /// before they were looked at.
+    /// All were young as long as nobody had to go, and the first evictions took their marks away
+    /// just before they were looked at.
     #[test]
     fn what_was_hit_while_the_cache_filled_stays() {
         struct Hit(Cell<bool>);
@@ -446,8 +447,8 @@ mod tests {
         assert!(policy.queues.len(MAIN) > 900, "{:?}", policy.queues);
     }
 
-    /// Those with a priority used up the turns of the others: none of them was let in, nor judged, for
-    /// ever.
+    /// Those with a priority used up the turns of the others: none of them was let in, nor judged,
+    /// for ever.
     #[test]
     fn the_door_counts_those_only_who_have_to_pass_it() {
         let tag = |id| Unhit.tag(id);

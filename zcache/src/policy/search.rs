@@ -63,9 +63,10 @@ impl<'a> Search<'a> {
         self.entries.tag(id)
     }
 
-    /// CLOCK, one look: an entry with a mark goes to the head of `list`, for the price of one of it. One
-    /// without goes off the list and is named, or to the head if it is spared. `judge` hears of either,
-    /// and of whether it was hit, before that. An entry that may not go stays where it is.
+    /// CLOCK, one look: an entry with a mark goes to the head of `list`, for the price of one of
+    /// it. One without goes off the list and is named, or to the head if it is spared. `judge`
+    /// hears of either, and of whether it was hit, before that. An entry that may not go stays
+    /// where it is.
     pub(super) fn chance<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,
@@ -92,8 +93,8 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// CLOCK: a [`chance`](Self::chance) for each entry from the tail of `list` on, until one goes. `None`
-    /// where the effort ran out or no entry may go. Entries that may not go are passed.
+    /// CLOCK: a [`chance`](Self::chance) for each entry from the tail of `list` on, until one goes.
+    /// `None` where the effort ran out or no entry may go. Entries that may not go are passed.
     pub(super) fn second_chance<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,

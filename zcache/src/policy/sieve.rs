@@ -16,10 +16,11 @@ use super::links::Links;
 use super::search::Search;
 use super::{Entries, Policy, Priority};
 
-/// SIEVE (Zhang et al., NSDI 2024): keeps what is asked for again where it is, and tries newcomers soon.
+/// SIEVE (Zhang et al., NSDI 2024): keeps what is asked for again where it is, and tries newcomers
+/// soon.
 ///
-/// [`Priority::Low`] enters where the hand looks next; `High` is as `Normal`, but for its mark. [`Lru`](super::Lru) has an
-/// example of how a policy is used.
+/// [`Priority::Low`] enters where the hand looks next; `High` is as `Normal`, but for its mark.
+/// [`Lru`](super::Lru) has an example of how a policy is used.
 #[derive(Debug)]
 pub struct Sieve {
     links: Links<1>,
@@ -34,8 +35,8 @@ impl Sieve {
         Self { links: Links::new(), hand: None }
     }
 
-    /// Moves the hand to an entry without a mark. `None`: no more effort, or a round of entries that may
-    /// not go, which the hand passes.
+    /// Moves the hand to an entry without a mark. `None`: no more effort, or a round of entries
+    /// that may not go, which the hand passes.
     fn seek(&mut self, search: &mut Search<'_>) -> Option<u32> {
         let mut passed = 0;
         while search.goes_on() && passed < self.links.len(0) {

@@ -1,15 +1,15 @@
 //! The youngest part of a queue: hits in it do not count.
 //!
-//! Most pages that are asked for twice within moments are asked for by one and the same query, and never
-//! again. So an entry's hits count from when it has left the youngest part of its queue. Invariant: the
-//! young are the newest `amount` of the queue, and flagged in it; `oldest` is the one of them that
-//! entered first.
+//! Most pages that are asked for twice within moments are asked for by one and the same query, and
+//! never again. So an entry's hits count from when it has left the youngest part of its queue.
+//! Invariant: the young are the newest `amount` of the queue, and flagged in it; `oldest` is the
+//! one of them that entered first.
 
 use super::links::Links;
 use super::search::Search;
 
-/// Entries that leave their youth at one eviction at the most, so that it is bounded. One enters for
-/// each that goes.
+/// Entries that leave their youth at one eviction at the most, so that it is bounded. One enters
+/// for each that goes.
 const STEPS: usize = 4;
 
 /// The young of one queue of `Q`.
@@ -48,8 +48,8 @@ impl<const Q: usize> Youth<Q> {
         }
     }
 
-    /// The oldest is young no more, if there are more than `most`. One at the least stays young: it is
-    /// the only one of the smallest queues.
+    /// The oldest is young no more, if there are more than `most`. One at the least stays young: it
+    /// is the only one of the smallest queues.
     fn pop<const LISTS: usize>(&mut self, links: &mut Links<LISTS>, most: usize) -> Option<u32> {
         let id = self.oldest.filter(|_| self.amount > most.max(1))?;
         links.unflag(id);
@@ -58,13 +58,14 @@ impl<const Q: usize> Youth<Q> {
         Some(id)
     }
 
-    /// Those beyond `most` are young no more, and keep the marks of their hits: nobody had to go yet, so
-    /// that they were there for long.
+    /// Those beyond `most` are young no more, and keep the marks of their hits: nobody had to go
+    /// yet, so that they were there for long.
     pub(super) fn outgrow<const LISTS: usize>(&mut self, links: &mut Links<LISTS>, most: usize) {
         while self.pop(links, most).is_some() {}
     }
 
-    /// Those beyond `most` are young no more, without the marks of their hits, as far as there is effort.
+    /// Those beyond `most` are young no more, without the marks of their hits, as far as there is
+    /// effort.
     pub(super) fn grow_up<const LISTS: usize>(
         &mut self,
         links: &mut Links<LISTS>,

@@ -164,9 +164,9 @@ impl<K> Scopes<K> {
 
     fn left(&self, number: SlotNumber) {
         let slot = self.slot(number);
-        // Acquire pairs with the Release in `end_slot`: one of the two finds the slot ended and empty.
-        // Release pairs with the Acquire in `is_empty`: whoever gives the slot away knows that each
-        // entry has been retired, whoever left last.
+        // Acquire pairs with the Release in `end_slot`: one of the two finds the slot ended and
+        // empty. Release pairs with the Acquire in `is_empty`: whoever gives the slot away knows
+        // that each entry has been retired, whoever left last.
         let users = slot.users.fetch_sub(1, Ordering::AcqRel);
         if users == 1 && slot.state.load(Ordering::Relaxed) == ENDED {
             self.free_if_empty(&mut self.names.lock(), number);
@@ -319,8 +319,8 @@ impl<K> Scopes<K> {
     }
 
     /// Gives the lines back behind the last id in use. They must be nobody's who counts on them, so
-    /// `open` falls first, and then the pool is asked, under the lock that ids are handed out under:
-    /// whoever got an id before is found, and whoever gets one later sees the lower number.
+    /// `open` falls first, and then the pool is asked, under the lock that ids are handed out
+    /// under: whoever got an id before is found, and whoever gets one later sees the lower number.
     pub(crate) fn shrink(&self, in_use: impl Fn(std::ops::Range<u32>) -> bool) {
         let _opening = self.opening.lock();
         while let Some(last) = self.open.load(Ordering::Relaxed).checked_sub(1) {
@@ -355,8 +355,8 @@ impl<K> Scopes<K> {
         self.set(new, self.slot_of(id));
     }
 
-    /// The ids of the next line, going round among `ids` of them, whose slots `which` says yes to; by
-    /// the hand of a slot, or that of what has ended. Others may come and go meanwhile.
+    /// The ids of the next line, going round among `ids` of them, whose slots `which` says yes to;
+    /// by the hand of a slot, or that of what has ended. Others may come and go meanwhile.
     pub(crate) fn next_ids(
         &self,
         of: Option<SlotNumber>,

@@ -110,8 +110,8 @@ impl Names {
         slot
     }
 
-    /// The slot of the scope at this place of the list, if it has one, for who ends it. A scope with a
-    /// limit gets another one, or keeps its own if that is empty.
+    /// The slot of the scope at this place of the list, if it has one, for who ends it. A scope
+    /// with a limit gets another one, or keeps its own if that is empty.
     pub(super) fn vacate(&mut self, at: usize, slots: &[Slot]) -> Option<SlotNumber> {
         let Name { slot, limit, .. } = self.list[at];
         let seen = Some(&slots[usize::from(slot)]).filter(|_| slot != UNNAMED)?;

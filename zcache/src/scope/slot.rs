@@ -59,8 +59,8 @@ impl Slot {
 
     /// Whether nothing is in it. Under the lock of the names, or a hint.
     pub(super) fn is_empty(&self) -> bool {
-        // From nothing on, tickets alone make more of it, and they are given under the lock. Acquire
-        // pairs with the Release in `left`: all that was in it has been retired.
+        // From nothing on, tickets alone make more of it, and they are given under the lock.
+        // Acquire pairs with the Release in `left`: all that was in it has been retired.
         self.users.load(Ordering::Acquire) == 0
     }
 }

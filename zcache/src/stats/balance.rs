@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The reasons for the share of a cache's capacity that its hot pages have: see [`Share::Auto`](crate::Share::Auto).
+/// The reasons for the share of a cache's capacity that its hot pages have: see
+/// [`Share::Auto`](crate::Share::Auto).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -11,7 +12,8 @@ pub struct Balance {
     pub limit: usize,
     /// What a decoding takes, if it is not interrupted.
     pub decode: Duration,
-    /// What a miss takes: from the miss to the end of the insert of its key, or as the cache was [told](crate::Config::miss_cost).
+    /// What a miss takes: from the miss to the end of the insert of its key, or as the cache was
+    /// [told](crate::Config::miss_cost).
     pub miss: Duration,
     /// What another MiB of frames would have saved of late.
     pub frame_worth: Duration,

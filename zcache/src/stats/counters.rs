@@ -16,8 +16,8 @@ const CALM: u64 = 8;
 /// And the first one, in nanoseconds.
 const FIRST: u64 = 100_000;
 
-/// What hits write. Threads whose numbers are low have a stripe each, so that counting a hit takes no
-/// locked instruction and moves no cache line; all others share the last one.
+/// What hits write. Threads whose numbers are low have a stripe each, so that counting a hit takes
+/// no locked instruction and moves no cache line; all others share the last one.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Stripe {

@@ -61,7 +61,8 @@ impl Sampled {
 }
 
 /// Where the bytes are. `held` is the sum of `pages`, `frames`, `waiting`, `metadata`, `keys`,
-/// `index`, `policy`, `codec`, `sample` and `fixed`, give or take what other threads change meanwhile.
+/// `index`, `policy`, `codec`, `sample` and `fixed`, give or take what other threads change
+/// meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -52,8 +52,8 @@ pub(crate) struct TrainingPlan {
 #[derive(Debug)]
 pub(crate) struct Coders {
     pub(crate) cold: Option<Arc<dyn Codec>>,
-    /// Where the codec is found: those of the numbers from 1 on, which are zstd's levels. Any of them
-    /// reads what another has written.
+    /// Where the codec is found: those of the numbers from 1 on, which are zstd's levels. Any of
+    /// them reads what another has written.
     others: Box<[Arc<dyn Codec>]>,
     /// The number that pages are packed by there; [`RAW`]: by none.
     chosen: Counter,
@@ -211,8 +211,8 @@ impl Coders {
         coder == RAW && !self.others.is_empty()
     }
 
-    /// The coder whose contexts read what this one has written: the one in use where it can, so that
-    /// there are no contexts for both.
+    /// The coder whose contexts read what this one has written: the one in use where it can, so
+    /// that there are no contexts for both.
     #[inline]
     pub(crate) fn reader(&self, coder: u8) -> u8 {
         if self.others.is_empty() || coder == 0 {

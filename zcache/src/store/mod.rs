@@ -273,7 +273,8 @@ impl<K: Send + Sync> Store<K> {
         self.finish(tag, len, expiry, (Form::Pieces, Payload::Nothing, None), None)
     }
 
-    /// Makes of `page`, which is no longer than [`max_piece`](Self::max_piece), what is stored for it.
+    /// Makes of `page`, which is no longer than [`max_piece`](Self::max_piece), what is stored for
+    /// it.
     ///
     /// # Errors
     /// No memory to compress with.
@@ -309,7 +310,8 @@ impl<K: Send + Sync> Store<K> {
             None => {
                 coder = self.coders.writer();
                 let number = coder.as_ref().map_or(0, Use::number);
-                // A page of one byte less is not worth a decoding: the slot has to be a smaller one than raw.
+                // A page of one byte less is not worth a decoding: the slot has to be a smaller one
+                // than raw.
                 let coded = self.compress(tag, page, expiry.is_some(), number, usize::MAX)?;
                 coded.unwrap_or((Form::Raw, Payload::Page(page), None))
             }
@@ -392,7 +394,8 @@ impl<K: Send + Sync> Store<K> {
         draft
     }
 
-    /// What a coder makes of a page, if that takes a slot of less than `bound` bytes and less than the page as it is.
+    /// What a coder makes of a page, if that takes a slot of less than `bound` bytes and less than
+    /// the page as it is.
     fn compress<'a>(
         &'a self,
         tag: Tag,
@@ -461,8 +464,8 @@ impl<K: Send + Sync> Store<K> {
     }
 }
 
-/// The checksum of a payload and what follows it: whose it is and what it stands for count, so that two
-/// payloads that change places are noticed.
+/// The checksum of a payload and what follows it: whose it is and what it stands for count, so that
+/// two payloads that change places are noticed.
 fn sum(tag: Tag, len: usize, form: Form, payload: &[u8], expiry: &[u8]) -> u32 {
     let form = match form {
         Form::Raw => 0,

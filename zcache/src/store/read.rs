@@ -85,8 +85,8 @@ impl<K: Send + Sync> Store<K> {
         }
     }
 
-    /// When the entry's time is over; the end of time where that never comes. `None`: the object is not one piece of
-    /// memory that could be looked at in passing.
+    /// When the entry's time is over; the end of time where that never comes. `None`: the object is
+    /// not one piece of memory that could be looked at in passing.
     pub(crate) fn expiry(&self, entry: &Entry<'_, K>) -> Option<Millis> {
         let state = entry.record().state();
         if !state.expires() {
@@ -150,8 +150,9 @@ impl<K: Send + Sync> Store<K> {
             };
             // Pieces have no time of their own.
             let read = self.read(&piece, 0, to);
-            // The last one to hold a piece drops its clone of the key. A panic in that is swallowed:
-            // the caller drops the entry's own key next, and a second panic would end the process.
+            // The last one to hold a piece drops its clone of the key. A panic in that is
+            // swallowed: the caller drops the entry's own key next, and a second panic would end
+            // the process.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(piece)));
             read?;
         }

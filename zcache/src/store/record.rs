@@ -17,7 +17,8 @@ use crate::sync::{AtomicU32, Ordering, model_bug};
 /// A pinned entry.
 pub(crate) type Entry<'p, K> = Pinned<'p, Record<K>>;
 
-/// What the hand of [`maintain`](crate::Cache::maintain) knows of an entry that is not same-filled. A hit makes it warm.
+/// What the hand of [`maintain`](crate::Cache::maintain) knows of an entry that is not same-filled.
+/// A hit makes it warm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rest {
     Warm,
@@ -164,7 +165,8 @@ impl<K> Record<K> {
         }
     }
 
-    /// Notes what the hand found, unless anything happened to the entry since it was `seen`. Not for same-filled pages.
+    /// Notes what the hand found, unless anything happened to the entry since it was `seen`. Not
+    /// for same-filled pages.
     pub(crate) fn set_rest(&self, seen: State, rest: Rest) {
         let next = seen.0 & !REST | (rest as u32) << REST_AT;
         // Relaxed: a hint. A hit that comes between is not overwritten.

@@ -1,7 +1,8 @@
 //! The words that same-filled pages repeat, each kept once: an entry holds its number.
 //!
-//! Nearly all such pages are zeros, and the others share a few words (erased flash, poison, -1). The
-//! first 127 words get numbers for good; pages of further ones keep their word as an 8-byte object.
+//! Nearly all such pages are zeros, and the others share a few words (erased flash, poison, -1).
+//! The first 127 words get numbers for good; pages of further ones keep their word as an 8-byte
+//! object.
 
 use zpool::source::heap_cost;
 

@@ -102,7 +102,8 @@ pub(crate) enum Plant {
     PutWhereItWas,
     /// A frame moves to its set without the lock of its tag's shard.
     ShiftUnlocked,
-    /// A change of the table's length does not wait for those who put frames by the length of before.
+    /// A change of the table's length does not wait for those who put frames by the length of
+    /// before.
     LengthUntold,
     /// The policy does not hear of hits on frames.
     FrameHitUnheard,
@@ -128,7 +129,8 @@ pub(crate) enum Plant {
     TablesUnawaited,
     /// A draft is counted when the table in which its coder is the newest may have gone.
     DraftCountedLate,
-    /// A removal does not take in those that wait to enter the policy, of whom its entry may be one.
+    /// A removal does not take in those that wait to enter the policy, of whom its entry may be
+    /// one.
     WaitingForgotten,
     /// A resize asks what is held before the pool's cap has fallen.
     CapFallsLate,

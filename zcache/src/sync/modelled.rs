@@ -42,8 +42,8 @@ pub(crate) const PIECE: usize = 32;
 /// Slots for scopes: one beside that of scopes without.
 pub(crate) const SCOPES: (usize, usize) = (2, 2);
 
-/// What a reader finds in a word of the index. In models of the whole cache that is what was written
-/// last: the table has models of its own, in which it may be any older word, too.
+/// What a reader finds in a word of the index. In models of the whole cache that is what was
+/// written last: the table has models of its own, in which it may be any older word, too.
 pub(crate) fn seen(word: &AtomicU32, order: Ordering) -> u32 {
     latest();
     word.load(order)
@@ -67,7 +67,8 @@ pub(crate) fn let_see_latest() {
     LATEST.with(|cell| cell.set(true));
 }
 
-/// Whether shards of the index get more buckets, in everything this model's thread runs from now on.
+/// Whether shards of the index get more buckets, in everything this model's thread runs from now
+/// on.
 #[cfg(test)]
 pub(crate) fn let_split(may: bool) {
     SPLITS.with(|cell| cell.set(may));

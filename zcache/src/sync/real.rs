@@ -77,8 +77,8 @@ pub(crate) const LOOKS: usize = 64;
 /// takes any.
 pub(crate) const HOLDS: usize = 8;
 
-/// Up to this capacity in bytes entries lie side by side whatever their lengths. In larger caches pages
-/// that tables give back one by one would become many short chains.
+/// Up to this capacity in bytes entries lie side by side whatever their lengths. In larger caches
+/// pages that tables give back one by one would become many short chains.
 pub(crate) const MIXED: usize = 4 << 20;
 
 /// Entries that wait to enter the policy while somebody has it, at most: 1.5 KiB. With 8 threads on

@@ -17,8 +17,8 @@ const MOVED: usize = 8 << 10;
 /// than the capacity by [`SHARE`].
 const CHAINS: usize = 2;
 const SHARE: usize = 512;
-/// Where the bound by [`SHARE`] is less than this, inserts pay nothing: caches below 8 MiB would hold
-/// 1 to 3 % fewer pages.
+/// Where the bound by [`SHARE`] is less than this, inserts pay nothing: caches below 8 MiB would
+/// hold 1 to 3 % fewer pages.
 const LEAST: usize = 16 << 10;
 /// Entries that get a lower id for one insert.
 const RENUMBERED: usize = 4;
@@ -44,9 +44,9 @@ impl<K: Send + Sync> Tier<K> {
         Ok(())
     }
 
-    /// In a cache that shrinks: entries go that took more than the next one takes. So the cache gets
-    /// smaller whatever is inserted, and whoever shrinks it comes to an end. An insert of a hook
-    /// would put that off for ever, for it can evict nothing.
+    /// In a cache that shrinks: entries go that took more than the next one takes. So the cache
+    /// gets smaller whatever is inserted, and whoever shrinks it comes to an end. An insert of a
+    /// hook would put that off for ever, for it can evict nothing.
     #[cold]
     fn pay_back(&self, len: usize, price: usize, spent: &mut Spent) -> Result<(), Lack> {
         if Inside::is(self.number) {

@@ -127,7 +127,8 @@ pub(crate) enum Reach {
 pub(crate) struct Spent {
     /// Bytes of entries that it has evicted.
     pub(super) bytes: usize,
-    /// Whether it has given kept pages back: what its own attempts leave comes back again and again.
+    /// Whether it has given kept pages back: what its own attempts leave comes back again and
+    /// again.
     trimmed: bool,
     /// Whether it may evict no more.
     broke: bool,
@@ -174,8 +175,8 @@ impl<K: Send + Sync> Tier<K> {
         done
     }
 
-    /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be, `attempt` is
-    /// made by all means, and another batch is evicted as long as that gives nothing.
+    /// As [`with_room_within`](Self::with_room_within); where as much was `spent` as may be,
+    /// `attempt` is made by all means, and another batch is evicted as long as that gives nothing.
     ///
     /// # Errors
     /// What the last attempt lacked.
@@ -210,8 +211,9 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Makes `attempt` again and again, room being made for what it lacks in between, until it succeeds,
-    /// lacks nothing that room would help, no room can be made, or as much has been `spent` as may be.
+    /// Makes `attempt` again and again, room being made for what it lacks in between, until it
+    /// succeeds, lacks nothing that room would help, no room can be made, or as much has been
+    /// `spent` as may be.
     fn with_room_within<R>(
         &self,
         spent: &mut Spent,
@@ -242,15 +244,15 @@ impl<K: Send + Sync> Tier<K> {
 
     /// One round. `false`: there was nothing to do, or nothing more may be spent.
     fn make_room(&self, lack: Lack, spent: &mut Spent) -> bool {
-        // That a hook lacks room, which may not evict, or an operation that may evict no more, does not
-        // say that there are no entries to evict.
+        // That a hook lacks room, which may not evict, or an operation that may evict no more, does
+        // not say that there are no entries to evict.
         self.make_room_of_entries(lack, spent)
             || !spent.broke && !Inside::is(self.number) && self.make_room_of_frames()
             || self.store.scratch.trim(&self.store.pool)
     }
 
-    /// Evicts another batch for an operation that has spent what it may and found no room by any other
-    /// means. `false`: there is nothing to evict.
+    /// Evicts another batch for an operation that has spent what it may and found no room by any
+    /// other means. `false`: there is nothing to evict.
     fn make_more_room(&self, lack: Lack) -> bool {
         let mut spent = Spent { trimmed: true, ..Spent::default() };
         !Inside::is(self.number) && self.make_room(lack, &mut spent)
@@ -279,7 +281,8 @@ impl<K: Send + Sync> Tier<K> {
         false
     }
 
-    /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to go.
+    /// Whether demoting gave anything: what a reader has gives nothing yet, and entries may have to
+    /// go.
     pub(super) fn frames_end(&self, demote: impl FnOnce(&Hot<K>)) -> bool {
         let Some(hot) = &self.hot else { return false };
         let before = hot.frame_bytes();
@@ -427,8 +430,8 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// The policy's next victims, which took `goal` bytes or little more, but at most [`NAMED`] of
-    /// them. The policy looks at few entries in each hold of its lock, whatever was hit, and has named
-    /// one after a few holds, however fast readers hit.
+    /// them. The policy looks at few entries in each hold of its lock, whatever was hit, and has
+    /// named one after a few holds, however fast readers hit.
     fn victims<'t>(
         &'t self,
         goal: usize,

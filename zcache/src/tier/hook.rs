@@ -5,8 +5,9 @@ use std::fmt;
 use crate::stats::Cause;
 use crate::store::{Entry, Millis, Store, blank_page};
 
-/// An entry that has just gone, as the hook given to [`Cache::on_removal`](crate::Cache::on_removal)
-/// sees it: it is off the cache already, and its page can still be read.
+/// An entry that has just gone, as the hook given to
+/// [`Cache::on_removal`](crate::Cache::on_removal) sees it: it is off the cache already, and its
+/// page can still be read.
 pub struct Removal<'e, K> {
     entry: &'e Entry<'e, K>,
     stored_len: usize,
@@ -53,8 +54,8 @@ impl<'e, K: Send + Sync> Removal<'e, K> {
     }
 
     /// Decodes the page into `to` and returns its length. `None`: `to` is shorter, the payload is
-    /// corrupt, or no memory is left under the cap to decode with (codecs with contexts only; one that
-    /// another call has left is used first).
+    /// corrupt, or no memory is left under the cap to decode with (codecs with contexts only; one
+    /// that another call has left is used first).
     pub fn read_into(&self, to: &mut [u8]) -> Option<usize> {
         let len = self.len();
         // At the beginning of time nothing has expired.

@@ -58,8 +58,8 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// Ends the frames that wait for no reader any more, and goes on making a table shorter that has
-    /// few. Drops keys, so under no lock.
+    /// Ends the frames that wait for no reader any more, and goes on making a table shorter that
+    /// has few. Drops keys, so under no lock.
     #[inline]
     pub(crate) fn collect_frames(&self) {
         let Some(hot) = &self.hot else { return };
@@ -73,15 +73,16 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// What `f` does, with a way to do things under a shard's lock while the index leads to an entry.
+    /// What `f` does, with a way to do things under a shard's lock while the index leads to an
+    /// entry.
     pub(crate) fn under<R>(&self, f: impl FnOnce(Under<'_>) -> R) -> R {
         f(&|tag, id, act| {
             self.while_led_to(tag, id, act);
         })
     }
 
-    /// Calls `act` under the lock of a tag's shard if the index leads to entry `id`; says whether it
-    /// does.
+    /// Calls `act` under the lock of a tag's shard if the index leads to entry `id`; says whether
+    /// it does.
     pub(super) fn while_led_to(&self, tag: Tag, id: u32, act: &mut dyn FnMut()) -> bool {
         self.index.with(tag, id, act)
     }

@@ -131,7 +131,8 @@ pub(crate) struct Hand {
     pub(crate) repacked: u32,
     /// Bytes evicted for recompressed entries.
     pub(crate) spent: u64,
-    /// Inserts at which the sample was opened, those at which the next one is due, and the distance to the one after it.
+    /// Inserts at which the sample was opened, those at which the next one is due, and the distance
+    /// to the one after it.
     pub(crate) opened: u64,
     pub(crate) due: u64,
     pub(crate) distance: u64,
@@ -144,8 +145,8 @@ pub(crate) const ASIDE: usize = 320;
 /// index shorter.
 const TABLE: usize = 64 << 10;
 
-/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables that
-/// were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
+/// Bytes of the capacity that are set aside for what the general-purpose allocator keeps of tables
+/// that were replaced by larger ones: with small pages, 3 MiB at 1 GiB.
 pub(crate) const fn aside(capacity: usize) -> usize {
     capacity / ASIDE
 }
@@ -167,7 +168,8 @@ pub(crate) struct View<'t, K> {
     keeps: Option<u32>,
 }
 
-/// What the policy may ask about an entry after its mark. It does not change under the policy's lock.
+/// What the policy may ask about an entry after its mark. It does not change under the policy's
+/// lock.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     id: u32,
@@ -274,8 +276,8 @@ fn is_equal<K: Send + Sync, Q: Equivalent<K> + ?Sized>(
 }
 
 impl<K: Send + Sync> Tier<K> {
-    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most. Inline: a
-    /// copy of it takes 4 KiB of the stack, of which models have little.
+    /// A tier without entries, a hook or hot pages, which holds `capacity` bytes at the most.
+    /// Inline: a copy of it takes 4 KiB of the stack, of which models have little.
     #[inline(always)]
     pub(crate) fn new(
         store: Store<K>,
@@ -316,8 +318,8 @@ impl<K: Send + Sync> Tier<K> {
         self.hook = Some(hook);
     }
 
-    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for all
-    /// else.
+    /// Changes the capacity, and what hot pages may take in a cache that needs `least` bytes for
+    /// all else.
     pub(crate) fn set_capacity(&self, capacity: usize, least: usize) {
         let mut cap = self.cap.lock();
         self.capacity.store(capacity, Ordering::Relaxed);
@@ -362,10 +364,10 @@ impl<K: Send + Sync> Tier<K> {
         entry.record().hit(self.most)
     }
 
-    /// Whether an entry that takes `cost` bytes and would go is spared. One that takes half of what the
-    /// mean entry takes is spared every second time, one that takes a quarter three times in four, and
-    /// so on, but never more: its bytes are worth as much as those of others if it is hit as much more
-    /// seldom. More looks would wear out the marks of those that are hit.
+    /// Whether an entry that takes `cost` bytes and would go is spared. One that takes half of what
+    /// the mean entry takes is spared every second time, one that takes a quarter three times in
+    /// four, and so on, but never more: its bytes are worth as much as those of others if it is hit
+    /// as much more seldom. More looks would wear out the marks of those that are hit.
     fn spares(&self, cost: usize) -> bool {
         let pool = &self.store.pool;
         let mean = pool.payload_bytes() / pool.len().max(1) + self.cost(0);
@@ -487,8 +489,8 @@ impl<K: Send + Sync> Tier<K> {
         0..self.store.pool.ids()
     }
 
-    /// The tag of an entry in the index, for who holds the lock of its shard. Those who wait for that
-    /// lock may have all pins of the entry but one.
+    /// The tag of an entry in the index, for who holds the lock of its shard. Those who wait for
+    /// that lock may have all pins of the entry but one.
     pub(crate) fn tag_of(&self, id: u32) -> Tag {
         match self.store.pool.pin_id_reserved(id) {
             Ok(entry) => entry.record().tag,

@@ -20,8 +20,8 @@ use crate::sync::{Inside, model_bug};
 const ROUNDS: usize = 8;
 
 impl<K: Send + Sync> Tier<K> {
-    /// What `f` makes of the decoded page of `key`, if there is one. Counting is up to `f`, and `None` of its
-    /// sends the caller to the entry.
+    /// What `f` makes of the decoded page of `key`, if there is one. Counting is up to `f`, and
+    /// `None` of its sends the caller to the entry.
     #[inline]
     pub(crate) fn hot_page<Q: Equivalent<K> + ?Sized, R>(
         &self,
@@ -51,7 +51,8 @@ impl<K: Send + Sync> Tier<K> {
             return;
         }
         let (wants, crowded) = (hot.wants(record.tag, free), hot.is_crowded());
-        // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever deeper.
+        // Not from inside a hook or a key's drop: what a promotion ends would call it again, ever
+        // deeper.
         if !(wants || crowded) || Inside::is(self.number) {
             return;
         }

@@ -3,8 +3,8 @@
 //! new object -> queued -> index: old id -> new id, if it leads to the old one -> its place in the
 //! policy -> old one freed
 //! ```
-//! That is no replacement: page, expiry and place in the policy are the same, no hook is called, and
-//! leases and loads are not told.
+//! That is no replacement: page, expiry and place in the policy are the same, no hook is called,
+//! and leases and loads are not told.
 
 use super::evict::{Lack, Reach, STEP};
 use super::{Newcomer, Tier};
@@ -87,7 +87,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
             Err(_) => return Outcome::Full,
         };
         let slot = store.pool.slot_bytes(entry.len());
-        // A dictionary that has a successor is worth more than a slot: what has it need only not grow.
+        // A dictionary that has a successor is worth more than a slot: what has it need only not
+        // grow.
         let superseded =
             matches!(seen.form(), Form::Coded(coder) if store.coders.is_superseded(coder));
         let bound = slot + usize::from(superseded);

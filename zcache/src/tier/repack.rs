@@ -25,7 +25,8 @@ const ENTRIES: usize = 4;
 const IDS: usize = 128;
 /// Shorter pages are no sample.
 const SHORTEST: usize = 512;
-/// Contexts for a sample in a full cache take no more than the inserts between two samples, by this.
+/// Contexts for a sample in a full cache take no more than the inserts between two samples, by
+/// this.
 const RARELY: usize = 256;
 
 /// How small a coder's pages are, among those that are chosen from.

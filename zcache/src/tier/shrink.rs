@@ -5,9 +5,9 @@ use super::evict::{Evicted, MOVED, STEP};
 use crate::sync::{add, model_bug, sub};
 
 impl<K: Send + Sync> Tier<K> {
-    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is held.
-    /// What can be had without evicting is had first: each step evicts half of what is too much, and
-    /// then compacts, since what evicting frees shows only after that.
+    /// Evicts until no more than the capacity is held, or nothing is left to evict; says what is
+    /// held. What can be had without evicting is had first: each step evicts half of what is too
+    /// much, and then compacts, since what evicting frees shows only after that.
     ///
     /// Meanwhile the pool's cap falls along with what is held. So an insert finds room, pays for it
     /// (see `debt`), and need not evict all that is too much by itself.

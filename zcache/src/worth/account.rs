@@ -17,7 +17,8 @@ const OF: [usize; MINIATURES] = [0, 1, 3];
 /// second one.
 const MINIATURE: [usize; CANDIDATES] = [0, 1, 1, 2];
 
-/// Entries that a cache of each codec would have, as times of those that there are; `None`: unknown.
+/// Entries that a cache of each codec would have, as times of those that there are; `None`:
+/// unknown.
 pub(crate) type Times = [Option<f64>; CANDIDATES];
 
 /// Entries of the second miniature, as times of the first, where the codec is fixed.
@@ -33,9 +34,9 @@ const HORIZON: f64 = 4.0;
 const SEEN: f64 = 1.0 / 32.0;
 /// And when there were requests for this part of the inserts.
 const ASKED: f64 = 0.5;
-/// Misses are expected to fall by this power of the entries, as long as miniatures have seen little.
-/// With zstd:1 in the place of LZ4 it was 0.2 to 1.1 in nine of ten caches (five traces, two sizes); a
-/// low one keeps the faster codec until more is known.
+/// Misses are expected to fall by this power of the entries, as long as miniatures have seen
+/// little. With zstd:1 in the place of LZ4 it was 0.2 to 1.1 in nine of ten caches (five traces,
+/// two sizes); a low one keeps the faster codec until more is known.
 const ELASTICITY: f64 = 0.4;
 /// The same where there are fewer entries: more than is likely, for what is lost was not seen.
 const LOSS: f64 = 0.8;
@@ -123,9 +124,9 @@ impl Flow {
         all.into_iter().chain(missed).for_each(|sum| *sum *= part);
     }
 
-    /// Misses that codec `other` saves where `now` is in use; less than none where it has more. Each
-    /// codec may have so many times the entries. Miniatures tell what is missed, and an expectation as
-    /// long as they have seen little.
+    /// Misses that codec `other` saves where `now` is in use; less than none where it has more.
+    /// Each codec may have so many times the entries. Miniatures tell what is missed, and an
+    /// expectation as long as they have seen little.
     pub(crate) fn saved(&self, now: usize, other: usize, times: &Times) -> f64 {
         let at = |codec: usize| times[codec].unwrap_or(1.0).max(1e-3);
         let missed = |codec: usize| {
@@ -150,7 +151,8 @@ impl Flow {
     }
 }
 
-/// The codec with the smallest entries among those whose work would have been little beside the misses.
+/// The codec with the smallest entries among those whose work would have been little beside the
+/// misses.
 pub(super) fn first(prices: &[Option<Price>; CANDIDATES], counts: &Counts, miss: f64) -> usize {
     let Some(fast) = prices[0].filter(|_| counts.misses > 0) else { return 0 };
     let most = LITTLE * counts.misses as f64 * miss;

@@ -59,8 +59,8 @@ struct Miniature {
     /// Tags and marks by number.
     tags: Box<[Tag]>,
     marks: Box<[u8]>,
-    /// Numbers by tag: open addressing, each as near behind its own place as there was one. Twice as
-    /// many as there are numbers.
+    /// Numbers by tag: open addressing, each as near behind its own place as there was one. Twice
+    /// as many as there are numbers.
     places: Box<[u16]>,
     small: Ring,
     main: Ring,
@@ -284,8 +284,8 @@ impl Miniatures {
         is_sampled(tag, get(&self.rare) as u32)
     }
 
-    /// All miniatures, for a tag that is sampled. While another thread has them nothing is told to them:
-    /// they are a sample.
+    /// All miniatures, for a tag that is sampled. While another thread has them nothing is told to
+    /// them: they are a sample.
     #[cold]
     fn each(&self, f: impl FnMut(&mut Miniature)) {
         let Some(mut caches) = self.caches.try_lock() else { return };

@@ -36,8 +36,8 @@ use judge::{ASSUMED_DECODE, Judge};
 use miniature::Miniatures;
 pub(crate) use samples::{Packed, Samples};
 
-/// At most the capacity divided by this counts as bytes of young frames. When entries of twice these
-/// bytes were evicted it is time for a judgement.
+/// At most the capacity divided by this counts as bytes of young frames. When entries of twice
+/// these bytes were evicted it is time for a judgement.
 const WINDOW: usize = 16;
 /// At least the capacity divided by this counts as bytes of young frames.
 const LEAST_WINDOW: usize = 256;
@@ -371,8 +371,8 @@ mod tests {
         nth.wrapping_mul(0x9e37_79b9) | 1
     }
 
-    /// So many requests that miss one of so many pages; with each a frame is dropped, of which a part
-    /// of a hundred is asked for at once.
+    /// So many requests that miss one of so many pages; with each a frame is dropped, of which a
+    /// part of a hundred is asked for at once.
     fn live(scales: &Scales, requests: u32, pages: u32, frames: u32) {
         for nth in 0..requests {
             let frame = tag(2 * nth);

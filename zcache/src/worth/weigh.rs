@@ -21,8 +21,8 @@ const LEAST_STEP: usize = 4096;
 pub(super) const LEAST_SHARE: usize = 256;
 /// Misses of which the time has to be known before a codec is chosen by it.
 const LEAST_ANSWERED: u64 = 8;
-/// All entries have to be replaced so many times after the first change of the codec before the next
-/// one, and twice as many times after each change that follows, up to so many.
+/// All entries have to be replaced so many times after the first change of the codec before the
+/// next one, and twice as many times after each change that follows, up to so many.
 const FIRST_WAIT: f64 = 1.0;
 const MOST_WAIT: f64 = 64.0;
 /// What a judgement leaves of that number.
@@ -59,7 +59,8 @@ impl Scales {
         self.fit(&standing, &books, &times, &mut judge);
     }
 
-    /// The cache is full for the first time: what it missed so far says nothing of what it will miss.
+    /// The cache is full for the first time: what it missed so far says nothing of what it will
+    /// miss.
     #[cold]
     fn fill_up(&self, judge: &mut Judge, standing: &Standing) {
         judge.full = true;

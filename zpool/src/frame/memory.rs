@@ -68,8 +68,8 @@ impl Supply {
         let start = self.address(first).expect("pages with addresses");
         let whole = self.is_run(&pages);
         if whole {
-            // SAFETY: the pages are one piece of memory of at least `bytes.len()` bytes, and were just taken, so
-            // nobody else touches them.
+            // SAFETY: the pages are one piece of memory of at least `bytes.len()` bytes, and were
+            // just taken, so nobody else touches them.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), bytes.len()) };
         }
         let pieces = match whole {
@@ -118,7 +118,8 @@ impl Supply {
         pages.windows(2).all(follows)
     }
 
-    /// Gives the pages of a memory of this supply's back, and drops what it has beside them: it ends here.
+    /// Gives the pages of a memory of this supply's back, and drops what it has beside them: it
+    /// ends here.
     pub(super) fn give(&self, memory: &mut Memory) {
         let page = |nth: u32| match memory.pieces.get(nth as usize) {
             Some(piece) => piece.page,
@@ -157,8 +158,8 @@ impl Memory {
     #[inline]
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         self.start()?;
-        // SAFETY: `fill` wrote `len` bytes from `start` on, to pages that are one piece of memory; they are taken,
-        // and nobody writes to them, as long as this is there.
+        // SAFETY: `fill` wrote `len` bytes from `start` on, to pages that are one piece of memory;
+        // they are taken, and nobody writes to them, as long as this is there.
         Some(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) })
     }
 
@@ -168,8 +169,8 @@ impl Memory {
         assert!(to.len() <= self.len, "no more than there is");
         for piece in &self.pieces {
             let (part, rest) = to.split_at_mut(to.len().min(piece.len as usize));
-            // SAFETY: `fill_pieces` wrote `piece.len` bytes there, `part` is no longer, and the page is taken, and
-            // written to by nobody, as long as this is there.
+            // SAFETY: `fill_pieces` wrote `piece.len` bytes there, `part` is no longer, and the
+            // page is taken, and written to by nobody, as long as this is there.
             unsafe {
                 ptr::copy_nonoverlapping(piece.start.as_ptr(), part.as_mut_ptr(), part.len())
             };

@@ -87,12 +87,13 @@ struct Sealed<H> {
     seen: Box<[[bool; 2]]>,
 }
 
-/// A set of frames over a pool's pages, under the pool's cap: made by [`Pool::frames`](crate::Pool::frames).
+/// A set of frames over a pool's pages, under the pool's cap: made by
+/// [`Pool::frames`](crate::Pool::frames).
 ///
-/// A slot holds a frame or none. Readers find what is in a slot by [`read`](Self::read): whole, and there
-/// as long as they hold on to what they got. Whoever replaces or clears a slot waits for nobody: the old frame
-/// waits until [`collect`](Self::collect) finds that no reader can have it. `zero_on_free` is for objects: what a
-/// frame held is not overwritten.
+/// A slot holds a frame or none. Readers find what is in a slot by [`read`](Self::read): whole, and
+/// there as long as they hold on to what they got. Whoever replaces or clears a slot waits for
+/// nobody: the old frame waits until [`collect`](Self::collect) finds that no reader can have it.
+/// `zero_on_free` is for objects: what a frame held is not overwritten.
 ///
 /// ```
 /// use zpool::{Config, Pool};
@@ -124,8 +125,9 @@ pub struct Frames<H> {
     owns: PhantomData<Frame<H>>,
 }
 
-// SAFETY: frames are read from many threads by `&H` and ended in any, which `H: Send + Sync` allows; their
-// memory is reached as `Frame` says, and the lists change by atomics or under the lock.
+// SAFETY: frames are read from many threads by `&H` and ended in any, which `H: Send + Sync`
+// allows; their memory is reached as `Frame` says, and the lists change by atomics or under the
+// lock.
 unsafe impl<H: Send + Sync> Send for Frames<H> {}
 // SAFETY: as above.
 unsafe impl<H: Send + Sync> Sync for Frames<H> {}
@@ -161,7 +163,8 @@ impl<H> Frame<H> {
         self.len
     }
 
-    /// The bytes where they are. `None`: they are in pieces; [`copy`](Self::copy) is the way to them.
+    /// The bytes where they are. `None`: they are in pieces; [`copy`](Self::copy) is the way to
+    /// them.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> Option<&[u8]> {
@@ -171,8 +174,8 @@ impl<H> Frame<H> {
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) })
     }
 
-    /// The bytes for those who want them longer than the frame: nothing is copied, and no reader stays counted.
-    /// `None`: they are in pieces.
+    /// The bytes for those who want them longer than the frame: nothing is copied, and no reader
+    /// stays counted. `None`: they are in pieces.
     ///
     /// ```
     /// use zpool::{Config, Pool};
@@ -213,8 +216,8 @@ impl<H> Frame<H> {
 }
 
 impl<H: Send + Sync> Frames<H> {
-    /// `slots` empty slots for readers that share `readers` pairs of counters, each number a power of two or the next one. `None`: the
-    /// source's pages have no address.
+    /// `slots` empty slots for readers that share `readers` pairs of counters, each number a power
+    /// of two or the next one. `None`: the source's pages have no address.
     pub(crate) fn new(supply: Supply, slots: usize, readers: usize) -> Option<Self> {
         if matches!(supply.source.access(), Access::Unaddressable) {
             return None;
@@ -257,10 +260,10 @@ impl<H: Send + Sync> Frames<H> {
         self.slots.count()
     }
 
-    /// Doubles the slots, beside readers and whoever puts or clears: what is in a slot stays there, the new ones follow the
-    /// old and are empty. What it takes is reserved in the pool until they go:
-    /// [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that done; after
-    /// `Ok` there are more slots than before.
+    /// Doubles the slots, beside readers and whoever puts or clears: what is in a slot stays there,
+    /// the new ones follow the old and are empty. What it takes is reserved in the pool until they
+    /// go: [`table_bytes`](Self::table_bytes). Of threads that grow at once some may find that
+    /// done; after `Ok` there are more slots than before.
     ///
     /// # Errors
     /// [`AllocError::OutOfPages`]: no room under the cap, or no further doubling.
@@ -269,9 +272,9 @@ impl<H: Send + Sync> Frames<H> {
         self.slots.grow(&self.account.supply.ledger)
     }
 
-    /// Halves the slots, beside readers, and gives the memory of the upper ones back, which have to be
-    /// empty: `false` where one is not, or where there are no more slots than at first. Whoever has
-    /// the number of a slot that has gone finds it empty.
+    /// Halves the slots, beside readers, and gives the memory of the upper ones back, which have to
+    /// be empty: `false` where one is not, or where there are no more slots than at first. Whoever
+    /// has the number of a slot that has gone finds it empty.
     ///
     /// Nobody may put a frame into an upper slot meanwhile: it may be found no more, and its memory
     /// is lost then.
@@ -329,15 +332,15 @@ impl<H: Send + Sync> Frames<H> {
         self.account.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of frames that are off their slots and not gone yet, or gone but for bytes that somebody
-    /// [shares](Frame::share).
+    /// Bytes of frames that are off their slots and not gone yet, or gone but for bytes that
+    /// somebody [shares](Frame::share).
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
         self.account.waiting.load(Ordering::Relaxed)
     }
 
-    /// Of the bytes of all frames, in slots, waiting and filled, those of heap blocks: they are charged as
-    /// [reserved](crate::Pool::reserve) ones, the others as pages.
+    /// Of the bytes of all frames, in slots, waiting and filled, those of heap blocks: they are
+    /// charged as [reserved](crate::Pool::reserve) ones, the others as pages.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.account.blocks.load(Ordering::Relaxed)
@@ -356,7 +359,8 @@ impl<H: Send + Sync> Frames<H> {
         Ok(Filled { frames: self, made: Some(made) })
     }
 
-    /// Puts what was filled into `slot`, with a head; what was there goes. Says whether there was something.
+    /// Puts what was filled into `slot`, with a head; what was there goes. Says whether there was
+    /// something.
     ///
     /// # Panics
     /// There is no such slot, or the memory is another set's.
@@ -373,7 +377,8 @@ impl<H: Send + Sync> Frames<H> {
             self.account.enter(cost);
         }
         let frame = blank.fill(frame).as_ptr();
-        // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an earlier `put`.
+        // Release pairs with the Acquire in `Reading::frame`, Acquire with the Release of an
+        // earlier `put`.
         let order = model_bug!(FramePutRelaxed, Ordering::AcqRel => Ordering::Acquire);
         let old = place.swap(frame, model_bug!(FramePutUnacquired, order => Ordering::Release));
         if late {
@@ -391,8 +396,8 @@ impl<H: Send + Sync> Frames<H> {
     /// There is no slot `to`, or there never was a slot `from`.
     pub fn shift(&self, from: usize, to: usize) -> bool {
         assert!(to < self.slots(), "slot {to} of {}", self.slots());
-        // Whoever takes it off its slot, be it here, alone has it. Acquire pairs with the Release of
-        // `put`.
+        // Whoever takes it off its slot, be it here, alone has it. Acquire pairs with the Release
+        // of `put`.
         let frame = self.slots.at(from).swap(ptr::null_mut(), Ordering::Acquire);
         let order = (
             model_bug!(FramePutRelaxed, Ordering::Release => Ordering::Relaxed),
@@ -407,8 +412,8 @@ impl<H: Send + Sync> Frames<H> {
         moved
     }
 
-    /// A reader, counted until it is dropped. `by` says which pair of counters it takes, modulo their number: threads
-    /// with numbers of their own do not meet.
+    /// A reader, counted until it is dropped. `by` says which pair of counters it takes, modulo
+    /// their number: threads with numbers of their own do not meet.
     #[inline]
     pub fn read(&self, by: usize) -> Reading<'_, H> {
         let readers = &self.readers[by & (self.readers.len() - 1)];
@@ -441,14 +446,15 @@ impl<H> Reading<'_, H> {
         // Acquire pairs with the Release of `put`.
         let order = model_bug!(FrameFindRelaxed, Ordering::Acquire => Ordering::Relaxed);
         let found = NonNull::new(self.frames.slots.at(slot).load(order))?;
-        // SAFETY: it was in its slot when this reader was counted in already, so it ends after that one is counted
-        // out, which borrows `self` exclusively.
+        // SAFETY: it was in its slot when this reader was counted in already, so it ends after that
+        // one is counted out, which borrows `self` exclusively.
         let frame = unsafe { found.as_ref() };
         let _ = frame.life.to_read();
         Some((found, frame))
     }
 
-    /// Takes the frame in `slot` off it, if there is one that `which` says yes to; says whether it did.
+    /// Takes the frame in `slot` off it, if there is one that `which` says yes to; says whether it
+    /// did.
     ///
     /// # Panics
     /// There never was such a slot.
@@ -461,7 +467,8 @@ impl<H> Reading<'_, H> {
             return false;
         }
         // It cannot end while this reader is counted, so what is found there again is the same.
-        // Acquire pairs with the Release of `put`; that it is off its slot is published by `retire`.
+        // Acquire pairs with the Release of `put`; that it is off its slot is published by
+        // `retire`.
         let place = self.frames.slots.at(slot);
         let order = (Ordering::Acquire, Ordering::Relaxed);
         let found = found.as_ptr();

@@ -40,20 +40,23 @@ pub(super) struct Owned {
     life: UnsafeCell<()>,
 }
 
-// SAFETY: the memory is written to by nobody, and goes back to a source that takes it in any thread; nothing is
-// reached through `life`.
+// SAFETY: the memory is written to by nobody, and goes back to a source that takes it in any
+// thread; nothing is reached through `life`.
 unsafe impl Send for Owned {}
 // SAFETY: as above.
 unsafe impl Sync for Owned {}
 
-/// The bytes of a frame by themselves, without a copy: made by [`Frame::share`](super::Frame::share).
+/// The bytes of a frame by themselves, without a copy: made by
+/// [`Frame::share`](super::Frame::share).
 ///
-/// They are there, and stay what they are, as long as this or a clone of it is: when the frame has ended, and when its set and the pool
-/// have been dropped. The frame's head is not held: it goes with the frame.
+/// They are there, and stay what they are, as long as this or a clone of it is: when the frame has
+/// ended, and when its set and the pool have been dropped. The frame's head is not held: it goes
+/// with the frame.
 ///
-/// Until the last one is dropped, in whatever thread, the pages stay charged to the pool, and of the set's
-/// [`waiting_bytes`](super::Frames::waiting_bytes) from the moment on when the frame is off its slot. After the pool is
-/// gone its page source lives on for them, and keeps their pages; those of objects went with the pool.
+/// Until the last one is dropped, in whatever thread, the pages stay charged to the pool, and of
+/// the set's [`waiting_bytes`](super::Frames::waiting_bytes) from the moment on when the frame is
+/// off its slot. After the pool is gone its page source lives on for them, and keeps their pages;
+/// those of objects went with the pool.
 #[derive(Clone)]
 pub struct SharedBytes {
     /// Of memory that is one run.
@@ -149,7 +152,8 @@ impl Owned {
 }
 
 impl Drop for Owned {
-    /// Gives the pages back, and then what was charged for heap blocks, of which its own goes right after.
+    /// Gives the pages back, and then what was charged for heap blocks, of which its own goes right
+    /// after.
     fn drop(&mut self) {
         self.end();
         let (cost, account) = (self.cost(), &self.account);

@@ -89,8 +89,8 @@ impl From<Handle> for u64 {
 /// The right to one slot of a zspage: whoever holds it may write its bytes or give it back, whoever
 /// borrows it may read them.
 ///
-/// One word, as its option is: `1 | room 27 | location 36`. A pinned object is passed on by value a few
-/// times on its way to who reads it.
+/// One word, as its option is: `1 | room 27 | location 36`. A pinned object is passed on by value a
+/// few times on its way to who reads it.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Place(NonZeroU64);
@@ -101,8 +101,8 @@ const _: () = assert!(2 * MAX_OBJECT < 1 << ROOM_BITS);
 
 impl Place {
     /// # Safety
-    /// `location` is a slot of a zspage, of `room` bytes at least, to which no other `Place` exists,
-    /// or the new one is only lent (`&Place`) while the owner's pin lasts.
+    /// `location` is a slot of a zspage, of `room` bytes at least, to which no other `Place`
+    /// exists, or the new one is only lent (`&Place`) while the owner's pin lasts.
     #[inline]
     pub(crate) unsafe fn new(location: u64, room: usize) -> Self {
         debug_assert!(location < NOWHERE && room < 1 << ROOM_BITS);

@@ -34,8 +34,8 @@ impl<T> Table<T> {
         })
     }
 
-    /// Gives the object in slot `index` the slot `to`. `owner` is told its place, before the object is
-    /// found by its new slot, to note the new owner.
+    /// Gives the object in slot `index` the slot `to`. `owner` is told its place, before the object
+    /// is found by its new slot, to note the new owner.
     pub(crate) fn renumber(
         &self,
         index: u32,
@@ -48,7 +48,8 @@ impl<T> Table<T> {
             return Renumbered::Held;
         }
         let Ok(location) = slot.word.lock(generation) else { return Renumbered::Held };
-        // Freed, but not ended: the lock is a hold. Whoever was to free it is told that it is stale.
+        // Freed, but not ended: the lock is a hold. Whoever was to free it is told that it is
+        // stale.
         let own = slot.word.free(generation) == Ok(Outcome::Kept);
         if own {
             self.freed_under_a_hold();

@@ -228,8 +228,8 @@ impl<T> Rest<'_, T> {
             let (generation, pins, _) = slot.word.glance();
             // Live, or freed under a guard that was forgotten.
             if generation & 1 == 1 || pins != 0 {
-                // SAFETY: only `Table::drop`, with `&mut Table`, makes a `Rest`: no guard is left, and
-                // a record in this state was published and not taken out by `ended`.
+                // SAFETY: only `Table::drop`, with `&mut Table`, makes a `Rest`: no guard is left,
+                // and a record in this state was published and not taken out by `ended`.
                 let record = unsafe { &mut *slot.record.to_write() };
                 // SAFETY: as above, and dropped once: the range has passed this index.
                 unsafe { record.assume_init_drop() };

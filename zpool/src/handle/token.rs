@@ -129,7 +129,8 @@ impl<'t, T> Pin<'t, T> {
         self.table.let_go(self.slot, self.index, outcome)
     }
 
-    /// Moves the object to `to`, whose bytes are a copy, and gives the place it left; this pin ends.
+    /// Moves the object to `to`, whose bytes are a copy, and gives the place it left; this pin
+    /// ends.
     ///
     /// # Errors
     /// Somebody else holds or freed the object: `to` comes back, and the pin with it.

@@ -63,7 +63,8 @@ mod system {
         NonNull::new(start.cast())
     }
 
-    /// Reserves `bytes`, behind a multiple of a huge page as far as `offset` is, where there is room.
+    /// Reserves `bytes`, behind a multiple of a huge page as far as `offset` is, where there is
+    /// room.
     pub(in crate::mapped) fn reserve_at(bytes: usize, offset: usize) -> Option<NonNull<u8>> {
         let more = bytes.checked_add(HUGE_PAGE).filter(|_| bytes >= HUGE_PAGE);
         let Some(start) = more.and_then(reserve) else { return reserve(bytes) };
@@ -99,8 +100,8 @@ mod system {
             let done = unsafe { libc::madvise(start.cast(), bytes, advice) };
             if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
         };
-        // Linux 6.14 gives up its table of single pages for this, beside which it takes no huge one.
-        // It fails where memory is locked: the system does not split a huge page there.
+        // Linux 6.14 gives up its table of single pages for this, beside which it takes no huge
+        // one. It fails where memory is locked: the system does not split a huge page there.
         if advise(libc::MADV_DONTNEED).is_err() || advise(libc::MADV_HUGEPAGE).is_err() {
             return Ok(false);
         }

@@ -152,7 +152,8 @@ impl SparseLines {
         Loan { ledger: &self.ledger, lent: &self.lent }
     }
 
-    /// The words of line `number`; `None`, if neither it nor one behind it or near it was ever open.
+    /// The words of line `number`; `None`, if neither it nor one behind it or near it was ever
+    /// open.
     #[inline]
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&[AtomicU32; Self::WORDS]> {

@@ -8,8 +8,9 @@ use std::ptr::NonNull;
 use super::{Blank, block, page_bytes};
 use crate::sync::{AtomicUsize, Ordering, PLAIN_ATOMICS};
 
-/// Elements side by side, as many as were asked for, blank at first. Those below `reach` can be looked at: what the
-/// system takes back of them is blank again, and is memory again when somebody writes there.
+/// Elements side by side, as many as were asked for, blank at first. Those below `reach` can be
+/// looked at: what the system takes back of them is blank again, and is memory again when somebody
+/// writes there.
 #[derive(Debug)]
 pub(super) struct Run<V: Blank> {
     start: NonNull<V>,
@@ -86,7 +87,8 @@ impl<V: Blank> Run<V> {
         Some(unsafe { element.as_ref() })
     }
 
-    /// Lets the elements below `end` be looked at; by one thread at a time. `false`: the system refuses.
+    /// Lets the elements below `end` be looked at; by one thread at a time. `false`: the system
+    /// refuses.
     pub(super) fn open(&self, end: usize) -> bool {
         assert!(end <= self.len, "{end} elements of {}", self.len);
         let reach = self.reach.load(Ordering::Relaxed);
@@ -106,8 +108,8 @@ impl<V: Blank> Run<V> {
         true
     }
 
-    /// Gives the memory of elements that nobody needs back, as far as it is whole pages; `false`: it
-    /// stays, with their values.
+    /// Gives the memory of elements that nobody needs back, as far as it is whole pages; `false`:
+    /// it stays, with their values.
     pub(super) fn discard(&self, elements: Range<usize>) -> bool {
         assert!(elements.end <= self.len, "{elements:?} of {}", self.len);
         if !PLAIN_ATOMICS {

@@ -118,7 +118,8 @@ fn migrating_without_a_pin_under_a_writer_is_noticed() {
     twin(None, Plant::MigrateUnpinned, move_and_write);
 }
 
-/// Replaces the object that moves first, whose new place and old one the compaction may come across.
+/// Replaces the object that moves first, whose new place and old one the compaction may come
+/// across.
 fn move_and_replace() -> (usize, bool) {
     let (world, handles) = sparse::<3>();
     let (did, replaced) =

@@ -173,7 +173,8 @@ fn unlocking_without_release_is_noticed() {
     twin(None, Plant::UnlockRelaxed, write_and_read);
 }
 
-/// Whether the object is replaced, by fewer bytes in another place of the same class, or refused so.
+/// Whether the object is replaced, by fewer bytes in another place of the same class, or refused
+/// so.
 fn replaces(world: &World, handle: Handle, refusal: MapError) -> bool {
     match world.pool.map_write(handle, LEN - 1) {
         Ok(mut map) => {

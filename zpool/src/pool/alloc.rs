@@ -50,13 +50,13 @@ impl<T: Send + Sync> Pool<T> {
     }
 
     /// The same where there is room at hand: a free slot of a class that is made for the length, or
-    /// pages under the cap for one more zspage of the usual chain. Moves nothing, gives back nothing
-    /// and uses neither shorter chains nor larger classes, so that a caller who can make room in
-    /// another way, or do without, is answered at once.
+    /// pages under the cap for one more zspage of the usual chain. Moves nothing, gives back
+    /// nothing and uses neither shorter chains nor larger classes, so that a caller who can make
+    /// room in another way, or do without, is answered at once.
     ///
     /// # Errors
-    /// See [`AllocError`]; the record comes back. [`AllocError::OutOfPages`] says that there is no room
-    /// at hand; it does not count as a failure in the [statistics](crate::Failures).
+    /// See [`AllocError`]; the record comes back. [`AllocError::OutOfPages`] says that there is no
+    /// room at hand; it does not count as a failure in the [statistics](crate::Failures).
     ///
     /// ```
     /// # use zpool::{AllocError, Config, Pool};
@@ -142,8 +142,8 @@ impl<T: Send + Sync> Pool<T> {
         Ok(fresh.publish(len, record))
     }
 
-    /// Stores an object of `len` bytes that `fill` writes, with `record` beside it. `fill` sees zeros
-    /// and runs outside every lock; if it panics, nothing is stored.
+    /// Stores an object of `len` bytes that `fill` writes, with `record` beside it. `fill` sees
+    /// zeros and runs outside every lock; if it panics, nothing is stored.
     ///
     /// # Errors
     /// See [`AllocError`]; the record is dropped then.

@@ -41,17 +41,17 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.table.sparse(spare as usize, None, &self.arena.ledger)
     }
 
-    /// As [`sparse_ids`](Self::sparse_ids), of the highest chunk in use whose ids are all below `end`:
-    /// where objects of the chunks above have to keep their ids. Memory of a chunk goes back
+    /// As [`sparse_ids`](Self::sparse_ids), of the highest chunk in use whose ids are all below
+    /// `end`: where objects of the chunks above have to keep their ids. Memory of a chunk goes back
     /// whatever there is above it.
     #[must_use]
     pub fn sparse_ids_below(&self, end: u32, spare: u32) -> Option<Range<u32>> {
         self.arena.table.sparse(spare as usize, Some(end), &self.arena.ledger)
     }
 
-    /// Whether an object has an id in a chunk of [`ID_CHUNK`](Self::ID_CHUNK) ids of which `ids` has
-    /// some, or is about to get one: for arrays by id of the caller's own, of which parts come and
-    /// go.
+    /// Whether an object has an id in a chunk of [`ID_CHUNK`](Self::ID_CHUNK) ids of which `ids`
+    /// has some, or is about to get one: for arrays by id of the caller's own, of which parts come
+    /// and go.
     ///
     /// It takes the lock that an id is handed out under. So who makes a part as good as gone for
     /// others first, and asks then, is told of whoever may have seen it there: `ready` of

@@ -28,9 +28,9 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.payload()
     }
 
-    /// What an object of `len` bytes would cost in bytes of pages if it were stored now: its slot and
-    /// its share of what its zspage leaves over. Metadata comes on top. Lengths above `max_object`
-    /// are counted as `max_object`.
+    /// What an object of `len` bytes would cost in bytes of pages if it were stored now: its slot
+    /// and its share of what its zspage leaves over. Metadata comes on top. Lengths above
+    /// `max_object` are counted as `max_object`.
     #[must_use]
     pub fn slot_bytes(&self, len: usize) -> usize {
         self.arena.slot_bytes(len.min(self.max_object))
@@ -53,12 +53,12 @@ impl<T: Send + Sync> Pool<T> {
 
     /// Charges `bytes` of memory that the caller is about to take to the cap on bytes held, so that
     /// an index of the caller's, say, and the pool share one budget. It takes what is free under
-    /// `max_bytes` at this moment and makes no room: nothing is moved or given back for it. The pool
-    /// does not touch that memory; [`PoolStats::reserved_bytes`] tells how much it is.
+    /// `max_bytes` at this moment and makes no room: nothing is moved or given back for it. The
+    /// pool does not touch that memory; [`PoolStats::reserved_bytes`] tells how much it is.
     ///
     /// # Errors
-    /// [`AllocError::OutOfPages`]: it would pass the cap. Nothing is reserved then, and nothing counted
-    /// as a failure.
+    /// [`AllocError::OutOfPages`]: it would pass the cap. Nothing is reserved then, and nothing
+    /// counted as a failure.
     ///
     /// ```
     /// use zpool::{Config, Pool};
@@ -82,8 +82,8 @@ impl<T: Send + Sync> Pool<T> {
         self.arena.zspages.source().huge_bytes()
     }
 
-    /// Gives back `bytes` of what was [reserved](Self::reserve), after the memory is gone. Where that
-    /// is more than is reserved, only what is reserved goes back.
+    /// Gives back `bytes` of what was [reserved](Self::reserve), after the memory is gone. Where
+    /// that is more than is reserved, only what is reserved goes back.
     ///
     /// # Panics
     /// With debug assertions: more is given back than is reserved.
@@ -92,16 +92,17 @@ impl<T: Send + Sync> Pool<T> {
         debug_assert_eq!(back, bytes, "released more bytes than are reserved");
     }
 
-    /// A set of `slots` empty [frames](Frames) that take their pages where the pool does, under the same cap,
-    /// for readers that share `readers` pairs of counters; each number is a power of two, or the next one is taken. `None`: the source's pages have no address. What
-    /// the set itself takes, [`Frames::fixed_bytes`], is the caller's to [reserve](Self::reserve).
+    /// A set of `slots` empty [frames](Frames) that take their pages where the pool does, under the
+    /// same cap, for readers that share `readers` pairs of counters; each number is a power of two,
+    /// or the next one is taken. `None`: the source's pages have no address. What the set itself
+    /// takes, [`Frames::fixed_bytes`], is the caller's to [reserve](Self::reserve).
     #[must_use]
     pub fn frames<H: Send + Sync>(&self, slots: usize, readers: usize) -> Option<Frames<H>> {
         Frames::new(self.arena.supply(), slots, readers)
     }
 
-    /// A table of `lines` cache lines, a power of two or the next one, whose growth is charged to this
-    /// pool's cap. What it takes at first, [`Lines::fixed_bytes`], is the caller's to
+    /// A table of `lines` cache lines, a power of two or the next one, whose growth is charged to
+    /// this pool's cap. What it takes at first, [`Lines::fixed_bytes`], is the caller's to
     /// [reserve](Self::reserve).
     #[must_use]
     pub fn lines(&self, lines: usize) -> Lines {
@@ -131,16 +132,16 @@ impl<T: Send + Sync> Pool<T> {
 
     /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
     /// object) or nothing is left to gain. Resumable: call it again as long as it is not `done`.
-    /// Readers are not held up; a writer may be told [`MapError::Busy`](crate::MapError::Busy) while
-    /// its object is copied.
+    /// Readers are not held up; a writer may be told [`MapError::Busy`](crate::MapError::Busy)
+    /// while its object is copied.
     pub fn compact(&self, budget: usize) -> Compaction {
         compact(&self.arena, budget)
     }
 
     /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
-    /// readers left behind, memory of tables that was locked and is so no more. Moves nothing. Of the
-    /// source's huge pages of which a part is kept, one is split: call again as long as that gives
-    /// something.
+    /// readers left behind, memory of tables that was locked and is so no more. Moves nothing. Of
+    /// the source's huge pages of which a part is kept, one is split: call again as long as that
+    /// gives something.
     pub fn trim(&self) {
         let arena = &self.arena;
         arena.tidy();
@@ -149,9 +150,9 @@ impl<T: Send + Sync> Pool<T> {
 
     /// Changes the cap on bytes held. Below what is held now the pool takes no further memory:
     /// allocations that fit a free slot still succeed, the others compact first and then fail. This
-    /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is done,
-    /// then [`trim`](Self::trim). Where [`held_bytes`](Self::held_bytes) is within the new cap after it,
-    /// it stays so, whatever was under way.
+    /// call itself frees nothing; to shrink, free objects, [`compact`](Self::compact) until it is
+    /// done, then [`trim`](Self::trim). Where [`held_bytes`](Self::held_bytes) is within the new
+    /// cap after it, it stays so, whatever was under way.
     pub fn set_max_bytes(&self, bytes: usize) {
         self.arena.ledger.set_max_bytes(bytes);
     }

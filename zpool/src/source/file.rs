@@ -36,12 +36,12 @@ pub struct File {
 }
 
 impl File {
-    /// Pages in memory that no address leads to (it counts as shared memory, `RssShmem`), freed with
-    /// the source.
+    /// Pages in memory that no address leads to (it counts as shared memory, `RssShmem`), freed
+    /// with the source.
     ///
     /// # Errors
-    /// `InvalidInput` unless `page_size` is a power of two from 4 KiB to 64 KiB, else what the system
-    /// says.
+    /// `InvalidInput` unless `page_size` is a power of two from 4 KiB to 64 KiB, else what the
+    /// system says.
     #[cfg(target_os = "linux")]
     pub fn memfd(page_size: usize) -> io::Result<Self> {
         use std::os::fd::{FromRawFd, OwnedFd};
@@ -55,12 +55,13 @@ impl File {
         Self::from_file(fs::File::from(fd), page_size)
     }
 
-    /// Pages in `file`, which must be open for reading and writing, not for appending, and belong to
-    /// this source alone. A regular file is truncated first, since what is in it nobody has charged.
+    /// Pages in `file`, which must be open for reading and writing, not for appending, and belong
+    /// to this source alone. A regular file is truncated first, since what is in it nobody has
+    /// charged.
     ///
     /// # Errors
-    /// `InvalidInput` unless `page_size` is a power of two from 4 KiB to 64 KiB, or for a file opened
-    /// for appending (where the system tells), else what the system says.
+    /// `InvalidInput` unless `page_size` is a power of two from 4 KiB to 64 KiB, or for a file
+    /// opened for appending (where the system tells), else what the system says.
     pub fn from_file(file: fs::File, page_size: usize) -> io::Result<Self> {
         if !page_size_fits(page_size) || appends(&file)? {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -114,8 +115,8 @@ impl File {
 }
 
 // SAFETY: `FreePages` hands a number below the limit out once at a time, and each page has bytes of
-// its own in the file, which belongs to this source (asked of the caller; were it not so, bytes would
-// be wrong, which the contract allows).
+// its own in the file, which belongs to this source (asked of the caller; were it not so, bytes
+// would be wrong, which the contract allows).
 unsafe impl PageSource for File {
     fn page_size(&self) -> usize {
         self.page_size

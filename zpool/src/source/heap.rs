@@ -204,16 +204,16 @@ impl Heap {
         let base = slot.load(Ordering::Relaxed); // written under the lock, which we hold or end
         // Relaxed: nobody asks for an address in a region without a page in use.
         slot.store(ptr::null_mut(), Ordering::Relaxed);
-        // SAFETY: `open_with` allocated it with this layout, `state` said that it still existed, and
-        // no page of it is handed out, or the source is dropped and nobody can ask for one.
+        // SAFETY: `open_with` allocated it with this layout, `state` said that it still existed,
+        // and no page of it is handed out, or the source is dropped and nobody can ask for one.
         unsafe { dealloc(base, self.layout(pages)) };
     }
 }
 
 // SAFETY: a page is taken out of `free`, under the lock, before its number is handed out, and put
-// back when it is given. `free` has pages of regions that exist only; a region is freed when none of
-// its pages is in use. Regions are allocated zeroed, so initialised, and aligned to the page size.
-// Pages of one region lie behind each other in one allocation.
+// back when it is given. `free` has pages of regions that exist only; a region is freed when none
+// of its pages is in use. Regions are allocated zeroed, so initialised, and aligned to the page
+// size. Pages of one region lie behind each other in one allocation.
 unsafe impl PageSource for Heap {
     fn page_size(&self) -> usize {
         self.page_size

@@ -116,18 +116,20 @@ impl From<SourceError> for AllocError {
 
 /// A supplier of single pages, numbered from 0.
 ///
-/// All methods take `&self` and may be called from many threads at once. A source locks inside, never
-/// calls back into a pool, and does not panic: what fails is an error.
+/// All methods take `&self` and may be called from many threads at once. A source locks inside,
+/// never calls back into a pool, and does not panic: what fails is an error.
 ///
-/// A source may outlive its pool: sets of [`Frames`](crate::Frames) and [`SharedBytes`](crate::SharedBytes) hold it. Whoever drops the
-/// last holder of a page [gives](Self::give) it back, in whatever thread, and the last holder of all drops the source there.
+/// A source may outlive its pool: sets of [`Frames`](crate::Frames) and
+/// [`SharedBytes`](crate::SharedBytes) hold it. Whoever drops the last holder of a page
+/// [gives](Self::give) it back, in whatever thread, and the last holder of all drops the source
+/// there.
 ///
 /// # Safety
 /// The pool reads and writes through what a source says, so a lying source is undefined behaviour.
 /// From [`take`](Self::take) until [`give`](Self::give), page `n` must be
 /// - handed out once only, with `n < capacity()`;
-/// - when addressable: [`page_size`](Self::page_size) bytes, readable and writable, initialised (any
-///   values), at an address that stays the same, aligned to 16 bytes, touched by nobody else;
+/// - when addressable: [`page_size`](Self::page_size) bytes, readable and writable, initialised
+///   (any values), at an address that stays the same, aligned to 16 bytes, touched by nobody else;
 /// - when [`joined`](Self::joined) says so: followed in memory by page `n + 1` inside the same
 ///   allocation, so that one slice may cover both while both are taken;
 /// - when unaddressable: a place whose [`read`](Self::read) returns what [`write`](Self::write) put
@@ -153,8 +155,8 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// See [`SourceError`]; the source and the ledger are then as before.
     fn take(&self, after: Option<u32>, more: usize, ledger: &Ledger) -> Result<u32, SourceError>;
 
-    /// Takes back pages handed out before. What is really gone is released from `ledger`, at once or
-    /// when a batch is full; the rest counts as kept. A source that can never give pages back
+    /// Takes back pages handed out before. What is really gone is released from `ledger`, at once
+    /// or when a batch is full; the rest counts as kept. A source that can never give pages back
     /// should take no further one when little [headroom](Ledger::headroom) is left, 1/32 of what is
     /// held: what its pages have is lost for the pool's tables.
     fn give(&self, pages: &[u32], ledger: &Ledger);
@@ -166,8 +168,8 @@ pub unsafe trait PageSource: Debug + Send + Sync {
     /// Pages given back and kept: charged, free to be handed out again.
     fn kept(&self) -> usize;
 
-    /// Whether its pages may be on huge pages of the system's; the tables of a pool over it then are
-    /// too. Default: no.
+    /// Whether its pages may be on huge pages of the system's; the tables of a pool over it then
+    /// are too. Default: no.
     fn has_huge_pages(&self) -> bool {
         false
     }

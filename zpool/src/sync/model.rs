@@ -47,8 +47,8 @@ fn explore<O: Ord + Send + 'static>(
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-/// Runs `scenario` in every interleaving with at most `bound` preemptions (`None`: in every one), or some
-/// [`MORE`], prints their number, and returns what came out and how often.
+/// Runs `scenario` in every interleaving with at most `bound` preemptions (`None`: in every one),
+/// or some [`MORE`], prints their number, and returns what came out and how often.
 #[allow(clippy::print_stdout, reason = "the figures are what a run of the models is read for")]
 pub(crate) fn model<O: Ord + Debug + Send + 'static, F: Fn() -> O + Send + Sync + 'static>(
     bound: Option<usize>,

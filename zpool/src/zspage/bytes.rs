@@ -209,8 +209,8 @@ impl Zspages {
         Some(unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) })
     }
 
-    /// Calls `f` with the page, the offset in it and the range of `len`, for each page touched by the
-    /// `len` bytes that start `skip` bytes behind the start of `place`.
+    /// Calls `f` with the page, the offset in it and the range of `len`, for each page touched by
+    /// the `len` bytes that start `skip` bytes behind the start of `place`.
     fn walk(
         &self,
         place: &Place,
@@ -289,8 +289,8 @@ impl Zspages {
     pub(crate) fn scrub(&self, place: &mut Place) -> io::Result<()> {
         let record = self.record(self.id_of(place));
         let size = self.room(record, self.slot_of(record, place));
-        // SAFETY: the caller's own place under a second name, with the room that its slot has, for as
-        // long as the first is borrowed.
+        // SAFETY: the caller's own place under a second name, with the room that its slot has, for
+        // as long as the first is borrowed.
         let mut whole = unsafe { Place::new(place.location(), size) };
         for at in (0..size).step_by(BOUNCE) {
             self.write_at(&mut whole, at, &[0; BOUNCE][..BOUNCE.min(size - at)])?;

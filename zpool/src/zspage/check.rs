@@ -23,8 +23,8 @@ impl Zspages {
         self.pages.check(zspages.iter().flat_map(|chain| self.sheets(chain)));
     }
 
-    /// The owner, location and bytes of each place in zspage `id` that is in use, for `check`: after
-    /// asserting what is noted of those that are free.
+    /// The owner, location and bytes of each place in zspage `id` that is in use, for `check`:
+    /// after asserting what is noted of those that are free.
     pub(crate) fn used(&self, token: &Token, id: u32) -> Vec<(u32, u64, usize)> {
         let record = self.record(id);
         assert_eq!(

@@ -99,8 +99,8 @@ impl Zspages {
         if record.is_mixed() { record.span(slot).1 } else { 1 }
     }
 
-    /// Asserts that the objects of a mixed zspage do not meet, and that what is noted is so. Goes by
-    /// what each unit says, and asserts that the bits say the same.
+    /// Asserts that the objects of a mixed zspage do not meet, and that what is noted is so. Goes
+    /// by what each unit says, and asserts that the bits say the same.
     pub(super) fn check_mixed(&self, record: Record<'_>) {
         let Fill { inuse: noted, objects, open, pages } = record.fill();
         let grains = usize::from(pages) * self.page_size() / GRAIN;

@@ -194,8 +194,8 @@ impl<'z> Record<'z> {
         (slot < self.slots()).then(|| self.word(HEAD + usize::from(slot)))
     }
 
-    /// The object that starts in a unit of a mixed zspage: its first grain, and its grains; 0 grains,
-    /// if none does.
+    /// The object that starts in a unit of a mixed zspage: its first grain, and its grains; 0
+    /// grains, if none does.
     pub(super) fn span(self, unit: u16) -> (u16, u16) {
         assert!(self.is_mixed() && unit < self.slots(), "a mixed zspage has units");
         let word = self.get(HEAD + usize::from(self.slots() + unit));

@@ -1,8 +1,8 @@
 //! Callgrind: runs a program with it, and reads what it counted.
 //!
-//! Its file is lines of `key=value`, which say where what follows was executed, and of costs, `0xADDRESS
-//! instructions`. A line `calls=` is followed by one with the cost of what was called, which stands at
-//! the callee's own lines too.
+//! Its file is lines of `key=value`, which say where what follows was executed, and of costs,
+//! `0xADDRESS instructions`. A line `calls=` is followed by one with the cost of what was called,
+//! which stands at the callee's own lines too.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,8 +14,8 @@ use benches::arguments::Failure;
 /// The function while which callgrind counts, as a pattern of its demangled name.
 pub(crate) const MEASURED: &str = "*counts::paths::measured*";
 
-/// What makes the C library choose the same copies on each machine: those that every x86-64 has. Without
-/// this a copy of 4 KiB is one instruction or two hundred.
+/// What makes the C library choose the same copies on each machine: those that every x86-64 has.
+/// Without this a copy of 4 KiB is one instruction or two hundred.
 const PLAIN: &str = "glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Usable,-AVX2_Usable,-AVX512F,-AVX512VL,-ERMS,\
                      -FSRM,-Fast_Unaligned_Copy";
 
@@ -32,7 +32,8 @@ pub(crate) struct Cost {
     pub(crate) instructions: u64,
 }
 
-/// Runs `program` with `arguments` under callgrind, and gives what was executed inside [`MEASURED`].
+/// Runs `program` with `arguments` under callgrind, and gives what was executed inside
+/// [`MEASURED`].
 ///
 /// # Errors
 /// Callgrind is not installed, the program failed, or the function never ran.

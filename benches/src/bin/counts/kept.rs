@@ -1,8 +1,9 @@
 //! Counts that are kept in the tree, one file a compiler, and how new ones compare.
 //!
-//! The bound is for what rustc compiles, [`Count::own`]: 5 % under the compiler that the file is of, 15 %
-//! under another one. C compilers and C libraries come in more versions than files can be kept for, so
-//! what they made may grow by half: that is no regression of theirs, but work done twice.
+//! The bound is for what rustc compiles, [`Count::own`]: 5 % under the compiler that the file is
+//! of, 15 % under another one. C compilers and C libraries come in more versions than files can be
+//! kept for, so what they made may grow by half: that is no regression of theirs, but work done
+//! twice.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -35,8 +36,8 @@ pub(crate) struct Count {
 /// Paths by name, with their counts.
 pub(crate) type Counts = Vec<(String, Count)>;
 
-/// What a symbol of liblz4 or libzstd starts with. Callgrind names by its address what has no symbol: the
-/// loops that libzstd has in assembly, which nothing else of the program is.
+/// What a symbol of liblz4 or libzstd starts with. Callgrind names by its address what has no
+/// symbol: the loops that libzstd has in assembly, which nothing else of the program is.
 const CODEC: [&str; 8] = ["LZ4_", "ZSTD_", "HUF_", "FSE_", "HIST_", "BIT_", "XXH", "0x"];
 
 /// Which of the three parts of a [`Count`] an instruction belongs to.

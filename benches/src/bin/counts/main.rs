@@ -1,10 +1,11 @@
-//! Counts the instructions of the paths that matter, and compares them with those kept in the tree: a
-//! busy machine blurs times, and these not.
+//! Counts the instructions of the paths that matter, and compares them with those kept in the tree:
+//! a busy machine blurs times, and these not.
 //!
-//! Each path is run by this same program under callgrind, in a process of its own, and counted in three
-//! parts: what this workspace's code and the standard library take, what the codec takes, and what shared
-//! libraries take (memcpy, malloc). The first is what a change here moves. All of this stands in the program and not in
-//! the library, whose other code would move what the compiler inlines into the paths.
+//! Each path is run by this same program under callgrind, in a process of its own, and counted in
+//! three parts: what this workspace's code and the standard library take, what the codec takes, and
+//! what shared libraries take (memcpy, malloc). The first is what a change here moves. All of this
+//! stands in the program and not in the library, whose other code would move what the compiler
+//! inlines into the paths.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
 use std::fs;

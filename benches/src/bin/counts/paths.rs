@@ -1,7 +1,7 @@
 //! The paths whose instructions are counted.
 //!
-//! Everything that could differ between two runs is fixed: hashers without a seed, seeded orders made
-//! before the counting starts, one thread, and pages of the sample in the repository.
+//! Everything that could differ between two runs is fixed: hashers without a seed, seeded orders
+//! made before the counting starts, one thread, and pages of the sample in the repository.
 
 use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
@@ -32,8 +32,8 @@ const ROOMY: usize = 64 << 20;
 /// zspages.
 const FULL: (usize, usize) = (4, 8 << 20);
 const SMALL: (usize, usize) = (8, 1 << 20);
-/// What each has more than the one before. How often room is made depends on the capacity in leaps: one
-/// cache would be a matter of luck.
+/// What each has more than the one before. How often room is made depends on the capacity in leaps:
+/// one cache would be a matter of luck.
 const APART: usize = 12 << 10;
 
 /// A path and how it is made.
@@ -41,8 +41,8 @@ const APART: usize = 12 << 10;
 pub(crate) struct Path {
     /// `what/which`, without spaces.
     pub(crate) name: &'static str,
-    /// Operations that are counted, after as many that are not. A multiple of 64: one in so many hits
-    /// is timed.
+    /// Operations that are counted, after as many that are not. A multiple of 64: one in so many
+    /// hits is timed.
     pub(crate) times: usize,
     make: fn() -> Operation,
 }

@@ -1,8 +1,8 @@
 //! Where the instructions of a path go, by stage.
 //!
-//! The compiler inlines most of a path into few functions, so an instruction belongs to the innermost
-//! function of its inlining that a rule below knows: what a directory of the pool does for a pin is
-//! the pin's.
+//! The compiler inlines most of a path into few functions, so an instruction belongs to the
+//! innermost function of its inlining that a rule below knows: what a directory of the pool does
+//! for a pin is the pin's.
 
 use std::path::Path;
 

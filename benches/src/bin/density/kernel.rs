@@ -125,8 +125,8 @@ impl Kernel {
         }
     }
 
-    /// Packs every class into full zspages and one more. Counts only: what zspages were named before
-    /// is void.
+    /// Packs every class into full zspages and one more. Counts only: what zspages were named
+    /// before is void.
     pub(crate) fn compact(&mut self) {
         let full = |class: &Class| class.inuse.div_ceil(class.shape.objects);
         let zspages: usize = self.classes.iter().map(full).sum();

@@ -1,8 +1,8 @@
 //! A page source without memory, for populations that this machine has no room for.
 //!
 //! Pages are numbers; writing to one does nothing and reading one gives zeros. Everything that the
-//! pool decides and counts is as with real pages, and what a real source books for itself is charged
-//! here too.
+//! pool decides and counts is as with real pages, and what a real source books for itself is
+//! charged here too.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -44,9 +44,10 @@ fn bookkeeping(pages: usize) -> usize {
     if pages == 0 { 0 } else { 2 * (1..=4).map(set).sum::<usize>() }
 }
 
-// SAFETY: a page is handed out once until it is given back (the free list holds what was given back,
-// the frontier passes each number once), numbers stay below `capacity`, and no page has an address;
-// `read` returns other bytes than were written, which the trait allows at the price of wrong bytes.
+// SAFETY: a page is handed out once until it is given back (the free list holds what was given
+// back, the frontier passes each number once), numbers stay below `capacity`, and no page has an
+// address; `read` returns other bytes than were written, which the trait allows at the price of
+// wrong bytes.
 unsafe impl PageSource for Unbacked {
     fn page_size(&self) -> usize {
         PAGE_SIZE

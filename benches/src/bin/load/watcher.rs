@@ -14,8 +14,8 @@ use crate::stage::HERD;
 
 /// What growth may pass the capacity in force by: stacks, the allocator's own, this program.
 pub(crate) const ALLOWANCE: usize = 1 << 20;
-/// Bytes from which on glibc's allocator gives each block a mapping of its own. With few, it keeps nothing of
-/// large blocks that are freed, and what is measured is the cache's.
+/// Bytes from which on glibc's allocator gives each block a mapping of its own. With few, it keeps
+/// nothing of large blocks that are freed, and what is measured is the cache's.
 const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
 /// What each thread of a herd may add to [`ALLOWANCE`]: 64 of them were seen at 3.4 MiB in all.
 const EACH: usize = 64 << 10;

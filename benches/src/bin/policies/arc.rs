@@ -1,4 +1,5 @@
-//! ARC (Megiddo and Modha, FAST 2003): recent and frequent pages in two queues, whose lengths follow their ghosts.
+//! ARC (Megiddo and Modha, FAST 2003): recent and frequent pages in two queues, whose lengths
+//! follow their ghosts.
 
 /// The four lists: those asked for once and more often, and the ghosts of either.
 const T1: usize = 0;

@@ -1,8 +1,8 @@
 //! Leave one out: are the rules fitted to the traces?
 //!
-//! Settings are those that are shipped, each with one rule left out or one constant halved or doubled. They
-//! are played with exact ghosts (`tests::naive`), which differ from the real ones by less than the settings
-//! do from each other.
+//! Settings are those that are shipped, each with one rule left out or one constant halved or
+//! doubled. They are played with exact ghosts (`tests::naive`), which differ from the real ones by
+//! less than the settings do from each other.
 
 use ::tests::naive::{Naive, Rules, S3Fifo};
 use benches::arguments::Failure;
@@ -14,8 +14,8 @@ use crate::played::Played;
 use crate::run::cores;
 use crate::trace;
 
-/// A trace counts by its mean difference to the rival, within these points: or one trace on which all
-/// rules win by twenty would choose alone.
+/// A trace counts by its mean difference to the rival, within these points: or one trace on which
+/// all rules win by twenty would choose alone.
 const WITHIN: (f64, f64) = (-4.0, 2.0);
 
 struct Setting {

@@ -1,12 +1,13 @@
-//! The laboratory of eviction policies: traces played at equal numbers of equal entries, which have no bytes.
+//! The laboratory of eviction policies: traces played at equal numbers of equal entries, which have
+//! no bytes.
 //!
 //! ```text
 //! options -> run    -> contestants -> arc             optimum        -> table
 //!            choose -> run
 //!            trace  -> made
 //! ```
-//! What differs here is the policy and nothing else: no codec, no memory, no time. Whether a cache holds more
-//! entries in the same memory is for `versus` to say.
+//! What differs here is the policy and nothing else: no codec, no memory, no time. Whether a cache
+//! holds more entries in the same memory is for `versus` to say.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program's answers")]
 
 mod arc;

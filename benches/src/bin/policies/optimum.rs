@@ -1,4 +1,5 @@
-//! The optimum: what is needed last goes first (Belady). Nobody can do better who has to hold what is missing.
+//! The optimum: what is needed last goes first (Belady). Nobody can do better who has to hold what
+//! is missing.
 
 use std::collections::BinaryHeap;
 

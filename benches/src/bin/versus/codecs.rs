@@ -1,7 +1,7 @@
 //! Codecs beside each other, with and without decoded pages, and the cache that finds its own.
 //!
-//! Each cache replays the whole trace, window by window and in turns. What a request costs is computed
-//! from the thread's CPU time, so that no miss has to be waited for:
+//! Each cache replays the whole trace, window by window and in turns. What a request costs is
+//! computed from the thread's CPU time, so that no miss has to be waited for:
 //! ```text
 //! (CPU time of look-ups and inserts + misses x told cost of a miss) / requests
 //! ```
@@ -25,8 +25,8 @@ use crate::stage::{Stage, WRITE};
 
 /// Compares fixed codecs, with and without decoded pages, with a cache that finds its codec.
 ///
-/// Prints what a request costs, by CPU time and misses charged and not waited for. The dictionary is
-/// trained beforehand, at no cost.
+/// Prints what a request costs, by CPU time and misses charged and not waited for. The dictionary
+/// is trained beforehand, at no cost.
 #[derive(Debug, clap::Parser)]
 pub(crate) struct Codecs {
     /// Traces
@@ -61,7 +61,8 @@ const WINDOWS: usize = 32;
 /// One hit in so many is compared with the file.
 const VERIFIED: usize = 4096;
 
-/// Hashes alike in every process: which keys share a slot of the hot tier is then no matter of luck.
+/// Hashes alike in every process: which keys share a slot of the hot tier is then no matter of
+/// luck.
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
 /// A cache, and what it is told.

@@ -51,8 +51,8 @@ fn page_file(name: &str, page_size: Option<usize>) -> Result<PageFile, Failure> 
     }
 }
 
-/// The n-th most popular of `distinct` pages is asked for as often as 1/n^alpha says; where it lies is
-/// random.
+/// The n-th most popular of `distinct` pages is asked for as often as 1/n^alpha says; where it lies
+/// is random.
 pub(crate) fn zipf(alpha: f64, distinct: usize, requests: usize) -> Vec<u64> {
     let mut ids: Vec<u64> = (0..distinct as u64).collect();
     fastrand::Rng::with_seed(1).shuffle(&mut ids);
@@ -102,8 +102,8 @@ pub(crate) fn dictionary(stage: &Stage, bytes: usize) -> Result<Vec<u8>, Failure
     Ok(Dictionary::train(&samples, bytes)?.as_bytes().to_vec())
 }
 
-/// Pages in a random order, which no request names yet. Pages that consist of one word are left out:
-/// zcache stores nothing for those, so a time of them says nothing about others.
+/// Pages in a random order, which no request names yet. Pages that consist of one word are left
+/// out: zcache stores nothing for those, so a time of them says nothing about others.
 pub(crate) fn pages(name: Option<&str>, page_size: usize) -> Result<Stage, Failure> {
     let file = match name {
         Some(name) => page_file(name, Some(page_size))?,

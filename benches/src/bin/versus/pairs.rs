@@ -15,8 +15,8 @@ const fn pair(trace: &'static str, pages: &'static str) -> Pair {
     Pair { trace, pages, cut: None }
 }
 
-/// Request id N is page N of the set, modulo its length. The first four have the pages that were there
-/// when the trace was taken.
+/// Request id N is page N of the set, modulo its length. The first four have the pages that were
+/// there when the trace was taken.
 pub(crate) const PAIRS: [Pair; 17] = [
     pair("sqlite-wordnet-4k", "sqlite-wordnet-4k"),
     pair("pg-pgbench-8k", "pg-pgbench-8k"),

@@ -1,7 +1,7 @@
 //! The peers: caches that keep values on the heap, each as a [`Store`].
 //!
-//! Each has the settings that it comes with. An entry's weight is the value's length, the key's, and
-//! [`ENTRY`], as their documentation asks of a weigher that is to count bytes.
+//! Each has the settings that it comes with. An entry's weight is the value's length, the key's,
+//! and [`ENTRY`], as their documentation asks of a weigher that is to count bytes.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::packed::{Packed, Store};
 use crate::spec::{Kind, Spec};
 use crate::stage::Stage;
 
-/// What a weigher adds for an entry beside its value: the key, the pointer to the value with its length, and
-/// the two counts of an `Arc`. What a cache itself adds, its users do not see.
+/// What a weigher adds for an entry beside its value: the key, the pointer to the value with its
+/// length, and the two counts of an `Arc`. What a cache itself adds, its users do not see.
 pub(crate) const ENTRY: usize = size_of::<u64>() + size_of::<Arc<[u8]>>() + 2 * size_of::<usize>();
 
 type Moka = moka::sync::Cache<u64, Arc<[u8]>>;

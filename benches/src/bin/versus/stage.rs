@@ -1,8 +1,9 @@
 //! A trace and its pages, made ready once for all the processes that replay them.
 //!
-//! Pages that a request names are numbered as they first appear, and each number has its page of the file.
-//! The processes read it all from a file that holds it as they keep it: so nothing is unpacked in them whose
-//! memory they would have free when the cache under test comes to ask for some.
+//! Pages that a request names are numbered as they first appear, and each number has its page of
+//! the file. The processes read it all from a file that holds it as they keep it: so nothing is
+//! unpacked in them whose memory they would have free when the cache under test comes to ask for
+//! some.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};

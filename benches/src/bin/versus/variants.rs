@@ -1,5 +1,5 @@
-//! This program under each allocator: built by cargo in the same target directory, where only this package
-//! differs, and copied aside, since the next build replaces what the last one left.
+//! This program under each allocator: built by cargo in the same target directory, where only this
+//! package differs, and copied aside, since the next build replaces what the last one left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,8 @@ pub(crate) struct Variant {
 /// The others, which are features of this package with `-global` behind.
 pub(crate) const OTHERS: [&str; 2] = ["mimalloc", "jemalloc"];
 
-/// The program as it runs, and with `others` of the allocators where they can be built; why not goes to `note`.
+/// The program as it runs, and with `others` of the allocators where they can be built; why not
+/// goes to `note`.
 pub(crate) fn build(
     dir: &Path,
     others: &[String],

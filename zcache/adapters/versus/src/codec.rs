@@ -18,8 +18,8 @@ pub(crate) fn is_codec(name: &str) -> bool {
     ["lz4", "auto"].contains(&name) || level(name).is_some()
 }
 
-/// The settings with the codec that is wanted, by its name: `lz4`, `zstd:` and a level from 1 to 19,
-/// or `auto`, which finds its own by what a read costs.
+/// The settings with the codec that is wanted, by its name: `lz4`, `zstd:` and a level from 1 to
+/// 19, or `auto`, which finds its own by what a read costs.
 ///
 /// # Errors
 /// There is no such codec.

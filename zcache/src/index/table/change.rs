@@ -52,8 +52,8 @@ impl<'t> Held<'t> {
         Ways { table: self.table, number: self.number, line, way: 0 }
     }
 
-    /// Where an id of this tag stands, or of another tag with the same byte. So the caller holds the
-    /// entry, whose tag this is, or compares tags.
+    /// Where an id of this tag stands, or of another tag with the same byte. So the caller holds
+    /// the entry, whose tag this is, or compares tags.
     pub(super) fn place(&self, tag: Tag, id: u32) -> Option<Place<'t>> {
         let mut line = match self.len() {
             0 => None,
@@ -160,8 +160,8 @@ impl<'t> Held<'t> {
         self.tidy(tag, tag_of);
     }
 
-    /// After an entry of this tag went, or did not come: its chain gets tight, and the last bucket goes
-    /// where there are few entries.
+    /// After an entry of this tag went, or did not come: its chain gets tight, and the last bucket
+    /// goes where there are few entries.
     pub(super) fn tidy(&self, tag: Tag, tag_of: &dyn Fn(u32) -> Tag) {
         self.tighten(bucket(tag, self.len()), tag_of);
         let len = self.len() as usize;
@@ -234,8 +234,8 @@ impl<'t> Held<'t> {
         line(from).iter().for_each(|word| tell(word, 0));
     }
 
-    /// Adds a bucket, with its part of the entries of another one. Nothing has changed where there is no
-    /// memory for that.
+    /// Adds a bucket, with its part of the entries of another one. Nothing has changed where there
+    /// is no memory for that.
     fn split(&self, tag_of: &dyn Fn(u32) -> Tag) {
         let len = self.len();
         let old = parent(len);

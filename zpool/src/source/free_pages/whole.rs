@@ -130,8 +130,8 @@ impl FreePages {
         }
     }
 
-    /// After `pages` were given: huge pages of which all is kept now go back, and one is split where
-    /// they keep too much.
+    /// After `pages` were given: huge pages of which all is kept now go back, and one is split
+    /// where they keep too much.
     #[inline]
     pub(super) fn give_huge(&mut self, pages: &[u32], ledger: &Ledger, backing: &impl Backing) {
         if self.huge.kept > self.huge.pages {

@@ -57,7 +57,8 @@ impl Mmap {
         let limit = page_size_fits(page_size).then(|| options.limit()).flatten();
         let limit = limit.ok_or(io::ErrorKind::InvalidInput)?;
         let unit = limits::system_page()?.max(page_size);
-        // A page of the system's that is larger than ours cannot be split: huge ones are not for it.
+        // A page of the system's that is larger than ours cannot be split: huge ones are not for
+        // it.
         let huge = options.huge_pages && unit == page_size && reserved::has_huge_pages();
         let align = if huge { HUGE } else { unit };
         let (first, fewer) = options.first(limit);

@@ -80,11 +80,11 @@ impl MmapOptions {
 
     /// Asks for huge pages of 2 MiB (Linux, where it has them for those who ask), for the tables of
     /// the pool too where these are long. Reads of cold memory are 10 to 20 % faster. As long as
-    /// there is much room, memory is charged and filled with zeros 2 MiB at a time, which takes some
-    /// 0.3 ms. It is given back so when all of it is free; where free pages are wanted elsewhere, a
-    /// huge page is split. Locked memory gets none. What is given back while a child from a `fork`
-    /// is there, or after a later `mlockall`, may be free for others only when memory is short.
-    /// Default: no, and the system is told to make none.
+    /// there is much room, memory is charged and filled with zeros 2 MiB at a time, which takes
+    /// some 0.3 ms. It is given back so when all of it is free; where free pages are wanted
+    /// elsewhere, a huge page is split. Locked memory gets none. What is given back while a child
+    /// from a `fork` is there, or after a later `mlockall`, may be free for others only when memory
+    /// is short. Default: no, and the system is told to make none.
     #[must_use]
     pub const fn huge_pages(self, yes: bool) -> Self {
         Self { huge_pages: yes, ..self }

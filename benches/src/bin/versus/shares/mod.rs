@@ -1,13 +1,14 @@
-//! What a share of the capacity for decoded pages costs and gives: the same trace over the same pages in the same
-//! memory, by share, for misses of several costs.
+//! What a share of the capacity for decoded pages costs and gives: the same trace over the same
+//! pages in the same memory, by share, for misses of several costs.
 //!
 //! ```text
 //! options -> mod -> window -> share, tally
 //!                   table  -> tally
 //! ```
-//! All caches of a codec go through the trace together, window by window, so that what else the machine does
-//! falls on all of them; this is done in rounds, and a window counts in the round in which it took all caches
-//! together least. Keys are hashed alike in all caches and rounds, so a fixed share has the same hits in each.
+//! All caches of a codec go through the trace together, window by window, so that what else the
+//! machine does falls on all of them; this is done in rounds, and a window counts in the round in
+//! which it took all caches together least. Keys are hashed alike in all caches and rounds, so a
+//! fixed share has the same hits in each.
 //!
 //! A miss is not waited for. A request costs on average
 //! ```text
@@ -35,8 +36,8 @@ use crate::load::{self, Source};
 use crate::spec::{Codec, Spec};
 use crate::stage::Stage;
 
-/// Windows of a round: some ten thousand requests each, so that a cache that comes back to its turn pays for
-/// refilling the processor's caches in a small part of its window only.
+/// Windows of a round: some ten thousand requests each, so that a cache that comes back to its turn
+/// pays for refilling the processor's caches in a small part of its window only.
 const WINDOWS: usize = 32;
 
 /// Runs all, prints a table each, and leaves all rows in a file if asked to.
@@ -131,8 +132,8 @@ fn replay_all(
     Ok(windows)
 }
 
-/// Each contender's sum over the windows, of which each counts in the round in which hits took all contenders
-/// together least: the same one for all, so that none is picked for its luck.
+/// Each contender's sum over the windows, of which each counts in the round in which hits took all
+/// contenders together least: the same one for all, so that none is picked for its luck.
 fn quietest(rounds: &[Vec<Vec<Tally>>]) -> Vec<Tally> {
     let windows = rounds.iter().map(Vec::len).min().unwrap_or(0);
     let took = |tallies: &Vec<Tally>| tallies.iter().map(Tally::hit_time).sum::<u64>();
@@ -157,7 +158,8 @@ mod tests {
             tally.time(nanoseconds);
             tally
         };
-        // The second contender's least time of the first window is in the first round, but not the sum's.
+        // The second contender's least time of the first window is in the first round, but not the
+        // sum's.
         let rounds = [
             vec![vec![tally(900), tally(10)], vec![tally(5), tally(5)]],
             vec![vec![tally(100), tally(20)], vec![tally(6), tally(6)]],

@@ -12,15 +12,16 @@ use crate::caches;
 use crate::spec::Spec;
 use crate::stage::Stage;
 
-/// Hashes alike in every process: which keys share a slot of the hot tier is then no matter of luck.
+/// Hashes alike in every process: which keys share a slot of the hot tier is then no matter of
+/// luck.
 pub(crate) type Hasher = BuildHasherDefault<DefaultHasher>;
 
 /// A share by its name: `none`, `auto`, or `1/N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
     pub(crate) share: Share,
-    /// Whether its cache is told what a miss costs: then there is one for each cost, and it is not among the
-    /// fixed ones, the best of which is what all are held against.
+    /// Whether its cache is told what a miss costs: then there is one for each cost, and it is not
+    /// among the fixed ones, the best of which is what all are held against.
     pub(crate) told: bool,
 }
 

@@ -136,7 +136,8 @@ mod tests {
     fn rows_are_held_against_the_best_fixed_share() {
         let fixed = |name: &str| name.parse::<Named>().unwrap();
         let told = Named { told: true, ..fixed("1/3") };
-        // 10 us of hits and 100 us of misses; 2 us and 200 us; the one that adapts is better than both.
+        // 10 us of hits and 100 us of misses; 2 us and 200 us; the one that adapts is better than
+        // both.
         let rows = vec![
             (fixed("none"), tally(9, 1000)),
             (fixed("1/4"), tally(8, 250)),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Hits that took longer were interrupted: even a hit that makes room for its frame takes a part of it. They are counted,
-/// and their time is not.
+/// Hits that took longer were interrupted: even a hit that makes room for its frame takes a part of
+/// it. They are counted, and their time is not.
 const INTERRUPTED: u64 = 1_000_000;
 
 /// Times to take the mean of.

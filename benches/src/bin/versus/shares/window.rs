@@ -13,7 +13,8 @@ use crate::quantiles::clock;
 use crate::replay::verify;
 use crate::stage::{Stage, WRITE};
 
-/// One request in so many is compared with the file, where it is a hit, and told what kind of hit it was.
+/// One request in so many is compared with the file, where it is a hit, and told what kind of hit
+/// it was.
 const SAMPLED: u32 = 128;
 
 /// What two looks at the clock take of a time between them: taken off each.
@@ -22,8 +23,8 @@ fn look() -> u64 {
     *LOOK.get_or_init(clock)
 }
 
-/// Replays `requests`: a read is looked up, and filled from the file where it misses; a write stores the page.
-/// What is sampled goes by `seed`: the same for every cache.
+/// Replays `requests`: a read is looked up, and filled from the file where it misses; a write
+/// stores the page. What is sampled goes by `seed`: the same for every cache.
 pub(crate) fn replay(
     cache: &Cache<u64, Hasher>,
     stage: &Stage,
