@@ -80,7 +80,7 @@ impl Codec {
         dictionary: &[u8],
     ) -> Result<zcache::Config, Failure> {
         Ok(match self {
-            Self::None => config.codec(codec::None),
+            Self::None => config.codec(codec::Plain),
             Self::Lz4 => config.codec(Lz4),
             Self::Zstd(level, with) => config.codec(Self::zstd(level, with.then_some(dictionary))?),
             Self::Flex => return Err("zcache has no codec lz4_flex here".into()),
@@ -119,7 +119,7 @@ impl Engine {
     /// The bytes are no dictionary.
     pub fn new(codec: Codec, dictionary: &[u8]) -> Result<Self, Failure> {
         Ok(match codec {
-            Codec::None => Self::Codec(Arc::new(codec::None)),
+            Codec::None => Self::Codec(Arc::new(codec::Plain)),
             Codec::Flex => Self::Flex,
             Codec::Lz4 => Self::Codec(Arc::new(Lz4)),
             Codec::Zstd(level, with) => {

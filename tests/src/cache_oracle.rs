@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use zcache::policy::Priority;
-use zcache::{Cache, Cause, Insert, InsertError, Leased, LoadError, ResizeError, Share};
+use zcache::{
+    Cache, HotShare, InsertError, InsertOptions, Leased, LoadError, RemovalCause, ResizeError,
+};
 
 use crate::cache_ops::{CacheOp, LoadEnd};
 pub use crate::cache_setups::CacheSetup;
@@ -31,7 +33,7 @@ impl std::hash::Hash for Key {
 /// the hook shall do beside noting that.
 #[derive(Debug, Default)]
 struct Told {
-    gone: Vec<(u8, Cause, Option<Vec<u8>>)>,
+    gone: Vec<(u8, RemovalCause, Option<Vec<u8>>)>,
     panics: bool,
     calls: bool,
 }
@@ -47,7 +49,7 @@ type OracleCache = Cache<Key>;
 /// By which call a page goes in.
 enum How {
     Plain,
-    With(Insert),
+    With(InsertOptions),
     Many,
     From,
 }
@@ -90,7 +92,7 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
             };
             if let (true, Some(cache)) = (calls, weak.upgrade()) {
                 let _ = cache.get(removal.key());
-                let _ = cache.get_with(&Key(1), <[u8]>::len);
+                let _ = cache.read(&Key(1), <[u8]>::len);
                 let _ = cache.insert(Key(200), &[1; 100]);
                 cache.remove(&Key(200));
             }
@@ -98,7 +100,7 @@ pub fn replay(setup: CacheSetup, ops: impl IntoIterator<Item = CacheOp>) {
         })
     });
     let first = cache.capacity();
-    let times = if setup.share() == Share::None { 1 } else { 3 };
+    let times = if setup.share() == HotShare::Off { 1 } else { 3 };
     let mut world = World { cache, told, model: HashMap::new(), first, times, panicked: false };
     if setup == CacheSetup::Trained {
         world.train();
@@ -127,7 +129,7 @@ impl World {
             let key = if nth < 20 { nth } else { 20 + nth % 20 };
             self.insert(key as u8, &page, How::Plain, false);
             self.cache.maintain(0);
-            if self.cache.stats().trainings.adopted > 0 {
+            if self.cache.stats().dictionaries.adopted > 0 {
                 return;
             }
         }
@@ -141,11 +143,11 @@ impl World {
             if key == 200 {
                 continue;
             }
-            assert_ne!(cause, Cause::Corrupt, "nothing is corrupted here");
+            assert_ne!(cause, RemovalCause::Corrupt, "nothing is corrupted here");
             // A key's own replacement is dealt with by its insert. One that panics ends by hash.
-            assert!(cause != Cause::Replaced || self.panicked, "only inserts replace");
+            assert!(cause != RemovalCause::Replaced || self.panicked, "only inserts replace");
             let (known, expired) = self.model.remove(&key).expect("what goes was there");
-            assert!(cause != Cause::Expired || expired, "what expires had a time");
+            assert!(cause != RemovalCause::Expired || expired, "what expires had a time");
             if let Some(page) = page {
                 assert!(page == known, "the hook sees the page that goes");
             }
@@ -172,7 +174,7 @@ impl World {
     fn insert(&mut self, key: u8, page: &[u8], how: How, expired: bool) {
         let inserted = self.run(|cache| match how {
             How::Plain => cache.insert(Key(key), page),
-            How::With(how) => cache.insert_with(Key(key), page, how),
+            How::With(how) => cache.insert_with_options(Key(key), page, how),
             How::Many => cache.insert_many([(Key(key), page)]).remove(0),
             How::From => cache.insert_from(Key(key), |to| to.extend_from_slice(page)),
         });
@@ -186,7 +188,8 @@ impl World {
         let again = own.len() > usize::from(had);
         assert!(own.len() == usize::from(had) + usize::from(again), "{key} went: {own:?}");
         let cause = own.last().map(|(_, cause, _)| *cause);
-        let victim = cause == Some(Cause::Evicted) || expired && cause == Some(Cause::Expired);
+        let victim =
+            cause == Some(RemovalCause::Evicted) || expired && cause == Some(RemovalCause::Expired);
         assert!(!again || victim, "{key} went: {own:?}");
         lock(&self.told).gone = others;
         self.settle();
@@ -197,10 +200,10 @@ impl World {
             }
             Some(Err(InsertError::TooLarge { len, max_page, dropped })) => {
                 assert!(len == page.len() && len > max_page);
-                assert_eq!(dropped, cause == Some(Cause::Replaced), "{key} went: {own:?}");
+                assert_eq!(dropped, cause == Some(RemovalCause::Replaced), "{key} went: {own:?}");
             }
             Some(Err(InsertError::NoRoom { dropped })) => {
-                assert_eq!(dropped, cause == Some(Cause::Replaced), "{key} went: {own:?}");
+                assert_eq!(dropped, cause == Some(RemovalCause::Replaced), "{key} went: {own:?}");
             }
             Some(Err(error)) => panic!("{error}"),
             // The hook that was told of the replacement panicked: the page is in already.
@@ -211,9 +214,9 @@ impl World {
         }
     }
 
-    fn insert_if_absent(&mut self, key: u8, page: &[u8], how: Insert, expired: bool) {
+    fn insert_if_absent(&mut self, key: u8, page: &[u8], how: InsertOptions, expired: bool) {
         let there = self.expect(key).is_some();
-        let stored = self.run(|cache| cache.insert_if_absent_with(Key(key), page, how));
+        let stored = self.run(|cache| cache.insert_if_absent_with_options(Key(key), page, how));
         let had = self.model.remove(&key);
         let gone = std::mem::take(&mut lock(&self.told).gone);
         let (own, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(k, ..)| *k == key);
@@ -272,7 +275,7 @@ impl World {
                 let len = cache.get_into(&Key(key), &mut to).expect("room for any page");
                 len.map(|len| to[..len].to_vec())
             }
-            2 => cache.get_with(&Key(key), <[u8]>::to_vec),
+            2 => cache.read(&Key(key), <[u8]>::to_vec),
             3 => cache.peek(&Key(key)).map(|page| page.to_vec()),
             4 => {
                 let len = expected.as_ref().map_or(0, Vec::len);
@@ -299,7 +302,7 @@ impl World {
                 found.expect("room for any page").map(|len| to[..len].to_vec())
             }
             _ => {
-                let has = cache.contains(&Key(key));
+                let has = cache.contains_key(&Key(key));
                 assert_eq!(has, expected.is_some(), "contains {key}");
                 expected.clone().filter(|_| has)
             }
@@ -398,7 +401,8 @@ impl World {
                 let priority = [Priority::Low, Priority::Normal, Priority::High][how as usize % 3];
                 let (expired, absent) = (how & 64 != 0, how & 32 != 0);
                 let time = Duration::from_secs(if expired { 0 } else { 9999 });
-                let start = if how & 128 != 0 { Insert::new().scan() } else { Insert::new() };
+                let start =
+                    if how & 128 != 0 { InsertOptions::new().scan() } else { InsertOptions::new() };
                 let how = start.priority(priority).time_to_live(time);
                 let (key, page) = (key % 64, page.page(max_page));
                 match absent {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zcache::codec::{self, Dictionary, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
-use zcache::{Cache, Config, ConfigError, MAX_PIECE, Share};
+use zcache::{Cache, Config, ConfigError, HotShare, MAX_PIECE};
 use zpool::SourceKind;
 
 /// The caches that operations are replayed on.
@@ -55,11 +55,11 @@ impl CacheSetup {
     ];
 
     /// How much of it holds pages decoded.
-    pub(crate) const fn share(self) -> Share {
+    pub(crate) const fn share(self) -> HotShare {
         match self {
-            Self::Hot => Share::Of(3),
-            Self::HotAgeing | Self::HotTight | Self::ColdTight => Share::Of(1),
-            _ => Share::None,
+            Self::Hot => HotShare::Fraction(3),
+            Self::HotAgeing | Self::HotTight | Self::ColdTight => HotShare::Fraction(1),
+            _ => HotShare::Off,
         }
     }
 
@@ -72,7 +72,7 @@ impl CacheSetup {
             Self::SieveUnchecked => config(600 << 10).policy(Sieve::new()).checksum(false),
             Self::LruHeap => heap(config(1000 << 10).policy(Lru::new())),
             Self::Memfd => config(800 << 10).policy(S3Fifo::new()).source(SourceKind::Memfd),
-            Self::Plain => heap(config(1000 << 10).codec(codec::None)),
+            Self::Plain => heap(config(1000 << 10).codec(codec::Plain)),
             Self::Zstd => heap(config(4 << 20)).codec(zstd()),
             Self::ZstdTight => least(|bytes| config(bytes).max_page(5000).codec(zstd())),
             Self::Dictionary => {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use zcache::{Cache, Cause, Config, Share};
+use zcache::{Cache, Config, HotShare, RemovalCause};
 
 use crate::pattern::{self, Random};
 
@@ -85,7 +85,7 @@ pub fn ignore<T>(_: T) {}
 /// # Panics
 /// They do not fit.
 #[must_use]
-pub fn filled(capacity: usize, hot: Share) -> Cache<u64> {
+pub fn filled(capacity: usize, hot: HotShare) -> Cache<u64> {
     let cache: Cache<u64> = Cache::new(config(capacity).hot(hot)).unwrap();
     for key in 100..400 {
         cache.insert(key, &page(key, 4096)).unwrap();
@@ -118,7 +118,7 @@ pub fn of(cache: &Cache<u64>, key: u64) -> Option<Vec<u8>> {
 pub type Fixed = Cache<u64, BuildHasherDefault<DefaultHasher>>;
 
 /// What each entry of a cache went by, in order.
-pub type Log = Arc<Mutex<Vec<(u64, Cause)>>>;
+pub type Log = Arc<Mutex<Vec<(u64, RemovalCause)>>>;
 
 /// A cache that writes down what goes.
 ///
@@ -139,6 +139,6 @@ pub fn logged(config: Config) -> (Fixed, Log) {
 ///
 /// # Panics
 /// The hook panicked.
-pub fn taken(log: &Log) -> Vec<(u64, Cause)> {
+pub fn taken(log: &Log) -> Vec<(u64, RemovalCause)> {
     std::mem::take(&mut log.lock().unwrap())
 }

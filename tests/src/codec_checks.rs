@@ -34,7 +34,7 @@ pub fn subjects() -> Vec<Subject> {
     let zstd = |level| Zstd::level(level).expect("a level");
     let codecs: [Box<dyn Codec>; 7] = [
         Box::new(Lz4),
-        Box::new(codec::None),
+        Box::new(codec::Plain),
         Box::new(zstd(3)),
         Box::new(zstd(-5)),
         Box::new(zstd(9)),

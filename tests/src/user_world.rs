@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zcache::policy::{Lru, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Insert, Removal, Share, codec};
+use zcache::{Cache, HotShare, InsertOptions, Removal, codec};
 use zpool::SourceKind;
 
 use crate::cache_ops::CacheOp;
@@ -75,7 +75,7 @@ pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
     let fragile = Fragile(Arc::clone(&contexts));
     let config = match setup & 8 {
         0 => config.codec(fragile),
-        _ => config.codec(codec::None).cold_codec(fragile).train(128),
+        _ => config.codec(codec::Plain).cold_codec(fragile).train(128),
     };
     let config = match setup % 4 {
         0 => config.policy(Lru::new()),
@@ -84,7 +84,7 @@ pub fn replay(setup: u8, ops: impl IntoIterator<Item = UserOp>) {
         _ => config.time_to_live(Duration::from_secs(3600)),
     };
     let hot = setup & 4 != 0;
-    let config = config.hot(if hot { Share::Of(3) } else { Share::None });
+    let config = config.hot(if hot { HotShare::Fraction(3) } else { HotShare::Off });
     let cache = Cache::with_hasher(config, Seeds).expect("a capacity that is enough");
     let cache = cache.on_removal(|removal: &Removal<'_, Key>| {
         let mut page = vec![0; removal.len()];
@@ -180,20 +180,22 @@ impl World {
         }
     }
 
-    fn insert(&mut self, name: u8, page: &[u8], how: Insert) {
+    fn insert(&mut self, name: u8, page: &[u8], how: InsertOptions) {
         self.expect(name, page);
-        let _ = self.cache.insert_with(self.key(name), page, how);
+        let _ = self.cache.insert_with_options(self.key(name), page, how);
     }
 
     fn call(&mut self, call: CacheOp) {
         let longest = self.cache.max_page();
         match call {
-            CacheOp::Insert(name, page) => self.insert(name, &page.page(longest), Insert::new()),
+            CacheOp::Insert(name, page) => {
+                self.insert(name, &page.page(longest), InsertOptions::new())
+            }
             CacheOp::InsertWith(name, page, how) => {
                 let time = Duration::from_secs(if how & 64 != 0 { 0 } else { 9999 });
                 let how = match how & 128 {
-                    0 => Insert::new().priority(Priority::High),
-                    _ => Insert::new().scan(),
+                    0 => InsertOptions::new().priority(Priority::High),
+                    _ => InsertOptions::new().scan(),
                 };
                 let how = how.time_to_live(time);
                 self.insert(name, &page.page(longest), how);
@@ -203,9 +205,9 @@ impl World {
                 let _ = match how % 6 {
                     0 => cache.get(&key).is_some(),
                     1 => cache.get_into(&key, &mut vec![0; longest]).is_ok_and(|len| len.is_some()),
-                    2 => cache.get_with(&key, |_| step_on(Trap::Read)).is_some(),
+                    2 => cache.read(&key, |_| step_on(Trap::Read)).is_some(),
                     3 => cache.peek(&key).is_some(),
-                    4 => cache.contains(&key),
+                    4 => cache.contains_key(&key),
                     _ => cache.get_many(&[self.key(name), key])[0].is_some(),
                 };
             }

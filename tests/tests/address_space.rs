@@ -286,7 +286,7 @@ fn cache_meets(limit: Limit, source: SourceKind) {
     let stats = cache.stats();
     assert_eq!((stats.rejected.no_memory, stats.rejected.no_room), (refused, 0), "{stats}");
     assert!(
-        refused > 0 && stats.gone.evicted == 0,
+        refused > 0 && stats.removals.evicted == 0,
         "the limit was met, and evicts nobody: {stats}"
     );
     assert!(cache.stats().bytes.payload > ROOM as usize / 4, "{}", cache.stats());

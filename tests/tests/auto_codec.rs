@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use tests::pattern::{self, Random};
-use zcache::{Cache, Config, Share, Stats};
+use zcache::{Cache, Config, HotShare, Stats};
 
 const CAPACITY: usize = 4 << 20;
 /// Some three times what fits.
@@ -24,7 +24,7 @@ fn pages() -> Vec<Vec<u8>> {
     (0..PAGES).map(page).collect()
 }
 
-fn cache(miss: Duration, hot: Share) -> Cache<u64> {
+fn cache(miss: Duration, hot: HotShare) -> Cache<u64> {
     let config = Config::new(CAPACITY).max_page(4096).checksum(true).miss_cost(miss).hot(hot);
     Cache::new(config.auto_codec()).unwrap()
 }
@@ -64,9 +64,9 @@ fn follow(cache: &Cache<u64>, pages: &[Vec<u8>], miss: Duration) -> f64 {
 #[test]
 fn the_codec_follows_what_a_miss_costs_both_ways() {
     let pages = pages();
-    let cache = cache(DEAR, Share::Auto);
+    let cache = cache(DEAR, HotShare::Auto);
     // So long that it is known what returns.
-    let settled = |stats: &Stats| stats.gone.evicted as usize > 2 * stats.entries;
+    let settled = |stats: &Stats| stats.removals.evicted as usize > 2 * stats.entries;
     live(&cache, &pages, 1, |stats| is_strong(stats) && settled(stats));
     for miss in [CHEAP, DEAR] {
         let turnovers = follow(&cache, &pages, miss);
@@ -83,7 +83,7 @@ fn the_codec_follows_what_a_miss_costs_both_ways() {
 fn what_is_there_is_packed_again_with_inserts_and_with_maintain() {
     let pages = pages();
     for maintained in [false, true] {
-        let cache = cache(DEAR, Share::None);
+        let cache = cache(DEAR, HotShare::Off);
         live(&cache, &pages, 2, is_strong);
         if maintained {
             while cache.maintain(1 << 20).recompression.tried > 0 {}
@@ -94,7 +94,7 @@ fn what_is_there_is_packed_again_with_inserts_and_with_maintain() {
         }
         let stats = cache.stats();
         assert!(stats.recompression.recompressed as usize > stats.entries / 8, "{stats}");
-        assert_eq!(stats.gone.corrupt + stats.unreadable, 0, "{stats}");
+        assert_eq!(stats.removals.corrupt + stats.unreadable, 0, "{stats}");
         for key in cache.keys() {
             assert!(cache.peek(&key).as_deref() == Some(&pages[key as usize][..]), "page {key}");
         }
@@ -105,24 +105,24 @@ fn what_is_there_is_packed_again_with_inserts_and_with_maintain() {
 #[test]
 fn a_cache_that_is_never_full_keeps_the_fast_codec() {
     let pages = pages();
-    let cache = cache(DEAR, Share::Auto);
+    let cache = cache(DEAR, HotShare::Auto);
     (0..800).for_each(|key| cache.insert(key, &pages[key as usize]).unwrap());
     (0..20).for_each(|_| (0..800).for_each(|key| assert!(cache.get(&key).is_some())));
     let stats = cache.stats();
-    assert_eq!((stats.codec.as_str(), stats.codec_changes, stats.gone.evicted), ("lz4", 0, 0));
+    assert_eq!((stats.codec.as_str(), stats.codec_changes, stats.removals.evicted), ("lz4", 0, 0));
     assert!(stats.candidates.iter().all(|candidate| candidate.samples > 0), "{stats}");
 }
 
 #[test]
 fn a_cache_that_fills_has_a_strong_codec_at_once_where_misses_are_dear() {
     let pages = pages();
-    let cache = cache(DEAR, Share::Auto);
+    let cache = cache(DEAR, HotShare::Auto);
     for key in 0..800 {
         assert!(cache.get(&key).is_none());
         cache.insert(key, &pages[key as usize]).unwrap();
     }
     let stats = cache.stats();
-    assert!(is_strong(&stats) && stats.gone.evicted == 0, "{stats}");
+    assert!(is_strong(&stats) && stats.removals.evicted == 0, "{stats}");
     for key in 0..800 {
         assert!(cache.get(&key).as_deref() == Some(&pages[key as usize][..]), "page {key}");
     }
@@ -131,7 +131,7 @@ fn a_cache_that_fills_has_a_strong_codec_at_once_where_misses_are_dear() {
 #[test]
 fn pages_that_nobody_asks_for_change_nothing() {
     let pages = pages();
-    let cache = cache(CHEAP, Share::Auto);
+    let cache = cache(CHEAP, HotShare::Auto);
     for round in 0..3 {
         for (key, page) in pages.iter().enumerate() {
             cache.insert((round * PAGES + key) as u64, page).unwrap();
@@ -139,7 +139,7 @@ fn pages_that_nobody_asks_for_change_nothing() {
     }
     let stats = cache.stats();
     assert_eq!((stats.codec.as_str(), stats.codec_changes), ("lz4", 0), "{stats}");
-    assert!(stats.gone.evicted as usize > stats.entries);
+    assert!(stats.removals.evicted as usize > stats.entries);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a_cache_that_has_no_room_for_a_context_leaves_its_codec_out() {
 #[test]
 fn threads_that_look_up_insert_and_remove_find_their_pages_beside_changes() {
     let pages = Arc::new(pages());
-    let cache = Arc::new(cache(DEAR, Share::Auto));
+    let cache = Arc::new(cache(DEAR, HotShare::Auto));
     let work = |seed: u64| {
         let (cache, pages) = (Arc::clone(&cache), Arc::clone(&pages));
         thread::spawn(move || {
@@ -186,6 +186,6 @@ fn threads_that_look_up_insert_and_remove_find_their_pages_beside_changes() {
     let threads: Vec<_> = (1..=3).map(work).collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     let stats = cache.stats();
-    assert!(stats.codec_changes > 0 && stats.gone.corrupt == 0, "{stats}");
+    assert!(stats.codec_changes > 0 && stats.removals.corrupt == 0, "{stats}");
     cache.check();
 }

@@ -9,7 +9,7 @@ use std::thread;
 
 use tests::callbacks::{config, in_time, page};
 use zcache::policy::{Entries, Lru, Policy, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Cause, InsertError};
+use zcache::{Cache, InsertError, RemovalCause};
 use zpool::NoMemory;
 
 /// A page that the codec shrinks to a hundred bytes or so, or one without an object of its own.
@@ -32,7 +32,7 @@ fn a_resize_ends_although_a_hook_puts_back_what_goes() {
                 let weak = weak.clone();
                 Cache::<u64>::new(config(16 << 20)).unwrap().on_removal(move |gone| {
                     let Some(cache) = weak.upgrade() else { return };
-                    if gone.cause() == Cause::Evicted {
+                    if gone.cause() == RemovalCause::Evicted {
                         let put = cache.insert(*gone.key(), &small_page(*gone.key(), filled));
                         count.fetch_add(put.is_err().into(), Ordering::Relaxed);
                     }
@@ -215,13 +215,13 @@ fn looks_at_few<P: Policy + 'static>(policy: P, knows: bool) {
     let mut insert = |times: usize| {
         let mut evicted = 0;
         for _ in 0..times {
-            let before = cache.stats().gone.evicted;
+            let before = cache.stats().removals.evicted;
             match cache.insert(next, &page(next, 400)) {
                 Ok(()) => {}
                 Err(InsertError::NoRoom { .. }) => panic!("{name}: there are entries to evict"),
                 Err(error) => panic!("{error}"),
             }
-            evicted += cache.stats().gone.evicted - before;
+            evicted += cache.stats().removals.evicted - before;
             next += 1;
         }
         evicted

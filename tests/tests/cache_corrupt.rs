@@ -8,12 +8,12 @@ use tests::faults::{Faulty, Switch};
 use tests::pattern::{self, Random};
 use tests::ram::{At, Ram, Window};
 use zcache::codec::{self, Codec, Lz4};
-use zcache::{Cache, Cause, Config, InsertError};
+use zcache::{Cache, Config, InsertError, RemovalCause};
 
 const LONGEST: usize = 8 << 10;
 const KEY: u64 = 7;
 
-type Told = Arc<Mutex<Vec<(u64, Cause, bool)>>>;
+type Told = Arc<Mutex<Vec<(u64, RemovalCause, bool)>>>;
 
 /// A cache over pages that `Window` looks into, and what its hook was told: key, cause, and whether
 /// the page could be read.
@@ -70,11 +70,11 @@ fn look(cache: &Cache<u64>, way: usize, page: &[u8]) -> bool {
     let got = match way % 8 {
         0 => cache.get(&KEY).map(|page| page.to_vec()),
         1 => cache.get_into(&KEY, &mut to).unwrap().map(|len| to[..len].to_vec()),
-        2 => cache.get_with(&KEY, <[u8]>::to_vec),
+        2 => cache.read(&KEY, <[u8]>::to_vec),
         3 => cache.peek(&KEY).map(|page| page.to_vec()),
         4 => cache.take(&KEY).map(|page| page.to_vec()),
         5 => cache.get_many([&KEY]).remove(0).map(|page| page.to_vec()),
-        6 => return cache.contains(&KEY),
+        6 => return cache.contains_key(&KEY),
         _ => {
             let part = cache.get_range(&KEY, 0..page.len() / 2);
             assert!(part.as_deref().is_none_or(|part| part == &page[..page.len() / 2]));
@@ -98,13 +98,13 @@ fn flip_each(config: fn(Config) -> Config, page: &[u8], payload: &[u8], trailer:
             window.flip(here, byte, 1 << bit);
             assert!(!look(&cache, flips, page), "byte {byte}, bit {bit}");
             flips += 1;
-            assert!(cache.is_empty() && !cache.contains(&KEY), "it is gone for good");
+            assert!(cache.is_empty() && !cache.contains_key(&KEY), "it is gone for good");
             let told = std::mem::take(&mut *told.lock().unwrap());
-            assert_eq!(told, [(KEY, Cause::Corrupt, false)], "byte {byte}, bit {bit}");
+            assert_eq!(told, [(KEY, RemovalCause::Corrupt, false)], "byte {byte}, bit {bit}");
         }
     }
     let stats = cache.stats();
-    assert_eq!((stats.gone.corrupt, stats.hits), (flips as u64, 0));
+    assert_eq!((stats.removals.corrupt, stats.hits), (flips as u64, 0));
     cache.check();
     cache.insert(KEY, page).unwrap();
     assert!((0..4).all(|way| look(&cache, way, page)), "what is whole is found");
@@ -123,7 +123,7 @@ fn with_checksums_no_flipped_bit_of_a_coded_page_gets_through() {
 #[test]
 fn with_checksums_no_flipped_bit_of_a_plain_page_gets_through() {
     let page = pattern::bytes(3, 300);
-    flip_each(|config| config.checksum(true).codec(codec::None), &page, &page, 4);
+    flip_each(|config| config.checksum(true).codec(codec::Plain), &page, &page, 4);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_flipped_bit_of_a_same_filled_pages_word_is_noticed() {
     }
     let told = told.lock().unwrap();
     assert_eq!(told.len(), 64);
-    assert!(told.iter().all(|told| *told == (KEY, Cause::Corrupt, false)));
+    assert!(told.iter().all(|told| *told == (KEY, RemovalCause::Corrupt, false)));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn without_checksums_a_flipped_bit_gives_an_error_or_a_page_of_the_right_length(
     }
     // That is what the checksum is for.
     assert!(wrong > 0 && none > 0, "{wrong} wrong, {none} refused");
-    assert_eq!(cache.stats().gone.corrupt, none);
+    assert_eq!(cache.stats().removals.corrupt, none);
     cache.check();
 }
 
@@ -221,7 +221,7 @@ fn what_a_buffer_held_before_never_shows_in_a_page() {
 fn two_payloads_that_change_places_are_noticed() {
     for plain in [false, true] {
         let (cache, window, told) = open(|config| match plain {
-            true => config.checksum(true).codec(codec::None),
+            true => config.checksum(true).codec(codec::Plain),
             false => config.checksum(true),
         });
         // Two pages of one length, and of one length when compressed.
@@ -247,8 +247,8 @@ fn two_payloads_that_change_places_are_noticed() {
         swap();
         assert_eq!((cache.get(&1), cache.get(&2)), (None, None));
         let told = told.lock().unwrap();
-        assert_eq!(*told, [(1, Cause::Corrupt, false), (2, Cause::Corrupt, false)]);
-        assert_eq!(cache.stats().gone.corrupt, 2);
+        assert_eq!(*told, [(1, RemovalCause::Corrupt, false), (2, RemovalCause::Corrupt, false)]);
+        assert_eq!(cache.stats().removals.corrupt, 2);
         drop(told);
         cache.check();
     }
@@ -276,7 +276,7 @@ fn a_payload_overwritten_with_anything_is_never_returned() {
         window.overwrite(window.find(&payload), &junk);
         assert!(!look(&cache, round as usize, &page), "round {round}");
     }
-    assert_eq!(cache.stats().gone.corrupt, 500);
+    assert_eq!(cache.stats().removals.corrupt, 500);
     cache.check();
 }
 

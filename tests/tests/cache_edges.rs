@@ -8,8 +8,8 @@ use tests::pattern::{self};
 use zcache::codec::{self, Lz4};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{
-    BufferTooSmall, Cache, Cause, Config, ConfigError, Insert, InsertError, MAX_PAGE, MAX_PIECE,
-    ResizeError,
+    BufferTooSmall, Cache, Config, ConfigError, InsertError, InsertOptions, MAX_PAGE, MAX_PIECE,
+    RemovalCause, ResizeError,
 };
 use zpool::SourceKind;
 
@@ -19,7 +19,7 @@ fn a_page_of_any_length_comes_back_by_every_way_there_is() {
         for source in [None, Some(SourceKind::Heap), Some(SourceKind::Memfd)] {
             for plain in [false, true] {
                 let mut config = config(4 << 20).checksum(checksum);
-                config = if plain { config.codec(codec::None) } else { config.codec(Lz4) };
+                config = if plain { config.codec(codec::Plain) } else { config.codec(Lz4) };
                 if let Some(source) = source.clone() {
                     config = config.source(source);
                 }
@@ -30,7 +30,7 @@ fn a_page_of_any_length_comes_back_by_every_way_there_is() {
                         cache.insert(1, &page).unwrap();
                         assert_eq!(of(&cache, 1).as_ref(), Some(&page), "{len} bytes");
                         assert_eq!(cache.peek(&1).as_deref(), Some(&page[..]));
-                        assert_eq!(cache.get_with(&1, <[u8]>::to_vec).as_ref(), Some(&page));
+                        assert_eq!(cache.read(&1, <[u8]>::to_vec).as_ref(), Some(&page));
                         let mut to = vec![0xee; len + 3];
                         assert_eq!(cache.get_into(&1, &mut to), Ok(Some(len)));
                         assert!(to[..len] == page && to[len..] == [0xee; 3], "{len} bytes");
@@ -55,7 +55,7 @@ fn a_page_longer_than_max_page_is_refused_and_takes_the_old_one_with_it() {
     assert_eq!(cache.insert(1, &[0; LONGEST + 1]), Err(too_large(true)));
     assert_eq!(cache.stats().rejected.dropped, 1);
     assert_eq!(cache.insert(2, &[0; LONGEST + 1]), Err(too_large(false)));
-    assert_eq!((cache.get(&1), taken(&log)), (None, vec![(1, Cause::Replaced)]));
+    assert_eq!((cache.get(&1), taken(&log)), (None, vec![(1, RemovalCause::Replaced)]));
     // Under a lease nothing was promised of the new page, so the old one stays.
     let lease = cache.get_or_lease(&1).lease().unwrap();
     cache.insert(1, &[2; 100]).unwrap();
@@ -69,7 +69,7 @@ fn a_page_longer_than_max_page_is_refused_and_takes_the_old_one_with_it() {
 fn the_largest_max_page_holds_with_all_that_stands_behind_a_payload() {
     for checksum in [false, true] {
         let config = Config::new(8 << 20).max_page(MAX_PIECE).checksum(checksum);
-        let config = config.codec(codec::None).time_to_live(Duration::from_secs(60));
+        let config = config.codec(codec::Plain).time_to_live(Duration::from_secs(60));
         let cache: Cache<u64> = Cache::new(config).unwrap();
         for len in [MAX_PIECE - 10, MAX_PIECE - 1, MAX_PIECE] {
             let page = pattern::bytes(len as u64, len);
@@ -89,12 +89,12 @@ fn the_largest_max_page_holds_with_all_that_stands_behind_a_payload() {
 
 #[test]
 fn a_time_of_its_own_does_not_make_a_page_too_large() {
-    let how = Insert::new().time_to_live(Duration::from_secs(3600));
+    let how = InsertOptions::new().time_to_live(Duration::from_secs(3600));
     for max_page in [LONGEST, 32 << 10, (64 << 10) - 10] {
         let config = Config::new(8 << 20).max_page(max_page).checksum(false);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         for page in pages(max_page) {
-            cache.insert_with(1, &page, how).unwrap();
+            cache.insert_with_options(1, &page, how).unwrap();
             assert_eq!(of(&cache, 1), Some(page));
         }
         cache.check();
@@ -106,13 +106,13 @@ fn a_time_of_its_own_does_not_make_a_page_too_large() {
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let [zeros, random, coded] = pages(max_page);
         for page in [zeros, coded] {
-            cache.insert_with(1, &page, how).unwrap();
+            cache.insert_with_options(1, &page, how).unwrap();
             assert_eq!(of(&cache, 1), Some(page));
         }
         let error = InsertError::TooLarge { len: max_page, max_page: max_page - 6, dropped: true };
-        assert_eq!(cache.insert_with(1, &random, how), Err(error));
+        assert_eq!(cache.insert_with_options(1, &random, how), Err(error));
         assert_eq!(cache.get(&1), None, "never stale");
-        cache.insert_with(1, &random[..max_page - 6], how).unwrap();
+        cache.insert_with_options(1, &random[..max_page - 6], how).unwrap();
         assert_eq!(cache.get(&1).as_deref(), Some(&random[..max_page - 6]));
         cache.insert(1, &random).unwrap();
         assert_eq!(of(&cache, 1), Some(random));
@@ -188,7 +188,7 @@ fn the_least_capacity_that_an_error_names_works_and_one_byte_less_does_not() {
     let configs: [fn(usize) -> Config; 10] = [
         |bytes| Config::new(bytes).shards(16),
         |bytes| config(bytes),
-        |bytes| config(bytes).checksum(false).codec(codec::None),
+        |bytes| config(bytes).checksum(false).codec(codec::Plain),
         |bytes| config(bytes).policy(Sieve::new()).source(SourceKind::Heap),
         |bytes| config(bytes).policy(Lru::new()).source(SourceKind::Memfd),
         |bytes| config(bytes).max_page(1),
@@ -213,7 +213,7 @@ fn the_least_capacity_that_an_error_names_works_and_one_byte_less_does_not() {
             };
             assert_eq!(cache.insert(key, &page), Ok(()), "setup {number}, {least} bytes");
             assert_eq!(of(&cache, key).as_ref(), Some(&page), "setup {number}, {least} bytes");
-            assert_eq!(cache.get_with(&key, |p| p == page), Some(true), "setup {number}");
+            assert_eq!(cache.read(&key, |p| p == page), Some(true), "setup {number}");
             assert_eq!(cache.get_range(&key, 0..1).as_deref(), Some(&page[..1]));
             cache.check();
         }
@@ -258,7 +258,7 @@ fn a_resize_lets_entries_go_until_the_cache_fits_and_lets_it_grow_again() {
         cache.resize(2 << 20).unwrap();
         assert!(cache.held_bytes() <= 2 << 20 && cache.capacity() == 2 << 20);
         let gone = taken(&log);
-        assert!(gone.iter().all(|(_, cause)| *cause == Cause::Evicted));
+        assert!(gone.iter().all(|(_, cause)| *cause == RemovalCause::Evicted));
         assert_eq!(cache.len() + gone.len(), full);
         assert!(cache.len() > full / 4, "no more go than have to: {} of {full}", cache.len());
         cache.check();
@@ -289,7 +289,7 @@ fn a_resize_lets_entries_go_until_the_cache_fits_and_lets_it_grow_again() {
 fn a_range_has_as_many_bytes_as_the_page_has() {
     for plain in [false, true] {
         let config = config(2 << 20);
-        let config = if plain { config.codec(codec::None) } else { config };
+        let config = if plain { config.codec(codec::Plain) } else { config };
         let cache: Cache<u64> = Cache::new(config).unwrap();
         for page in pages(5000) {
             cache.insert(1, &page).unwrap();

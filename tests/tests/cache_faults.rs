@@ -16,7 +16,9 @@ use tests::pattern::Random;
 use tests::ram::Ram;
 use zcache::codec::{self, Zstd};
 use zcache::policy::{Lru, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, ResizeError, Share, Stats};
+use zcache::{
+    Cache, Config, HotShare, InsertError, InsertOptions, RemovalCause, ResizeError, Stats,
+};
 use zpool::source::Heap;
 
 const KEYS: usize = 16;
@@ -47,7 +49,7 @@ const KINDS: [Kind; 6] =
 /// The same in each run, as all of a script has to be: a share that goes by times is not.
 type Hasher = BuildHasherDefault<DefaultHasher>;
 
-type Told = Arc<Mutex<Vec<(u64, Cause)>>>;
+type Told = Arc<Mutex<Vec<(u64, RemovalCause)>>>;
 
 /// A cache, the pages that it should have, and what has been seen of the fault.
 struct World {
@@ -67,7 +69,8 @@ fn open(kind: Kind) -> World {
     let (cache, switch) = match kind {
         Kind::Heap | Kind::HeapHot => {
             let (source, switch) = Faulty::new(Heap::with_region_pages(4096, 1));
-            let share = if matches!(kind, Kind::Heap) { Share::None } else { Share::Of(4) };
+            let share =
+                if matches!(kind, Kind::Heap) { HotShare::Off } else { HotShare::Fraction(4) };
             let config = config.policy(Sieve::new()).checksum(false).hot(share);
             (Cache::with_hasher(config.page_source(source), Hasher::default()), switch)
         }
@@ -78,9 +81,9 @@ fn open(kind: Kind) -> World {
                     config.codec(Zstd::level(1).unwrap()).policy(Lru::new()).checksum(false)
                 }
                 Kind::RamCold => {
-                    config.codec(codec::None).cold_codec(Zstd::level(1).unwrap()).checksum(true)
+                    config.codec(codec::Plain).cold_codec(Zstd::level(1).unwrap()).checksum(true)
                 }
-                Kind::RamPlain => config.codec(codec::None).checksum(false),
+                Kind::RamPlain => config.codec(codec::Plain).checksum(false),
                 _ => config.checksum(true),
             };
             (Cache::with_hasher(config.page_source(source), Hasher::default()), switch)
@@ -100,18 +103,19 @@ impl World {
     /// What has gone is gone.
     fn note(&mut self) {
         for (key, cause) in self.told.lock().unwrap().drain(..) {
-            self.lost += u64::from(cause == Cause::Corrupt);
-            if cause != Cause::Replaced {
+            self.lost += u64::from(cause == RemovalCause::Corrupt);
+            if cause != RemovalCause::Replaced {
                 let gone = self.pages.remove(&key);
                 assert!(gone.is_some(), "key {key}: {cause:?}, and it was not there");
             }
         }
     }
 
-    fn insert(&mut self, key: u64, page: Vec<u8>, how: Insert) {
+    fn insert(&mut self, key: u64, page: Vec<u8>, how: InsertOptions) {
         let failed = self.switch.failed();
-        let done = self.cache.insert_with(key, &page, how);
-        let evicts = self.told.lock().unwrap().iter().any(|(_, cause)| *cause == Cause::Evicted);
+        let done = self.cache.insert_with_options(key, &page, how);
+        let evicts =
+            self.told.lock().unwrap().iter().any(|(_, cause)| *cause == RemovalCause::Evicted);
         assert!(!evicts || self.switch.failed() == failed, "a fault evicts nobody");
         // Whatever it evicted went before, and what it was to replace is gone either way.
         self.note();
@@ -146,8 +150,10 @@ impl World {
         let mut page = spec.page(MAX_PAGE);
         page.truncate(MAX_PAGE);
         match random.below(24) {
-            0..=8 => self.insert(key, page, Insert::new()),
-            9 => self.insert(key, page, Insert::new().time_to_live(Duration::from_secs(9999))),
+            0..=8 => self.insert(key, page, InsertOptions::new()),
+            9 => {
+                self.insert(key, page, InsertOptions::new().time_to_live(Duration::from_secs(9999)))
+            }
             10 => {
                 let mut to = vec![0xee; MAX_PAGE];
                 let got = self.cache.get_into(&key, &mut to).unwrap();
@@ -158,7 +164,7 @@ impl World {
                 self.found(key, got.as_deref());
             }
             13 => {
-                let got = self.cache.get_with(&key, <[u8]>::to_vec);
+                let got = self.cache.read(&key, <[u8]>::to_vec);
                 self.found(key, got.as_deref());
             }
             14 => {
@@ -174,7 +180,7 @@ impl World {
                 let got = self.cache.take(&key);
                 let before = self.pages.get(&key).cloned();
                 self.note();
-                assert!(!self.pages.contains_key(&key) && !self.cache.contains(&key));
+                assert!(!self.pages.contains_key(&key) && !self.cache.contains_key(&key));
                 assert!(got.is_none() || got.as_deref() == before.as_deref(), "key {key}");
             }
             17 => {
@@ -235,7 +241,7 @@ impl World {
             }
         }
         // It reads the entry, which may fail.
-        let there = self.cache.contains(&key);
+        let there = self.cache.contains_key(&key);
         self.note();
         assert_eq!(there, self.pages.contains_key(&key), "key {key}");
         assert_eq!(self.cache.len(), self.pages.len());
@@ -250,7 +256,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     // So full that pages come and go.
     for key in 0..KEYS as u64 {
         let page = PageSpec { kind: 4, len: 8, seed: key as u16 }.page(MAX_PAGE);
-        world.insert(key, page, Insert::new());
+        world.insert(key, page, InsertOptions::new());
     }
     world.switch.arm(nth, forever);
     // Pages with addresses are taken, and no more is asked of the source.
@@ -263,7 +269,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
     let stats = world.cache.stats();
     let rejected = |stats: &Stats| stats.rejected.no_room + stats.rejected.no_memory;
     assert!(rejected(&stats) >= world.refused, "{stats}");
-    assert_eq!(stats.gone.corrupt, world.lost, "{stats}");
+    assert_eq!(stats.removals.corrupt, world.lost, "{stats}");
     if failed == 0 {
         assert!(stats.promotions > 0 || !matches!(kind, Kind::HeapHot), "{stats}");
         assert_eq!((world.refused, world.lost, stats.unreadable), (0, 0, 0), "{stats}");
@@ -280,7 +286,7 @@ fn replay(kind: Kind, seed: u64, nth: usize, forever: bool) -> (usize, usize) {
         world.step(&mut random);
     }
     assert_eq!(rejected(&world.cache.stats()), rejected(&stats), "it works again");
-    assert_eq!(world.cache.stats().gone.corrupt, stats.gone.corrupt);
+    assert_eq!(world.cache.stats().removals.corrupt, stats.removals.corrupt);
     world.cache.check();
     world.cache.clear();
     world.cache.trim();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::callbacks::{LONGEST, config, in_time, page, pages, panics};
 use tests::pattern;
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{BufferTooSmall, Cache, Config, Insert, InsertError, Share};
+use zcache::{BufferTooSmall, Cache, Config, HotShare, InsertError, InsertOptions};
 use zpool::SourceKind;
 
 /// Caches that store and read pages in different ways.
@@ -16,9 +16,9 @@ fn caches() -> Vec<Cache<u64>> {
     let configs = [
         config().codec(Lz4),
         config().codec(Zstd::level(1).unwrap()),
-        config().codec(codec::None).checksum(false),
+        config().codec(codec::Plain).checksum(false),
         config().source(SourceKind::Heap),
-        config().hot(Share::Of(2)),
+        config().hot(HotShare::Fraction(2)),
         config().time_to_live(Duration::from_secs(3600)),
     ];
     let memfd = cfg!(target_os = "linux").then(|| config().source(SourceKind::Memfd));
@@ -65,8 +65,8 @@ fn a_part_of_a_page_is_the_same_bytes_wherever_it_starts_and_ends() {
 fn a_part_of_a_page_whose_time_is_over_is_a_miss() {
     for cache in caches() {
         for start in [0, 5, 5000] {
-            let dead = Insert::new().time_to_live(Duration::ZERO);
-            cache.insert_with(1, &page(1, 4096), dead).unwrap();
+            let dead = InsertOptions::new().time_to_live(Duration::ZERO);
+            cache.insert_with_options(1, &page(1, 4096), dead).unwrap();
             let (hits, misses) = counts(&cache);
             assert_eq!(cache.get_range_into(&1, start, &mut [0; 100]), None);
             assert_eq!(counts(&cache), (hits, misses + 1));
@@ -158,13 +158,13 @@ fn what_a_closure_writes_is_inserted() {
             }
             cache.check();
         }
-        let short = Insert::new().time_to_live(Duration::ZERO);
-        cache.insert_from_with(99, short, |to| to.push(1)).unwrap();
+        let short = InsertOptions::new().time_to_live(Duration::ZERO);
+        cache.insert_from_with_options(99, short, |to| to.push(1)).unwrap();
         assert!(cache.get(&99).is_none());
         let filled = cache.insert_from(0, |to| to.resize(LONGEST + 1, 7));
         let too_large =
             InsertError::TooLarge { len: LONGEST + 1, max_page: LONGEST, dropped: true };
-        assert_eq!((filled, cache.contains(&0)), (Err(too_large), false), "never stale");
+        assert_eq!((filled, cache.contains_key(&0)), (Err(too_large), false), "never stale");
         cache.check();
     }
 }
@@ -173,7 +173,7 @@ fn what_a_closure_writes_is_inserted() {
 fn a_closure_that_fails_or_panics_leaves_the_old_page() {
     let cache: Cache<u64> = Cache::new(config(1 << 20)).unwrap();
     cache.insert(1, b"old").unwrap();
-    let failed = cache.try_insert_from(1, Insert::new(), |to| {
+    let failed = cache.try_insert_from_with_options(1, InsertOptions::new(), |to| {
         to.extend([7; 5000]);
         Err("no page")
     });
@@ -186,7 +186,7 @@ fn a_closure_that_fails_or_panics_leaves_the_old_page() {
     }));
     assert_eq!(cache.get(&1).as_deref(), Some(&b"old"[..]));
     cache.check();
-    let stored = cache.try_insert_from(1, Insert::new(), |to| {
+    let stored = cache.try_insert_from_with_options(1, InsertOptions::new(), |to| {
         assert!(to.is_empty(), "nothing is left of what was not inserted");
         to.extend(b"new");
         Ok::<(), &str>(())
@@ -296,7 +296,7 @@ fn an_idle_vector_makes_way() {
     let cache: Cache<u64> = Cache::new(config(500 << 10)).unwrap();
     room(&cache, 1, |to| to.extend_from_slice(&page(1, LONGEST)));
     let mut key = 2;
-    while cache.stats().gone.evicted < 2000 {
+    while cache.stats().removals.evicted < 2000 {
         cache.insert(key, &pattern::bytes(key, 2000)).unwrap();
         key += 1;
     }
@@ -308,7 +308,7 @@ fn an_idle_vector_makes_way() {
 #[test]
 fn long_pages_go_in_and_come_out_in_the_callers_memory() {
     const LONG: usize = 700_000;
-    for hot in [Share::None, Share::Of(2)] {
+    for hot in [HotShare::Off, HotShare::Fraction(2)] {
         let config = Config::new(16 << 20).max_page(1 << 20).shards(2).checksum(true).hot(hot);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let long = page(1, LONG);
@@ -322,7 +322,7 @@ fn long_pages_go_in_and_come_out_in_the_callers_memory() {
             assert!(to[..wanted.len()] == *wanted, "{start} {most}");
             assert_eq!(counts(&cache), (hits + 1, misses));
         }
-        assert_eq!(cache.get_with(&1, |page| page == long), Some(true));
+        assert_eq!(cache.read(&1, |page| page == long), Some(true));
         let mut buffers = [vec![0; LONG], vec![0; LONG - 1], vec![0; 4096]];
         let buffers_of = [&1, &1, &2].into_iter().zip(buffers.iter_mut().map(|to| &mut to[..]));
         let found = cache.get_many_into(buffers_of);

@@ -12,7 +12,7 @@ use tests::callbacks::{LONGEST, config, page};
 use tests::pattern::Random;
 use tests::user_code::pass_planted_panics;
 use zcache::codec::{self, Lz4};
-use zcache::{Cache, Config, Insert, InsertError, Share};
+use zcache::{Cache, Config, HotShare, InsertError, InsertOptions};
 
 /// A key of `len` bytes.
 fn key(number: u64, len: usize) -> String {
@@ -35,7 +35,7 @@ fn weights(cache: &Cache<String>) -> (usize, usize) {
 
 #[test]
 fn keys_weigh_from_their_insert_to_their_entrys_end() {
-    for hot in [Share::None, Share::Of(2)] {
+    for hot in [HotShare::Off, HotShare::Fraction(2)] {
         let cache = cache(config(4 << 20).hot(hot));
         let empty = cache.held_bytes();
         cache.insert(key(1, 50_000), &[0; 8]).unwrap();
@@ -55,8 +55,8 @@ fn keys_weigh_from_their_insert_to_their_entrys_end() {
         assert!(cache.insert_if_absent(key(4000, 2000), b"new").unwrap());
         assert!(cache.remove_if(&key(3, 1000), |_| true));
         assert_eq!(weights(&cache), (48_000, 48_000));
-        let dead = Insert::new().time_to_live(Duration::ZERO);
-        cache.insert_with(key(60, 500), &[1; 99], dead).unwrap();
+        let dead = InsertOptions::new().time_to_live(Duration::ZERO);
+        cache.insert_with_options(key(60, 500), &[1; 99], dead).unwrap();
         assert_eq!(cache.stats().bytes.keys, 48_500);
         assert!(cache.get(&key(60, 500)).is_none());
         let lease = cache.get_or_lease(&key(61, 700)).lease().unwrap();
@@ -107,7 +107,7 @@ fn a_key_that_no_cache_could_hold_evicts_nobody() {
     }
     WEIGHT.set(usize::MAX);
     assert_eq!(cache.insert(200, b"new"), Err(InsertError::NoRoom { dropped: false }));
-    assert_eq!((cache.len(), cache.stats().gone.evicted), (100, 0));
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (100, 0));
     // Its old page goes, as with any insert that fails; and nothing more goes back than there was.
     assert_eq!(cache.insert(7, b"new"), Err(InsertError::NoRoom { dropped: true }));
     WEIGHT.set(0);
@@ -117,7 +117,7 @@ fn a_key_that_no_cache_could_hold_evicts_nobody() {
 
 #[test]
 fn what_is_compressed_again_keeps_its_weight() {
-    let config = config(4 << 20).codec(codec::None).cold_codec(Lz4);
+    let config = config(4 << 20).codec(codec::Plain).cold_codec(Lz4);
     let cache = cache(config).with_scopes(|key| key.len() as u32 % 3).unwrap();
     for number in 0..200 {
         cache.insert(key(number, 300), &page(number, 4096)).unwrap();
@@ -132,7 +132,7 @@ fn what_is_compressed_again_keeps_its_weight() {
 
 #[test]
 fn weights_add_up_beside_other_threads() {
-    let cache = Arc::new(cache(config(1 << 20).hot(Share::Of(4))));
+    let cache = Arc::new(cache(config(1 << 20).hot(HotShare::Fraction(4))));
     thread::scope(|scope| {
         for thread in 0..4 {
             let cache = &cache;

@@ -9,7 +9,7 @@ use std::thread;
 
 use tests::pattern;
 use zcache::policy::Priority;
-use zcache::{Cache, Cause, Config, Insert};
+use zcache::{Cache, Config, InsertOptions, RemovalCause};
 
 const CAPACITY: usize = 1 << 20;
 const PAGE: usize = 4096;
@@ -49,7 +49,7 @@ fn in_thread_that_ends(
 fn full() -> Arc<Cache<u64>> {
     let cache = Cache::new(Config::new(CAPACITY).max_page(PAGE)).unwrap();
     (0..KEYS).for_each(|key| cache.insert(key, &pattern::bytes(key, PAGE)).unwrap());
-    assert!(cache.stats().gone.evicted > 0, "it is full");
+    assert!(cache.stats().removals.evicted > 0, "it is full");
     Arc::new(cache)
 }
 
@@ -89,7 +89,8 @@ fn every_call_works_in_a_thread_that_ends() {
             let lease = late.get_or_lease(&(9 * KEYS + 1)).lease().unwrap();
             late.insert_if_valid(lease, &[4; PAGE]).unwrap();
             assert!(late.remove(&(9 * KEYS)) && late.take(&(9 * KEYS + 1)).is_some());
-            late.insert_with(5, &[5; PAGE], Insert::new().priority(Priority::High)).unwrap();
+            late.insert_with_options(5, &[5; PAGE], InsertOptions::new().priority(Priority::High))
+                .unwrap();
             let mut to = vec![0; PAGE];
             (0..9).for_each(|_| assert_eq!(late.get_into(&5, &mut to), Ok(Some(PAGE))));
             assert_eq!(late.get_many([&5]).len(), 1);
@@ -114,7 +115,9 @@ fn a_hook_in_a_thread_that_ends_is_known_to_be_one() {
         let weak = weak.clone();
         let cache = Cache::new(Config::new(CAPACITY).max_page(PAGE)).unwrap();
         cache.on_removal(move |gone| {
-            let (Cause::Evicted, Some(cache)) = (gone.cause(), weak.upgrade()) else { return };
+            let (RemovalCause::Evicted, Some(cache)) = (gone.cause(), weak.upgrade()) else {
+                return;
+            };
             seen.lock().unwrap().0 += 1;
             let before = seen.lock().unwrap().0;
             let _ = cache.insert(gone.key() | 1 << 40, &pattern::bytes(*gone.key(), PAGE));

@@ -13,7 +13,7 @@ use std::thread;
 
 use tests::callbacks::{Gone, LONGEST, cache, config, ignore, in_time, page};
 use tests::user_code::{Key, Seeds, Tally, Trap, pass_planted_panics, step_on, with_trap};
-use zcache::{Cache, InsertError, Leased, LoadError, Share, Waited, Waiting};
+use zcache::{Cache, HotShare, InsertError, Leased, LoadError, Waited, Waiting};
 
 type Load = fn(&Cache<u64>, u64);
 
@@ -288,7 +288,7 @@ fn a_panic_in_any_user_code_leaves_nobody_waiting() {
         let mut sprang = 0;
         for (name, end) in ends() {
             for (trap, share) in traps.iter().flat_map(|trap| {
-                [Share::None, Share::Of(4)].into_iter().map(move |share| (*trap, share))
+                [HotShare::Off, HotShare::Fraction(4)].into_iter().map(move |share| (*trap, share))
             }) {
                 sprang +=
                     (0..40).take_while(|after| panic_once(name, end, trap, *after, share)).count();
@@ -304,14 +304,14 @@ fn panic_once(
     end: fn(&World, &dyn Fn() -> Key, Option<zcache::Lease<Key>>),
     trap: Trap,
     after: usize,
-    share: Share,
+    share: HotShare,
 ) -> bool {
     let tally = Arc::<Tally>::default();
     let cache: World = Cache::with_hasher(config(500 << 10).hot(share), Seeds).unwrap();
     let cache = cache.on_removal(|_| step_on(Trap::Hook));
     let key = || Key::new(&tally, 7);
     let mut filler = 1000;
-    while cache.stats().gone.evicted == 0 {
+    while cache.stats().removals.evicted == 0 {
         ignore(cache.insert(Key::new(&tally, filler), &page(filler, 4096)));
         filler += 1;
     }

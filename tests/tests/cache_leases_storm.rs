@@ -30,7 +30,7 @@ use tests::homes::{Before, Homes, Running};
 use tests::pattern::Random;
 use tests::user_code::{Fragile, Lie, pass_planted_panics, with_lie};
 use zcache::{
-    Cache, Config, Insert, InsertError, Lease, Leased, LoadError, Share, Waited, Waiting,
+    Cache, Config, HotShare, InsertError, InsertOptions, Lease, Leased, LoadError, Waited, Waiting,
 };
 
 const KEYS: usize = 6;
@@ -95,10 +95,10 @@ struct World<'h> {
     seen: [AtomicUsize; 3],
 }
 
-fn how(random: &mut Random) -> Insert {
+fn how(random: &mut Random) -> InsertOptions {
     match random.below(4) {
-        0 => Insert::new().time_to_live(Duration::from_millis(random.below(3) as u64)),
-        _ => Insert::new(),
+        0 => InsertOptions::new().time_to_live(Duration::from_millis(random.below(3) as u64)),
+        _ => InsertOptions::new(),
     }
 }
 
@@ -129,7 +129,7 @@ impl<'h> World<'h> {
                 page.resize(LONGEST + 1, 0);
             }
             // What fails takes the old page along.
-            let inserted = self.cache.insert_with(Name(key), &page, how(random));
+            let inserted = self.cache.insert_with_options(Name(key), &page, how(random));
             assert!(!large || inserted.is_err());
         });
     }
@@ -158,7 +158,7 @@ impl<'h> World<'h> {
                     self.change_one(key, random);
                 }
                 let Granted { running, lease, fresh } = granted;
-                let store = || self.cache.insert_if_valid_with(lease, &page, how(random));
+                let store = || self.cache.insert_if_valid_with_options(lease, &page, how(random));
                 let is_outdated = |error: &InsertError| *error == InsertError::Outdated;
                 match running.store(fresh, store, is_outdated) {
                     Ok(()) => ignore(self.seen[0].fetch_add(1, SeqCst)),
@@ -269,7 +269,7 @@ impl<'h> World<'h> {
                 *to = self.make(before, what, random)?;
                 Ok::<(), Gone>(())
             };
-            self.cache.get_or_insert_as(&Name(key), how, load).map(|page| page.to_vec())
+            self.cache.get_or_insert_with_options(&Name(key), how, load).map(|page| page.to_vec())
         }));
         match ended {
             Ok(Ok(page)) => ignore(self.homes.verify(before, &page)),
@@ -284,7 +284,7 @@ impl<'h> World<'h> {
         let (name, before, what) = (Name(key), self.homes.before(key), random.below(14));
         let how = how(random);
         let (mut steps, mut inner) = (random.below(4), Random::new(random.bits()));
-        let future = self.cache.get_or_insert_async_as(&name, how, async {
+        let future = self.cache.get_or_insert_async_with_options(&name, how, async {
             let running = self.homes.run(before);
             let page = self.homes.read(key, &mut inner);
             poll_fn(|context| {
@@ -330,7 +330,7 @@ impl<'h> World<'h> {
         let (before, name) = (self.homes.before(key), Name(key));
         let lie = (random.below(20) == 0).then_some(Lie::Corrupt);
         let got = with_lie(lie, || match random.below(4) {
-            0 => self.cache.get_with(&name, <[u8]>::to_vec),
+            0 => self.cache.read(&name, <[u8]>::to_vec),
             1 => self.cache.peek(&name).map(|page| page.to_vec()),
             2 => self.cache.get_many(iter::once(&name)).remove(0).map(|page| page.to_vec()),
             _ => self.cache.get(&name).map(|page| page.to_vec()),
@@ -399,7 +399,7 @@ impl<'h> World<'h> {
             match random.below(20) {
                 // The cache is full before it is emptied.
                 0 => {
-                    let now = self.cache.stats().gone.evicted;
+                    let now = self.cache.stats().removals.evicted;
                     if now > std::mem::replace(&mut evicted, now) {
                         self.homes.remove(&all, || self.cache.clear());
                     }
@@ -452,7 +452,7 @@ fn finish<F: Future + Unpin>(mut future: F, random: &mut Random) -> Option<F::Ou
     }
 }
 
-fn storm(share: Share) {
+fn storm(share: HotShare) {
     pass_planted_panics();
     in_time("storm", move || {
         let config = config(SMALL).codec(Fragile::default()).checksum(true).hot(share);
@@ -475,7 +475,7 @@ fn storm(share: Share) {
             assert!(cache.get_or_lease(&Name(key)).lease().is_some(), "nothing is left of loads");
         }
         cache.check();
-        let (seen, gone) = (seen.map(AtomicUsize::into_inner), cache.stats().gone);
+        let (seen, gone) = (seen.map(AtomicUsize::into_inner), cache.stats().removals);
         let enough = seen.iter().all(|seen| *seen > 0)
             && [gone.expired, gone.corrupt, gone.evicted, gone.cleared]
                 .iter()
@@ -486,10 +486,10 @@ fn storm(share: Share) {
 
 #[test]
 fn no_load_is_older_than_its_call_nor_run_twice_nor_waited_for_in_vain() {
-    storm(Share::None);
+    storm(HotShare::Off);
 }
 
 #[test]
 fn no_load_is_older_than_its_call_nor_run_twice_nor_waited_for_in_vain_with_hot_pages() {
-    storm(Share::Of(4));
+    storm(HotShare::Fraction(4));
 }

@@ -9,35 +9,35 @@ use std::time::Duration;
 use tests::callbacks::{Fixed, LONGEST, Log, cache, config, logged, of, page, pages, taken};
 use tests::pattern::{self, Random};
 use zcache::policy::{Lru, Policy as _, Priority, S3Fifo, Sieve};
-use zcache::{Cache, Cause, Config, Insert, InsertError, Waited};
+use zcache::{Cache, Config, InsertError, InsertOptions, RemovalCause, Waited};
 use zpool::SourceKind;
 
 #[test]
 fn what_has_no_time_to_live_is_never_seen_again() {
-    let dead = Insert::new().time_to_live(Duration::ZERO);
+    let dead = InsertOptions::new().time_to_live(Duration::ZERO);
     let (cache, log) = logged(config(2 << 20));
     let looks: [fn(&Fixed) -> bool; 9] = [
         |cache| cache.get(&1).is_some(),
         |cache| cache.get_into(&1, &mut [0; LONGEST]).unwrap().is_some(),
         |cache| cache.get_into(&1, &mut []).unwrap().is_some(),
-        |cache| cache.get_with(&1, |_| ()).is_some(),
+        |cache| cache.read(&1, |_| ()).is_some(),
         |cache| cache.get_range(&1, 0..1).is_some(),
         |cache| cache.peek(&1).is_some(),
-        |cache| cache.contains(&1),
+        |cache| cache.contains_key(&1),
         |cache| cache.take(&1).is_some(),
         |cache| cache.get_many([&1])[0].is_some(),
     ];
     for page in pages(5000) {
         for (number, look) in looks.into_iter().enumerate() {
-            cache.insert_with(1, &page, dead).unwrap();
+            cache.insert_with_options(1, &page, dead).unwrap();
             assert_eq!(cache.keys(), [], "keys that have expired are not listed");
             assert!(!look(&cache), "look-up {number}");
-            assert_eq!(taken(&log), [(1, Cause::Expired)], "look-up {number}");
+            assert_eq!(taken(&log), [(1, RemovalCause::Expired)], "look-up {number}");
             assert!(cache.is_empty());
         }
-        cache.insert_with(1, &page, dead).unwrap();
+        cache.insert_with_options(1, &page, dead).unwrap();
         assert!(cache.get_or_lease(&1).lease().is_some());
-        cache.insert_with(1, &page, dead).unwrap();
+        cache.insert_with_options(1, &page, dead).unwrap();
         let load = |to: &mut Vec<u8>| {
             to.push(7);
             Ok::<(), std::io::Error>(())
@@ -48,7 +48,7 @@ fn what_has_no_time_to_live_is_never_seen_again() {
         taken(&log);
     }
     let stats = cache.stats();
-    assert_eq!(stats.gone.expired, 3 * 11);
+    assert_eq!(stats.removals.expired, 3 * 11);
     assert_eq!(stats.bytes.payload, 0);
     cache.check();
 }
@@ -57,15 +57,21 @@ fn what_has_no_time_to_live_is_never_seen_again() {
 fn a_time_of_its_own_outweighs_the_caches() {
     let cache: Cache<u64> =
         Cache::new(config(2 << 20).time_to_live(Duration::from_millis(40))).unwrap();
-    let hour = Insert::new().time_to_live(Duration::from_secs(3600));
+    let hour = InsertOptions::new().time_to_live(Duration::from_secs(3600));
     for (key, page) in (0..).zip(pages(3000)) {
-        cache.insert_with(key * 10 + 1, &page, hour).unwrap();
-        cache.insert_with(key * 10 + 2, &page, Insert::new().time_to_live(Duration::MAX)).unwrap();
+        cache.insert_with_options(key * 10 + 1, &page, hour).unwrap();
+        cache
+            .insert_with_options(
+                key * 10 + 2,
+                &page,
+                InsertOptions::new().time_to_live(Duration::MAX),
+            )
+            .unwrap();
         let start = std::time::Instant::now();
         cache.insert(key * 10, &page).unwrap();
         let seen = of(&cache, key * 10);
         assert!(seen.is_some() || start.elapsed() >= Duration::from_millis(39), "it lives first");
-        cache.insert_with(key * 10, &page, Insert::new()).unwrap();
+        cache.insert_with_options(key * 10, &page, InsertOptions::new()).unwrap();
     }
     thread::sleep(Duration::from_millis(60));
     for (key, page) in (0..).zip(pages(3000)) {
@@ -79,17 +85,17 @@ fn a_time_of_its_own_outweighs_the_caches() {
 #[test]
 fn entries_that_have_expired_are_reclaimed_by_inserts_in_passing() {
     let (cache, log) = logged(config(8 << 20));
-    let dead = Insert::new().time_to_live(Duration::ZERO);
+    let dead = InsertOptions::new().time_to_live(Duration::ZERO);
     for key in 0..100 {
-        cache.insert_with(key, &page(key, 4096), dead).unwrap();
+        cache.insert_with_options(key, &page(key, 4096), dead).unwrap();
     }
     for key in 1000..1300 {
         cache.insert(key, &page(key, 4096)).unwrap();
     }
-    assert_eq!((cache.len(), cache.stats().gone.expired), (300, 100), "nobody asked for them");
+    assert_eq!((cache.len(), cache.stats().removals.expired), (300, 100), "nobody asked for them");
     let mut gone = taken(&log);
     gone.sort_unstable_by_key(|(key, _)| *key);
-    assert_eq!(gone, (0..100).map(|key| (key, Cause::Expired)).collect::<Vec<_>>());
+    assert_eq!(gone, (0..100).map(|key| (key, RemovalCause::Expired)).collect::<Vec<_>>());
     cache.check();
 }
 
@@ -102,19 +108,19 @@ fn what_has_expired_goes_before_what_has_not() {
         key += 1;
     }
     let live = cache.len();
-    let dead = Insert::new().time_to_live(Duration::ZERO);
+    let dead = InsertOptions::new().time_to_live(Duration::ZERO);
     // Half of the entries are replaced by ones that are dead at once; they make room for the next.
     let half: Vec<u64> = cache.keys().into_iter().take(live / 2).collect();
     for key in &half {
-        cache.insert_with(*key, &page(*key, 4096), dead).unwrap();
+        cache.insert_with_options(*key, &page(*key, 4096), dead).unwrap();
     }
     taken(&log);
     for key in 100_000..100_000 + live as u64 / 4 {
         cache.insert(key, &page(key, 4096)).unwrap();
     }
     let gone = taken(&log);
-    let evicted = gone.iter().filter(|(_, cause)| *cause == Cause::Evicted).count();
-    let expired = gone.iter().filter(|(_, cause)| *cause == Cause::Expired).count();
+    let evicted = gone.iter().filter(|(_, cause)| *cause == RemovalCause::Evicted).count();
+    let expired = gone.iter().filter(|(_, cause)| *cause == RemovalCause::Expired).count();
     assert!(evicted * 10 <= expired, "{evicted} evicted, {expired} expired of {live}");
     cache.check();
 }
@@ -142,8 +148,8 @@ fn low_priority_goes_first_and_high_priority_last() {
             cache.insert(key, &page(key, 4096)).unwrap();
         }
         for key in 100..200 {
-            let low = Insert::new().priority(Priority::Low);
-            cache.insert_with(key, &page(key, 4096), low).unwrap();
+            let low = InsertOptions::new().priority(Priority::Low);
+            cache.insert_with_options(key, &page(key, 4096), low).unwrap();
         }
         let gone = push(&cache, &log, 80);
         let low = gone.iter().filter(|key| (100..200).contains(*key)).count();
@@ -157,8 +163,8 @@ fn low_priority_goes_first_and_high_priority_last() {
         let (cache, log) = logged(config(2 << 20).policy(policy));
         for key in 0..200 {
             let priority = if key < 100 { Priority::High } else { Priority::Normal };
-            let how = Insert::new().priority(priority);
-            cache.insert_with(key, &page(key, 4096), how).unwrap();
+            let how = InsertOptions::new().priority(priority);
+            cache.insert_with_options(key, &page(key, 4096), how).unwrap();
         }
         let gone = push(&cache, &log, 600);
         let high = gone.iter().filter(|key| **key < 100).count();
@@ -191,8 +197,8 @@ fn peeking_has_no_effect_on_who_goes_and_a_hit_has() {
         let untouched = order_of_going(policy, |_, _| ());
         let peeked = order_of_going(policy, |cache, key| {
             let before = cache.stats();
-            assert!(cache.peek(&key).is_some() && cache.contains(&key));
-            assert!(cache.peek(&(key + 10_000)).is_none() && !cache.contains(&(key + 10_000)));
+            assert!(cache.peek(&key).is_some() && cache.contains_key(&key));
+            assert!(cache.peek(&(key + 10_000)).is_none() && !cache.contains_key(&(key + 10_000)));
             let after = cache.stats();
             assert_eq!((before.hits, before.misses), (after.hits, after.misses));
         });
@@ -217,9 +223,9 @@ fn owners_take_remove_retain_and_clear() {
     keys.sort_unstable();
     assert_eq!(keys, (0..100).collect::<Vec<_>>());
     assert_eq!(cache.take(&5).as_deref(), Some(&page(5, 500)[..]));
-    assert_eq!((cache.take(&5), cache.remove(&5), cache.contains(&5)), (None, false, false));
+    assert_eq!((cache.take(&5), cache.remove(&5), cache.contains_key(&5)), (None, false, false));
     assert!(cache.remove(&6) && !cache.remove(&6));
-    assert_eq!(taken(&log), [(5, Cause::Removed), (6, Cause::Removed)]);
+    assert_eq!(taken(&log), [(5, RemovalCause::Removed), (6, RemovalCause::Removed)]);
     let mut asked = Vec::new();
     cache.retain(|key| {
         asked.push(*key);
@@ -230,16 +236,19 @@ fn owners_take_remove_retain_and_clear() {
     let mut gone = taken(&log);
     gone.sort_unstable_by_key(|(key, _)| *key);
     let odd = (0..100).filter(|key| key % 2 == 1 && *key != 5);
-    assert_eq!(gone, odd.map(|key| (key, Cause::Removed)).collect::<Vec<_>>());
+    assert_eq!(gone, odd.map(|key| (key, RemovalCause::Removed)).collect::<Vec<_>>());
     assert_eq!(cache.len(), 49);
     cache.clear();
     assert_eq!((cache.len(), cache.keys().len(), cache.is_empty()), (0, 0, true));
     let gone = taken(&log);
-    assert!(gone.len() == 49 && gone.iter().all(|(_, cause)| *cause == Cause::Cleared));
+    assert!(gone.len() == 49 && gone.iter().all(|(_, cause)| *cause == RemovalCause::Cleared));
     cache.clear();
     cache.retain(|_| panic!("nothing is there to be asked about"));
     let stats = cache.stats();
-    assert_eq!((stats.gone.removed, stats.gone.cleared, stats.hits, stats.misses), (51, 49, 0, 0));
+    assert_eq!(
+        (stats.removals.removed, stats.removals.cleared, stats.hits, stats.misses),
+        (51, 49, 0, 0)
+    );
     cache.check();
 }
 
@@ -253,7 +262,7 @@ fn a_key_that_is_inserted_again_has_the_new_page_only() {
             assert_eq!(cache.len(), 1);
         }
     }
-    assert_eq!(taken(&log), vec![(1, Cause::Replaced); 149]);
+    assert_eq!(taken(&log), vec![(1, RemovalCause::Replaced); 149]);
     cache.check();
 }
 
@@ -306,7 +315,9 @@ fn a_lease_stores_its_page_only_if_nobody_changed_the_key() {
         },
         |cache| assert!(cache.insert(1, &[2; LONGEST + 1]).is_err(), "a failed insert is a change"),
         |cache| {
-            cache.insert_with(1, &[2; 40], Insert::new().time_to_live(Duration::ZERO)).unwrap();
+            cache
+                .insert_with_options(1, &[2; 40], InsertOptions::new().time_to_live(Duration::ZERO))
+                .unwrap();
             assert!(cache.get(&1).is_none());
         },
     ];
@@ -324,7 +335,7 @@ fn a_lease_stores_its_page_only_if_nobody_changed_the_key() {
     assert_eq!(lease.key(), &1);
     let waiting = cache.get_or_lease(&1).waiting().expect("there is one lease");
     // Looking does not count.
-    assert!(cache.get(&1).is_none() && cache.peek(&1).is_none() && !cache.contains(&1));
+    assert!(cache.get(&1).is_none() && cache.peek(&1).is_none() && !cache.contains_key(&1));
     cache.compact(1 << 20);
     cache.trim();
     assert_eq!(cache.insert_if_valid(lease, &[1; 40]), Ok(()));
@@ -410,8 +421,8 @@ fn counts_add_up() {
                 cache.remove(&key);
             }
             8 => {
-                let how = Insert::new().time_to_live(Duration::ZERO);
-                stored += u64::from(cache.insert_with(key, &[7; 90], how).is_ok());
+                let how = InsertOptions::new().time_to_live(Duration::ZERO);
+                stored += u64::from(cache.insert_with_options(key, &[7; 90], how).is_ok());
             }
             9 if step % 100 == 0 => cache.clear(),
             _ => {
@@ -426,7 +437,7 @@ fn counts_add_up() {
     let rejected = stats.rejected;
     let sum = rejected.too_large + rejected.no_room + rejected.outdated;
     assert_eq!((stats.inserts, sum), (stored, refused));
-    let gone = stats.gone;
+    let gone = stats.removals;
     let went = gone.evicted + gone.expired + gone.replaced + gone.removed + gone.cleared;
     assert_eq!(went, stored - cache.len() as u64, "what was stored is there or went: {gone:?}");
     let all = [gone.evicted, gone.expired, gone.replaced, gone.removed, gone.cleared];
@@ -453,7 +464,7 @@ fn statistics_print_as_a_table_with_every_figure() {
         format!("{} ({} same-filled, {} raw)", stats.entries, stats.same_filled, stats.raw),
         format!("{} hits, {} misses", stats.hits, stats.misses),
         format!("{}; rejected 1 too large", stats.inserts),
-        format!("{} evicted, 0 expired", stats.gone.evicted),
+        format!("{} evicted, 0 expired", stats.removals.evicted),
         format!("by {}", stats.policy),
         "2.0 MiB".to_owned(),
         stats.codec.clone(),
@@ -470,7 +481,7 @@ fn keys_may_be_looked_up_by_what_is_equivalent() {
     let cache: Cache<String> = Cache::new(config(2 << 20)).unwrap();
     cache.insert("page one".to_owned(), &[1; 50]).unwrap();
     assert_eq!(cache.get("page one").as_deref(), Some(&[1; 50][..]));
-    assert!(cache.contains("page one") && !cache.contains("page two"));
+    assert!(cache.contains_key("page one") && !cache.contains_key("page two"));
     let got = cache.get_many(["page two", "page one"]);
     assert!(got[0].is_none() && got[1].as_deref() == Some(&[1; 50][..]));
     assert!(cache.remove("page one") && cache.is_empty());

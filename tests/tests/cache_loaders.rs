@@ -13,12 +13,12 @@ use std::time::Duration;
 use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page, panics};
 use tests::pattern::Random;
 use zcache::policy::{Lru, Priority};
-use zcache::{Cache, Insert, InsertError, LoadError, Share};
+use zcache::{Cache, HotShare, InsertError, InsertOptions, LoadError};
 
 #[test]
 fn a_loader_that_asks_for_its_own_key_is_told_so() {
     in_time("recursion", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = filled(2 << 20, HotShare::Off);
         let got = cache.get_or_insert_with(&1, |to| {
             let load = |_: &mut Vec<u8>| -> Result<(), io::Error> { panic!("not run") };
             let inner = cache.get_or_insert_with(&1, load);
@@ -174,7 +174,7 @@ fn those_who_wait_for_a_loader_that_fails_share_its_error_and_the_next_call_load
             .collect();
         assert_eq!(errors[0].to_string(), "the disk is gone");
         assert!(errors.iter().all(|error| Arc::ptr_eq(error, &errors[0])), "one error for all");
-        assert!(!cache.contains(&one()));
+        assert!(!cache.contains_key(&one()));
         let load = |to: &mut Vec<u8>| {
             to.push(9);
             Ok::<(), io::Error>(())
@@ -219,7 +219,7 @@ fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
             let LoadError::TooLarge { len, max_page } = error else { panic!("{error:?}") };
             assert_eq!((len, max_page), (LONGEST + 1, LONGEST));
         }
-        assert!(!cache.contains(&one()));
+        assert!(!cache.contains_key(&one()));
         cache.check();
     });
 }
@@ -227,7 +227,7 @@ fn a_loaders_page_that_is_too_large_is_an_error_for_all() {
 #[test]
 fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
     in_time("changes", || {
-        let cache = filled(2 << 20, Share::None);
+        let cache = filled(2 << 20, HotShare::Off);
         type Change = (fn(&Cache<u64>), Option<&'static [u8]>);
         let changes: [Change; 4] = [
             (|cache| cache.insert(1, &[2; 40]).unwrap(), Some(&[2; 40])),
@@ -262,7 +262,7 @@ fn a_key_that_is_changed_while_it_is_loaded_keeps_the_change() {
 
 #[test]
 fn a_page_that_does_not_fit_is_returned_by_its_loader_all_the_same() {
-    let cache = filled(2 << 20, Share::None);
+    let cache = filled(2 << 20, HotShare::Off);
     let dead: Cache<u64> = Cache::new(config(2 << 20).time_to_live(Duration::ZERO)).unwrap();
     let load = |to: &mut Vec<u8>| {
         to.extend([4; 50]);
@@ -323,22 +323,24 @@ fn what_is_loaded_has_the_priority_and_the_time_that_it_is_given() {
             Ok(())
         }
     };
-    let (low, gone) =
-        (Insert::new().priority(Priority::Low), Insert::new().time_to_live(Duration::ZERO));
-    assert_eq!(cache.get_or_insert_as(&1, gone, load(1)).unwrap(), page(1, 4000));
+    let (low, gone) = (
+        InsertOptions::new().priority(Priority::Low),
+        InsertOptions::new().time_to_live(Duration::ZERO),
+    );
+    assert_eq!(cache.get_or_insert_with_options(&1, gone, load(1)).unwrap(), page(1, 4000));
     assert_eq!(cache.get(&1), None, "its time was over at once");
     let lease = cache.get_or_lease(&2).lease().unwrap();
-    cache.insert_if_valid_with(lease, &page(2, 4000), gone).unwrap();
+    cache.insert_if_valid_with_options(lease, &page(2, 4000), gone).unwrap();
     assert_eq!(cache.get(&2), None, "its time was over at once");
     for key in 1_000_000..1_000_040 {
         cache.get_or_insert_with(&key, load(key)).unwrap();
     }
     for key in 0..1000 {
-        cache.get_or_insert_as(&key, low, load(key)).unwrap();
+        cache.get_or_insert_with_options(&key, low, load(key)).unwrap();
         let lease = cache.get_or_lease(&(2_000_000 + key)).lease().unwrap();
-        cache.insert_if_valid_with(lease, &page(key, 4000), low).unwrap();
+        cache.insert_if_valid_with_options(lease, &page(key, 4000), low).unwrap();
     }
-    assert!(cache.stats().gone.evicted > 1000, "the cache is full");
-    let kept = (1_000_000..1_000_040).filter(|key| cache.contains(key)).count();
+    assert!(cache.stats().removals.evicted > 1000, "the cache is full");
+    let kept = (1_000_000..1_000_040).filter(|key| cache.contains_key(key)).count();
     assert_eq!(kept, 40, "the scan went through and took nothing along");
 }

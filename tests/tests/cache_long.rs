@@ -10,7 +10,8 @@ use std::time::Duration;
 use tests::pattern::{self, Random};
 use zcache::codec::{self, Lz4, Zstd};
 use zcache::{
-    BufferTooSmall, Cache, Cause, Config, ConfigError, Insert, InsertError, Leased, MAX_PAGE,
+    BufferTooSmall, Cache, Config, ConfigError, InsertError, InsertOptions, Leased, MAX_PAGE,
+    RemovalCause,
 };
 use zpool::SourceKind;
 
@@ -46,7 +47,7 @@ fn a_long_page_comes_back_by_every_way_there_is() {
     for checksum in [false, true] {
         for source in [None, Some(SourceKind::Heap), Some(SourceKind::Memfd)] {
             let mut config = config(40 << 20).checksum(checksum);
-            config = if checksum { config.codec(codec::None) } else { config };
+            config = if checksum { config.codec(codec::Plain) } else { config };
             if let Some(source) = source {
                 config = config.source(source);
             }
@@ -58,7 +59,7 @@ fn a_long_page_comes_back_by_every_way_there_is() {
                     cache.insert(1, &page).unwrap();
                     assert!(cache.get(&1).unwrap() == page, "{len} bytes");
                     assert!(cache.peek(&1).unwrap() == page);
-                    assert!(cache.get_with(&1, |found| found == page).unwrap());
+                    assert!(cache.read(&1, |found| found == page).unwrap());
                     let mut to = vec![0xee; len + 3];
                     assert_eq!(cache.get_into(&1, &mut to), Ok(Some(len)));
                     assert!(to[..len] == page && to[len..] == [0xee; 3], "{len} bytes");
@@ -69,7 +70,7 @@ fn a_long_page_comes_back_by_every_way_there_is() {
                         assert!(cache.get_range(&1, range).unwrap() == page[from..end]);
                     }
                     assert!(cache.get_many([&1, &2])[0].as_ref().unwrap() == &page);
-                    assert!(cache.contains(&1) && cache.keys() == [1] && cache.len() == 1);
+                    assert!(cache.contains_key(&1) && cache.keys() == [1] && cache.len() == 1);
                     let leased = cache.get_or_lease(&1);
                     assert!(matches!(leased, Leased::Page(leased) if leased == page));
                     let stats = cache.stats();
@@ -122,13 +123,16 @@ fn a_hook_sees_a_long_page_that_goes() {
         assert!(cache.held_bytes() <= 24 << 20);
     }
     let gone = std::mem::take(&mut *log.lock().unwrap());
-    assert!(gone.iter().all(|(_, cause, whole)| *cause == Cause::Evicted && *whole != Some(false)));
+    assert!(
+        gone.iter()
+            .all(|(_, cause, whole)| *cause == RemovalCause::Evicted && *whole != Some(false))
+    );
     assert!(gone.iter().any(|(.., whole)| *whole == Some(true)));
     assert_eq!(gone.len() + cache.len(), 100);
     assert!((40..70).contains(&cache.len()), "{} of 1 MiB, a third each", cache.len());
     cache.check();
-    let short = Insert::new().time_to_live(Duration::ZERO);
-    cache.insert_with(1000, &page(1000, 1 << 20), short).unwrap();
+    let short = InsertOptions::new().time_to_live(Duration::ZERO);
+    cache.insert_with_options(1000, &page(1000, 1 << 20), short).unwrap();
     assert_eq!(cache.get(&1000), None);
     cache.resize(20 << 20).unwrap();
     cache.check();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tests::callbacks::{config, in_time, page, panics};
 use zcache::codec::{Codec, Context, Corrupt, Lz4};
-use zcache::{Cache, Cause, InsertError, Waited};
+use zcache::{Cache, InsertError, RemovalCause, Waited};
 
 type Keys = (u32, u32);
 
@@ -71,7 +71,7 @@ impl Codec for Meanwhile {
 }
 
 /// What entries went by.
-type Log = Arc<Mutex<Vec<Cause>>>;
+type Log = Arc<Mutex<Vec<RemovalCause>>>;
 
 /// A cache with scopes, what has gone from it, and its codec.
 fn scoped() -> (Arc<Cache<Keys>>, Log, Meanwhile) {
@@ -101,9 +101,9 @@ fn an_insert_that_an_end_overtakes_leaves_the_page_that_came_since() {
         });
         cache.insert((1, 1), &page(1, 4096)).unwrap();
         assert!(cache.get(&(1, 1)).is_some_and(|got| got == [7; 4096][..]), "the newer page");
-        assert_eq!(*told.lock().unwrap(), [Cause::Cleared], "the older one was cleared");
+        assert_eq!(*told.lock().unwrap(), [RemovalCause::Cleared], "the older one was cleared");
         let stats = cache.stats();
-        assert_eq!((stats.inserts, stats.gone.cleared, stats.entries), (2, 1, 1));
+        assert_eq!((stats.inserts, stats.removals.cleared, stats.entries), (2, 1, 1));
         cache.check();
     }
 }
@@ -123,7 +123,7 @@ fn an_insert_that_an_end_overtakes_is_cleared_where_no_page_came_since() {
         assert!(cache.get(&(1, 2)).is_none());
         assert!(cache.insert_if_absent((1, 1), &page(1, 4096)).unwrap());
         assert!(cache.get(&(1, 1)).is_some());
-        assert!(told.lock().unwrap().iter().all(|cause| *cause == Cause::Cleared));
+        assert!(told.lock().unwrap().iter().all(|cause| *cause == RemovalCause::Cleared));
         cache.check();
     }
 }
@@ -174,9 +174,9 @@ fn a_scope_is_cleared_whole_where_its_function_panics() {
             cache.scope(1).clear();
         }
         for number in 0..5 {
-            assert!(!cache.contains(&key(bad.0, number)), "{:?}", key(bad.0, number));
+            assert!(!cache.contains_key(&key(bad.0, number)), "{:?}", key(bad.0, number));
         }
-        assert!(cache.contains(&key(50, 1)), "others stay");
+        assert!(cache.contains_key(&key(50, 1)), "others stay");
     }
     assert_eq!(cache.insert_if_valid(lease, &[2; 64]), Err(InsertError::Outdated));
     cache.check();

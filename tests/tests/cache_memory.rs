@@ -101,7 +101,7 @@ fn fill(spec: &str) {
     let mut inserted = 0_u64;
     let mut seen = 0;
     // The first fill: until something has to go.
-    while cache.stats().gone.evicted == 0 {
+    while cache.stats().removals.evicted == 0 {
         for _ in 0..256 {
             salt(&sample, &mut random, &mut page);
             cache.insert(inserted, &page).unwrap();
@@ -138,7 +138,7 @@ fn fill(spec: &str) {
     let stats = cache.stats();
     // Packed more tightly, more fits than at first.
     let replaced = if kind == "auto" { full / 8 } else { ROUNDS * full / 2 };
-    assert!(stats.gone.evicted > replaced, "{stats}");
+    assert!(stats.removals.evicted > replaced, "{stats}");
     assert!(
         kind != "auto" || stats.codec_changes > 0 && stats.recompression.recompressed > 0,
         "{stats}"

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tests::callbacks::{LONGEST, config, in_time, logged, page, panics, taken};
 use tests::pattern;
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{Cache, Cause, Config, Insert, InsertError, Share};
+use zcache::{Cache, Config, HotShare, InsertError, InsertOptions, RemovalCause};
 use zpool::SourceKind;
 
 /// Caches that store and read pages in different ways.
@@ -20,15 +20,15 @@ fn caches() -> Vec<Cache<u64>> {
         config(),
         config().codec(Zstd::level(1).unwrap()),
         config().source(SourceKind::Heap),
-        config().hot(Share::Of(2)),
+        config().hot(HotShare::Fraction(2)),
         config().time_to_live(Duration::from_secs(3600)),
     ];
     let memfd = cfg!(target_os = "linux").then(|| config().source(SourceKind::Memfd));
     configs.into_iter().chain(memfd).map(|config| Cache::new(config).unwrap()).collect()
 }
 
-fn dead() -> Insert {
-    Insert::new().time_to_live(Duration::ZERO)
+fn dead() -> InsertOptions {
+    InsertOptions::new().time_to_live(Duration::ZERO)
 }
 
 #[test]
@@ -54,21 +54,21 @@ fn a_page_is_inserted_for_a_key_without_one_only() {
 #[test]
 fn a_page_whose_time_is_over_is_none() {
     for cache in caches() {
-        cache.insert_with(1, &page(1, 4096), dead()).unwrap();
+        cache.insert_with_options(1, &page(1, 4096), dead()).unwrap();
         assert_eq!(cache.insert_if_absent(1, b"new"), Ok(true));
         assert_eq!(cache.get(&1).as_deref(), Some(&b"new"[..]));
         // A page that ends while the other one is compressed: whatever comes first, it is told.
         for key in 2..200 {
-            let soon = Insert::new().time_to_live(Duration::from_millis(1));
-            cache.insert_with(key, b"old", soon).unwrap();
+            let soon = InsertOptions::new().time_to_live(Duration::from_millis(1));
+            cache.insert_with_options(key, b"old", soon).unwrap();
             if cache.insert_if_absent(key, &page(key, LONGEST)).unwrap() {
                 assert_eq!(cache.get(&key).as_deref(), Some(&page(key, LONGEST)[..]));
             } else {
                 assert!(cache.get(&key).is_none_or(|found| found == b"old"[..]));
             }
         }
-        let how = Insert::new().time_to_live(Duration::ZERO);
-        assert_eq!(cache.insert_if_absent_with(300, b"new", how), Ok(true));
+        let how = InsertOptions::new().time_to_live(Duration::ZERO);
+        assert_eq!(cache.insert_if_absent_with_options(300, b"new", how), Ok(true));
         assert!(cache.get(&300).is_none());
         cache.check();
     }
@@ -192,7 +192,7 @@ fn insertions_and_removals_of_a_key_take_turns() {
     let (stored, removed) = (stored.into_inner(), removed.into_inner());
     assert_eq!(stored - removed, cache.len(), "no page was replaced, and each was removed once");
     let log = taken(&log);
-    assert!(log.iter().all(|(_, cause)| *cause == Cause::Removed));
+    assert!(log.iter().all(|(_, cause)| *cause == RemovalCause::Removed));
     assert_eq!(log.len(), removed);
     cache.check();
 }
@@ -213,14 +213,14 @@ fn a_page_is_removed_if_it_is_unwanted() {
                 })
             };
             assert!(!ask(false) && ask(true) && !ask(true), "and then it is gone");
-            assert_eq!((asked, cache.contains(&1)), (2, false));
+            assert_eq!((asked, cache.contains_key(&1)), (2, false));
             let stats = cache.stats();
             assert_eq!((stats.hits, stats.misses), (before.hits, before.misses));
-            assert_eq!(stats.gone.removed, before.gone.removed + 1);
+            assert_eq!(stats.removals.removed, before.removals.removed + 1);
         }
-        cache.insert_with(1, &page(1, 4096), dead()).unwrap();
+        cache.insert_with_options(1, &page(1, 4096), dead()).unwrap();
         assert!(!cache.remove_if(&1, |_| panic!("its time is over")));
-        assert_eq!(cache.stats().gone.expired, 1);
+        assert_eq!(cache.stats().removals.expired, 1);
         cache.check();
     }
 }
@@ -240,7 +240,7 @@ fn a_page_that_comes_meanwhile_is_asked_about() {
                 page == unwanted || asked.len() == 1
             });
             assert_eq!(asked, [b"old", b"new"]);
-            assert_eq!((removed, cache.contains(&1)), (unwanted == b"new", unwanted == b"old"));
+            assert_eq!((removed, cache.contains_key(&1)), (unwanted == b"new", unwanted == b"old"));
             cache.remove(&1);
         }
         cache.insert(1, b"old").unwrap();
@@ -258,7 +258,7 @@ fn a_page_that_comes_meanwhile_is_asked_about() {
 #[test]
 fn a_page_that_is_stored_anew_meanwhile_is_asked_about_again_and_removed() {
     let config = Config::new(4 << 20).max_page(LONGEST).shards(2);
-    let config = config.codec(codec::None).cold_codec(Lz4);
+    let config = config.codec(codec::Plain).cold_codec(Lz4);
     let cache: Cache<u64> = Cache::new(config).unwrap();
     let text = page(7, LONGEST);
     for key in 0..50 {
@@ -273,7 +273,7 @@ fn a_page_that_is_stored_anew_meanwhile_is_asked_about_again_and_removed() {
             cache.maintain(usize::MAX);
             true
         });
-        assert!(removed && !cache.contains(&key));
+        assert!(removed && !cache.contains_key(&key));
     }
     assert!(cache.stats().recompression.recompressed > 0 && asked > 50, "{asked}");
     assert!(cache.is_empty());
@@ -301,14 +301,14 @@ fn each_page_is_seen_once_and_nothing_is_counted() {
             pages.insert(key, page);
         }
         (0..3).for_each(|_| (0..50).for_each(|key| drop(cache.get(&key))));
-        cache.insert_with(1000, &page(1, 4096), dead()).unwrap();
+        cache.insert_with_options(1000, &page(1, 4096), dead()).unwrap();
         let before = cache.stats();
         let mut seen = BTreeMap::new();
         cache.for_each(|key, page| assert!(seen.insert(*key, page.to_vec()).is_none()));
         assert_eq!(seen, pages);
         let after = cache.stats();
         assert_eq!((after.hits, after.misses), (before.hits, before.misses));
-        assert_eq!((after.gone.evicted, after.gone.expired), (0, 1), "that one is over");
+        assert_eq!((after.removals.evicted, after.removals.expired), (0, 1), "that one is over");
         cache.check();
     }
 }
@@ -345,7 +345,7 @@ fn a_closure_that_sees_all_pages_may_call_every_method() {
 
 #[test]
 fn a_page_whose_scope_has_ended_is_none() {
-    for hot in [Share::None, Share::Of(2)] {
+    for hot in [HotShare::Off, HotShare::Fraction(2)] {
         let cache: Cache<u64> = Cache::new(config(4 << 20).hot(hot)).unwrap();
         let cache = cache.with_scopes(|key| (key % 2) as u32).unwrap();
         for key in 0..40 {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tests::callbacks::{LONGEST, config, filled, ignore, in_time, page};
-use zcache::{Cache, Cause, Insert, LoadError, Share, Waited, Waiting};
+use zcache::{Cache, HotShare, InsertOptions, LoadError, RemovalCause, Waited, Waiting};
 
 /// Calls every method, on keys above `from` and on those that are there.
 fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
@@ -22,10 +22,15 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
         Ok::<(), io::Error>(())
     };
     let _ = cache.insert(key(1), &page(1, 5000));
-    let _ = cache.insert_with(key(2), &page(2, 500), Insert::new().time_to_live(Duration::ZERO));
-    let _ = (cache.get(&key(1)), cache.get(&key(2)), cache.peek(&key(1)), cache.contains(&key(1)));
+    let _ = cache.insert_with_options(
+        key(2),
+        &page(2, 500),
+        InsertOptions::new().time_to_live(Duration::ZERO),
+    );
+    let _ =
+        (cache.get(&key(1)), cache.get(&key(2)), cache.peek(&key(1)), cache.contains_key(&key(1)));
     let _ = cache.get_into(&key(1), &mut [0; LONGEST]);
-    let _ = cache.get_with(&key(1), |page| (page.len(), cache.get(&key(1)), cache.len()));
+    let _ = cache.read(&key(1), |page| (page.len(), cache.get(&key(1)), cache.len()));
     let _ = cache.get_range(&key(1), 5..10);
     let _ = cache.get_range_into(&key(1), 5, &mut [0; 5]);
     let _ = cache.get_many_into([(&key(1), &mut [0; LONGEST][..])]);
@@ -61,7 +66,7 @@ fn call_everything<K: Hash + Eq + Clone + Send + Sync>(
     }
 }
 
-const SHARES: [Share; 2] = [Share::None, Share::Of(4)];
+const SHARES: [HotShare; 2] = [HotShare::Off, HotShare::Fraction(4)];
 
 /// Hits some pages until they are hot, where pages get hot.
 fn heat(cache: &Cache<u64>) {
@@ -75,7 +80,7 @@ fn a_hook_may_call_every_method() {
     SHARES.into_iter().for_each(hook_calls_every_method);
 }
 
-fn hook_calls_every_method(share: Share) {
+fn hook_calls_every_method(share: HotShare) {
     in_time("hook", move || {
         let depth = Arc::new(AtomicUsize::new(0));
         let calls = Arc::new(AtomicUsize::new(0));
@@ -91,7 +96,7 @@ fn hook_calls_every_method(share: Share) {
                     assert!(
                         cache
                             .get(removal.key())
-                            .is_none_or(|_| { removal.cause() == Cause::Replaced })
+                            .is_none_or(|_| { removal.cause() == RemovalCause::Replaced })
                     );
                     assert_eq!(removal.page().map(|page| page.len()), Some(removal.len()));
                     call_everything(&cache, |key| key, removal.key() % 8 == 0);
@@ -112,8 +117,8 @@ fn hook_calls_every_method(share: Share) {
                 let _ = cache.resize(600 << 10);
             }
         }
-        let dead = Insert::new().time_to_live(Duration::ZERO);
-        let _ = cache.insert_with(100, &page(1, 500), dead);
+        let dead = InsertOptions::new().time_to_live(Duration::ZERO);
+        let _ = cache.insert_with_options(100, &page(1, 500), dead);
         assert!(cache.get(&100).is_none());
         assert!(calls.load(Ordering::Relaxed) > 400);
         cache.check();
@@ -123,7 +128,7 @@ fn hook_calls_every_method(share: Share) {
 #[test]
 fn a_loader_may_call_every_method_for_other_keys() {
     in_time("loader", || {
-        let cache = filled(600 << 10, Share::None);
+        let cache = filled(600 << 10, HotShare::Off);
         for deep in [false, true] {
             let key = 1000 + u64::from(deep);
             let got = cache.get_or_insert_with(&key, |to| {
@@ -145,7 +150,7 @@ fn a_loader_may_call_every_method_for_other_keys() {
             });
             assert_eq!(got.unwrap(), [1; 40][..]);
             // A clear meanwhile keeps it out, and no change of another key does.
-            assert_eq!(cache.contains(&key), !deep);
+            assert_eq!(cache.contains_key(&key), !deep);
             cache.check();
         }
     });
@@ -156,17 +161,17 @@ fn a_reader_may_call_every_method() {
     SHARES.into_iter().for_each(reader_calls_every_method);
 }
 
-fn reader_calls_every_method(share: Share) {
-    in_time("get_with", move || {
+fn reader_calls_every_method(share: HotShare) {
+    in_time("read", move || {
         let cache = filled(600 << 10, share);
         heat(&cache);
         for deep in [false, true] {
             let key = *cache.keys().iter().max().unwrap();
             let before = cache.peek(&key).unwrap();
-            let same = cache.get_with(&key, |page| {
+            let same = cache.read(&key, |page| {
                 call_everything(&cache, |key| key, deep);
                 let _ = cache.insert(key, &[1; 100]);
-                let _ = cache.get_with(&key, |again| assert_eq!(again, [1; 100]));
+                let _ = cache.read(&key, |again| assert_eq!(again, [1; 100]));
                 cache.remove(&key);
                 page == before
             });
@@ -180,7 +185,7 @@ fn reader_calls_every_method(share: Share) {
 #[test]
 fn a_retaining_closure_may_call_every_method() {
     in_time("retain", || {
-        let cache = filled(600 << 10, Share::None);
+        let cache = filled(600 << 10, HotShare::Off);
         let mut asked = 0;
         cache.retain(|key| {
             asked += 1;
@@ -277,7 +282,7 @@ fn a_key_may_call_every_method_when_it_is_hashed() {
     SHARES.into_iter().for_each(|share| keys_call_every_method(share, When::Hashed));
 }
 
-fn keys_call_every_method(share: Share, when: When) {
+fn keys_call_every_method(share: HotShare, when: When) {
     in_time("key", move || {
         let cache = Cache::new(config(600 << 10).hot(share)).unwrap();
         let cache: Arc<Cache<Clinging>> = Arc::new(cache);
@@ -341,7 +346,7 @@ fn a_keys_eq_may_call_every_method() {
     SHARES.into_iter().for_each(eq_calls_every_method);
 }
 
-fn eq_calls_every_method(share: Share) {
+fn eq_calls_every_method(share: HotShare) {
     in_time("eq", move || {
         let cache: Arc<Cache<Curious>> =
             Arc::new(Cache::new(config(600 << 10).hot(share)).unwrap());
@@ -402,15 +407,15 @@ fn a_hook_does_not_find_what_has_gone_among_the_keys() {
             let Some(cache) = weak.upgrade() else { return };
             counted.fetch_add(1, Ordering::Relaxed);
             let times = cache.keys().iter().filter(|key| *key == removal.key()).count();
-            let replaced = removal.cause() == Cause::Replaced;
+            let replaced = removal.cause() == RemovalCause::Replaced;
             assert_eq!(times, usize::from(replaced), "{:?}", removal.cause());
         })
     });
     (0..6).for_each(|key| cache.insert(key, &page(key, 900)).unwrap());
     cache.insert(1, &page(7, 900)).unwrap();
     assert!(cache.remove(&2) && cache.take(&3).is_some());
-    let expired = Insert::new().time_to_live(Duration::ZERO);
-    cache.insert_with(8, &page(8, 900), expired).unwrap();
+    let expired = InsertOptions::new().time_to_live(Duration::ZERO);
+    cache.insert_with_options(8, &page(8, 900), expired).unwrap();
     assert_eq!(cache.get(&8), None);
     cache.retain(|key| *key != 5);
     cache.clear();

@@ -16,7 +16,7 @@ use tests::alloc::{self, Watched};
 use tests::callbacks::{in_time, page, panics};
 use tests::user_code::pass_planted_panics;
 use zcache::codec::{Codec, Context, Corrupt, Lz4};
-use zcache::{Cache, Cause, Config};
+use zcache::{Cache, Config, RemovalCause};
 
 #[global_allocator]
 static WATCHED: Watched = Watched;
@@ -50,7 +50,7 @@ fn a_comparison_that_panics_in_an_insert_ends_the_key_and_not_the_process() {
     TOUCHY.store(true, Ordering::Relaxed);
     let insert = catch_unwind(AssertUnwindSafe(|| cache.insert(Touchy(1), &page(2, 4096))));
     TOUCHY.store(false, Ordering::Relaxed);
-    assert!(insert.is_err() && !cache.contains(&Touchy(1)), "never stale");
+    assert!(insert.is_err() && !cache.contains_key(&Touchy(1)), "never stale");
     cache.check();
 }
 
@@ -61,7 +61,7 @@ fn a_hook_that_inserts_does_not_call_itself_for_ever() {
     static DEPTH: AtomicUsize = AtomicUsize::new(0);
     static MOST: AtomicUsize = AtomicUsize::new(0);
     let cache = Cache::new(Config::new(2 << 20)).unwrap().on_removal(|removal| {
-        if removal.cause() == Cause::Evicted {
+        if removal.cause() == RemovalCause::Evicted {
             MOST.fetch_max(DEPTH.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             let _ = CACHE.get().unwrap().insert(removal.key() | 1 << 40, &page(7, 300));
             DEPTH.fetch_sub(1, Ordering::Relaxed);
@@ -167,7 +167,7 @@ fn a_lease_for_an_expired_entry_is_one_miss() {
     cache.insert(1_u64, &page(1, 4096)).unwrap();
     thread::sleep(Duration::from_millis(20));
     assert!(cache.get_or_lease(&1).lease().is_some());
-    assert_eq!((cache.stats().misses, cache.stats().gone.expired), (1, 1));
+    assert_eq!((cache.stats().misses, cache.stats().removals.expired), (1, 1));
 }
 
 /// The tables of an index could not shrink while more was held than the new capacity.
@@ -336,7 +336,8 @@ fn no_page_is_leaked_where_the_last_reader_drops_a_key_that_panics() {
 #[test]
 fn an_insert_is_counted_whose_hook_panics() {
     let cache = Cache::new(Config::new(4 << 20)).unwrap();
-    let cache = cache.on_removal(|removal| assert!(removal.cause() != Cause::Replaced, "planted"));
+    let cache =
+        cache.on_removal(|removal| assert!(removal.cause() != RemovalCause::Replaced, "planted"));
     cache.insert(1_u64, &page(1, 4096)).unwrap();
     assert!(panics(|| cache.insert(1, &page(2, 4096))));
     assert_eq!(cache.get(&1).unwrap(), page(2, 4096));
@@ -371,7 +372,7 @@ fn a_change_is_whole_where_the_drop_of_a_loads_key_panics() {
         }),
     ];
     for (name, change) in changes {
-        let causes: Arc<std::sync::Mutex<Vec<Cause>>> = Arc::default();
+        let causes: Arc<std::sync::Mutex<Vec<RemovalCause>>> = Arc::default();
         let told = Arc::clone(&causes);
         let cache =
             World::with_hasher(Config::new(4 << 20).shards(2), BuildHasherDefault::default());
@@ -384,8 +385,11 @@ fn a_change_is_whole_where_the_drop_of_a_loads_key_panics() {
         });
         assert_eq!(loaded.unwrap().len(), 4096);
         let left = cache.peek(&*held()).map(|found| found == page(2, 4096));
-        let (now, cause) =
-            if name == "insert" { (Some(true), Cause::Replaced) } else { (None, Cause::Removed) };
+        let (now, cause) = if name == "insert" {
+            (Some(true), RemovalCause::Replaced)
+        } else {
+            (None, RemovalCause::Removed)
+        };
         assert_eq!((left, &causes.lock().unwrap()[..]), (now, &[cause][..]), "{name}");
         cache.check();
         cache.insert(Mine(3), &page(3, 4096)).unwrap();
@@ -433,7 +437,7 @@ impl Eq for Patient {}
 #[test]
 fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
     in_time("writers", || {
-        let config = Config::new(16 << 20).shards(2).hot(zcache::Share::None);
+        let config = Config::new(16 << 20).shards(2).hot(zcache::HotShare::Off);
         // Hashes are equal in all runs: who looks for a key whose tag has an equal byte needs a
         // pin.
         let hasher = BuildHasherDefault::<DefaultHasher>::default();
@@ -468,7 +472,7 @@ fn an_entry_with_all_pins_there_are_keeps_no_writer_waiting() {
 #[test]
 fn readers_keep_no_writer_waiting() {
     in_time("a writer", || {
-        let config = Config::new(4 << 20).shards(2).hot(zcache::Share::None);
+        let config = Config::new(4 << 20).shards(2).hot(zcache::HotShare::Off);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let page = page(1, 64);
         let over = AtomicBool::new(false);
@@ -478,7 +482,7 @@ fn readers_keep_no_writer_waiting() {
                 // One key in three is there, one is not, and one comes and goes.
                 scope.spawn(move || {
                     while !over.load(Ordering::Relaxed) {
-                        cache.contains(&(reader % 3));
+                        cache.contains_key(&(reader % 3));
                     }
                 });
             }

@@ -10,7 +10,7 @@ use std::thread;
 
 use tests::pattern::{self, Random};
 use zcache::codec::Lz4;
-use zcache::{Cache, Cause, Config, ConfigError, InsertError, Leased, Share};
+use zcache::{Cache, Config, ConfigError, HotShare, InsertError, Leased, RemovalCause};
 
 type Key = (u32, u32);
 
@@ -50,13 +50,13 @@ fn version(page: &[u8]) -> u32 {
 
 #[test]
 fn a_scope_that_is_cleared_is_a_miss_by_every_way_there_is() {
-    for hot in [Share::None, Share::Of(4)] {
+    for hot in [HotShare::Off, HotShare::Fraction(4)] {
         let cache = of(config(8 << 20).hot(hot));
         for key in (0..3).flat_map(|scope| (0..50).map(move |number| (scope, number))) {
             cache.insert(key, &page(key, 1)).unwrap();
             (0..4).for_each(|_| assert!(cache.get(&key).is_some()));
         }
-        assert_eq!(cache.stats().frames > 0, hot != Share::None);
+        assert_eq!(cache.stats().frames > 0, hot != HotShare::Off);
         let before = cache.stats();
         cache.scope(1).clear();
         let mut to = [0; 4096];
@@ -64,11 +64,11 @@ fn a_scope_that_is_cleared_is_a_miss_by_every_way_there_is() {
             let key = (1, number);
             assert_eq!(cache.get(&key), None);
             assert_eq!(cache.get_into(&key, &mut to), Ok(None));
-            assert_eq!(cache.get_with(&key, <[u8]>::to_vec), None);
+            assert_eq!(cache.read(&key, <[u8]>::to_vec), None);
             assert_eq!(cache.get_range(&key, 0..9), None);
             assert_eq!(cache.get_many([&key]), [None]);
             assert_eq!(cache.peek(&key), None);
-            assert!(!cache.contains(&key));
+            assert!(!cache.contains_key(&key));
             assert!(matches!(cache.get_or_lease(&key), Leased::Lease(_)));
         }
         assert_eq!((cache.take(&(1, 0)), cache.remove(&(1, 1))), (None, false));
@@ -81,8 +81,11 @@ fn a_scope_that_is_cleared_is_a_miss_by_every_way_there_is() {
         );
         let stats = cache.stats();
         assert_eq!(stats.ended, 48, "of 50, two were taken");
-        assert_eq!(stats.gone.cleared, 2);
-        assert!(stats.gone.removed == before.gone.removed && stats.misses >= before.misses + 250);
+        assert_eq!(stats.removals.cleared, 2);
+        assert!(
+            stats.removals.removed == before.removals.removed
+                && stats.misses >= before.misses + 250
+        );
         assert_eq!(cache.scope(1).len(), 0);
         assert_eq!(cache.scope(2).len(), 50);
         cache.check();
@@ -124,8 +127,11 @@ fn what_has_ended_goes_before_anything_else() {
         cache.insert((3, number), &page((3, number), 1)).unwrap();
     }
     let gone = std::mem::take(&mut *log.lock().unwrap());
-    assert!(gone.iter().all(|(key, cause)| (key.0, *cause) == (2, Cause::Cleared)), "{gone:?}");
-    assert!(kept.iter().all(|key| cache.contains(key)), "others stay");
+    assert!(
+        gone.iter().all(|(key, cause)| (key.0, *cause) == (2, RemovalCause::Cleared)),
+        "{gone:?}"
+    );
+    assert!(kept.iter().all(|key| cache.contains_key(key)), "others stay");
     assert!(cache.stats().bytes.payload < bytes * 11 / 10);
     // And all of it is gone after one turnover.
     for number in 0..2 * full {
@@ -155,12 +161,14 @@ fn loads_of_a_scope_that_ends_are_not_stored() {
         Ok::<(), std::io::Error>(())
     });
     assert_eq!(loaded.unwrap(), page((1, 2), 1));
-    assert!(!cache.contains(&(1, 2)) && !cache.contains(&(1, 1)) && cache.contains(&(2, 1)));
+    assert!(
+        !cache.contains_key(&(1, 2)) && !cache.contains_key(&(1, 1)) && cache.contains_key(&(2, 1))
+    );
     let again = cache.get_or_insert_with(&(1, 2), |to| {
         to.extend(page((1, 2), 2));
         Ok::<(), std::io::Error>(())
     });
-    assert!(again.unwrap() == page((1, 2), 2) && cache.contains(&(1, 2)));
+    assert!(again.unwrap() == page((1, 2), 2) && cache.contains_key(&(1, 2)));
     cache.check();
 }
 
@@ -266,7 +274,7 @@ fn what_was_hit_in_a_limited_scope_outlasts_what_was_not() {
         (0..20).for_each(|number| _ = cache.get(&(1, number)));
         cache.insert((1, number), &page((1, number), 1)).unwrap();
     }
-    assert!((0..20).filter(|number| cache.contains(&(1, *number))).count() >= 15);
+    assert!((0..20).filter(|number| cache.contains_key(&(1, *number))).count() >= 15);
     let stats = cache.scope(1).stats();
     assert!(stats.bytes <= 100_000 && stats.limit == Some(100_000) && stats.evicted > 1500);
     assert_eq!(stats.inserts, 2020);
@@ -322,7 +330,7 @@ fn scopes_are_for_caches_that_have_room_for_them_and_no_entries() {
 fn nobody_finds_what_had_ended_before_he_asked() {
     const SCOPES: u32 = 24;
     let rounds = if cfg!(debug_assertions) { 60 } else { 400 };
-    let cache = of(config(1 << 20).hot(Share::Of(4)));
+    let cache = of(config(1 << 20).hot(HotShare::Fraction(4)));
     let least: Vec<AtomicU32> = (0..SCOPES).map(|_| AtomicU32::new(0)).collect();
     let running = AtomicUsize::new(2);
     thread::scope(|threads| {

@@ -9,7 +9,7 @@ use std::thread;
 
 use tests::pattern::{self, Random};
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{BufferTooSmall, Cache, Cause, Config, ConfigError};
+use zcache::{BufferTooSmall, Cache, Config, ConfigError, RemovalCause};
 use zpool::SourceKind;
 
 type Key = (u32, u32);
@@ -18,7 +18,7 @@ const PIECE: usize = 128 << 10;
 
 /// A cache whose keys' first parts are their scopes, of pages as they are.
 fn plain(capacity: usize, max_page: usize) -> Cache<Key> {
-    let config = Config::new(capacity).max_page(max_page).codec(codec::None);
+    let config = Config::new(capacity).max_page(max_page).codec(codec::Plain);
     Cache::new(config).unwrap().with_scopes(|key: &Key| key.0).unwrap()
 }
 
@@ -56,7 +56,11 @@ fn a_page_that_is_replaced_at_its_limit_is_not_evicted_for_itself() {
         for _ in 0..5 {
             cache.insert((1, 1), &noise((1, 1), len)).unwrap();
         }
-        assert_eq!(*told.lock().unwrap(), [Cause::Replaced; 4], "it is never missed in between");
+        assert_eq!(
+            *told.lock().unwrap(),
+            [RemovalCause::Replaced; 4],
+            "it is never missed in between"
+        );
         cache.check();
     }
 }
@@ -197,7 +201,7 @@ fn a_long_page_does_not_keep_the_tables_of_what_is_gone() {
         }
         cache.retain(|key| key.0 == 2 || key.1 % 500 == 0);
         cache.resize(31 << 20).unwrap();
-        let had = cache.contains(&(2, 0));
+        let had = cache.contains_key(&(2, 0));
         cache.check();
         assert!(had == long);
         cache.held_bytes()
@@ -284,7 +288,7 @@ impl Codec for Watched {
     }
 
     fn context(&self, max_page: usize) -> std::io::Result<Box<dyn codec::Context>> {
-        codec::None.context(max_page)
+        codec::Plain.context(max_page)
     }
 
     /// The page without its last byte, which is another one's twin.

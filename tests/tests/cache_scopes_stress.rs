@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tests::pattern::{self, Random};
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{Cache, Config, Insert, Leased, Share};
+use zcache::{Cache, Config, HotShare, InsertOptions, Leased};
 use zpool::SourceKind;
 
 type Key = (u32, u32);
@@ -147,7 +147,7 @@ fn stress(config: Config, capacity: usize, seed: u64) {
                             }
                             40..43 => {
                                 let least = known(key);
-                                cache.get_with(&key, |page| found(key, least, Some(page)));
+                                cache.read(&key, |page| found(key, least, Some(page)));
                             }
                             43..45 => {
                                 let least = known(key);
@@ -184,15 +184,15 @@ fn stress(config: Config, capacity: usize, seed: u64) {
                             }
                             55 => _ = cache.compact(1 << 20),
                             56 => cache.trim(),
-                            57..60 => _ = cache.contains(&key),
+                            57..60 => _ = cache.contains_key(&key),
                             way @ 60..92 => {
                                 let version =
                                     next[(key.0 * NUMBERS + key.1) as usize].fetch_add(1, SeqCst);
                                 let page = stamped(key, version);
                                 let time = Duration::from_millis(random.below(20) as u64);
-                                let how = Insert::new();
+                                let how = InsertOptions::new();
                                 let how = if way < 66 { how.time_to_live(time) } else { how };
-                                let _ = cache.insert_with(key, &page, how);
+                                let _ = cache.insert_with_options(key, &page, how);
                                 // It, or none.
                                 oracle.of(key).done.store(version, SeqCst);
                                 oracle.of(key).least.fetch_max(version, SeqCst);
@@ -235,7 +235,8 @@ fn stress(config: Config, capacity: usize, seed: u64) {
 #[test]
 fn whatever_ends_beside_whatever_comes_nobody_finds_what_was() {
     let capacity = 6 << 20;
-    let config = || Config::new(capacity).max_page(700_000).hot(Share::Of(4)).checksum(true);
+    let config =
+        || Config::new(capacity).max_page(700_000).hot(HotShare::Fraction(4)).checksum(true);
     stress(config().codec(Lz4).cold_codec(Zstd::level(3).unwrap()), capacity, 1);
     stress(config().source(SourceKind::Memfd), capacity, 2);
     stress(
@@ -243,7 +244,11 @@ fn whatever_ends_beside_whatever_comes_nobody_finds_what_was() {
         capacity,
         3,
     );
-    stress(config().codec(codec::None).policy(zcache::policy::Sieve::new()).shards(2), capacity, 4);
+    stress(
+        config().codec(codec::Plain).policy(zcache::policy::Sieve::new()).shards(2),
+        capacity,
+        4,
+    );
 }
 
 thread_local! {
@@ -307,7 +312,7 @@ fn trapped<R>(nth: usize, f: impl FnOnce() -> R) -> Result<R, &'static str> {
 #[test]
 fn user_code_that_panics_costs_its_own_key_at_the_most() {
     let ops = if cfg!(debug_assertions) { 2500 } else { 20_000 };
-    for (seed, hot) in [(1, Share::None), (2, Share::Of(4))] {
+    for (seed, hot) in [(1, HotShare::Off), (2, HotShare::Fraction(4))] {
         let config = Config::new(6 << 20).max_page(700_000).codec(Lz4).hot(hot).shards(2);
         let cache: Cache<Touchy> = Cache::new(config.cold_codec(Zstd::level(1).unwrap())).unwrap();
         let cache = cache.with_scopes(|key| {

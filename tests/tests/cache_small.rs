@@ -4,7 +4,7 @@
 use tests::corpus;
 use tests::pattern::Random;
 use zcache::codec::Lz4;
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HotShare};
 
 /// Capacities in KiB, and the least payload by pages while all entries are replaced.
 const BARS: [(usize, f64); 3] = [(320, 0.85), (512, 0.90), (1024, 0.93)];
@@ -15,7 +15,7 @@ const AROUND: [isize; 5] = [-16, -8, 0, 8, 16];
 
 fn cache(capacity: usize, max_page: usize) -> Cache<u64> {
     let config = Config::new(capacity).max_page(max_page).codec(Lz4);
-    Cache::new(config.checksum(false).hot(Share::None)).unwrap()
+    Cache::new(config.checksum(false).hot(HotShare::Off)).unwrap()
 }
 
 /// Payload by pages, on average while entries are replaced, after `before` entries went in.
@@ -27,8 +27,8 @@ fn packing(cache: &Cache<u64>, before: u64) -> f64 {
         cache.insert(key, sample.page(random.below(sample.pages().len()))).unwrap();
         key += 1;
     };
-    let evicted = cache.stats().gone.evicted;
-    while cache.stats().gone.evicted == evicted {
+    let evicted = cache.stats().removals.evicted;
+    while cache.stats().removals.evicted == evicted {
         insert();
     }
     let (mut sum, count) = (0.0, 4 * cache.len());

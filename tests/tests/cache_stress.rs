@@ -15,7 +15,8 @@ use tests::versions::{HEAD, Versions};
 use zcache::codec::{Lz4, Zstd};
 use zcache::policy::{Lru, S3Fifo, Sieve};
 use zcache::{
-    Cache, Cause, Config, Insert, InsertError, Leased, ResizeError, Share, Stats, Waited, codec,
+    Cache, Config, HotShare, InsertError, InsertOptions, Leased, RemovalCause, ResizeError, Stats,
+    Waited, codec,
 };
 use zpool::SourceKind;
 
@@ -58,11 +59,11 @@ struct Field {
 const PATIENCE: usize = 50;
 
 impl Field {
-    fn new(config: Config, capacity: usize, share: Share, enough: fn(&Stats) -> bool) -> Self {
+    fn new(config: Config, capacity: usize, share: HotShare, enough: fn(&Stats) -> bool) -> Self {
         let cache: Cache<u64> = Cache::new(config.hot(share)).unwrap();
         Self {
             cache: cache.on_removal(|removal| {
-                assert_ne!(removal.cause(), Cause::Corrupt, "nothing is corrupted here");
+                assert_ne!(removal.cause(), RemovalCause::Corrupt, "nothing is corrupted here");
                 assert!(removal.len() >= HEAD);
             }),
             versions: Versions::new(KEYS, sources()),
@@ -76,7 +77,7 @@ impl Field {
 
     fn has_enough(&self) -> bool {
         let stats = self.cache.stats();
-        stats.gone.evicted > 0 && (self.enough)(&stats)
+        stats.removals.evicted > 0 && (self.enough)(&stats)
     }
 
     /// Looks a key up by `get`, and checks that what it gives may be given.
@@ -86,9 +87,9 @@ impl Field {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn insert(&self, key: u64, how: Insert) {
+    fn insert(&self, key: u64, how: InsertOptions) {
         self.versions.change(key, |version| {
-            match self.cache.insert_with(key, &self.versions.page(key, version), how) {
+            match self.cache.insert_with_options(key, &self.versions.page(key, version), how) {
                 // What is below is replaced, whether the new page stays or not.
                 Ok(()) | Err(InsertError::NoRoom { .. }) => version,
                 Err(error) => panic!("{error}"),
@@ -162,9 +163,11 @@ impl Field {
             }
             let key = Self::key(&mut random);
             match random.below(100) {
-                0..=19 => self.insert(key, Insert::new()),
-                20..=29 => self.insert(key, Insert::new().scan()),
-                30..=31 => self.insert(key, Insert::new().time_to_live(Duration::from_millis(1))),
+                0..=19 => self.insert(key, InsertOptions::new()),
+                20..=29 => self.insert(key, InsertOptions::new().scan()),
+                30..=31 => {
+                    self.insert(key, InsertOptions::new().time_to_live(Duration::from_millis(1)))
+                }
                 32..=35 => self.remove(key, false),
                 36..=37 => self.remove(key, true),
                 38..=43 => self.fill(key, true),
@@ -175,7 +178,7 @@ impl Field {
                     to.truncate(len);
                     Some(to)
                 }),
-                60..=66 => self.look(key, || cache.get_with(&key, <[u8]>::to_vec)),
+                60..=66 => self.look(key, || cache.read(&key, <[u8]>::to_vec)),
                 67..=69 => self.look(key, || cache.peek(&key)),
                 70..=72 => self.look_at_many(&mut random),
                 73 => {
@@ -218,7 +221,7 @@ impl Field {
                 // However slow the workers are, the cache is full before it is emptied, or thinned
                 // out.
                 what @ (13 | 14) => {
-                    let now = self.cache.stats().gone.evicted;
+                    let now = self.cache.stats().removals.evicted;
                     if now == std::mem::replace(&mut evicted, now) {
                         continue;
                     }
@@ -236,7 +239,7 @@ impl Field {
                 17..=20 => {
                     let stats = self.cache.stats();
                     assert!(stats.bytes.held <= self.capacity);
-                    assert_eq!((stats.gone.corrupt, stats.rejected.too_large), (0, 0));
+                    assert_eq!((stats.removals.corrupt, stats.rejected.too_large), (0, 0));
                 }
                 21 | 22 => drop(self.cache.maintain(random.below(1 << 20)).busy),
                 _ => thread::sleep(Duration::from_millis(1)),
@@ -253,9 +256,9 @@ impl Field {
         let stats = cache.stats();
         let (hits, misses) = (hits.into_inner(), misses.into_inner());
         assert!(hits > threads_ops / 20 && misses > 0, "{hits} hits, {misses} misses");
-        let enough = stats.gone.evicted > 0 && (self.enough)(&stats);
+        let enough = stats.removals.evicted > 0 && (self.enough)(&stats);
         assert!(enough || threads_ops < 1000, "{stats}");
-        let gone = stats.gone;
+        let gone = stats.removals;
         let went = gone.evicted + gone.expired + gone.replaced + gone.removed + gone.cleared;
         assert_eq!(stats.inserts - went, cache.len() as u64, "no drift: {stats}");
         assert_eq!(stats.bytes.pinned, 0, "nobody reads any more");
@@ -270,18 +273,22 @@ impl Field {
 
 /// The data are some 8 MiB; the budget is a tenth.
 fn storm(config: impl Fn(Config) -> Config) -> Stats {
-    storm_on(config, Share::None, |_| true)
+    storm_on(config, HotShare::Off, |_| true)
 }
 
 /// The same with a share of decoded pages; says how it was before it was cleared.
-fn storm_on(config: impl Fn(Config) -> Config, share: Share, enough: fn(&Stats) -> bool) -> Stats {
+fn storm_on(
+    config: impl Fn(Config) -> Config,
+    share: HotShare,
+    enough: fn(&Stats) -> bool,
+) -> Stats {
     storm_in(config, share, KEYS * 4096 / 10, false, enough)
 }
 
 /// The same in another capacity, maintained by a thread if need be.
 fn storm_in(
     config: impl Fn(Config) -> Config,
-    share: Share,
+    share: HotShare,
     capacity: usize,
     maintained: bool,
     enough: fn(&Stats) -> bool,
@@ -322,7 +329,7 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_with_sieve_on_the_heap()
 
 #[test]
 fn every_hit_is_the_last_page_or_one_that_was_under_way_with_lru_and_plain_pages() {
-    storm(|config| config.policy(Lru::new()).codec(codec::None));
+    storm(|config| config.policy(Lru::new()).codec(codec::Plain));
 }
 
 #[test]
@@ -335,12 +342,12 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_without_addresses() {
 fn every_hit_is_the_last_page_or_one_that_was_under_way_with_hot_pages() {
     storm_on(
         |config| config.checksum(true),
-        Share::Of(4),
+        HotShare::Fraction(4),
         |stats| stats.hot_hits > 0 && stats.promotions > 0,
     );
     storm_on(
         |config| config.policy(Lru::new()).checksum(false),
-        Share::Of(12),
+        HotShare::Fraction(12),
         |stats| stats.hot_hits > 0 && stats.demotions > 0,
     );
 }
@@ -351,40 +358,40 @@ fn every_hit_is_the_last_page_or_one_that_was_under_way_beside_recompression() {
     let zstd = || Zstd::level(1).unwrap();
     let cold = |config: Config| config.cold_codec(zstd()).checksum(true);
     let enough = |stats: &Stats| stats.recompression.recompressed > 100;
-    storm_in(cold, Share::None, 800 << 10, true, enough);
-    let hot = |config: Config| config.codec(codec::None).cold_codec(Lz4).checksum(false);
-    storm_in(hot, Share::Of(8), 1 << 20, true, enough);
+    storm_in(cold, HotShare::Off, 800 << 10, true, enough);
+    let hot = |config: Config| config.codec(codec::Plain).cold_codec(Lz4).checksum(false);
+    storm_in(hot, HotShare::Fraction(8), 1 << 20, true, enough);
 }
 
 #[test]
 fn every_hit_is_the_last_page_or_one_that_was_under_way_beside_training() {
     let zstd = Zstd::level(1).unwrap();
     let main = |config: Config| config.codec(zstd.clone()).train(1 << 10).checksum(true);
-    let enough = |stats: &Stats| stats.trainings.adopted + stats.trainings.rejected > 0;
-    storm_in(main, Share::None, 1100 << 10, true, enough);
+    let enough = |stats: &Stats| stats.dictionaries.adopted + stats.dictionaries.rejected > 0;
+    storm_in(main, HotShare::Off, 1100 << 10, true, enough);
     let cold = |config: Config| config.cold_codec(zstd.clone()).train(600).checksum(true);
-    storm_in(cold, Share::Of(8), 1100 << 10, true, |_| true);
+    storm_in(cold, HotShare::Fraction(8), 1100 << 10, true, |_| true);
 }
 
 #[test]
 fn a_key_that_is_replaced_all_the_time_is_never_missed() {
-    never_missed(Share::None, false);
+    never_missed(HotShare::Off, false);
 }
 
 #[test]
 fn a_hot_key_that_is_replaced_all_the_time_is_never_missed() {
-    never_missed(Share::Of(4), false);
+    never_missed(HotShare::Fraction(4), false);
 }
 
 #[test]
 fn a_key_that_is_recompressed_all_the_time_is_never_missed() {
-    never_missed(Share::None, true);
-    never_missed(Share::Of(4), true);
+    never_missed(HotShare::Off, true);
+    never_missed(HotShare::Fraction(4), true);
 }
 
-fn never_missed(share: Share, maintained: bool) {
+fn never_missed(share: HotShare, maintained: bool) {
     let config = Config::new(4 << 20).max_page(4096).shards(2);
-    let config = if maintained { config.codec(codec::None).cold_codec(Lz4) } else { config };
+    let config = if maintained { config.codec(codec::Plain).cold_codec(Lz4) } else { config };
     let cache: Cache<u64> = Cache::new(config.hot(share)).unwrap();
     let page = |version: u64| {
         let mut page = vec![version as u8; 3000];
@@ -402,14 +409,14 @@ fn never_missed(share: Share, maintained: bool) {
                     let floor = written.load(Ordering::Acquire); // pairs with the Release below
                     let got = match (looks + reader) % 4 {
                         0 => cache.get(&1).map(|page| page.to_vec()),
-                        1 => cache.get_with(&1, <[u8]>::to_vec),
+                        1 => cache.read(&1, <[u8]>::to_vec),
                         2 => cache.peek(&1).map(|page| page.to_vec()),
                         _ => cache.get_many([&1]).remove(0).map(|page| page.to_vec()),
                     };
                     let got = got.expect("never a miss");
                     let version = u64::from_le_bytes(got[..8].try_into().unwrap());
                     assert!(version >= floor && version >= last, "{version} {floor} {last}");
-                    assert!(got == page(version) && cache.contains(&1));
+                    assert!(got == page(version) && cache.contains_key(&1));
                     last = version;
                     looks += 1;
                 }
@@ -434,7 +441,7 @@ fn never_missed(share: Share, maintained: bool) {
     });
     assert_eq!(cache.stats().misses, 0);
     assert_eq!(cache.stats().recompression.recompressed > 0, maintained);
-    assert_eq!(cache.stats().gone.replaced, ops() as u64 * 2);
+    assert_eq!(cache.stats().removals.replaced, ops() as u64 * 2);
     cache.check();
 }
 
@@ -463,8 +470,8 @@ fn no_key_is_loaded_twice_at_once_unless_it_was_changed() {
                     assert_eq!(got.unwrap(), [key as u8; 700][..]);
                     if random.below(3) == 0 {
                         // By eviction, so to say: an expired entry is no change by its owner.
-                        let dead = Insert::new().time_to_live(Duration::ZERO);
-                        let _ = cache.insert_with(1000 + key as u64, &[1; 30], dead);
+                        let dead = InsertOptions::new().time_to_live(Duration::ZERO);
+                        let _ = cache.insert_with_options(1000 + key as u64, &[1; 30], dead);
                         let _ = cache.get(&(1000 + key as u64));
                     }
                 }

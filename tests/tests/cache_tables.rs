@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tests::pattern;
 use zcache::policy::{Entries, Lru, Policy, Priority};
-use zcache::{Cache, Cause, Config, Removal, Share};
+use zcache::{Cache, Config, HotShare, Removal, RemovalCause};
 
 /// A page of 4 KiB that LZ4 makes a third or so of.
 fn page(seed: u64) -> Vec<u8> {
@@ -60,7 +60,7 @@ fn pages_have_the_room_again_that_small_entries_had() {
         cache.check();
         assert_as_good(&cache, fresh, name);
         // Small entries that the policy keeps are entries, too: tables alone took all the room.
-        let pages = run(2, 6000).filter(|key| cache.contains(key)).count();
+        let pages = run(2, 6000).filter(|key| cache.contains_key(key)).count();
         assert!(pages * 2 >= fresh, "{name}: {pages} pages of {fresh}");
         // And after calls that empty it.
         run(3, 150_000).for_each(|key| cache.insert(key, &small).unwrap());
@@ -78,14 +78,14 @@ fn pages_have_the_room_again_that_small_entries_had() {
 #[test]
 fn the_index_gets_shorter_in_a_full_cache() {
     let capacity = 16 << 20;
-    let [cache, fresh]: [Cache<u64>; 2] =
-        [(); 2].map(|()| Cache::new(config(capacity).policy(Lru::new()).hot(Share::None)).unwrap());
+    let [cache, fresh]: [Cache<u64>; 2] = [(); 2]
+        .map(|()| Cache::new(config(capacity).policy(Lru::new()).hot(HotShare::Off)).unwrap());
     assert_eq!(fill(&fresh, run(2, 20_000)), 0);
     run(1, 400_000).for_each(|key| cache.insert(key, &[0; 4096]).unwrap());
     let (long, entries) = (cache.stats().bytes.index, cache.len());
     assert!(entries > 100_000 && long > 1 << 20, "{long} bytes for {entries} entries");
     assert_eq!(fill(&cache, run(2, 20_000)), 0);
-    assert!(!run(1, 400_000).any(|key| cache.contains(&key)), "all of them have gone");
+    assert!(!run(1, 400_000).any(|key| cache.contains_key(&key)), "all of them have gone");
     let (index, least) = (cache.stats().bytes.index, fresh.stats().bytes.index);
     assert!(index <= 8 * least, "{index} bytes, where a fresh cache has {least}, of {long}");
     assert_as_good(&cache, fresh.len(), "when pages took the room of zeros");
@@ -118,7 +118,7 @@ fn counted(config: Config) -> (Cache<u64>, Arc<AtomicUsize>) {
     let evicted = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&evicted);
     let cache = Cache::new(config).unwrap().on_removal(move |gone: &Removal<'_, u64>| {
-        assert_eq!(gone.cause(), Cause::Evicted);
+        assert_eq!(gone.cause(), RemovalCause::Evicted);
         // An entry's tables take 48 bytes or so.
         count.fetch_add(gone.stored_len() + 48, Ordering::Relaxed);
     });
@@ -129,7 +129,7 @@ fn counted(config: Config) -> (Cache<u64>, Arc<AtomicUsize>) {
 fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
     for (capacity, inserts) in [(1 << 20, 60_000_u64), (8 << 20, 200_000)] {
         for mixed in [false, true] {
-            let (cache, evicted) = counted(config(capacity).hot(Share::None));
+            let (cache, evicted) = counted(config(capacity).hot(HotShare::Off));
             let mut most = 0;
             for key in 0..inserts {
                 let real = mixed && key / 5000 % 2 == 1;
@@ -138,7 +138,7 @@ fn no_insert_is_refused_nor_evicts_much_more_than_it_needs() {
                 most = most.max(evicted.swap(0, Ordering::Relaxed));
             }
             cache.check();
-            assert!(cache.stats().gone.evicted > 0);
+            assert!(cache.stats().removals.evicted > 0);
             // Eight times a zspage of ten pages, which such an object may need. Beyond that a page
             // of tables comes free with 512 ids, whose entries take 48 bytes where they have no
             // object: two such pages, and each batch passes its goal by less than an entry.
@@ -205,14 +205,14 @@ fn slight_page(key: u64) -> Vec<u8> {
 /// Hits each of the keys so often that most of them have frames.
 fn heat(cache: &Cache<u64>, keys: std::ops::Range<u64>, times: usize) {
     for _ in 0..times {
-        keys.clone().for_each(|key| assert!(cache.contains(&key) && cache.get(&key).is_some()));
+        keys.clone().for_each(|key| assert!(cache.contains_key(&key) && cache.get(&key).is_some()));
     }
 }
 
 /// Frames have no use for their tables when they are gone, however they went.
 #[test]
 fn tables_of_frames_go_with_their_frames() {
-    let cache = Cache::new(config(64 << 20).hot(Share::Auto)).unwrap();
+    let cache = Cache::new(config(64 << 20).hot(HotShare::Auto)).unwrap();
     let fixed = || cache.stats().bytes.fixed;
     let (before, keys) = (fixed(), 0..8000);
     // What is on the heap of a table that has grown stays, and what counts its pages.
@@ -250,7 +250,7 @@ fn tables_of_frames_go_with_their_frames() {
 /// that were there.
 #[test]
 fn frames_stay_when_their_table_changes_its_length() {
-    let cache = Cache::new(config(64 << 20).hot(Share::Auto)).unwrap();
+    let cache = Cache::new(config(64 << 20).hot(HotShare::Auto)).unwrap();
     let (keys, left) = (12_000, 9000..12_000);
     (0..keys).for_each(|key| cache.insert(key, &slight_page(key)).unwrap());
     heat(&cache, 0..keys, 12);
@@ -272,7 +272,7 @@ fn frames_stay_when_their_table_changes_its_length() {
 /// frames.
 #[test]
 fn a_large_cache_learns_which_pages_are_hit_in_turns() {
-    let cache = Cache::new(config(1 << 30).hot(Share::Auto)).unwrap();
+    let cache = Cache::new(config(1 << 30).hot(HotShare::Auto)).unwrap();
     let keys = 0..40_000;
     keys.clone().for_each(|key| cache.insert(key, &slight_page(key)).unwrap());
     heat(&cache, keys, 8);
@@ -364,7 +364,7 @@ impl Policy for Fifo {
 #[test]
 fn a_policy_of_the_users_own_gives_all_back() {
     for how in 0..4 {
-        let config = config(4 << 20).policy(Fifo::default()).hot(Share::None);
+        let config = config(4 << 20).policy(Fifo::default()).hot(HotShare::Off);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         (0..4000).for_each(|key| cache.insert(key, &[key as u8; 100]).unwrap());
         assert!(cache.stats().bytes.policy >= 4000);

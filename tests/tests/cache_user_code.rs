@@ -12,7 +12,7 @@ use tests::user_code::{
     Contexts, Fragile, Key, Lie, Seeds, Tally, Trap, step_on, untrapped, with_lie, with_trap,
 };
 use zcache::policy::{Lru, Priority};
-use zcache::{Cache, Insert, Share};
+use zcache::{Cache, HotShare, InsertOptions};
 
 struct Field {
     cache: Arc<Cache<Key, Seeds>>,
@@ -25,12 +25,12 @@ struct Field {
 impl Field {
     /// A small cache, filled to the brim.
     fn new() -> Self {
-        Self::with(Share::None)
+        Self::with(HotShare::Off)
     }
 
     /// The same with a share of decoded pages, in which some are hot and the next hit makes one
     /// more so.
-    fn with(share: Share) -> Self {
+    fn with(share: HotShare) -> Self {
         let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();
         let config = config(500 << 10).policy(Lru::new()).codec(Fragile(Arc::clone(&contexts)));
@@ -51,7 +51,7 @@ impl Field {
             field.cache.insert(field.key(name), &page(name, 4096)).unwrap();
             name += 1;
         }
-        if share != Share::None {
+        if share != HotShare::Off {
             let there = field.there();
             for times in 0..3 {
                 let hot = there.saturating_sub(30)..there;
@@ -85,7 +85,7 @@ impl Field {
 
     /// Runs `f` with a trap that springs on the first call, the second, and so on until it does not
     /// spring any more.
-    fn each_time(share: Share, trap: Trap, what: &str, f: impl Fn(&Self)) -> usize {
+    fn each_time(share: HotShare, trap: Trap, what: &str, f: impl Fn(&Self)) -> usize {
         for after in 0..60 {
             let field = Self::with(share);
             let sprang = with_trap(trap, after, || f(&field)).is_none();
@@ -119,16 +119,16 @@ fn every_call() -> Vec<Call> {
         ("insert filled", |f| ignore(f.cache.insert(f.key(1), &[3; 500]))),
         ("insert too large", |f| ignore(f.cache.insert(f.key(1000), &[3; LONGEST + 1]))),
         ("replace", |f| ignore(f.cache.insert(f.key(f.there()), &page(1, 6000)))),
-        ("insert_with", |f| {
-            let how = Insert::new().priority(Priority::High).time_to_live(Duration::ZERO);
-            ignore(f.cache.insert_with(f.key(1), &page(1, 600), how));
+        ("insert_with_options", |f| {
+            let how = InsertOptions::new().priority(Priority::High).time_to_live(Duration::ZERO);
+            ignore(f.cache.insert_with_options(f.key(1), &page(1, 600), how));
             ignore(f.cache.get(&f.key(1)));
         }),
         ("get", |f| ignore(f.cache.get(&f.key(f.there())))),
         ("get a miss", |f| ignore(f.cache.get(&f.key(1)))),
         ("get_into", |f| ignore(f.cache.get_into(&f.key(f.there()), &mut [0; LONGEST]))),
-        ("get_with", |f| {
-            ignore(f.cache.get_with(&f.key(f.there()), |_| step_on(Trap::Read)));
+        ("read", |f| {
+            ignore(f.cache.read(&f.key(f.there()), |_| step_on(Trap::Read)));
         }),
         ("get_range", |f| ignore(f.cache.get_range(&f.key(f.there()), 10..20))),
         ("get_range_into", |f| {
@@ -146,7 +146,7 @@ fn every_call() -> Vec<Call> {
         }),
         ("for_each", |f| f.cache.for_each(|_, _| step_on(Trap::Read))),
         ("peek", |f| ignore(f.cache.peek(&f.key(f.there())))),
-        ("contains", |f| ignore(f.cache.contains(&f.key(f.there())))),
+        ("contains", |f| ignore(f.cache.contains_key(&f.key(f.there())))),
         ("remove", |f| ignore(f.cache.remove(&f.key(f.there())))),
         ("take", |f| ignore(f.cache.take(&f.key(f.there())))),
         ("get_many", |f| {
@@ -216,15 +216,15 @@ impl Field {
 
 #[test]
 fn a_panic_in_any_user_code_leaves_the_cache_usable_and_every_key_dropped_once() {
-    panic_everywhere(Share::None);
+    panic_everywhere(HotShare::Off);
 }
 
 #[test]
 fn a_panic_in_any_user_code_leaves_a_cache_with_hot_pages_usable() {
-    panic_everywhere(Share::Of(4));
+    panic_everywhere(HotShare::Fraction(4));
 }
 
-fn panic_everywhere(share: Share) {
+fn panic_everywhere(share: HotShare) {
     let calls = every_call();
     let mut sprung = std::collections::HashMap::new();
     for (what, call) in calls {
@@ -310,7 +310,7 @@ fn a_context_that_no_cache_could_hold_evicts_nobody() {
     let lie = Some(Lie::ContextBytes(usize::MAX));
     let long = with_lie(lie, || cache.insert(Key::new(&tally, 20), &page(20, 6000)));
     assert!(long.is_err(), "nothing to compress it with");
-    assert_eq!((cache.len(), cache.stats().gone.evicted), (20, 0));
+    assert_eq!((cache.len(), cache.stats().removals.evicted), (20, 0));
     cache.insert(Key::new(&tally, 20), &page(20, 6000)).expect("room for one that is no lie");
     cache.check();
 }

@@ -5,7 +5,7 @@
 
 use tests::corpus;
 use tests::pattern::{self, Random};
-use zcache::codec::{Codec, Context, Dictionary, Lz4, None, Zstd};
+use zcache::codec::{Codec, Context, Dictionary, Lz4, Plain, Zstd};
 
 /// Bytes that the C library has given out and not got back, its own headers counted.
 fn held() -> usize {
@@ -26,7 +26,7 @@ fn codecs() -> Vec<Box<dyn Codec>> {
     let samples: Vec<&[u8]> = sample.pages().step_by(3).collect();
     let small = Dictionary::train(&samples, 4 << 10).expect("enough samples");
     let large = Dictionary::train(&samples, 64 << 10).expect("enough samples");
-    let mut codecs: Vec<Box<dyn Codec>> = vec![Box::new(Lz4), Box::new(None)];
+    let mut codecs: Vec<Box<dyn Codec>> = vec![Box::new(Lz4), Box::new(Plain)];
     for level in [-7, 1, 3, 9, 15, 19] {
         let zstd = Zstd::level(level).expect("a level");
         codecs.push(Box::new(zstd.clone().with_dictionary(&small)));

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use tests::callbacks::{config, page, panics};
 use tests::corpus;
 use zcache::codec::{Codec, Context, Corrupt, Dictionary, Lz4, Zstd};
-use zcache::{Cache, Cause, Config, ConfigError};
+use zcache::{Cache, Config, ConfigError, RemovalCause};
 use zpool::SourceKind;
 use zpool::source::MmapOptions;
 
@@ -193,7 +193,7 @@ fn look_everywhere(what: &str, config: Config, max_page: usize, in_hooks: bool) 
                 removal.cause()
             );
         }
-        count.fetch_add(usize::from(removal.cause() == Cause::Evicted), Ordering::Relaxed);
+        count.fetch_add(usize::from(removal.cause() == RemovalCause::Evicted), Ordering::Relaxed);
     });
     let cache = shared.get_or_init(|| cache);
     let mut key = 0;
@@ -202,9 +202,9 @@ fn look_everywhere(what: &str, config: Config, max_page: usize, in_hooks: bool) 
         let expected = page(key, len);
         assert_eq!(cache.insert(key, &expected), Ok(()), "{what}");
         // Room that a look-up makes for its buffer may be what this very page had.
-        let found = |found: Option<bool>| found.unwrap_or_else(|| !cache.contains(&key));
-        let nested = found(cache.get_with(&key, |outer| {
-            outer == expected && found(cache.get_with(&key, |inner| inner == expected))
+        let found = |found: Option<bool>| found.unwrap_or_else(|| !cache.contains_key(&key));
+        let nested = found(cache.read(&key, |outer| {
+            outer == expected && found(cache.read(&key, |inner| inner == expected))
         }));
         assert!(nested, "{what}: a look-up in a look-up");
         key += 1;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tests::pattern;
 use zcache::codec::{self, Codec, Context, Corrupt, Lz4};
-use zcache::{Cache, Config, Insert, Maintainer};
+use zcache::{Cache, Config, InsertOptions, Maintainer};
 
 const EDGES: [Duration; 5] = [
     Duration::ZERO,
@@ -44,18 +44,20 @@ fn page(seed: u64) -> Vec<u8> {
 fn a_time_to_live_of_less_than_a_millisecond_is_one() {
     let cache: Cache<u64> = Cache::new(Config::new(4 << 20)).unwrap();
     for time in [Duration::from_nanos(1), Duration::from_micros(999)] {
-        let how = Insert::new().time_to_live(time);
+        let how = InsertOptions::new().time_to_live(time);
         let is_hit = || {
-            cache.insert_with(1, &page(1), how).unwrap();
+            cache.insert_with_options(1, &page(1), how).unwrap();
             cache.get(&1).is_some()
         };
         // The millisecond may be over before the look-up, but not each time.
         assert!((0..100_000).any(|_| is_hit()), "{time:?}");
     }
-    let how = Insert::new().time_to_live(Duration::ZERO);
-    cache.insert_with(1, &page(1), how).unwrap();
+    let how = InsertOptions::new().time_to_live(Duration::ZERO);
+    cache.insert_with_options(1, &page(1), how).unwrap();
     assert_eq!(cache.get(&1), None);
-    cache.insert_with(1, &page(1), Insert::new().time_to_live(Duration::MAX)).unwrap();
+    cache
+        .insert_with_options(1, &page(1), InsertOptions::new().time_to_live(Duration::MAX))
+        .unwrap();
     assert_eq!(cache.get(&1).as_deref(), Some(&page(1)[..]));
     cache.check();
 }
@@ -137,7 +139,7 @@ fn a_maintainer_stops_between_two_entries() {
     let compressed = Arc::new(AtomicUsize::new(0));
     let cold =
         Quitting { maintainer: Arc::clone(&maintainer), compressed: Arc::clone(&compressed) };
-    let config = Config::new(8 << 20).codec(codec::None).cold_codec(cold);
+    let config = Config::new(8 << 20).codec(codec::Plain).cold_codec(cold);
     let cache = Arc::new(Cache::<u64>::new(config).unwrap());
     (0..200).for_each(|key| cache.insert(key, &page(key)).unwrap());
     {

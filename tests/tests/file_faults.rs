@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use tests::limits::{self, Limit};
 use tests::pattern;
-use zcache::{Cache, Cause, Config as CacheConfig, InsertError};
+use zcache::{Cache, Config as CacheConfig, InsertError, RemovalCause};
 use zpool::source::File;
 use zpool::{AllocError, Config, Handle, MapError, Pool};
 
@@ -86,9 +86,9 @@ fn a_file_that_cannot_be_read_gives_errors_and_misses() {
     let cache = cache(nameless("unreadable-too", &options));
     for key in 0..20 {
         cache.insert(key, &pattern::bytes(key, 3000)).unwrap();
-        assert!(cache.get(&key).is_none() && !cache.contains(&key));
+        assert!(cache.get(&key).is_none() && !cache.contains_key(&key));
     }
-    assert_eq!((cache.stats().gone.corrupt, cache.len()), (20, 0));
+    assert_eq!((cache.stats().removals.corrupt, cache.len()), (20, 0));
     cache.check();
 }
 
@@ -129,14 +129,14 @@ fn a_file_that_may_not_grow_keeps_what_is_in_it_and_raises_no_signal() {
                 Ok(()) => told(key, &cache.get(&key).expect("just stored")),
                 Err(error) => {
                     assert!(matches!(error, InsertError::NoRoom { .. }), "{error}");
-                    assert!(!cache.contains(&key));
+                    assert!(!cache.contains_key(&key));
                     refused += 1;
                 }
             }
         }
         let stats = cache.stats();
-        assert_eq!((stats.rejected.no_room, stats.gone.corrupt), (refused, 0), "{stats}");
-        assert!(refused + stats.gone.evicted > 100, "the limit was met: {stats}");
+        assert_eq!((stats.rejected.no_room, stats.removals.corrupt), (refused, 0), "{stats}");
+        assert!(refused + stats.removals.evicted > 100, "the limit was met: {stats}");
         let found = |keys: std::ops::Range<u64>| {
             keys.filter(|key| cache.get(key).inspect(|page| told(*key, page)).is_some()).count()
         };
@@ -199,12 +199,14 @@ fn a_file_that_was_cut_loses_what_was_cut_off_and_no_more() {
             found += 1;
         }
     }
-    let lost = cache.stats().gone.corrupt;
+    let lost = cache.stats().removals.corrupt;
     println!("a file cut in half: {found} pages found, {lost} noticed as lost");
     assert_eq!(found + lost, 400);
     assert!((150..250).contains(&lost), "{lost}");
     let gone = gone.lock().unwrap();
-    assert!(gone.len() as u64 == lost && gone.iter().all(|(_, cause)| *cause == Cause::Corrupt));
+    assert!(
+        gone.len() as u64 == lost && gone.iter().all(|(_, cause)| *cause == RemovalCause::Corrupt)
+    );
     drop(gone);
     cache.check();
     (0..400).for_each(|key| cache.insert(key, &pattern::bytes(key, 3000)).unwrap());

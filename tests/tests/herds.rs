@@ -12,7 +12,7 @@ use std::time::Duration;
 use tests::pattern;
 use zcache::codec::{Codec, Context, Corrupt};
 use zcache::policy::Lru;
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HotShare};
 
 const PAGE: usize = 16 << 10;
 const CAPACITY: usize = 16 << 20;
@@ -90,7 +90,7 @@ fn page(key: u64, len: usize) -> Vec<u8> {
 }
 
 fn cache(codec: Dear) -> Cache<u64> {
-    let config = Config::new(CAPACITY).max_page(PAGE).codec(codec).hot(Share::None);
+    let config = Config::new(CAPACITY).max_page(PAGE).codec(codec).hot(HotShare::Off);
     Cache::new(config.policy(Lru::new())).unwrap()
 }
 
@@ -157,7 +157,7 @@ fn contexts_that_nobody_needs_go_by_themselves_and_evict_nothing() {
     let left = cache.stats();
     // Of a context for the short pages, and a buffer.
     assert!(left.bytes.codec <= CONTEXT * 4096 / PAGE + (64 << 10), "{left}");
-    assert_eq!((left.gone.evicted, left.rejected.no_room), (0, 0));
+    assert_eq!((left.removals.evicted, left.rejected.no_room), (0, 0));
     cache.check();
 }
 
@@ -218,7 +218,7 @@ fn buffers_of_a_herd_go_back_to_the_system() {
     const THREADS: u64 = 64;
     const LONG: usize = 128 << 10;
     tests::limits::in_child("buffers_of_a_herd_go_back_to_the_system", || {
-        let config = Config::new(64 << 20).max_page(LONG).hot(Share::None);
+        let config = Config::new(64 << 20).max_page(LONG).hot(HotShare::Off);
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let mut long = pattern::bytes(1, LONG);
         long[LONG / 4..].fill(7);
@@ -228,11 +228,11 @@ fn buffers_of_a_herd_go_back_to_the_system() {
             for _ in 0..THREADS {
                 let (cache, long, step) = (&cache, &long, &step);
                 scope.spawn(move || {
-                    let same = cache.get_with(&1, |page| page == long);
+                    let same = cache.read(&1, |page| page == long);
                     assert_eq!(same, Some(true), "all of its stack was used");
                     step.wait();
                     step.wait();
-                    let long = cache.get_with(&1, |page| {
+                    let long = cache.read(&1, |page| {
                         step.wait();
                         step.wait();
                         page.len()

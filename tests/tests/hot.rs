@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use zcache::policy::{Lru, Policy, S3Fifo, Sieve};
-use zcache::{Cache, Config, ConfigError, Insert, Share};
+use zcache::{Cache, Config, ConfigError, HotShare, InsertOptions};
 use zpool::SourceKind;
 
 /// A page of 4 KiB that compresses.
@@ -15,7 +15,7 @@ fn page(number: u64) -> Vec<u8> {
     (0..4096_u64).map(|at| ((at / 7) ^ (number * 31) ^ (number >> 5)) as u8).collect()
 }
 
-fn cache(capacity: usize, share: Share) -> Cache<u64> {
+fn cache(capacity: usize, share: HotShare) -> Cache<u64> {
     Cache::new(Config::new(capacity).max_page(16 << 10).hot(share)).unwrap()
 }
 
@@ -26,7 +26,7 @@ fn heat(cache: &Cache<u64>, key: u64) {
 
 #[test]
 fn a_page_that_is_hit_again_is_kept_decoded_and_all_look_ups_use_it() {
-    let cache = cache(8 << 20, Share::Of(4));
+    let cache = cache(8 << 20, HotShare::Fraction(4));
     let page = page(1);
     cache.insert(1, &page).unwrap();
     heat(&cache, 1);
@@ -38,7 +38,7 @@ fn a_page_that_is_hit_again_is_kept_decoded_and_all_look_ups_use_it() {
     assert_eq!(cache.get_into(&1, &mut to), Ok(Some(4096)));
     assert!(to[..4096] == page && to[4096..].iter().all(|byte| *byte == 0xee));
     assert_eq!(cache.get_into(&1, &mut to[..9]).unwrap_err().needed, 4096);
-    assert_eq!(cache.get_with(&1, |found| found == page), Some(true));
+    assert_eq!(cache.read(&1, |found| found == page), Some(true));
     assert_eq!(cache.get_range(&1, 100..200).as_deref(), Some(&page[100..200]));
     assert_eq!(cache.get_range(&1, 5000..9000).as_deref(), Some(&[][..]));
     assert_eq!(cache.get_many(&[1, 2, 1])[2].as_deref(), Some(&page[..]));
@@ -48,28 +48,28 @@ fn a_page_that_is_hit_again_is_kept_decoded_and_all_look_ups_use_it() {
     assert_eq!((after.hot_hits - before.hot_hits, after.hits - before.hits), (9, 9));
     assert_eq!((after.misses, after.decode.samples), (1, before.decode.samples));
     // These do not count, and do not need it.
-    assert!(cache.contains(&1) && cache.peek(&1).is_some());
+    assert!(cache.contains_key(&1) && cache.peek(&1).is_some());
     assert_eq!(cache.stats().hits, after.hits);
     cache.check();
 }
 
 #[test]
 fn without_a_share_there_are_no_frames() {
-    for share in [Share::None, Share::Of(0), Share::Of(1 << 20)] {
+    for share in [HotShare::Off, HotShare::Fraction(0), HotShare::Fraction(1 << 20)] {
         let cache = cache(8 << 20, share);
         let held = cache.held_bytes();
         cache.insert(1, &page(1)).unwrap();
         (0..100).for_each(|_| heat(&cache, 1));
         let stats = cache.stats();
         assert_eq!((stats.frames, stats.promotions, stats.hot_hits), (0, 0, 0), "{share:?}");
-        assert_eq!(self::cache(8 << 20, Share::None).held_bytes(), held, "and no tables");
+        assert_eq!(self::cache(8 << 20, HotShare::Off).held_bytes(), held, "and no tables");
         cache.check();
     }
 }
 
 #[test]
 fn what_decodes_at_no_cost_or_wastes_its_frame_has_none() {
-    let cache = cache(8 << 20, Share::Of(4));
+    let cache = cache(8 << 20, HotShare::Fraction(4));
     let mut random = fastrand_page();
     cache.insert(1, &[7; 4096]).unwrap();
     cache.insert(2, &random).unwrap();
@@ -78,7 +78,7 @@ fn what_decodes_at_no_cost_or_wastes_its_frame_has_none() {
     cache.insert(4, &random).unwrap();
     (1..5).for_each(|key| heat(&cache, key));
     assert_eq!((cache.stats().frames, cache.stats().raw), (1, 1), "the last one alone");
-    let memfd = Config::new(8 << 20).source(SourceKind::Memfd).hot(Share::Of(4));
+    let memfd = Config::new(8 << 20).source(SourceKind::Memfd).hot(HotShare::Fraction(4));
     if let Ok(cache) = Cache::new(memfd) {
         let cache: Cache<u64> = cache;
         cache.insert(4, &random).unwrap();
@@ -100,7 +100,7 @@ type Change = (&'static str, fn(&Cache<u64>));
 
 #[test]
 fn a_change_of_the_key_takes_the_frame_along() {
-    let cache = cache(8 << 20, Share::Of(4));
+    let cache = cache(8 << 20, HotShare::Fraction(4));
     let changes: [Change; 8] = [
         ("insert", |cache| cache.insert(1, &page(2)).unwrap()),
         ("a failed insert", |cache| _ = cache.insert(1, &[0; 100 << 10]).unwrap_err()),
@@ -126,23 +126,29 @@ fn a_change_of_the_key_takes_the_frame_along() {
 
 #[test]
 fn frames_expire() {
-    let cache = cache(8 << 20, Share::Of(4));
-    let how = Insert::new().time_to_live(Duration::from_millis(300));
-    cache.insert_with(1, &page(1), how).unwrap();
-    cache.insert_with(2, &page(2), Insert::new().time_to_live(Duration::from_secs(999))).unwrap();
+    let cache = cache(8 << 20, HotShare::Fraction(4));
+    let how = InsertOptions::new().time_to_live(Duration::from_millis(300));
+    cache.insert_with_options(1, &page(1), how).unwrap();
+    cache
+        .insert_with_options(
+            2,
+            &page(2),
+            InsertOptions::new().time_to_live(Duration::from_secs(999)),
+        )
+        .unwrap();
     while cache.stats().frames == 0 && cache.get(&1).is_some() {}
     heat(&cache, 2);
     std::thread::sleep(Duration::from_millis(310));
     assert!(cache.get(&1).is_none(), "its time is over");
-    assert_eq!(cache.get_with(&2, |found| found == page(2)), Some(true));
-    assert_eq!(cache.stats().gone.expired, 1);
+    assert_eq!(cache.read(&2, |found| found == page(2)), Some(true));
+    assert_eq!(cache.stats().removals.expired, 1);
     cache.check();
     assert_eq!(cache.stats().frames, 1);
 }
 
 #[test]
 fn frames_keep_to_their_share_and_the_hotter_page_stays() {
-    let cache = cache(8 << 20, Share::Of(8));
+    let cache = cache(8 << 20, HotShare::Fraction(8));
     let most = (8 << 20) / 8;
     for number in 0..2000 {
         cache.insert(number, &page(number)).unwrap();
@@ -179,7 +185,7 @@ fn hits_on_frames_keep_their_entries_from_eviction() {
             "lru" => config.policy(Lru::new()),
             _ => config.policy(S3Fifo::new()),
         };
-        let cache: Cache<u64> = Cache::new(config.hot(Share::Of(4))).unwrap();
+        let cache: Cache<u64> = Cache::new(config.hot(HotShare::Fraction(4))).unwrap();
         (0..20).for_each(|hot| cache.insert(hot, &page(hot)).unwrap());
         (0..20).for_each(|hot| heat(&cache, hot));
         let frames = cache.stats().frames as u64;
@@ -192,9 +198,9 @@ fn hits_on_frames_keep_their_entries_from_eviction() {
                 (0..20).for_each(|hot| _ = cache.get_into(&hot, &mut buffer).unwrap());
             }
         }
-        let stayed = (0..20).filter(|hot| cache.contains(hot)).count();
+        let stayed = (0..20).filter(|hot| cache.contains_key(hot)).count();
         assert!(stayed >= 19, "{name}: {stayed} of 20 hot pages stayed, {}", cache.stats());
-        assert!(cache.stats().gone.evicted > 10_000);
+        assert!(cache.stats().removals.evicted > 10_000);
         cache.check();
     }
 }
@@ -211,7 +217,8 @@ fn the_capacity_holds_with_frames_and_the_least_one_has_none() {
     let config = |bytes| Config::new(bytes).max_page(4096);
     let Err(ConfigError::TooSmall { least }) = Cache::<u64>::new(config(0)) else { panic!() };
     for more in [0, 30 << 10, 60 << 10, 120 << 10, 400 << 10, 3 << 20] {
-        let cache: Cache<u64> = Cache::new(config(least + more).hot(Share::Of(1))).unwrap();
+        let cache: Cache<u64> =
+            Cache::new(config(least + more).hot(HotShare::Fraction(1))).unwrap();
         for number in 0..3000 {
             cache.insert(number, &page(number)).expect("frames are in nobody's way");
             (0..3).for_each(|_| _ = cache.get(&(number / 2)));
@@ -231,7 +238,7 @@ fn the_capacity_holds_with_frames_and_the_least_one_has_none() {
 
 #[test]
 fn a_lower_capacity_lowers_the_share() {
-    let cache = cache(16 << 20, Share::Of(4));
+    let cache = cache(16 << 20, HotShare::Fraction(4));
     for number in 0..900 {
         cache.insert(number, &page(number)).unwrap();
         heat(&cache, number);
@@ -252,10 +259,10 @@ fn a_lower_capacity_lowers_the_share() {
 
 #[test]
 fn a_reader_keeps_its_page_and_what_waits_for_it_is_bounded() {
-    let cache = cache(8 << 20, Share::Of(8));
+    let cache = cache(8 << 20, HotShare::Fraction(8));
     (0..3000).for_each(|number| cache.insert(number, &page(number)).unwrap());
     heat(&cache, 5);
-    let lent = cache.get_with(&5, |found| {
+    let lent = cache.read(&5, |found| {
         // Everything is changed under the reader's hands.
         for round in 1..4 {
             for number in 0..3000 {
@@ -277,12 +284,12 @@ fn a_reader_keeps_its_page_and_what_waits_for_it_is_bounded() {
     cache.check();
     heat(&cache, 6);
     heat(&cache, 6);
-    assert!(cache.get_with(&6, |found| found == page(9)).unwrap());
+    assert!(cache.read(&6, |found| found == page(9)).unwrap());
 }
 
 #[test]
 fn a_cache_that_needs_room_takes_it_from_frames() {
-    let cache = cache(2 << 20, Share::Of(2));
+    let cache = cache(2 << 20, HotShare::Fraction(2));
     for number in 0..400 {
         cache.insert(number, &page(number)).unwrap();
         heat(&cache, number);
@@ -323,7 +330,8 @@ impl Drop for Counted {
 
 #[test]
 fn keys_are_dropped_as_often_as_they_are_made() {
-    let cache: Cache<Counted> = Cache::new(Config::new(2 << 20).hot(Share::Of(4))).unwrap();
+    let cache: Cache<Counted> =
+        Cache::new(Config::new(2 << 20).hot(HotShare::Fraction(4))).unwrap();
     for number in 0..2000 {
         cache.insert(Counted::new(number), &page(number)).unwrap();
         (0..3).for_each(|_| _ = cache.get(&Counted::new(number)));
@@ -369,7 +377,7 @@ impl Drop for Deep {
 /// Each frame that went ended a key, whose drop made a frame, for which one went, and so on.
 #[test]
 fn a_keys_drop_that_hits_makes_no_frame() {
-    let config = Config::new(4 << 20).max_page(4096).hot(Share::Of(8));
+    let config = Config::new(4 << 20).max_page(4096).hot(HotShare::Fraction(8));
     let cache: Arc<Cache<Deep>> = Arc::new(Cache::new(config).unwrap());
     for number in 0..2000 {
         cache.insert(Deep(number), &page(number)).unwrap();
@@ -390,7 +398,7 @@ fn a_keys_drop_that_hits_makes_no_frame() {
 fn a_hook_that_inserts_into_a_full_cache_leaves_the_frames_alone() {
     let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
         let weak = weak.clone();
-        let config = Config::new(8 << 20).max_page(4096).hot(Share::Of(4));
+        let config = Config::new(8 << 20).max_page(4096).hot(HotShare::Fraction(4));
         Cache::<u64>::new(config).unwrap().on_removal(move |gone| {
             let Some(cache) = weak.upgrade().filter(|_| gone.key() % 2 == 0) else { return };
             // More than there is room at hand for.
@@ -411,7 +419,7 @@ fn a_hook_that_inserts_into_a_full_cache_leaves_the_frames_alone() {
         let _ = (cache.get(&(key % 100)), cache.get(&(key * 7 % 100)));
     }
     let stats = cache.stats();
-    assert!(stats.gone.evicted > 1000 && stats.rejected.no_room > 10, "{stats}");
+    assert!(stats.removals.evicted > 1000 && stats.rejected.no_room > 10, "{stats}");
     assert!(stats.frames > hot - 20 && stats.demotions < 300, "{stats}");
     cache.check();
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tests::pattern::Random;
-use zcache::{Cache, Config, Share, codec};
+use zcache::{Cache, Config, HotShare, codec};
 
 /// A page of 4 KiB that compresses to a half or so.
 fn page(number: u64) -> Vec<u8> {
@@ -57,7 +57,7 @@ fn fastest(caches: [&Cache<u64>; 2], keys: &[u64]) -> [Duration; 2] {
 /// and frames.
 fn both(capacity: usize, pages: u64) -> [Cache<u64>; 2] {
     let auto = Cache::<u64>::new(config(capacity)).unwrap();
-    let plain = config(capacity).codec(codec::None).hot(Share::None);
+    let plain = config(capacity).codec(codec::Plain).hot(HotShare::Off);
     let plain = Cache::<u64>::new(plain).unwrap();
     for number in 0..pages {
         auto.insert(number, &page(number)).unwrap();
@@ -159,7 +159,7 @@ fn a_miss_is_taken_to_last_until_its_key_is_inserted() {
     let tick = Duration::from_nanos(128);
     let bounds = Duration::from_micros(300) - tick..=slowest + tick;
     assert!(bounds.contains(&miss), "{miss:?} of {slowest:?}");
-    let fixed = Cache::<u64>::new(config(4 << 20).hot(Share::Of(16))).unwrap();
+    let fixed = Cache::<u64>::new(config(4 << 20).hot(HotShare::Fraction(16))).unwrap();
     assert_eq!(fixed.stats().balance, None, "a fixed share weighs nothing");
 }
 
@@ -174,7 +174,7 @@ fn frames_make_room_before_entries_go() {
         cache.insert(number, &page(number)).unwrap();
         let stats = cache.stats();
         let left = stats.bytes.frames <= capacity / 16;
-        assert!(stats.gone.evicted == 0 || left, "{stats}");
+        assert!(stats.removals.evicted == 0 || left, "{stats}");
         assert!(cache.held_bytes() <= capacity);
         number += 1;
     }
@@ -258,7 +258,7 @@ fn a_reader_whose_frame_cannot_go_is_in_no_inserts_way() {
     let capacity = 4 << 20;
     let cache = heated(capacity, 300);
     // All frames that go while the closure runs wait for it.
-    let lent = cache.get_with(&1, |found| {
+    let lent = cache.read(&1, |found| {
         for number in 1000..6000 {
             cache.insert(number, &page(number)).expect("entries go instead");
             assert!(cache.held_bytes() <= capacity);
@@ -266,7 +266,7 @@ fn a_reader_whose_frame_cannot_go_is_in_no_inserts_way() {
         found == page(1)
     });
     assert_eq!(lent, Some(true));
-    assert!(cache.stats().gone.evicted > 3000 && cache.stats().rejected.no_room == 0);
+    assert!(cache.stats().removals.evicted > 3000 && cache.stats().rejected.no_room == 0);
     cache.trim();
     cache.check();
 }

@@ -10,7 +10,7 @@ use tests::callbacks::DEADLINE;
 use tests::pattern;
 use tests::user_code::{Contexts, Fragile, Key, Tally, Trap, pass_planted_panics, with_trap};
 use zcache::codec::{self, Lz4, Zstd};
-use zcache::{Cache, Config, ConfigError, Insert, Maintainer, Share, Training};
+use zcache::{Cache, Config, ConfigError, HotShare, InsertOptions, Maintainer, TrainingOutcome};
 
 fn zstd() -> Zstd {
     Zstd::level(3).expect("a level")
@@ -79,7 +79,7 @@ fn cold_entries_get_smaller_and_stay_the_same_pages() {
     let after = cache.stats();
     assert!(after.bytes.payload < before.bytes.payload * 9 / 10, "{before}{after}");
     assert!(after.bytes.pages < before.bytes.pages, "whole pages came free");
-    assert_eq!((after.inserts, after.gone, after.entries), (500, before.gone, 500));
+    assert_eq!((after.inserts, after.removals, after.entries), (500, before.removals, 500));
     assert_eq!(after.recompression.recompressed, 450);
     assert_eq!(same(&cache, prose), 500);
     assert_eq!(sweep(&cache, 2), 50, "the others in their turn");
@@ -95,7 +95,7 @@ fn a_page_that_is_inserted_again_is_back_with_the_first_codec() {
     assert!(cache.stats().bytes.payload < warm);
     filled(&cache, 0..100, prose);
     assert_eq!(cache.stats().bytes.payload, warm);
-    assert_eq!((same(&cache, prose), cache.stats().gone.replaced), (100, 100));
+    assert_eq!((same(&cache, prose), cache.stats().removals.replaced), (100, 100));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn what_does_not_get_smaller_is_tried_once_a_rest() {
 
 #[test]
 fn pages_that_are_kept_as_they_are_get_smaller_when_they_are_cold() {
-    let cache = Cache::new(config(8 << 20).codec(codec::None).cold_codec(zstd())).unwrap();
+    let cache = Cache::new(config(8 << 20).codec(codec::Plain).cold_codec(zstd())).unwrap();
     filled(&cache, 0..100, prose);
     assert_eq!((cache.stats().raw, sweep(&cache, 2), cache.stats().raw), (100, 100, 0));
     assert_eq!(same(&cache, prose), 100);
@@ -134,20 +134,20 @@ fn a_time_to_live_is_the_same_after_a_recompression() {
     let tried = lives.into_iter().find_map(|life| {
         let cache = Cache::new(config(8 << 20).cold_codec(zstd())).unwrap();
         let start = Instant::now();
-        let how = Insert::new().time_to_live(life);
-        (0..20).for_each(|key| cache.insert_with(key, &prose(key), how).unwrap());
+        let how = InsertOptions::new().time_to_live(life);
+        (0..20).for_each(|key| cache.insert_with_options(key, &prose(key), how).unwrap());
         filled(&cache, 20..40, prose);
         let recompressed = sweep(&cache, 2);
-        let there = cache.contains(&1);
+        let there = cache.contains_key(&1);
         (start.elapsed() < life).then_some((cache, recompressed, there, start, life))
     });
     let (cache, recompressed, there, start, life) = tried.expect("some life is long enough");
     assert_eq!((recompressed, there), (40, true), "it has its time");
     thread::sleep((life + Duration::from_millis(50)).saturating_sub(start.elapsed()));
-    assert!(!cache.contains(&1) && cache.contains(&21));
+    assert!(!cache.contains_key(&1) && cache.contains_key(&21));
     sweep(&cache, 1);
     assert_eq!(
-        (cache.len(), cache.stats().gone.expired),
+        (cache.len(), cache.stats().removals.expired),
         (20, 20),
         "maintenance ends what expired"
     );
@@ -155,7 +155,7 @@ fn a_time_to_live_is_the_same_after_a_recompression() {
 
 #[test]
 fn pages_that_are_hot_are_not_cold() {
-    let cache = Cache::new(config(8 << 20).cold_codec(zstd()).hot(Share::Of(4))).unwrap();
+    let cache = Cache::new(config(8 << 20).cold_codec(zstd()).hot(HotShare::Fraction(4))).unwrap();
     filled(&cache, 0..100, prose);
     (0..4).for_each(|_| drop(cache.get(&7)));
     assert_eq!(cache.stats().frames, 1);
@@ -173,7 +173,7 @@ fn recompressed_pages_evict_less_than_they_save() {
     filled(&cache, 0..20, prose);
     sweep(&cache, 2);
     let mut key = 20;
-    while cache.stats().gone.evicted < 100 {
+    while cache.stats().removals.evicted < 100 {
         cache.insert(key, &prose(key)).unwrap();
         key += 1;
     }
@@ -191,7 +191,7 @@ fn recompressed_pages_evict_less_than_they_save() {
     assert!(recompressed > before.entries / 2, "{after}");
     // And there is more room than before.
     filled(&cache, key..key + 50, prose);
-    assert_eq!(cache.stats().gone.evicted, after.gone.evicted);
+    assert_eq!(cache.stats().removals.evicted, after.removals.evicted);
     same(&cache, prose);
     cache.check();
 }
@@ -201,18 +201,18 @@ fn a_dictionary_is_adopted_where_held_out_pages_gain() {
     let cache = Cache::new(config(16 << 20).codec(zstd()).train(4 << 10)).unwrap();
     let empty = cache.stats().bytes;
     filled(&cache, 0..50, prose);
-    assert_eq!(cache.maintain(0).training, Training::Nothing, "the sample starts");
+    assert_eq!(cache.maintain(0).training, TrainingOutcome::Nothing, "the sample starts");
     assert!(cache.stats().bytes.sample > 100 * 4000);
     let mut key = 50;
-    while cache.maintain(0).training == Training::Nothing {
+    while cache.maintain(0).training == TrainingOutcome::Nothing {
         filled(&cache, key..key + 100, prose);
         key += 100;
         cache.check();
         assert!(key < 5000, "eight times a sample of 100 pages or so");
     }
     let stats = cache.stats();
-    assert_eq!((stats.trainings.adopted, stats.trainings.dictionaries), (1, 1), "{stats}");
-    assert_eq!((stats.bytes.sample, stats.gone.evicted), (0, 0));
+    assert_eq!((stats.dictionaries.adopted, stats.dictionaries.held), (1, 1), "{stats}");
+    assert_eq!((stats.bytes.sample, stats.removals.evicted), (0, 0));
     assert!(stats.bytes.codec > empty.codec, "the dictionary is charged");
     // What came before is as it was, and what comes now is smaller.
     assert_eq!(same(&cache, prose), key);
@@ -235,14 +235,14 @@ fn a_dictionary_that_is_no_gain_on_held_out_pages_is_not_used() {
     for key in 0..6000 {
         cache.insert(key % 300, &unlike(key)).unwrap();
         match cache.maintain(0).training {
-            Training::Nothing => {}
-            Training::Rejected | Training::Failed => tries.push(key),
+            TrainingOutcome::Nothing => {}
+            TrainingOutcome::Rejected | TrainingOutcome::Failed => tries.push(key),
             other => panic!("{other:?}"),
         }
     }
     let stats = cache.stats();
-    assert_eq!((stats.trainings.adopted, stats.trainings.dictionaries), (0, 0), "{stats}");
-    assert_eq!(stats.trainings.rejected + stats.trainings.failed, tries.len() as u64);
+    assert_eq!((stats.dictionaries.adopted, stats.dictionaries.held), (0, 0), "{stats}");
+    assert_eq!(stats.dictionaries.rejected + stats.dictionaries.failed, tries.len() as u64);
     assert!(tries.len() >= 2 && tries.windows(3).all(|w| w[2] - w[1] > w[1] - w[0]), "{tries:?}");
     assert_eq!(same(&cache, |key| unlike(5700 + key)), 300);
     cache.clear();
@@ -264,9 +264,9 @@ fn a_sample_of_pages_that_are_not_compressed_is_given_up() {
         pattern::fill(key, &mut random);
         cache.insert(key as usize % 100, &random).unwrap();
     }
-    assert_eq!(cache.maintain(0).training, Training::Failed);
-    assert_eq!((cache.stats().bytes.sample, cache.stats().trainings.failed), (0, 1));
-    assert_eq!(cache.maintain(0).training, Training::Nothing);
+    assert_eq!(cache.maintain(0).training, TrainingOutcome::Failed);
+    assert_eq!((cache.stats().bytes.sample, cache.stats().dictionaries.failed), (0, 1));
+    assert_eq!(cache.maintain(0).training, TrainingOutcome::Nothing);
     assert_eq!(cache.stats().bytes.sample, 0, "it is not tried again at once");
     cache.check();
 }
@@ -283,8 +283,8 @@ fn a_dictionary_goes_with_its_last_entry() {
         let mut key = from;
         loop {
             match cache.maintain(0).training {
-                Training::Adopted => return key,
-                Training::Nothing => {}
+                TrainingOutcome::Adopted => return key,
+                TrainingOutcome::Nothing => {}
                 other => panic!("{other:?}"),
             }
             cache.insert(key % 1000, &page(key)).unwrap();
@@ -299,7 +299,7 @@ fn a_dictionary_goes_with_its_last_entry() {
     filled(&cache, 0..1000, other_prose);
     (0..5).for_each(|_| assert_eq!(cache.maintain(0).dropped, 0, "entries need it"));
     let both = cache.stats();
-    assert_eq!((both.trainings.dictionaries, both.trainings.dropped), (2, 0));
+    assert_eq!((both.dictionaries.held, both.dictionaries.dropped), (2, 0));
     assert!(both.bytes.codec >= first.bytes.codec + (100 << 10), "{first}{both}");
     (5000..5050).for_each(|key| assert!(cache.get(&key).as_deref() == Some(&prose(key)[..])));
     (5000..5049).for_each(|key| assert!(cache.remove(&key)));
@@ -312,7 +312,7 @@ fn a_dictionary_goes_with_its_last_entry() {
     }
     (0..5).for_each(|_| assert_eq!(cache.maintain(0).dropped, 0, "the newest one stays"));
     let last = cache.stats();
-    assert_eq!((last.trainings.dropped, last.trainings.dictionaries), (1, 1));
+    assert_eq!((last.dictionaries.dropped, last.dictionaries.held), (1, 1));
     assert!(last.bytes.codec + (100 << 10) <= both.bytes.codec, "its bytes are back: {both}{last}");
     cache.check();
 }
@@ -326,14 +326,14 @@ fn cold_entries_leave_a_dictionary_that_has_a_successor() {
         let mut key = 0;
         while adopted == round {
             cache.insert(10_000 * round + key % 700, &page(key % 700)).unwrap();
-            adopted += usize::from(cache.maintain(10_000).training == Training::Adopted);
+            adopted += usize::from(cache.maintain(10_000).training == TrainingOutcome::Adopted);
             key += 1;
             assert!(key < 60_000, "{}", cache.stats());
         }
         sweep(&cache, 3);
     }
     let stats = cache.stats();
-    assert!(stats.trainings.adopted == 2 && stats.recompression.recompressed > 700, "{stats}");
+    assert!(stats.dictionaries.adopted == 2 && stats.recompression.recompressed > 700, "{stats}");
     assert_eq!(same(&cache, |key| [prose, other_prose][key / 10_000](key % 10_000)), cache.len());
     cache.check();
 }
@@ -356,7 +356,11 @@ fn settings_that_cannot_work_are_errors() {
         cache.maintain(8192);
         assert!(cache.held_bytes() <= least);
     }
-    assert!(cache.stats().trainings.adopted == 1, "the least is enough for all: {}", cache.stats());
+    assert!(
+        cache.stats().dictionaries.adopted == 1,
+        "the least is enough for all: {}",
+        cache.stats()
+    );
     same(&cache, prose);
     cache.check();
 }
@@ -373,8 +377,8 @@ fn a_call_from_a_hook_or_beside_another_does_nothing() {
     });
     filled(&cache, 0..50, prose);
     assert!(cache.remove(&1));
-    let how = Insert::new().time_to_live(Duration::ZERO);
-    cache.insert_with(1, &prose(1), how).unwrap();
+    let how = InsertOptions::new().time_to_live(Duration::ZERO);
+    cache.insert_with_options(1, &prose(1), how).unwrap();
     let step = cache.maintain(usize::MAX);
     assert!(step.expired == 1 && !step.busy && step.swept);
 }
@@ -413,7 +417,7 @@ fn user_code_that_panics_ends_a_call_and_nothing_else() {
     {
         // The first codec stores pages as they are, so that only recompression runs the other one.
         let fragile = Fragile(Arc::clone(&contexts));
-        let config = config(4 << 20).codec(codec::None).cold_codec(fragile).shards(2);
+        let config = config(4 << 20).codec(codec::Plain).cold_codec(fragile).shards(2);
         let cache: Cache<Key> = Cache::new(config).unwrap();
         for name in 0..60 {
             cache.insert(Key::new(&tally, name), &prose(name as usize)).unwrap();

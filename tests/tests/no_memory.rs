@@ -185,7 +185,11 @@ fn fill(policy: impl Policy + 'static, source: SourceKind, nth: usize) -> (usize
     assert!(refused <= 1, "one failure of the heap costs one page at most");
     let stats = cache.stats();
     assert_eq!((stats.rejected.no_memory, stats.rejected.no_room), (refused as u64, 0), "{stats}");
-    assert_eq!((stats.gone.evicted, stats.gone.corrupt, stats.unreadable), (0, 0, 0), "{stats}");
+    assert_eq!(
+        (stats.removals.evicted, stats.removals.corrupt, stats.unreadable),
+        (0, 0, 0),
+        "{stats}"
+    );
     cache.check();
     for (key, page) in (0..).zip(&pages) {
         let got = cache.get(&key);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::alloc::{Watched, failing_from};
 use tests::pattern;
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{Cache, Config, Insert, InsertError};
+use zcache::{Cache, Config, InsertError, InsertOptions};
 
 #[global_allocator]
 static HEAP: Watched = Watched;
@@ -27,7 +27,7 @@ fn open(codec: impl Codec + 'static) -> Cache<u64> {
 /// Asserts that nobody was evicted, that all that is there is right, and that all goes on.
 fn assert_sound(cache: &Cache<u64>, page: impl Fn(u64) -> Vec<u8>) {
     let stats = cache.stats();
-    assert_eq!((stats.gone.evicted, stats.gone.corrupt), (0, 0), "{stats}");
+    assert_eq!((stats.removals.evicted, stats.removals.corrupt), (0, 0), "{stats}");
     assert_eq!(stats.rejected.no_room, 0, "{stats}");
     cache.check();
     for key in 0..KEYS {
@@ -55,7 +55,7 @@ fn hits(codec: impl Codec + 'static, promotes: bool, nth: usize, forever: bool) 
                 assert_eq!(cache.get_into(&key, &mut to).unwrap(), Some(4096), "a hit it stays");
                 assert!(to == *page);
                 // Its buffer may be refused.
-                assert!(cache.get_with(&key, |got| got == page).is_none_or(|same| same));
+                assert!(cache.read(&key, |got| got == page).is_none_or(|same| same));
             }
         }
         // Memory of the caller's may be refused, too: pages that are not hot yet are missed then.
@@ -103,9 +103,9 @@ fn inserts(
     let (refused, calls) = failing_from(nth, forever, || {
         let mut refused = 0;
         for key in (0..KEYS).chain([3, 4, 5]) {
-            let how = Insert::new().time_to_live(Duration::from_secs(9999));
-            let how = if key % 7 == 0 { how } else { Insert::new() };
-            let inserted = cache.insert_with(key, &pages[key as usize], how);
+            let how = InsertOptions::new().time_to_live(Duration::from_secs(9999));
+            let how = if key % 7 == 0 { how } else { InsertOptions::new() };
+            let inserted = cache.insert_with_options(key, &pages[key as usize], how);
             there[key as usize] = inserted.is_ok();
             refused += u64::from(matches!(inserted, Err(InsertError::NoMemory { .. })));
             let got = cache.get_into(&key, &mut to).unwrap();
@@ -143,7 +143,7 @@ fn a_first_hit_of_a_scanned_page_is_a_hit_without_memory() {
     {
         let cache = open();
         for key in 0..KEYS {
-            cache.insert_with(key, &page(key), Insert::new().scan()).unwrap();
+            cache.insert_with_options(key, &page(key), InsertOptions::new().scan()).unwrap();
         }
         assert_eq!(cache.stats().raw, KEYS as usize);
         let (pages, mut to): (Vec<_>, _) = ((0..KEYS).map(page).collect(), vec![0; 4096]);
@@ -178,7 +178,7 @@ fn a_hit_whose_promotion_finds_no_memory_is_a_hit_without_a_promotion() {
 
 #[test]
 fn a_hit_on_a_page_that_is_kept_as_it_is_finds_it_without_memory() {
-    each(10, |nth, forever| hits(codec::None, false, nth, forever));
+    each(10, |nth, forever| hits(codec::Plain, false, nth, forever));
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn an_insert_that_the_heap_refuses_says_so_and_evicts_nobody() {
     // Without pages that LZ4 is tried on in vain: the crate of liblz4 boxes an error then.
     let shrinks = |key| mixed(if key % 5 == 1 { key + 1 } else { key });
     each(20, |nth, forever| inserts(Lz4, shrinks, nth, forever));
-    each(20, |nth, forever| inserts(codec::None, mixed, nth, forever));
+    each(20, |nth, forever| inserts(codec::Plain, mixed, nth, forever));
     let codec = Zstd::level(3).unwrap();
     each(20, |nth, forever| inserts(codec.clone(), mixed, nth, forever));
 }
@@ -213,7 +213,7 @@ fn a_removal_takes_no_memory() {
     for key in MANY - 10..MANY {
         assert!(cache.get(&key).is_some_and(|page| page[..] == [key as u8; 512]));
     }
-    assert_eq!((cache.len(), cache.stats().gone.removed), (10, MANY - 10));
+    assert_eq!((cache.len(), cache.stats().removals.removed), (10, MANY - 10));
 }
 
 /// A cache that is a twelfth full evicted 18 entries for one block that was refused to a promotion.
@@ -231,7 +231,7 @@ fn a_promotion_that_finds_no_memory_costs_nobody_else() {
         (0..4).for_each(|_| assert_eq!(cache.get_into(&30, &mut to).unwrap(), Some(4096)));
     });
     let after = cache.stats();
-    let gone = (after.gone.evicted, after.demotions);
+    let gone = (after.removals.evicted, after.demotions);
     assert_eq!((after.entries, after.frames, gone), (2500, before.frames, (0, 0)), "{after}");
     cache.check();
 }

@@ -31,14 +31,15 @@ fn operations_on_heap_pages_agree_with_the_oracle() {
 
 #[test]
 fn a_cache_without_a_codec_keeps_what_it_is_given() {
-    let config = Config::new(1200 << 10).max_page(4096).shards(2).codec(codec::None).checksum(true);
+    let config =
+        Config::new(1200 << 10).max_page(4096).shards(2).codec(codec::Plain).checksum(true);
     let cache: Cache<u64> = Cache::new(config.source(SourceKind::Heap)).unwrap();
     let keys = if cfg!(miri) { 40 } else { 2000 };
     for key in 0..keys {
         let new = page(key, 1000 + key as usize % 3000);
         cache.insert(key, &new).unwrap();
         assert_eq!(cache.get(&key).as_deref(), Some(&new[..]));
-        assert_eq!(cache.get_with(&key, |got| got == new), Some(true));
+        assert_eq!(cache.read(&key, |got| got == new), Some(true));
         let _ = cache.remove(&(key / 2));
     }
     cache.check();

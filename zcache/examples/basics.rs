@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use zcache::policy::Priority;
-use zcache::{Cache, Config, Insert};
+use zcache::{Cache, Config, InsertOptions};
 
 /// A page of a table: rows of text, as there are in a database.
 fn rows(page: u64) -> Vec<u8> {
@@ -49,8 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(gone.load(Ordering::Relaxed), 2); // replaced, then removed
 
     // Pages of a scan go before others do, and some are not worth keeping for long.
-    let scan = Insert::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
-    cache.insert_with((2, 0), &rows(0), scan)?;
+    let scan = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
+    cache.insert_with_options((2, 0), &rows(0), scan)?;
 
     // Many more pages than fit as they are: 32 MB of them.
     let pages: Vec<(u32, u64)> = (0..8000).map(|page| (3, page)).collect();

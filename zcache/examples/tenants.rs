@@ -30,7 +30,7 @@ fn read(page: Page) -> Vec<u8> {
 
 /// Asks for one page, and says whether it was there.
 fn ask(cache: &Cache<Page>, page: Page) -> Result<bool, Box<dyn Error>> {
-    let there = cache.contains(&page);
+    let there = cache.contains_key(&page);
     let load = |to: &mut Vec<u8>| {
         to.extend(read(page));
         Ok::<(), std::io::Error>(())
@@ -72,7 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pages = cache.scope(1).len();
     cache.scope(1).clear();
     println!("{pages} pages of tenant 1 are gone, and their memory is used first");
-    assert!(!cache.contains(&Page { tenant: 1, number: 1 }));
+    assert!(!cache.contains_key(&Page { tenant: 1, number: 1 }));
     assert_eq!((cache.scope(1).len(), cache.stats().ended), (0, pages));
     for number in 0..2000 {
         ask(&cache, Page { tenant: 3, number })?;

@@ -33,13 +33,13 @@ pub enum HugePages {
 /// [`Config::hot`].
 ///
 /// ```
-/// use zcache::{Cache, Config, Share};
+/// use zcache::{Cache, Config, HotShare};
 ///
-/// let cache = Cache::new(Config::new(64 << 20).hot(Share::Of(16)))?; // up to 4 MiB of frames
+/// let cache = Cache::new(Config::new(64 << 20).hot(HotShare::Fraction(16)))?; // up to 4 MiB of frames
 /// let page: Vec<u8> = (0..4096).map(|at| (at / 9) as u8).collect();
 /// cache.insert(7, &page)?;
 /// for _ in 0..10 {
-///     assert!(cache.get_with(&7, |found| found == page) == Some(true));
+///     assert!(cache.read(&7, |found| found == page) == Some(true));
 /// }
 /// let stats = cache.stats();
 /// // The second hit promoted it.
@@ -48,7 +48,7 @@ pub enum HugePages {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Share {
+pub enum HotShare {
     /// As much as is worth more than compressed pages in its place, by what decodings and misses
     /// cost and by how many of them more of either would save. Free memory is used whatever it is
     /// worth; where room is needed, a sixteenth of the capacity stays at first.
@@ -56,10 +56,10 @@ pub enum Share {
     #[default]
     Auto,
     /// Nothing: all hits are decoded.
-    None,
+    Off,
     /// One byte in so many of the capacity, or what the least capacity leaves of it if that is
     /// less; 0 is nothing.
-    Of(u32),
+    Fraction(u32),
 }
 
 /// The settings of a [`Cache`](crate::Cache).
@@ -90,7 +90,7 @@ pub struct Config {
     pub(crate) source: Source,
     pub(crate) huge_pages: HugePages,
     pub(crate) shards: Option<usize>,
-    pub(crate) hot: Share,
+    pub(crate) hot: HotShare,
     pub(crate) miss_cost: Option<Duration>,
 }
 
@@ -113,7 +113,7 @@ impl Config {
             source: Source::Default,
             huge_pages: HugePages::default(),
             shards: None,
-            hot: Share::default(),
+            hot: HotShare::default(),
             miss_cost: None,
         }
     }
@@ -240,15 +240,15 @@ impl Config {
     /// least. A hit that makes a frame may evict as an insert does, so that the removal hook may be
     /// called.
     ///
-    /// Default: [`Share::Auto`]. A frame has a clone of its key, made and dropped under no lock; a
+    /// Default: [`HotShare::Auto`]. A frame has a clone of its key, made and dropped under no lock; a
     /// panic in that drop is swallowed. The key's `Eq` runs on it under no lock either. Heap memory
     /// that the clone points to is not counted.
     #[must_use]
-    pub fn hot(self, share: Share) -> Self {
+    pub fn hot(self, share: HotShare) -> Self {
         Self { hot: share, ..self }
     }
 
-    /// What a miss costs the user beside the insert that answers it: what [`Share::Auto`] and
+    /// What a miss costs the user beside the insert that answers it: what [`HotShare::Auto`] and
     /// [`auto_codec`](Self::auto_codec) weigh against decodings. Default: measured, from a miss to
     /// the end of its key's insert; 100 us until the first one.
     /// [`Cache::set_miss_cost`](crate::Cache::set_miss_cost) changes it later.

@@ -46,14 +46,15 @@ pub mod design {}
 
 pub use bytes::Bytes;
 pub use cache::{
-    Cache, Insert, Lease, Leased, Maintainer, Maintenance, Scope, ScopeStats, TooManyScopes,
-    Training, Waited, Waiting,
+    Cache, InsertOptions, Lease, Leased, Maintainer, Maintenance, Scope, ScopeStats, TooManyScopes,
+    TrainingOutcome, Waited, Waiting,
 };
-pub use config::{Config, HugePages, Share};
+pub use config::{Config, HotShare, HugePages};
 pub use error::{
     BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, MAX_PIECE, ResizeError,
 };
 pub use stats::{
-    Balance, ByteCounts, Candidate, Cause, Gone, Recompression, Rejected, Sampled, Stats, Trainings,
+    Balance, ByteCounts, Candidate, DictionaryCounts, Recompression, Rejected, RemovalCause,
+    RemovalCounts, Stats, Timing,
 };
 pub use tier::Removal;

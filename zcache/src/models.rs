@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use zpool::SourceKind;
 
-use crate::cache::{Cache, Insert};
+use crate::cache::{Cache, InsertOptions};
 use crate::codec;
-use crate::config::{Config, Share};
+use crate::config::{Config, HotShare};
 use crate::error::{InsertError, LoadError};
 use crate::policy::{Lru, Policy};
 use crate::sync::model::{beside, model, twin};
@@ -50,19 +50,19 @@ impl Hasher for Itself {
 
 type World = Cache<u8, BuildHasherDefault<Itself>>;
 
-fn world_with(hot: Share) -> Arc<World> {
+fn world_with(hot: HotShare) -> Arc<World> {
     world_of(hot, Lru::new())
 }
 
 #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
-fn world_of(hot: Share, policy: impl Policy + 'static) -> Arc<World> {
+fn world_of(hot: HotShare, policy: impl Policy + 'static) -> Arc<World> {
     let config = Config::new(4 << 20).max_page(64).shards(2).checksum(false);
-    let config = config.source(SourceKind::Heap).codec(codec::None).policy(policy).hot(hot);
+    let config = config.source(SourceKind::Heap).codec(codec::Plain).policy(policy).hot(hot);
     Arc::new(World::with_hasher(config, BuildHasherDefault::default()).unwrap())
 }
 
 fn world() -> Arc<World> {
-    world_with(Share::None)
+    world_with(HotShare::Off)
 }
 
 /// A page in its version `version`.
@@ -277,7 +277,7 @@ fn hit_and_evict() -> (Option<u8>, bool) {
     let reader = beside(&world, |world| get(world, 1));
     world.tier.evict(1);
     let got = reader.join().unwrap();
-    let spared = world.contains(&1);
+    let spared = world.contains_key(&1);
     assert!(got.is_some() || !spared, "who is there is found");
     over(&world, 1);
     (got, spared)
@@ -404,7 +404,7 @@ fn a_flight_that_is_not_told_is_noticed() {
 /// The page that a flight of key 1 finds in the index; `None`: it would have to load it.
 fn find_aboard(world: &World) -> Option<u8> {
     let load = |_: &mut Vec<u8>| Err::<(), _>("it is loaded anew");
-    world.load_missed(&1, Insert::new(), load).map(|page| page[0]).ok()
+    world.load_missed(&1, InsertOptions::new(), load).map(|page| page[0]).ok()
 }
 
 /// What a flight finds before a removal is not handed out after it.

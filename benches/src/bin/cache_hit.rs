@@ -13,7 +13,7 @@ use benches::codec::{Codec, Engine};
 use benches::race::{Length, nanoseconds};
 use clap::Parser;
 use tests::corpus::{self, PageFile};
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HotShare};
 
 /// What does a hit cost over the bare codec?
 #[derive(Debug, Parser)]
@@ -63,7 +63,7 @@ fn race(
     let bare = Bare::new(&payloads, (0..entries).map(|key| key % payloads.len()));
     // Room for everything: what is measured is hits.
     let capacity = 2 * bare.bytes() + entries * 200 + (64 << 20);
-    let share = if hot { Share::Of(4) } else { Share::None };
+    let share = if hot { HotShare::Fraction(4) } else { HotShare::Off };
     let config = Config::new(capacity).max_page(page_size).checksum(false).hot(share);
     let cache: Cache<u64> = Cache::new(codec.apply(config, &[])?)?;
     for key in 0..entries {

@@ -12,7 +12,7 @@ use benches::arguments::{self, Failure, count, met};
 use benches::codec::Codec;
 use clap::Parser;
 use tests::{corpus, pattern};
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HotShare};
 
 /// What does an insert cost, and what do random pages cost over storing everything as it is?
 #[derive(Debug, Parser)]
@@ -48,7 +48,7 @@ impl Row {
         codec: Codec,
         (capacity, keys): (usize, u64),
     ) -> Result<Self, Failure> {
-        let config = Config::new(capacity).checksum(false).hot(Share::None);
+        let config = Config::new(capacity).checksum(false).hot(HotShare::Off);
         let cache = Cache::new(codec.apply(config, &[])?)?;
         let name = format!("{what}, {codec}{}", if keys == u64::MAX { ", full cache" } else { "" });
         Ok(Self { name, cache, pages: pages.to_vec(), keys, next: 0, best: f64::INFINITY })
@@ -84,7 +84,7 @@ fn run(options: &Options) -> Result<(), Failure> {
     for (pages, codec) in [(noise, Codec::None), (noise, Codec::Lz4), (real, Codec::Lz4)] {
         let mut row = Row::new(pages, codec, full)?;
         // Full before the first window counts.
-        while row.cache.stats().gone.evicted == 0 {
+        while row.cache.stats().removals.evicted == 0 {
             row.window();
         }
         row.best = f64::INFINITY;

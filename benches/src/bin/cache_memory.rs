@@ -15,7 +15,7 @@ use benches::codec::Codec;
 use benches::memory::Memory;
 use clap::Parser;
 use tests::corpus::{self, PageFile};
-use zcache::{Cache, Config, HugePages, Share};
+use zcache::{Cache, Config, HotShare, HugePages};
 
 /// What does a cache hold in its capacity, and what does an entry take beside its payload?
 #[derive(Debug, Parser)]
@@ -68,14 +68,15 @@ fn turnover(options: &Options, file: &PageFile, capacity: usize) -> Result<(), F
     let resident = || memory.as_ref().and_then(|memory| memory.resident().ok());
     let before = resident();
     let huge_pages = if options.huge { HugePages::Auto } else { HugePages::Off };
-    let config = Config::new(capacity).max_page(file.page_size()).checksum(false).hot(Share::None);
+    let config =
+        Config::new(capacity).max_page(file.page_size()).checksum(false).hot(HotShare::Off);
     let config = options.codec.apply(config.huge_pages(huge_pages), &[])?;
     let cache: Cache<u64> = Cache::new(config)?;
     let mut random = fastrand::Rng::with_seed(7);
     let count = file.pages().len();
     let mut insert = |key: u64| cache.insert(key, file.page(random.usize(..count)));
     let (mut key, mut peak) = (0, 0);
-    while cache.stats().gone.evicted == 0 && key < 1 << 26 {
+    while cache.stats().removals.evicted == 0 && key < 1 << 26 {
         for _ in 0..1000 {
             insert(key)?;
             key += 1;
@@ -124,7 +125,7 @@ fn turnover(options: &Options, file: &PageFile, capacity: usize) -> Result<(), F
 /// Prints the bytes that an entry of a `u64` key takes beside its payload, over one doubling of the
 /// index.
 fn entry() -> Result<(), Failure> {
-    let config = Config::new(256 << 20).checksum(false).shards(64).hot(Share::None);
+    let config = Config::new(256 << 20).checksum(false).shards(64).hot(HotShare::Off);
     let cache: Cache<u64> = Cache::new(config)?;
     let page = [0; 4096];
     let mut key = 0_u64;

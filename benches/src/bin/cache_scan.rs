@@ -14,7 +14,7 @@ use benches::race;
 use clap::Parser;
 use tests::corpus::{self, PageFile};
 use zcache::policy::Priority;
-use zcache::{Cache, Config, Insert, Share};
+use zcache::{Cache, Config, HotShare, InsertOptions};
 
 /// What does a scan cost, and what does it cost others, by how its pages go in?
 #[derive(Debug, Parser)]
@@ -62,11 +62,11 @@ fn play(
     file: &PageFile,
     codec: Codec,
     options: &Options,
-    how: Option<Insert>,
+    how: Option<InsertOptions>,
 ) -> Result<Outcome, Failure> {
     let size = file.page_size();
     let config = Config::new(options.capacity << 20).max_page(size).checksum(false);
-    let cache: Cache<u64> = Cache::new(codec.apply(config.hot(Share::None), &[])?)?;
+    let cache: Cache<u64> = Cache::new(codec.apply(config.hot(HotShare::Off), &[])?)?;
     let count = file.pages().len();
     // Four times the pages that would fit uncompressed.
     let keys = (options.capacity << 20) / size * 4;
@@ -87,7 +87,7 @@ fn play(
         let (Some(how), true) = (how, counts) else { continue };
         let start = race::thread_nanoseconds();
         for _ in 0..ROUND * options.each {
-            cache.insert_with(next, page(next), how)?;
+            cache.insert_with_options(next, page(next), how)?;
             next += 1;
         }
         let inserted = race::thread_nanoseconds();
@@ -115,9 +115,9 @@ fn run(options: &Options) -> Result<(), Failure> {
     };
     let modes = [
         ("no scan", None),
-        ("any page", Some(Insert::new())),
-        ("low priority", Some(Insert::new().priority(Priority::Low))),
-        ("scan", Some(Insert::new().scan())),
+        ("any page", Some(InsertOptions::new())),
+        ("low priority", Some(InsertOptions::new().priority(Priority::Low))),
+        ("scan", Some(InsertOptions::new().scan())),
     ];
     println!("{}, {} bytes", file.name(), file.page_size());
     for codec in &options.codec {

@@ -56,7 +56,7 @@ fn row(file: &PageFile, train: usize) -> Result<(), Failure> {
     let mut order: Vec<usize> = (0..file.pages().len()).collect();
     fastrand::Rng::with_seed(7).shuffle(&mut order);
     cache.maintain(0);
-    let mut training = cache.stats().trainings;
+    let mut training = cache.stats().dictionaries;
     let mut trained = Duration::ZERO;
     for number in order {
         cache.insert(number as u64, file.page(number))?;
@@ -64,8 +64,8 @@ fn row(file: &PageFile, train: usize) -> Result<(), Failure> {
             let from = cpu();
             cache.maintain(0);
             trained = cpu() - from;
-            training = cache.stats().trainings;
-        } else if cache.stats().gone.evicted > 0 {
+            training = cache.stats().dictionaries;
+        } else if cache.stats().removals.evicted > 0 {
             break;
         }
     }

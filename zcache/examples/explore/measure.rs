@@ -58,7 +58,7 @@ impl Progress {
 /// The codec of that name; LZ4 for a cache that finds its own, as such a cache begins with it.
 fn codec(name: &CodecName, pages: &Pages) -> Result<Box<dyn Codec>, Failure> {
     Ok(match name {
-        CodecName::None => Box::new(codec::None),
+        CodecName::None => Box::new(codec::Plain),
         CodecName::Lz4 | CodecName::Auto => Box::new(Lz4),
         CodecName::Zstd { level, dictionary: false } => Box::new(Zstd::level(*level)?),
         CodecName::Zstd { level, dictionary: true } => {

@@ -11,7 +11,7 @@ use zpool::{Pool, SourceKind, Words};
 use super::Cache;
 use super::maintain::strength;
 use crate::codec::{Codec, Lz4, candidates};
-use crate::config::{Config, HugePages, Share, Source};
+use crate::config::{Config, HotShare, HugePages, Source};
 use crate::error::{ConfigError, MAX_PAGE, MAX_PIECE};
 use crate::hot::Hot;
 use crate::index::{Flights, Table};
@@ -158,11 +158,11 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// The account, if anything is to be found by it and there is room for it.
-    fn keep_account(&mut self, share: Option<Share>, finds: bool, miss_cost: Option<Duration>) {
+    fn keep_account(&mut self, share: Option<HotShare>, finds: bool, miss_cost: Option<Duration>) {
         let tier = &mut self.tier;
         let capacity = tier.capacity();
         let bytes = Scales::fixed_bytes(capacity, finds);
-        let share = share.filter(|share| *share == Share::Auto);
+        let share = share.filter(|share| *share == HotShare::Auto);
         if share.is_none() && !finds || !tier.store.pool.charge(bytes) {
             return;
         }
@@ -174,7 +174,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Tables for frames, if there is room for them.
-    fn keep_hot(&mut self, share: Share, threads: usize) {
+    fn keep_hot(&mut self, share: HotShare, threads: usize) {
         let tier = &mut self.tier;
         let capacity = tier.capacity();
         let Some(bytes) = Hot::<K>::fixed_bytes(share, capacity, self.least, threads) else {
@@ -186,8 +186,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         let least = self.least + with_aside(bytes);
         let limits = share.limits(capacity, least);
-        let scales = tier.scales.clone().filter(|_| share == Share::Auto);
-        if share == Share::Auto && scales.is_none() {
+        let scales = tier.scales.clone().filter(|_| share == HotShare::Auto);
+        if share == HotShare::Auto && scales.is_none() {
             return pool.release(bytes);
         }
         let Some(hot) = Hot::new(pool, share, limits, scales, threads, K::clone) else {
@@ -215,14 +215,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// ```
     /// use std::sync::{Arc, Weak};
-    /// use zcache::{Cache, Cause, Config};
+    /// use zcache::{Cache, RemovalCause, Config};
     ///
     /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
     /// let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
     ///     let weak = weak.clone();
     ///     cache.on_removal(move |gone| {
     ///         let Some(cache) = weak.upgrade() else { return };
-    ///         if gone.cause() == Cause::Evicted {
+    ///         if gone.cause() == RemovalCause::Evicted {
     ///             println!("{} was evicted; {} are left", gone.key(), cache.len());
     ///         }
     ///     })

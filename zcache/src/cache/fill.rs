@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hash};
 
-use super::{Cache, Insert};
+use super::{Cache, InsertOptions};
 use crate::error::InsertError;
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
@@ -39,7 +39,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Panics
     /// When `fill` does.
     pub fn insert_from(&self, key: K, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), InsertError> {
-        self.insert_from_with(key, Insert::new(), fill)
+        self.insert_from_with_options(key, InsertOptions::new(), fill)
     }
 
     /// [`insert_from`](Self::insert_from) with a priority or a time to live of the page's own. The
@@ -50,33 +50,33 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The same.
-    pub fn insert_from_with(
+    pub fn insert_from_with_options(
         &self,
         key: K,
-        how: Insert,
+        how: InsertOptions,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), InsertError> {
         let fill = |page: &mut Vec<u8>| {
             fill(page);
             Ok::<(), Infallible>(())
         };
-        match self.try_insert_from(key, how, fill) {
+        match self.try_insert_from_with_options(key, how, fill) {
             Ok(inserted) => inserted,
             Err(never) => match never {},
         }
     }
 
-    /// [`insert_from_with`](Self::insert_from_with) where `fill` may fail.
+    /// [`insert_from_with_options`](Self::insert_from_with_options) where `fill` may fail.
     ///
     /// ```
     /// use std::io::{self, Read};
-    /// use zcache::{Cache, Config, Insert};
+    /// use zcache::{Cache, Config, InsertOptions};
     ///
     /// fn store(cache: &Cache<u64>, key: u64, mut from: impl Read) -> Result<(), io::Error> {
     ///     let read = |page: &mut Vec<u8>| from.read_to_end(page).map(|_| ());
     ///     // An error of `read` says that there is no page; that the cache has no room for it does
     ///     // not matter here.
-    ///     let _stored = cache.try_insert_from(key, Insert::new(), read)?;
+    ///     let _stored = cache.try_insert_from_with_options(key, InsertOptions::new(), read)?;
     ///     Ok(())
     /// }
     /// let cache = Cache::new(Config::new(1 << 20))?;
@@ -91,14 +91,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// When `fill` does.
-    pub fn try_insert_from<E>(
+    pub fn try_insert_from_with_options<E>(
         &self,
         key: K,
-        how: Insert,
+        how: InsertOptions,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Result<(), InsertError>, E> {
         let mut page = self.tier.store.vec();
         fill(page.get())?;
-        Ok(self.insert_with(key, page.bytes(), how))
+        Ok(self.insert_with_options(key, page.bytes(), how))
     }
 }

@@ -27,7 +27,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.name_candidates(&mut stats, found, changes);
         }
         let (dictionaries, dictionary_bytes) = coders.trained();
-        stats.trainings.dictionaries = dictionaries;
+        stats.dictionaries.held = dictionaries;
         let policy = {
             let policy = tier.policy.lock();
             stats.policy = policy.policy().name().to_owned();

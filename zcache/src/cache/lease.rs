@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use equivalent::Equivalent;
 
-use super::{Cache, Insert};
+use super::{Cache, InsertOptions};
 use crate::error::{BufferTooSmall, InsertError, LoadError};
 use crate::index::{Arrival, Boarding, Pilot, Tag, Waiter, failed};
 use crate::store::Entry;
@@ -205,7 +205,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     where
         K: Clone,
     {
-        self.insert_if_valid_with(lease, page, Insert::new())
+        self.insert_if_valid_with_options(lease, page, InsertOptions::new())
     }
 
     /// [`insert_if_valid`](Self::insert_if_valid) with a priority or a time to live of the page's
@@ -213,11 +213,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// The same.
-    pub fn insert_if_valid_with(
+    pub fn insert_if_valid_with_options(
         &self,
         lease: Lease<K>,
         page: &[u8],
-        how: Insert,
+        how: InsertOptions,
     ) -> Result<(), InsertError>
     where
         K: Clone,

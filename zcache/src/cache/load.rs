@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use equivalent::Equivalent;
 
-use super::{Cache, Insert};
+use super::{Cache, InsertOptions};
 use crate::error::{BufferTooSmall, InsertError, LoadError};
 use crate::index::{Arrival, Boarding, Landing, Pilot, Tag, failed};
 use crate::stats::Counters;
@@ -72,7 +72,12 @@ type Hit<P> = Result<P, BufferTooSmall>;
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Stores a page that was loaded, and gives it to those who wait unless they get something
     /// else; also where a hook panics.
-    pub(super) fn store(&self, pilot: Pilot<K>, page: &[u8], how: Insert) -> Result<(), InsertError>
+    pub(super) fn store(
+        &self,
+        pilot: Pilot<K>,
+        page: &[u8],
+        how: InsertOptions,
+    ) -> Result<(), InsertError>
     where
         K: Clone,
     {
@@ -140,7 +145,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             add(&self.tier.counters.unreadable, 1);
             return Err(Trouble::no_memory());
         };
-        self.read(entry, &mut page)?;
+        self.read_hit(entry, &mut page)?;
         Ok(page.into())
     }
 
@@ -156,11 +161,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             self.decode(entry, &mut [])?;
             return Ok(Err(BufferTooSmall { needed }));
         };
-        self.read(entry, to)?;
+        self.read_hit(entry, to)?;
         Ok(Ok(needed))
     }
 
-    fn read(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
+    fn read_hit(&self, entry: &Entry<'_, K>, to: &mut [u8]) -> Result<(), Trouble> {
         let decoding = self.tier.counters.decoding();
         self.decode(entry, to)?;
         decoding.hit();
@@ -214,7 +219,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.get_or_insert_as(key, Insert::new(), load)
+        self.get_or_insert_with_options(key, InsertOptions::new(), load)
     }
 
     /// [`get_or_insert_with`](Self::get_or_insert_with), storing the page with a priority or a time
@@ -226,10 +231,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The same.
-    pub fn get_or_insert_as<Q, E>(
+    pub fn get_or_insert_with_options<Q, E>(
         &self,
         key: &Q,
-        how: Insert,
+        how: InsertOptions,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
@@ -250,7 +255,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub(crate) fn load_missed<Q, E>(
         &self,
         key: &Q,
-        how: Insert,
+        how: InsertOptions,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
@@ -319,7 +324,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             Ok(len) => {
                 attempt.1 = true;
                 // Not stored is no error here: the page is there.
-                let _ = self.store(pilot, &to[..len], Insert::new());
+                let _ = self.store(pilot, &to[..len], InsertOptions::new());
                 return Ok(len);
             }
             Err(error) => failed(error),
@@ -375,7 +380,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         P: Into<Bytes>,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        self.get_or_insert_async_as(key, Insert::new(), load).await
+        self.get_or_insert_async_with_options(key, InsertOptions::new(), load).await
     }
 
     /// [`get_or_insert_async`](Self::get_or_insert_async), storing the page with a priority or a
@@ -386,10 +391,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The same.
-    pub async fn get_or_insert_async_as<Q, P, E>(
+    pub async fn get_or_insert_async_with_options<Q, P, E>(
         &self,
         key: &Q,
-        how: Insert,
+        how: InsertOptions,
         load: impl Future<Output = Result<P, E>>,
     ) -> Result<Bytes, LoadError>
     where
@@ -487,7 +492,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         mut pilot: Pilot<K>,
         loaded: Result<Bytes, E>,
-        how: Insert,
+        how: InsertOptions,
         attempt: &mut Attempt<'_>,
     ) -> Result<Bytes, LoadError>
     where

@@ -18,7 +18,7 @@ pub struct Maintenance {
     /// Cold entries compressed again.
     pub recompression: Recompression,
     /// Whether a dictionary was trained.
-    pub training: Training,
+    pub training: TrainingOutcome,
     /// Dictionaries dropped, of which no entry is left.
     pub dropped: u64,
     /// Entries that had expired, and went.
@@ -32,7 +32,7 @@ pub struct Maintenance {
 /// What came of a dictionary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Training {
+pub enum TrainingOutcome {
     /// None was trained.
     #[default]
     Nothing,
@@ -107,10 +107,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         };
         let dropped = tier.expel_coders();
         let training = match tier.train(&mut hand) {
-            Trained::Nothing => Training::Nothing,
-            Trained::Adopted => Training::Adopted,
-            Trained::Rejected => Training::Rejected,
-            Trained::Failed => Training::Failed,
+            Trained::Nothing => TrainingOutcome::Nothing,
+            Trained::Adopted => TrainingOutcome::Adopted,
+            Trained::Rejected => TrainingOutcome::Rejected,
+            Trained::Failed => TrainingOutcome::Failed,
         };
         let step = tier.recompress(&mut hand, budget, stop);
         let mut recompression = step.counts;

@@ -8,7 +8,7 @@ use equivalent::Equivalent;
 use super::Cache;
 use crate::error::{BufferTooSmall, InsertError};
 use crate::index::Tag;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Entry, Trouble};
 use crate::sync::model_bug;
 
@@ -179,9 +179,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         for id in self.tier.ids() {
             let Some(entry) = self.tier.entry(id) else { continue };
             if self.tier.has_ended(id) {
-                self.tier.withdraw(entry, Cause::Cleared, false);
+                self.tier.withdraw(entry, RemovalCause::Cleared, false);
             } else if !keep(&entry.record().key) {
-                self.tier.withdraw(entry, Cause::Removed, true);
+                self.tier.withdraw(entry, RemovalCause::Removed, true);
             }
         }
         self.tier.shrink_policy();
@@ -232,7 +232,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         for id in self.tier.ids() {
             if let Some(entry) = self.tier.entry(id) {
-                self.tier.withdraw(entry, Cause::Cleared, true);
+                self.tier.withdraw(entry, RemovalCause::Cleared, true);
             }
         }
         self.tier.shrink_policy();

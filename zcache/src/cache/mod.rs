@@ -13,7 +13,7 @@ use crate::codec::Form;
 use crate::error::{BufferTooSmall, InsertError};
 use crate::index::{Tag, tag};
 use crate::policy::Priority;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Entry, Millis, Trouble, blank_page};
 use crate::sync::{add, model_bug};
 use crate::tier::{Terms, Tier};
@@ -32,7 +32,7 @@ mod only_if;
 mod scope;
 
 pub use lease::{Lease, Leased, Waited, Waiting};
-pub use maintain::{Maintenance, Training};
+pub use maintain::{Maintenance, TrainingOutcome};
 pub use maintainer::Maintainer;
 pub use scope::{Scope, ScopeStats, TooManyScopes};
 
@@ -106,24 +106,24 @@ pub struct Cache<K, S = RandomState> {
     least: usize,
 }
 
-/// How a page goes in, for [`Cache::insert_with`].
+/// How a page goes in, for [`Cache::insert_with_options`].
 ///
 /// ```
 /// use std::time::Duration;
-/// use zcache::{Insert, policy::Priority};
+/// use zcache::{InsertOptions, policy::Priority};
 ///
-/// let how = Insert::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
+/// let how = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
 /// # let _ = how;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Insert {
+pub struct InsertOptions {
     priority: Priority,
     time_to_live: Option<Duration>,
     /// Whether it is stored as it is at first.
     scan: bool,
 }
 
-impl Insert {
+impl InsertOptions {
     /// Normal priority, the cache's own time to live.
     #[must_use]
     pub fn new() -> Self {
@@ -154,10 +154,10 @@ impl Insert {
     /// [scope](Cache::with_scopes) is at its limit, and where another priority is set afterwards.
     ///
     /// ```
-    /// use zcache::{Cache, Config, Insert};
+    /// use zcache::{Cache, Config, InsertOptions};
     ///
     /// let cache = Cache::new(Config::new(16 << 20))?;
-    /// cache.insert_with(7, &b"a row, and another one. ".repeat(100), Insert::new().scan())?;
+    /// cache.insert_with_options(7, &b"a row, and another one. ".repeat(100), InsertOptions::new().scan())?;
     /// assert!(cache.stats().bytes.payload >= 2400);
     /// assert!(cache.get(&7).is_some());
     /// assert!(cache.stats().bytes.payload < 240);
@@ -188,19 +188,24 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
     pub fn insert(&self, key: K, page: &[u8]) -> Result<(), InsertError> {
-        self.insert_with(key, page, Insert::new())
+        self.insert_with_options(key, page, InsertOptions::new())
     }
 
     /// [`insert`](Self::insert) with a priority or a time to live of the page's own.
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
-    pub fn insert_with(&self, key: K, page: &[u8], how: Insert) -> Result<(), InsertError> {
+    pub fn insert_with_options(
+        &self,
+        key: K,
+        page: &[u8],
+        how: InsertOptions,
+    ) -> Result<(), InsertError> {
         let tag = self.tag(&key);
         self.tier.insert(tag, key, page, self.terms(how)).map(|_| ())
     }
 
-    pub(crate) fn terms(&self, how: Insert) -> Terms<'static> {
+    pub(crate) fn terms(&self, how: InsertOptions) -> Terms<'static> {
         let expiry = how
             .time_to_live
             .or(self.time_to_live)
@@ -294,8 +299,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             }
         }
         match last {
-            Trouble::Expired => tier.withdraw_again(entry, Cause::Expired),
-            Trouble::Corrupt => tier.withdraw_again(entry, Cause::Corrupt),
+            Trouble::Expired => tier.withdraw_again(entry, RemovalCause::Expired),
+            Trouble::Corrupt => tier.withdraw_again(entry, RemovalCause::Corrupt),
             Trouble::Full(_) => add(&tier.counters.unreadable, 1),
             // Somebody has taken it off the index.
             Trouble::Left => {}
@@ -366,7 +371,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// the cache. A [hot](crate::Config::hot) page is lent as it is: pages that get cold while `f`
     /// runs keep their memory until it is done, and when they have a quarter of the share no page
     /// gets hot any more.
-    pub fn get_with<Q: Hash + Equivalent<K> + ?Sized, R>(
+    pub fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
         f: impl FnOnce(&[u8]) -> R,
@@ -425,7 +430,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Whether `key` has a page at this instant; no effect on evictions or counts.
-    pub fn contains<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+    pub fn contains_key<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let entry = self.tier.find(self.tag(key), key);
         entry.is_some_and(|entry| self.decode(&entry, &mut []).is_ok())
     }
@@ -434,20 +439,20 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// under way store nothing, whether there was one or not.
     pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let tag = self.tag(key);
-        self.tier.end(tag, key, Cause::Removed)
+        self.tier.end(tag, key, RemovalCause::Removed)
     }
 
     /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a
     /// miss.
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
-        let gone = self.tier.unlink(tag, key, Cause::Removed)?;
+        let gone = self.tier.unlink(tag, key, RemovalCause::Removed)?;
         let mut page = blank_page(gone.entry().record().state().len());
         let read = page.as_mut().map(|page| self.decode(gone.entry(), page));
         gone.bury(match read {
-            Some(Err(Trouble::Expired)) => Cause::Expired,
-            Some(Err(Trouble::Corrupt)) => Cause::Corrupt,
-            _ => Cause::Removed,
+            Some(Err(Trouble::Expired)) => RemovalCause::Expired,
+            Some(Err(Trouble::Corrupt)) => RemovalCause::Corrupt,
+            _ => RemovalCause::Removed,
         });
         page.filter(|_| read == Some(Ok(()))).map(Bytes::from)
     }
@@ -467,7 +472,7 @@ impl<K, S> fmt::Debug for Cache<K, S> {
 #[cfg(all(test, not(zcache_loom)))]
 mod tests {
     use super::*;
-    use crate::config::{Config, Share};
+    use crate::config::{Config, HotShare};
 
     #[test]
     fn a_cache_is_shared_and_sent() {
@@ -487,7 +492,7 @@ mod tests {
     /// the id before: its frame kept the old id, and stayed when the page was replaced.
     #[test]
     fn an_entry_is_not_moved_in_the_name_of_another_one() {
-        let config = Config::new(8 << 20).max_page(4096).shards(2).hot(Share::Of(2));
+        let config = Config::new(8 << 20).max_page(4096).shards(2).hot(HotShare::Fraction(2));
         let cache: Cache<u64> = Cache::new(config).unwrap();
         let page = |seed: usize| (0..4096).map(|at| ((at / 9) ^ seed) as u8).collect::<Vec<_>>();
         cache.insert(0, &page(0)).unwrap();

@@ -4,9 +4,9 @@ use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 
-use super::{Cache, Insert};
+use super::{Cache, InsertOptions};
 use crate::error::InsertError;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::Trouble;
 use crate::sync::model_bug;
 use crate::tier::Condition;
@@ -34,7 +34,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// See [`InsertError`], but what the key has by then stays, and `dropped` is `false`. Where the
     /// key has a page to begin with, there is no error whatever `page` is.
     pub fn insert_if_absent(&self, key: K, page: &[u8]) -> Result<bool, InsertError> {
-        self.insert_if_absent_with(key, page, Insert::new())
+        self.insert_if_absent_with_options(key, page, InsertOptions::new())
     }
 
     /// [`insert_if_absent`](Self::insert_if_absent) with a priority or a time to live of the page's
@@ -42,11 +42,11 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// The same.
-    pub fn insert_if_absent_with(
+    pub fn insert_if_absent_with_options(
         &self,
         key: K,
         page: &[u8],
-        how: Insert,
+        how: InsertOptions,
     ) -> Result<bool, InsertError> {
         let tag = self.tag(&key);
         // Most often this saves compressing the page.
@@ -77,7 +77,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// // The log says that version 2 is outdated: what is newer stays.
     /// assert!(!cache.remove_if(&7, |page| version(page) <= 2));
     /// assert!(cache.remove_if(&7, |page| version(page) <= 3));
-    /// assert!(!cache.contains(&7));
+    /// assert!(!cache.contains_key(&7));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
@@ -114,7 +114,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             };
             // Nor is it there if its scope has ended.
             let same = same.filter(|same| !self.tier.has_ended(same.id()));
-            if same.is_some_and(|same| self.tier.withdraw(same, Cause::Removed, true)) {
+            if same.is_some_and(|same| self.tier.withdraw(same, RemovalCause::Removed, true)) {
                 return true;
             }
         }

@@ -1,7 +1,7 @@
 //! Codecs: what makes pages small.
 //!
 //! [`Lz4`] is the default, `Zstd` (feature `zstd`) compresses better and decodes four to eight
-//! times as long, [`None`] keeps pages as they are; implement [`Codec`] for your own. Beside them
+//! times as long, [`Plain`] keeps pages as they are; implement [`Codec`] for your own. Beside them
 //! stands what the cache asks before it asks a codec: whether a page is [`same_filled`] or
 //! [`looks_incompressible`].
 
@@ -17,7 +17,7 @@ mod form;
 mod incompressible;
 mod lz4;
 mod lz4_prefix;
-mod none;
+mod plain;
 #[cfg(feature = "zstd")]
 mod zstd;
 
@@ -26,7 +26,7 @@ pub use fill::{fill, same_filled};
 pub(crate) use form::{CODERS, Form, INLINE, RAW};
 pub use incompressible::looks_incompressible;
 pub use lz4::Lz4;
-pub use none::None;
+pub use plain::Plain;
 #[cfg(feature = "zstd")]
 pub use zstd::{BadDictionary, Dictionary, Level, TrainError, Zstd};
 
@@ -133,7 +133,7 @@ pub trait Codec: fmt::Debug + Send + Sync {
     /// takes no training, or none to a dictionary of that size.
     fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
         let _ = dictionary_bytes;
-        Option::None
+        None
     }
 
     /// Whether pages are kept as they are; then no context is ever asked for.
@@ -146,14 +146,14 @@ pub trait Codec: fmt::Debug + Send + Sync {
     /// with a page of 2 bytes.
     fn encode(&self, page: &[u8], to: &mut [u8]) -> Option<Option<usize>> {
         let _ = (page, to);
-        Option::None
+        None
     }
 
     /// As [`Context::decompress`], for codecs that need no context to decode: then a hit touches
     /// none. `None`: this one needs it.
     fn decode(&self, payload: &[u8], page: &mut [u8]) -> Option<Result<(), Corrupt>> {
         let _ = (payload, page);
-        Option::None
+        None
     }
 
     /// Decodes the first `prefix.len()` bytes of a page of `len` bytes, and no more than it has to.
@@ -165,7 +165,7 @@ pub trait Codec: fmt::Debug + Send + Sync {
         prefix: &mut [u8],
     ) -> Option<Result<(), Corrupt>> {
         let _ = (payload, len, prefix);
-        Option::None
+        None
     }
 }
 

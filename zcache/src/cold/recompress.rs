@@ -13,7 +13,7 @@
 //! Contexts and buffers make room as those of an insert do.
 
 use crate::codec::Form;
-use crate::stats::{Cause, Recompression};
+use crate::stats::{Recompression, RemovalCause};
 use crate::store::Rest;
 use crate::sync::add;
 use crate::tier::{Hand, Outcome, Renewal, Tier};
@@ -51,12 +51,12 @@ impl<K: Eq + Send + Sync> Tier<K> {
             hand.again = hand.again.saturating_sub(1);
             let Some(entry) = self.entry(id) else { continue };
             if self.has_ended(id) {
-                self.withdraw(entry, Cause::Cleared, false);
+                self.withdraw(entry, RemovalCause::Cleared, false);
                 continue;
             }
             let state = entry.record().state();
             if state.expires() && self.store.expired(&entry, self.clock()) == Ok(true) {
-                step.expired += u64::from(self.withdraw(entry, Cause::Expired, false));
+                step.expired += u64::from(self.withdraw(entry, RemovalCause::Expired, false));
                 continue;
             }
             if !self.may_gain(state.form()) {

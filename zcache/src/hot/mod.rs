@@ -14,7 +14,7 @@
 //!
 //! Bytes: frames in slots, those that wait for a reader, and those that are being made are held to
 //! `most` together. Below that stands the limit that frames are left when room is needed. Of a
-//! fixed share it is the same; [`Scales`] move that of [`Share::Auto`].
+//! fixed share it is the same; [`Scales`] move that of [`HotShare::Auto`].
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ use equivalent::Equivalent;
 use zpool::{Filled, Frame, Frames};
 
 use crate::codec::Form;
-use crate::config::Share;
+use crate::config::HotShare;
 use crate::index::Tag;
 use crate::scope::Scopes;
 use crate::store::{Millis, blank_page};
@@ -69,7 +69,7 @@ const INSISTING: usize = 512;
 pub(crate) struct Hot<K> {
     frames: Frames<Head<K>>,
     sets: Sets,
-    share: Share,
+    share: HotShare,
     /// What frames can have at the most.
     most: AtomicUsize,
     /// Of an automatic share, what moves its limit.
@@ -115,15 +115,15 @@ fn least_sets(limit: usize) -> usize {
     sets(limit).min(LEAST_SETS)
 }
 
-impl Share {
+impl HotShare {
     /// Bytes of frames in a cache of `capacity` bytes, of which it needs `least` for everything
     /// else: what they start with when room is short, and the most.
     pub(crate) fn limits(self, capacity: usize, least: usize) -> (usize, usize) {
         let most = capacity.saturating_sub(least);
         let part = |part: u32| capacity.checked_div(part as usize).unwrap_or(0).min(most);
         match self {
-            Self::None => (0, 0),
-            Self::Of(n) => (part(n), part(n)),
+            Self::Off => (0, 0),
+            Self::Fraction(n) => (part(n), part(n)),
             Self::Auto => (part(AUTO), most),
         }
     }
@@ -132,7 +132,7 @@ impl Share {
 impl<K: Send + Sync> Hot<K> {
     /// What the tables take at first; `None`: so few frames are not worth them.
     pub(crate) fn fixed_bytes(
-        share: Share,
+        share: HotShare,
         capacity: usize,
         least: usize,
         threads: usize,
@@ -149,7 +149,7 @@ impl<K: Send + Sync> Hot<K> {
     /// Tables for frames of `limit` bytes in all. `None`: the pool's pages have no address.
     pub(crate) fn new(
         pool: &zpool::Pool<impl Send + Sync>,
-        share: Share,
+        share: HotShare,
         (limit, most): (usize, usize),
         scales: Option<Arc<Scales>>,
         threads: usize,

@@ -8,7 +8,7 @@ use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant, pause};
 
 fn adopt(coders: &Coders) {
-    let codec: Arc<dyn Codec> = Arc::new(codec::None);
+    let codec: Arc<dyn Codec> = Arc::new(codec::Plain);
     coders.adopt(&codec, 0).unwrap();
 }
 

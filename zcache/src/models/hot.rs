@@ -2,13 +2,13 @@
 //! of counters, and two keys a slot.
 
 use super::{World, get, over, page, world_with};
-use crate::config::Share;
+use crate::config::HotShare;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, Plant, let_grow, let_see_latest};
 
 pub(super) fn hot_world() -> Arc<World> {
     let_see_latest();
-    world_with(Share::Of(8))
+    world_with(HotShare::Fraction(8))
 }
 
 impl World {
@@ -166,7 +166,7 @@ fn hot_hit_then_evict() -> bool {
     assert_eq!(get(&world, 1), Some(7));
     let seen = other.join().unwrap();
     assert_eq!(world.tier.evict(1).entries, 1);
-    assert!(world.contains(&1), "a hit on a frame counts for its entry");
+    assert!(world.contains_key(&1), "a hit on a frame counts for its entry");
     over(&world, 1);
     seen
 }

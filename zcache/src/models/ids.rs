@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::hot::hot_world;
 use super::{World, get, over, page, world, world_of};
-use crate::config::Share;
+use crate::config::HotShare;
 use crate::policy::{Entries, Policy, Priority};
 use crate::scope::UNNAMED;
 use crate::store::Record;
@@ -236,7 +236,7 @@ impl Policy for Pairs {
 
 /// The policy's room for two ids that are free is given back while one of them is handed out.
 fn insert_and_shrink() -> bool {
-    let world = world_of(Share::None, Pairs::default());
+    let world = world_of(HotShare::Off, Pairs::default());
     (1..=3).for_each(|key| world.insert(key, &page(key)).unwrap());
     assert!(world.remove(&3));
     let other = beside(&world, |world| {

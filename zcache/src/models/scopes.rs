@@ -3,19 +3,19 @@
 
 use super::{World, get, over, page, world_with};
 use crate::cache::Leased;
-use crate::config::Share;
+use crate::config::HotShare;
 use crate::sync::model::{beside, model, twin};
 use crate::sync::{Arc, AtomicU32, Ordering, Plant, let_see_latest};
 
 /// A world in which each key is a scope.
 #[allow(clippy::arc_with_non_send_sync, reason = "loom's threads are one; its cells are not Sync")]
-fn world(hot: Share) -> Arc<World> {
+fn world(hot: HotShare) -> Arc<World> {
     let world = Arc::into_inner(world_with(hot)).expect("it is nobody else's");
     Arc::new(world.with_scopes(|key| u32::from(*key)).unwrap())
 }
 
 fn end_and_hit() -> Option<u8> {
-    let world = world(Share::None);
+    let world = world(HotShare::Off);
     world.insert(1, &page(7)).unwrap();
     let reader = beside(&world, |world| get(world, 1));
     world.scope(1).clear();
@@ -39,7 +39,7 @@ fn a_slot_that_goes_on_is_noticed() {
 }
 
 /// A reader asks for what has ended, while its slot is emptied and gets another scope's entry.
-fn reuse_beside_a_reader(hot: Share) -> (bool, usize) {
+fn reuse_beside_a_reader(hot: HotShare) -> (bool, usize) {
     let_see_latest();
     let world = world(hot);
     world.insert(1, &page(7)).unwrap();
@@ -56,11 +56,11 @@ fn reuse_beside_a_reader(hot: Share) -> (bool, usize) {
 }
 
 fn reuse_beside_a_reader_of_entries() -> (bool, usize) {
-    reuse_beside_a_reader(Share::None)
+    reuse_beside_a_reader(HotShare::Off)
 }
 
 fn reuse_beside_a_reader_of_frames() -> (bool, usize) {
-    reuse_beside_a_reader(Share::Of(8))
+    reuse_beside_a_reader(HotShare::Fraction(8))
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_reader_that_does_not_ask_whether_an_entry_left_is_noticed() {
 #[should_panic(expected = "nobody finds what had ended")]
 fn a_slot_that_is_free_too_early_is_noticed() {
     twin(Some(1), Plant::SlotFreedEarly, || {
-        let world = world(Share::None);
+        let world = world(HotShare::Off);
         world.insert(1, &page(7)).unwrap();
         world.scope(1).clear();
         world.insert(2, &page(8)).unwrap();
@@ -102,7 +102,7 @@ fn a_reader_that_does_not_ask_whether_a_frame_left_is_noticed() {
 /// An insert that began before its scope ended comes to an end after one that began since.
 fn insert_beside_an_end() -> Option<u8> {
     let_see_latest();
-    let world = world(Share::None);
+    let world = world(HotShare::Off);
     world.insert(1, &page(6)).unwrap();
     let writer = beside(&world, |world| world.insert(1, &page(7)).unwrap());
     world.scope(1).clear();
@@ -129,7 +129,7 @@ fn an_insert_of_an_ended_scope_is_noticed() {
 /// Two scopes come beside each other, and one of them ends: slots and counts add up.
 fn end_beside_inserts() -> (Option<u8>, Option<u8>) {
     let_see_latest();
-    let world = world(Share::None);
+    let world = world(HotShare::Off);
     let writer = beside(&world, |world| {
         world.insert(1, &page(7)).unwrap();
         world.insert(2, &page(8)).unwrap();
@@ -151,7 +151,7 @@ fn a_scope_may_end_while_its_entries_come() {
 /// The last entry of a scope goes while the scope ends: its slot is free, and gets the next scope.
 fn end_beside_a_removal() -> bool {
     let_see_latest();
-    let world = world(Share::None);
+    let world = world(HotShare::Off);
     world.insert(1, &page(7)).unwrap();
     let remover = beside(&world, |world| world.remove(&1));
     world.scope(1).clear();
@@ -171,7 +171,7 @@ fn a_scope_may_end_while_its_last_entry_goes() {
 
 /// A caller misses the key beside the end of its scope, reads its page and stores it.
 fn lease_beside_the_end() -> Option<u8> {
-    let (world, source) = (world(Share::None), Arc::new(AtomicU32::new(7)));
+    let (world, source) = (world(HotShare::Off), Arc::new(AtomicU32::new(7)));
     let read = Arc::clone(&source);
     let reader = beside(&world, move |world| {
         if let Leased::Lease(lease) = world.get_or_lease(&1) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The reasons for the share of a cache's capacity that its hot pages have: see
-/// [`Share::Auto`](crate::Share::Auto).
+/// [`HotShare::Auto`](crate::HotShare::Auto).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use zpool::PoolStats;
 
-use super::{ByteCounts, Cause, Gone, Rejected, Sampled, Stats, maintenance};
+use super::{ByteCounts, Rejected, RemovalCause, RemovalCounts, Stats, Timing, maintenance};
 use crate::codec::Form;
 use crate::sync::{Apart, Counter, NUMBERED, Ordering, add, get, sub, thread_number};
 
@@ -114,7 +114,7 @@ pub(crate) struct Rest {
     pub(crate) unreadable: Counter,
     pub(crate) loads: Counter,
     pub(crate) load_failures: Counter,
-    pub(crate) ended: [Counter; Cause::ALL.len()],
+    pub(crate) ended: [Counter; RemovalCause::ALL.len()],
     entries: Counter,
     same_filled: Counter,
     raw: Counter,
@@ -198,7 +198,7 @@ impl Counters {
     }
 
     /// An entry is gone.
-    pub(crate) fn left(&self, form: Form, page: usize, stored: usize, cause: Cause) {
+    pub(crate) fn left(&self, form: Form, page: usize, stored: usize, cause: RemovalCause) {
         self.withdrawn(form, page, stored);
         add(&self.ended[cause as usize], 1);
     }
@@ -242,7 +242,7 @@ impl Stats {
     /// A snapshot of what is counted here; the rest is filled in by who knows it.
     pub(crate) fn of(counters: &Counters, pool: &PoolStats) -> Self {
         let sum = |of: fn(&Stripe) -> &Counter| counters.stripes.iter().map(|s| get(of(s))).sum();
-        let ended = |cause: Cause| get(&counters.ended[cause as usize]);
+        let ended = |cause: RemovalCause| get(&counters.ended[cause as usize]);
         let stored = get(&counters.stored_bytes) as usize;
         Self {
             hits: sum(|stripe| &stripe.hits) + sum(|stripe| &stripe.hot_hits),
@@ -256,13 +256,13 @@ impl Stats {
                 outdated: get(&counters.outdated),
                 dropped: get(&counters.dropped),
             },
-            gone: Gone {
-                evicted: ended(Cause::Evicted),
-                expired: ended(Cause::Expired),
-                replaced: ended(Cause::Replaced),
-                removed: ended(Cause::Removed),
-                cleared: ended(Cause::Cleared),
-                corrupt: ended(Cause::Corrupt),
+            removals: RemovalCounts {
+                evicted: ended(RemovalCause::Evicted),
+                expired: ended(RemovalCause::Expired),
+                replaced: ended(RemovalCause::Replaced),
+                removed: ended(RemovalCause::Removed),
+                cleared: ended(RemovalCause::Cleared),
+                corrupt: ended(RemovalCause::Corrupt),
             },
             unreadable: get(&counters.unreadable),
             loads: get(&counters.loads),
@@ -271,7 +271,7 @@ impl Stats {
             same_filled: get(&counters.same_filled) as usize,
             raw: get(&counters.raw) as usize,
             recompression: counters.maintenance.recompression(),
-            trainings: counters.maintenance.trainings(),
+            dictionaries: counters.maintenance.dictionaries(),
             bytes: ByteCounts {
                 uncompressed: get(&counters.page_bytes) as usize,
                 payload: stored,
@@ -282,11 +282,11 @@ impl Stats {
                 ..ByteCounts::default()
             },
             stored_sizes: stored_sizes(pool),
-            decode: Sampled {
+            decode: Timing {
                 samples: sum(|stripe| &stripe.decode.samples),
                 total: Duration::from_nanos(sum(|stripe| &stripe.decode.nanoseconds)),
             },
-            encode: Sampled {
+            encode: Timing {
                 samples: get(&counters.encode.samples),
                 total: Duration::from_nanos(get(&counters.encode.nanoseconds)),
             },

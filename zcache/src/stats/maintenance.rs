@@ -30,9 +30,9 @@ pub struct Recompression {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Trainings {
+pub struct DictionaryCounts {
     /// Dictionaries there are: the one in use, and earlier ones of which entries are left.
-    pub dictionaries: usize,
+    pub held: usize,
     /// Dictionaries that were put to use.
     pub adopted: u64,
     /// Dictionaries that were no gain on held-out pages.
@@ -53,9 +53,9 @@ impl Counts {
     }
 
     /// But for how many there are.
-    pub(super) fn trainings(&self) -> Trainings {
-        Trainings {
-            dictionaries: 0,
+    pub(super) fn dictionaries(&self) -> DictionaryCounts {
+        DictionaryCounts {
+            held: 0,
             adopted: get(&self.adopted),
             rejected: get(&self.rejected),
             failed: get(&self.failed),

@@ -13,13 +13,13 @@ mod table;
 pub use balance::Balance;
 pub use candidate::Candidate;
 pub(crate) use counters::Counters;
-pub use maintenance::{Recompression, Trainings};
+pub use maintenance::{DictionaryCounts, Recompression};
 
 /// Why an entry went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub enum Cause {
+pub enum RemovalCause {
     /// Room was needed.
     Evicted,
     /// Its time to live was over.
@@ -34,7 +34,7 @@ pub enum Cause {
     Corrupt,
 }
 
-impl Cause {
+impl RemovalCause {
     /// All of them.
     pub const ALL: [Self; 6] =
         [Self::Evicted, Self::Expired, Self::Replaced, Self::Removed, Self::Cleared, Self::Corrupt];
@@ -44,14 +44,14 @@ impl Cause {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Sampled {
+pub struct Timing {
     /// Operations that were timed: one in 64.
     pub samples: u64,
     /// What they took together.
     pub total: Duration,
 }
 
-impl Sampled {
+impl Timing {
     /// What one took on average; 0 without samples.
     #[must_use]
     pub fn mean(&self) -> Duration {
@@ -123,18 +123,18 @@ pub struct Rejected {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
-pub struct Gone {
-    /// See [`Cause::Evicted`].
+pub struct RemovalCounts {
+    /// See [`RemovalCause::Evicted`].
     pub evicted: u64,
-    /// See [`Cause::Expired`].
+    /// See [`RemovalCause::Expired`].
     pub expired: u64,
-    /// See [`Cause::Replaced`].
+    /// See [`RemovalCause::Replaced`].
     pub replaced: u64,
-    /// See [`Cause::Removed`].
+    /// See [`RemovalCause::Removed`].
     pub removed: u64,
-    /// See [`Cause::Cleared`].
+    /// See [`RemovalCause::Cleared`].
     pub cleared: u64,
-    /// See [`Cause::Corrupt`].
+    /// See [`RemovalCause::Corrupt`].
     pub corrupt: u64,
 }
 
@@ -161,7 +161,7 @@ pub struct Stats {
     /// Pages not stored.
     pub rejected: Rejected,
     /// Entries that went.
-    pub gone: Gone,
+    pub removals: RemovalCounts,
     /// Look-ups that found a page and no memory to decode it with; counted as misses too.
     pub unreadable: u64,
     /// Loaders run by `get_or_insert_with`.
@@ -178,7 +178,7 @@ pub struct Stats {
     pub raw: usize,
     /// Entries that have a frame: their pages are there decoded as well.
     pub frames: usize,
-    /// Why hot pages have the share they have, if that is [`Share::Auto`](crate::Share::Auto).
+    /// Why hot pages have the share they have, if that is [`HotShare::Auto`](crate::HotShare::Auto).
     pub balance: Option<Balance>,
     /// What is known of each codec, if the cache [finds its own](crate::Config::auto_codec).
     pub candidates: Vec<Candidate>,
@@ -191,16 +191,16 @@ pub struct Stats {
     /// Entries compressed again.
     pub recompression: Recompression,
     /// Dictionaries that were trained here.
-    pub trainings: Trainings,
+    pub dictionaries: DictionaryCounts,
     /// Where the bytes are.
     pub bytes: ByteCounts,
     /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of
     /// octaves, smallest first; those that nothing is stored in are left out.
     pub stored_sizes: Vec<(usize, usize)>,
     /// Decodings.
-    pub decode: Sampled,
+    pub decode: Timing,
     /// Inserts up to where the page is compressed.
-    pub encode: Sampled,
+    pub encode: Timing,
 }
 
 impl Stats {

@@ -6,7 +6,7 @@ impl Stats {
     /// Hands every figure to the [`metrics`] facade, as `zcache_...` with a label `cache`: counts
     /// as absolute counters, the others as gauges. Call it as often as your exporter reads.
     pub fn publish(&self, cache: &'static str) {
-        let gone = &self.gone;
+        let gone = &self.removals;
         let counters = [
             ("zcache_hits", self.hits),
             ("zcache_hot_hits", self.hot_hits),
@@ -29,15 +29,15 @@ impl Stats {
             ("zcache_promotions", self.promotions),
             ("zcache_demotions", self.demotions),
         ];
-        let (recompression, trainings) = (&self.recompression, &self.trainings);
+        let (recompression, dictionaries) = (&self.recompression, &self.dictionaries);
         let maintained = [
             ("zcache_recompressions_tried", recompression.tried),
             ("zcache_recompressed", recompression.recompressed),
             ("zcache_recompression_saved_bytes", recompression.bytes_saved),
-            ("zcache_dictionaries_adopted", trainings.adopted),
-            ("zcache_dictionaries_rejected", trainings.rejected),
-            ("zcache_dictionaries_dropped", trainings.dropped),
-            ("zcache_trainings_failed", trainings.failed),
+            ("zcache_dictionaries_adopted", dictionaries.adopted),
+            ("zcache_dictionaries_rejected", dictionaries.rejected),
+            ("zcache_dictionaries_dropped", dictionaries.dropped),
+            ("zcache_trainings_failed", dictionaries.failed),
         ];
         for (name, count) in counters.into_iter().chain(maintained) {
             metrics::counter!(name, "cache" => cache).absolute(count);
@@ -48,7 +48,7 @@ impl Stats {
             ("zcache_same_filled", self.same_filled as f64),
             ("zcache_raw", self.raw as f64),
             ("zcache_frames", self.frames as f64),
-            ("zcache_dictionaries", trainings.dictionaries as f64),
+            ("zcache_dictionaries", dictionaries.held as f64),
             ("zcache_capacity_bytes", bytes.capacity as f64),
             ("zcache_held_bytes", bytes.held as f64),
             ("zcache_uncompressed_bytes", bytes.uncompressed as f64),

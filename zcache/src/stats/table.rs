@@ -28,8 +28,8 @@ impl Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (bytes, gone, rejected) = (&self.bytes, &self.gone, &self.rejected);
-        let (recompression, trainings) = (&self.recompression, &self.trainings);
+        let (bytes, gone, rejected) = (&self.bytes, &self.removals, &self.rejected);
+        let (recompression, dictionaries) = (&self.recompression, &self.dictionaries);
         let (share, worth) = self.balance.map_or_else(
             || ("fixed".to_owned(), "-".to_owned()),
             |balance| (balance.standing(), balance.reasons()),
@@ -108,11 +108,11 @@ impl fmt::Display for Stats {
                 "trained",
                 format!(
                     "{} dictionaries; {} adopted, {} rejected, {} failed, {} dropped; sample {}",
-                    trainings.dictionaries,
-                    trainings.adopted,
-                    trainings.rejected,
-                    trainings.failed,
-                    trainings.dropped,
+                    dictionaries.held,
+                    dictionaries.adopted,
+                    dictionaries.rejected,
+                    dictionaries.failed,
+                    dictionaries.dropped,
                     human(bytes.sample)
                 ),
             ),

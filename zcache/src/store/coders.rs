@@ -370,10 +370,10 @@ impl Trained {
 #[cfg(all(test, not(zcache_loom)))]
 mod tests {
     use super::*;
-    use crate::codec::None;
+    use crate::codec::Plain;
 
     fn codec() -> Arc<dyn Codec> {
-        Arc::new(None)
+        Arc::new(Plain)
     }
 
     /// A draft is interrupted between its look and its count in one run of several; the models have
@@ -395,14 +395,14 @@ mod tests {
             self.expel(dying).or_else(|| {
                 let leaves = self.desk.lock().leaving.is_some();
                 self.settle();
-                if leaves { self.expel(|| 0) } else { Option::None }
+                if leaves { self.expel(|| 0) } else { None }
             })
         }
     }
 
     #[test]
     fn numbers_are_given_once_and_coders_go_when_nothing_is_left_of_them() {
-        let coders = Coders::new(&pool(), Option::None, Option::None).unwrap();
+        let coders = Coders::new(&pool(), None, None).unwrap();
         assert!(coders.writer().is_none() && coders.stronger().is_none() && coders.target() == 0);
         coders.take(codec(), 1);
         let first = coders.writer().expect("the newest");
@@ -424,12 +424,12 @@ mod tests {
             assert_eq!(coders.next(), Some(number));
             coders.take(codec(), 1);
         }
-        assert_eq!(coders.next(), Option::None);
+        assert_eq!(coders.next(), None);
     }
 
     #[test]
     fn a_codec_for_cold_entries_leaves_inserts_alone() {
-        let coders = Coders::new(&pool(), Some(codec()), Option::None).unwrap();
+        let coders = Coders::new(&pool(), Some(codec()), None).unwrap();
         assert_eq!((coders.target(), coders.writer().is_none()), (COLD, true));
         coders.take(codec(), 1);
         assert_eq!((coders.target(), coders.writer().is_none()), (2, true));
@@ -463,7 +463,7 @@ mod tests {
         }
 
         fn context(&self, _max_page: usize) -> std::io::Result<Box<dyn crate::codec::Context>> {
-            None.context(0)
+            Plain.context(0)
         }
     }
 
@@ -500,7 +500,7 @@ mod tests {
     /// drafts.
     fn adopt_and_expel_beside_drafts(pool: &Pool) {
         let (start, watch) = (pool.held_bytes(), Watch::default());
-        let coders = Coders::new(pool, Option::None, Option::None).unwrap();
+        let coders = Coders::new(pool, None, None).unwrap();
         coders.take(watch.codec(), 0);
         let (over, mut expelled) = (Counter::new(0), Vec::new());
         let draft = || {
@@ -544,7 +544,7 @@ mod tests {
     #[test]
     fn a_reader_that_stalls_delays_what_is_dropped_and_no_drop_of_a_codec_waits_for_it() {
         let (pool, watch) = (pool(), Watch::default());
-        let coders = Coders::new(&pool, Option::None, Option::None).unwrap();
+        let coders = Coders::new(&pool, None, None).unwrap();
         coders.take(watch.codec(), 0);
         coders.settle();
         pool.reserve(7).unwrap();
@@ -565,7 +565,7 @@ mod tests {
         assert_eq!((trained.number(), coders.trained()), (2, (1, 7)));
         watch.let_go(|| trained.discard(&pool));
         // The drop of all coders drops the codecs, whoever has a table.
-        let other = Coders::new(&pool, Option::None, Option::None).unwrap();
+        let other = Coders::new(&pool, None, None).unwrap();
         other.table.read(|_| {
             coders.take(watch.codec(), 0);
             assert_eq!(get(&watch.dropped), 1);
@@ -577,7 +577,7 @@ mod tests {
     #[test]
     fn a_table_that_is_refused_changes_nothing() {
         let pool = pool();
-        let coders = Coders::new(&pool, Option::None, Option::None).unwrap();
+        let coders = Coders::new(&pool, None, None).unwrap();
         coders.take(codec(), 0);
         coders.settle();
         let held = pool.held_bytes();

@@ -23,7 +23,7 @@ use zpool::AllocError;
 use super::queue::Held;
 use super::{Tier, View};
 use crate::hot::Hot;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Charged, Entry, Full};
 use crate::sync::{HOLDS, Inside, LOOKS, Ordering, get, pause};
 use crate::worth::{Counts, Standing};
@@ -330,7 +330,7 @@ impl<K: Send + Sync> Tier<K> {
             decodings,
             misses,
             inserts: get(&self.counters.inserts),
-            evictions: get(&self.counters.ended[Cause::Evicted as usize]),
+            evictions: get(&self.counters.ended[RemovalCause::Evicted as usize]),
             timed,
             nanoseconds,
         }
@@ -512,7 +512,7 @@ impl<K: Send + Sync> Tier<K> {
             let Ok(entry) = self.store.pool.pin_id(id % all) else { return false };
             entry.record().state().published()
                 && self.store.expired(&entry, now) == Ok(true)
-                && self.withdraw(entry, Cause::Expired, false)
+                && self.withdraw(entry, RemovalCause::Expired, false)
         });
         expired.count()
     }

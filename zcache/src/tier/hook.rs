@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Entry, Millis, Store, blank_page};
 
 /// An entry that has just gone, as the hook given to
@@ -12,7 +12,7 @@ pub struct Removal<'e, K> {
     entry: &'e Entry<'e, K>,
     stored_len: usize,
     store: &'e Store<K>,
-    cause: Cause,
+    cause: RemovalCause,
 }
 
 /// The hook.
@@ -23,7 +23,7 @@ impl<'e, K: Send + Sync> Removal<'e, K> {
         entry: &'e Entry<'e, K>,
         stored_len: usize,
         store: &'e Store<K>,
-        cause: Cause,
+        cause: RemovalCause,
     ) -> Self {
         Self { entry, stored_len, store, cause }
     }
@@ -36,7 +36,7 @@ impl<'e, K: Send + Sync> Removal<'e, K> {
 
     /// Why it went.
     #[must_use]
-    pub fn cause(&self) -> Cause {
+    pub fn cause(&self) -> RemovalCause {
         self.cause
     }
 

@@ -12,7 +12,7 @@ use crate::error::InsertError;
 use crate::index::Tag;
 use crate::policy::Priority;
 use crate::scope::{SlotNumber, Ticket, UNNAMED};
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Draft, Millis, Record, Rest};
 use crate::sync::{Ordering, PutError, add, model_bug};
 
@@ -142,7 +142,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         if model_bug!(ReplaceByRemoval) {
             if let Some(key) = &way.key {
-                self.end(tag, key, Cause::Replaced);
+                self.end(tag, key, RemovalCause::Replaced);
             }
         }
         self.keep_to_limit(way.slot, tag, draft.bytes());

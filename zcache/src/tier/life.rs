@@ -19,7 +19,7 @@ use crate::hot::Under;
 use crate::index::{Seek, Tag, Told};
 use crate::policy::Priority;
 use crate::scope::SlotNumber;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Coders, Entry, Record, Trouble};
 use crate::sync::{Inside, PutError, add, model_bug};
 
@@ -117,7 +117,7 @@ impl<K: Send + Sync> Tier<K> {
         &self,
         tag: Tag,
         key: &Q,
-        cause: Cause,
+        cause: RemovalCause,
     ) -> Option<Gone<'_, K>> {
         let entry = self.take_off(tag, by_key(&self.store.pool, tag, key))?;
         self.policy_forgets(entry.id());
@@ -133,7 +133,7 @@ impl<K: Send + Sync> Tier<K> {
         let by_tag = || by_pin(&self.store.pool, |entry| entry.record().tag == tag);
         while let Some(entry) = self.take_off(tag, by_tag()) {
             self.policy_forgets(entry.id());
-            self.bury(entry, Cause::Replaced);
+            self.bury(entry, RemovalCause::Replaced);
             ended = true;
         }
         ended
@@ -147,13 +147,18 @@ impl<K: Send + Sync> Tier<K> {
         if std::thread::panicking() {
             self.end_unseen(tag)
         } else {
-            self.end(tag, key, Cause::Replaced)
+            self.end(tag, key, RemovalCause::Replaced)
         }
     }
 
     /// Takes this very entry off the index, if it is still there, and ends it. Leases and loads are
     /// told where it is its owner that wants it gone.
-    pub(crate) fn withdraw(&self, entry: Entry<'_, K>, cause: Cause, by_owner: bool) -> bool {
+    pub(crate) fn withdraw(
+        &self,
+        entry: Entry<'_, K>,
+        cause: RemovalCause,
+        by_owner: bool,
+    ) -> bool {
         let id = entry.id();
         let taken = self.take_this(&entry, by_owner);
         if taken || model_bug!(LoserFrees) {
@@ -168,7 +173,7 @@ impl<K: Send + Sync> Tier<K> {
     pub(super) fn withdraw_victim(&self, entry: Entry<'_, K>) -> bool {
         let taken = self.take_this(&entry, false);
         if taken || model_bug!(LoserFrees) {
-            drop(self.gone(entry, Cause::Evicted));
+            drop(self.gone(entry, RemovalCause::Evicted));
         }
         taken
     }
@@ -188,7 +193,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// The same for an entry that the caller keeps a hold of.
-    pub(crate) fn withdraw_again(&self, entry: &Entry<'_, K>, cause: Cause) {
+    pub(crate) fn withdraw_again(&self, entry: &Entry<'_, K>, cause: RemovalCause) {
         // Freed already: somebody else has ended it. Otherwise the id is this entry's while it is
         // held.
         if let Ok(again) = self.store.pool.pin(entry.handle()) {
@@ -205,8 +210,8 @@ impl<K: Send + Sync> Tier<K> {
                 read => Ok(read),
             });
             let cause = match read {
-                Ok(Err(Trouble::Expired)) => Cause::Expired,
-                Ok(Err(Trouble::Corrupt)) => Cause::Corrupt,
+                Ok(Err(Trouble::Expired)) => RemovalCause::Expired,
+                Ok(Err(Trouble::Corrupt)) => RemovalCause::Corrupt,
                 // It is off the index already.
                 Ok(Err(Trouble::Left)) => continue,
                 // Or there is no memory to look at it with.
@@ -218,7 +223,7 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// An entry that this caller took off the index and that the policy has forgotten.
-    pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>, cause: Cause) -> Gone<'t, K> {
+    pub(crate) fn gone<'t>(&'t self, entry: Entry<'t, K>, cause: RemovalCause) -> Gone<'t, K> {
         entry.record().retire();
         Gone { tier: self, entry: Some(entry), cause }
     }
@@ -237,9 +242,9 @@ impl<K: Send + Sync> Tier<K> {
 
     /// Ends an entry that this caller took off the index, and that the policy has forgotten: tells
     /// the hook, and frees it. The last reader gives its memory back.
-    pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: Cause) {
+    pub(crate) fn bury(&self, entry: Entry<'_, K>, cause: RemovalCause) {
         let state = entry.record().state();
-        let cause = if self.has_ended(entry.id()) { Cause::Cleared } else { cause };
+        let cause = if self.has_ended(entry.id()) { RemovalCause::Cleared } else { cause };
         self.counters.left(state.form(), state.len(), self.stored_len(&entry), cause);
         // Before what calls user code: what that inserts evicts nothing, or it would not come to an
         // end.
@@ -271,7 +276,12 @@ impl<K: Send + Sync> Tier<K> {
     }
 
     /// Ends the entry of `key`, if there is one.
-    pub(crate) fn end<Q: Equivalent<K> + ?Sized>(&self, tag: Tag, key: &Q, cause: Cause) -> bool {
+    pub(crate) fn end<Q: Equivalent<K> + ?Sized>(
+        &self,
+        tag: Tag,
+        key: &Q,
+        cause: RemovalCause,
+    ) -> bool {
         self.unlink(tag, key, cause).is_some()
     }
 }
@@ -394,7 +404,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if let Some(old) = &old {
             tier.policy.lock().replace(old.id(), id, &tier.store.pool);
         }
-        drop((new, old.map(|old| tier.gone(old, Cause::Replaced))));
+        drop((new, old.map(|old| tier.gone(old, RemovalCause::Replaced))));
         Ok(())
     }
 
@@ -405,7 +415,7 @@ impl<'t, K: Eq + Send + Sync> Newcomer<'t, K> {
         if std::mem::take(&mut self.queued) {
             self.tier.policy_forgets(self.id);
         }
-        drop(self.tier.gone(entry, Cause::Cleared));
+        drop(self.tier.gone(entry, RemovalCause::Cleared));
     }
 
     /// Whether its key has a page at this instant.
@@ -476,7 +486,7 @@ impl<K: Eq + Send + Sync> Drop for Newcomer<'_, K> {
 pub(crate) struct Gone<'t, K: Send + Sync> {
     tier: &'t Tier<K>,
     entry: Option<Entry<'t, K>>,
-    cause: Cause,
+    cause: RemovalCause,
 }
 
 impl<'t, K: Send + Sync> Gone<'t, K> {
@@ -484,7 +494,7 @@ impl<'t, K: Send + Sync> Gone<'t, K> {
         self.entry.as_ref().expect("there until it is buried")
     }
 
-    pub(crate) fn bury(mut self, cause: Cause) {
+    pub(crate) fn bury(mut self, cause: RemovalCause) {
         self.cause = cause;
     }
 }

@@ -11,7 +11,7 @@ use super::{Newcomer, Tier};
 use crate::codec::Form;
 use crate::policy::Priority;
 use crate::scope::UNNAMED;
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Draft, Entry, Record, Rest, Trouble};
 use crate::sync::{Inside, get};
 
@@ -81,7 +81,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
             Ok(Ok(expiry)) => expiry,
             Ok(Err(trouble)) => {
                 let expired = trouble == Trouble::Expired;
-                self.withdraw_again(&entry, if expired { Cause::Expired } else { Cause::Corrupt });
+                self.withdraw_again(
+                    &entry,
+                    if expired { RemovalCause::Expired } else { RemovalCause::Corrupt },
+                );
                 return Outcome::Over;
             }
             Err(_) => return Outcome::Full,

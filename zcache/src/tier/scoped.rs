@@ -10,7 +10,7 @@ use super::evict::{Evicted, TABLES};
 use super::queue::Unready;
 use crate::index::Tag;
 use crate::scope::{IN_LINE, Scopes, SlotNumber, Ticket};
-use crate::stats::Cause;
+use crate::stats::RemovalCause;
 use crate::store::{Entry, Record};
 use crate::sync::{Inside, model_bug};
 
@@ -123,7 +123,7 @@ impl<K: Send + Sync> Tier<K> {
                 let Ok(entry) = self.store.pool.pin_id(id) else { continue };
                 let bytes = self.cost(self.stored_len(&entry));
                 if self.presence(&entry) == Presence::Ended
-                    && self.withdraw(entry, Cause::Cleared, false)
+                    && self.withdraw(entry, RemovalCause::Cleared, false)
                 {
                     reclaimed.entries += 1;
                     reclaimed.bytes += bytes;
@@ -176,7 +176,7 @@ impl<K: Send + Sync> Tier<K> {
                 if was_hit || state.mark() > 0 {
                     // It stays for a round, or for as many as it has marks.
                     record.set_mark(if was_hit { 0 } else { state.mark() - 1 });
-                } else if self.withdraw(entry, Cause::Evicted, false) {
+                } else if self.withdraw(entry, RemovalCause::Evicted, false) {
                     scopes.evicted(slot);
                 }
             }
@@ -196,7 +196,7 @@ impl<K: Send + Sync> Tier<K> {
         for id in self.ids() {
             let Some(entry) = self.entry(id) else { continue };
             if scopes.slot_of(id) == crate::scope::UNNAMED && which(&entry.record().key) {
-                self.withdraw(entry, Cause::Cleared, true);
+                self.withdraw(entry, RemovalCause::Cleared, true);
             }
         }
     }

@@ -1,5 +1,5 @@
 //! What another byte is worth, and how it is best spent. One account finds the share of decoded
-//! pages ([`Share::Auto`](crate::Share::Auto)) and the codec.
+//! pages ([`HotShare::Auto`](crate::HotShare::Auto)) and the codec.
 //! ```text
 //! frames    a ghost of each that was dropped; a decoding while it is young: more frames had saved
 //!           it

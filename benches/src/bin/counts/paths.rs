@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use ::tests::{corpus, pattern};
 use zcache::codec::{self, Codec, Lz4, Zstd};
-use zcache::{Cache, Config, Share};
+use zcache::{Cache, Config, HotShare};
 use zpool::{Handle, Pool};
 
 use benches::order::Order;
@@ -51,19 +51,19 @@ pub(crate) struct Path {
 pub(crate) const PATHS: &[Path] = &[
     path("zpool/map", map),
     path("zpool/alloc_free", alloc_free),
-    path("hit/none", || hit(codec::None)),
+    path("hit/none", || hit(codec::Plain)),
     path("hit/lz4", || hit(Lz4)),
     path("hit/zstd:3", || hit(zstd())),
     path("hit/same_filled", hit_same_filled),
     path("hit/hot", hit_hot),
     path("miss", miss),
-    path("insert/fresh/none", || fresh(codec::None)),
+    path("insert/fresh/none", || fresh(codec::Plain)),
     path("insert/fresh/lz4", || fresh(Lz4)),
     path("insert/fresh/zstd:3", || fresh(zstd())),
-    path("insert/replacing/none", || replacing(codec::None)),
+    path("insert/replacing/none", || replacing(codec::Plain)),
     path("insert/replacing/lz4", || replacing(Lz4)),
     path("insert/replacing/zstd:3", || replacing(zstd())),
-    long("insert/evicting/none", || evicting(FULL, || codec::None)),
+    long("insert/evicting/none", || evicting(FULL, || codec::Plain)),
     long("insert/evicting/lz4", || evicting(FULL, || Lz4)),
     long("insert/evicting/small", || evicting(SMALL, || Lz4)),
     path("insert/random_page/lz4", random_page),
@@ -125,16 +125,16 @@ fn pages() -> Vec<Vec<u8>> {
     sample.pages().step_by(step).take(PAGES).map(<[u8]>::to_vec).collect()
 }
 
-fn cache(capacity: usize, codec: impl Codec + 'static, share: Share) -> Caches {
+fn cache(capacity: usize, codec: impl Codec + 'static, share: HotShare) -> Caches {
     let config = Config::new(capacity).max_page(PAGE).codec(codec).checksum(false).hot(share);
     Cache::with_hasher(config, Hasher::default()).expect("a cache of some MiB")
 }
 
 fn filled(codec: impl Codec + 'static, pages: &[Vec<u8>]) -> Caches {
-    filled_hot(codec, pages, Share::None)
+    filled_hot(codec, pages, HotShare::Off)
 }
 
-fn filled_hot(codec: impl Codec + 'static, pages: &[Vec<u8>], share: Share) -> Caches {
+fn filled_hot(codec: impl Codec + 'static, pages: &[Vec<u8>], share: HotShare) -> Caches {
     let cache = cache(ROOMY, codec, share);
     for key in 0..LIVE {
         cache.insert(key as u64, &pages[key % pages.len()]).expect("room for a page");
@@ -181,7 +181,7 @@ fn hit(codec: impl Codec + 'static) -> Operation {
 
 /// One page, that is there decoded.
 fn hit_hot() -> Operation {
-    let cache = filled_hot(Lz4, &pages(), Share::Of(16));
+    let cache = filled_hot(Lz4, &pages(), HotShare::Fraction(16));
     let mut to = vec![0; PAGE];
     (0..3).for_each(|_| assert!(cache.get(&7).is_some(), "a hit"));
     assert_eq!(cache.stats().frames, 1, "it is hot");
@@ -217,7 +217,7 @@ fn inserts(cache: Caches, pages: Vec<Vec<u8>>, key: impl Fn(u64) -> u64 + 'stati
 }
 
 fn fresh(codec: impl Codec + 'static) -> Operation {
-    inserts(cache(ROOMY, codec, Share::None), pages(), |number| number)
+    inserts(cache(ROOMY, codec, HotShare::Off), pages(), |number| number)
 }
 
 fn replacing(codec: impl Codec + 'static) -> Operation {
@@ -232,9 +232,9 @@ fn evicting<C: Codec + 'static>(
     let pages = pages();
     let mut number = numbers();
     let full = |nth: usize| {
-        let cache = cache(least + nth * APART, codec(), Share::None);
+        let cache = cache(least + nth * APART, codec(), HotShare::Off);
         let mut next = 0;
-        while cache.stats().gone.evicted == 0 {
+        while cache.stats().removals.evicted == 0 {
             cache.insert(next, &pages[number() % PAGES]).expect("room for a page");
             next += 1;
         }

@@ -123,7 +123,11 @@ impl<'f> House<'f> {
                 }
                 435..=534 => {
                     let stats = cache.stats();
-                    assert_eq!((stats.gone.corrupt, stats.rejected.too_large), (0, 0), "{stats}");
+                    assert_eq!(
+                        (stats.removals.corrupt, stats.rejected.too_large),
+                        (0, 0),
+                        "{stats}"
+                    );
                 }
                 _ => thread::sleep(Duration::from_millis(1)),
             }

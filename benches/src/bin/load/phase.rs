@@ -8,7 +8,7 @@ use benches::codec::Codec;
 use benches::policy::Policy;
 use serde::{Deserialize, Serialize};
 use zcache::codec::Dictionary;
-use zcache::{Config, Share};
+use zcache::{Config, HotShare};
 use zpool::SourceKind;
 
 /// The length of a dictionary in bytes, and the pages of each file that it is trained on.
@@ -80,7 +80,7 @@ impl Phase {
             #[cfg(not(target_os = "linux"))]
             Source::Memfd => return Err("there is no memfd on this system".into()),
         };
-        let share = if self.hot { Share::Of(8) } else { Share::None };
+        let share = if self.hot { HotShare::Fraction(8) } else { HotShare::Off };
         Ok(config.checksum(self.checksum).hot(share))
     }
 }

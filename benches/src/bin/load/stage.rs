@@ -150,8 +150,8 @@ pub(crate) fn fill(
     count: Option<u64>,
     room: &mut Vec<u8>,
 ) -> (Held, u64) {
-    let before = cache.stats().gone.evicted;
-    let is_full = || cache.stats().gone.evicted - before >= 2 * cache.len() as u64;
+    let before = cache.stats().removals.evicted;
+    let is_full = || cache.stats().removals.evicted - before >= 2 * cache.len() as u64;
     let (mut number, mut looks) = (0, Vec::new());
     while count.map_or_else(|| number % 256 > 0 || number == 0 || !is_full(), |all| number < all) {
         let key = Stage::Fill.key(number);
@@ -226,10 +226,10 @@ mod tests {
     fn a_fill_without_a_count_fills_the_cache_and_the_next_one_does_the_same() {
         let (files, mut room) = ([corpus::sample()], Vec::new());
         // A hot share that goes by the times of hits differs from cache to cache.
-        let config = || zcache::Config::new(2 << 20).max_page(8192).hot(zcache::Share::None);
+        let config = || zcache::Config::new(2 << 20).max_page(8192).hot(zcache::HotShare::Off);
         let first = Cache::new(config()).expect("a capacity that will do");
         let (held, count) = fill(&first, &files, None, &mut room);
-        assert!(held.entries > 0 && first.stats().gone.evicted >= 2 * first.len() as u64);
+        assert!(held.entries > 0 && first.stats().removals.evicted >= 2 * first.len() as u64);
         let second = Cache::new(config()).expect("the same");
         let (fresh, same) = fill(&second, &files, Some(count), &mut room);
         assert_eq!(same, count);

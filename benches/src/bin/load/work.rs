@@ -13,7 +13,7 @@ use benches::memory;
 use benches::race::histogram;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
-use zcache::{Cache, Cause, Config, Stats};
+use zcache::{Cache, Config, RemovalCause, Stats};
 
 use crate::board::Board;
 use crate::field::{Field, Plan, say};
@@ -138,7 +138,7 @@ fn hooked(cache: Cache<u64>, versions: &Arc<Versions>) -> Cache<u64> {
     cache.on_removal(move |removal| {
         assert_ne!(
             removal.cause(),
-            Cause::Corrupt,
+            RemovalCause::Corrupt,
             "key {}: nothing is corrupted here",
             removal.key()
         );
@@ -173,7 +173,7 @@ impl Field {
     ) -> Result<(Value, Held, Held, u64), Failure> {
         let (cache, files) = (self.cache(), self.versions.files());
         let stats = cache.stats();
-        let Stats { gone, inserts, .. } = &stats;
+        let Stats { removals: gone, inserts, .. } = &stats;
         let went = gone.evicted + gone.expired + gone.replaced + gone.removed + gone.cleared;
         assert_eq!(inserts - went, cache.len() as u64, "inserts less what went: {stats}");
         assert_eq!((gone.corrupt, stats.rejected.too_large), (0, 0), "{stats}");

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ::tests::pattern::Random;
 use benches::race::histogram;
 use hdrhistogram::Histogram;
-use zcache::{Insert, InsertError, Leased, Waited};
+use zcache::{InsertError, InsertOptions, Leased, Waited};
 
 use crate::field::Field;
 use crate::stage::{self, Stage};
@@ -71,13 +71,13 @@ impl<'f> Worker<'f> {
         match way {
             0..=54 => self.look(key, way),
             55..=69 => self.fill(key, way % 2 == 0),
-            70..=91 => self.insert(key, Insert::new()),
+            70..=91 => self.insert(key, InsertOptions::new()),
             92..=93 => {
                 let time = Duration::from_millis(1 + self.random.below(20) as u64);
-                self.insert(key, Insert::new().time_to_live(time));
+                self.insert(key, InsertOptions::new().time_to_live(time));
             }
-            95 => self.insert(key, Insert::new().scan()),
-            94 => self.insert(key, Insert::new().priority(zcache::policy::Priority::Low)),
+            95 => self.insert(key, InsertOptions::new().scan()),
+            94 => self.insert(key, InsertOptions::new().priority(zcache::policy::Priority::Low)),
             _ => self.remove(key, way == 99),
         }
     }
@@ -118,7 +118,7 @@ impl<'f> Worker<'f> {
             let found = cache.get_into(&key, &mut self.to).expect("a buffer for the longest");
             found.map(|len| stage::verify(key, &self.to[..len], files, longest, room))
         } else {
-            cache.get_with(&key, |page| stage::verify(key, page, files, longest, room))
+            cache.read(&key, |page| stage::verify(key, page, files, longest, room))
         };
         self.count(found.is_some());
     }
@@ -153,7 +153,7 @@ impl<'f> Worker<'f> {
             }
             7 => {
                 let floor = versions.floor(key);
-                cache.get_with(&key, |page| versions.verify(key, floor, page)).is_some()
+                cache.read(&key, |page| versions.verify(key, floor, page)).is_some()
             }
             8 => versions.look(key, || cache.peek(&key)),
             _ => return self.look_at_parts(key),
@@ -218,12 +218,12 @@ impl<'f> Worker<'f> {
         self.count(!missed);
     }
 
-    fn insert(&mut self, key: u64, how: Insert) {
+    fn insert(&mut self, key: u64, how: InsertOptions) {
         let (cache, versions) = (self.field.cache(), &self.field.versions);
         let page = &mut self.page;
         versions.change(key, |version| {
             versions.write(key, version, page);
-            match cache.insert_with(key, page, how) {
+            match cache.insert_with_options(key, page, how) {
                 // What is below is replaced, whether the new page stays or not.
                 Ok(()) | Err(InsertError::NoRoom { .. }) => version,
                 Err(error) => panic!("key {key}: {error}"),

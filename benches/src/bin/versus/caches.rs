@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 
 use benches::arguments::Failure;
-use zcache::{Cache, Config, HugePages, InsertError, Share};
+use zcache::{Cache, Config, HotShare, HugePages, InsertError};
 
 use crate::contestant::Contestant;
 use crate::spec::{Kind, Spec};
@@ -30,7 +30,7 @@ pub(crate) fn make(
 /// zcache's settings. It has no hot tier, like the others: `shares` compares those.
 pub(crate) fn config(spec: Spec, configured: u64, stage: &Stage) -> Result<Config, Failure> {
     let config =
-        Config::new(usize::try_from(configured)?).max_page(stage.page_size).hot(Share::None);
+        Config::new(usize::try_from(configured)?).max_page(stage.page_size).hot(HotShare::Off);
     let config = spec.policy.apply(spec.codec.apply(config, &stage.dictionary)?);
     let huge_pages = if spec.huge { HugePages::Auto } else { HugePages::Off };
     Ok(config.checksum(false).huge_pages(huge_pages))
@@ -51,6 +51,6 @@ impl<S: BuildHasher + Sync> Contestant for Cache<u64, S> {
     }
 
     fn contains(&self, key: u64) -> bool {
-        Cache::contains(self, &key)
+        Cache::contains_key(self, &key)
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use benches::arguments::{Failure, count, duration};
 use benches::codec::Codec;
 use benches::race::thread_nanoseconds;
-use zcache::{Cache, Share};
+use zcache::{Cache, HotShare};
 
 use crate::budget::{Budget, dictionary_bytes};
 use crate::caches;
@@ -69,7 +69,7 @@ type Hasher = BuildHasherDefault<DefaultHasher>;
 struct Contender {
     /// `None`: it finds its own.
     codec: Option<Codec>,
-    share: Share,
+    share: HotShare,
     miss: Option<Duration>,
     cache: Cache<u64, Hasher>,
     sum: Sum,
@@ -98,7 +98,7 @@ impl Sum {
 
 impl Contender {
     fn new(
-        (codec, share): (Option<Codec>, Share),
+        (codec, share): (Option<Codec>, HotShare),
         miss: Option<Duration>,
         capacity: u64,
         stage: &Stage,
@@ -139,11 +139,11 @@ fn contenders(options: &Codecs, capacity: u64, stage: &Stage) -> Result<Vec<Cont
     let fixed = || fixed.iter().copied().map(Some);
     let mut all = Vec::new();
     for codec in fixed() {
-        all.push(Contender::new((codec, Share::None), None, capacity, stage)?);
+        all.push(Contender::new((codec, HotShare::Off), None, capacity, stage)?);
     }
     for miss in &options.misses {
         for codec in fixed().chain([None]) {
-            all.push(Contender::new((codec, Share::Auto), Some(*miss), capacity, stage)?);
+            all.push(Contender::new((codec, HotShare::Auto), Some(*miss), capacity, stage)?);
         }
     }
     Ok(all)
@@ -187,7 +187,7 @@ fn table(trace: &str, capacity: u64, miss: Duration, all: &[Contender]) -> Strin
     let mib = capacity as f64 / f64::from(1 << 20);
     let _ = writeln!(lines, "{trace}, {mib:.2} MiB, a miss costs {miss:?}");
     for row in &rows {
-        let share = if row.share == Share::None { "none" } else { "auto" };
+        let share = if row.share == HotShare::Off { "none" } else { "auto" };
         let misses = 100.0 * row.sum.misses as f64 / row.sum.requests.max(1) as f64;
         let _ = writeln!(
             lines,

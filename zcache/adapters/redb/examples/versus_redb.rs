@@ -16,7 +16,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
 use versus::{Reads, Rows, Setup, Subject};
 use zcache_redb::BlockCache;
-use zcache_redb::zcache::{Config, Share};
+use zcache_redb::zcache::{Config, HotShare};
 
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("orders");
 
@@ -87,7 +87,7 @@ impl Subject for Redb {
         let (database, cache) = match &setup.beside {
             None => (builder.create_with_backend(store)?, None),
             Some(beside) => {
-                let config = Config::new(beside.bytes).hot(Share::None);
+                let config = Config::new(beside.bytes).hot(HotShare::Off);
                 let cache =
                     BlockCache::with_config(versus::with_codec(config, beside, setup.cost)?)?;
                 (builder.create_with_backend(cache.over(store))?, Some(cache))

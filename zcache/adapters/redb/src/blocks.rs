@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use zcache::{Cache, Config, ConfigError, Lease, Leased, Share, Waited};
+use zcache::{Cache, Config, ConfigError, HotShare, Lease, Leased, Waited};
 
 /// Bytes of a block, redb's smallest page. Its larger pages are 2, 4, 8, ... blocks, and a place
 /// in the file may belong to a page of another size later: so blocks are cached, not pages.
@@ -45,7 +45,7 @@ impl BlockCache {
     /// # Errors
     /// [`ConfigError::TooSmall`] says how many bytes are the least.
     pub fn new(capacity_bytes: usize) -> Result<Self, ConfigError> {
-        Self::with_config(Config::new(capacity_bytes).hot(Share::None))
+        Self::with_config(Config::new(capacity_bytes).hot(HotShare::Off))
     }
 
     /// A cache with another codec or policy. The longest page is set to [`BLOCK`].

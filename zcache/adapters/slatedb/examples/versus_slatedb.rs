@@ -25,7 +25,7 @@ use slatedb::object_store::{self, ObjectStore, *};
 use slatedb::{Db, WriteBatch};
 use tokio::runtime::{Builder, Runtime};
 use versus::{Reads, Rows, Setup, Subject};
-use zcache_slatedb::zcache::{Config, Share};
+use zcache_slatedb::zcache::{Config, HotShare};
 use zcache_slatedb::{CompressedCache, Options};
 
 /// A store whose reads are counted and take as long as they are told to.
@@ -156,7 +156,7 @@ impl Subject for Slate {
         let (caches, cache): (Arc<dyn DbCache>, _) = match &setup.beside {
             Some(beside) => {
                 let longest = (beside.bytes / 16).max(128 << 10);
-                let config = Config::new(beside.bytes).max_page(longest).hot(Share::None);
+                let config = Config::new(beside.bytes).max_page(longest).hot(HotShare::Off);
                 let config = versus::with_codec(config, beside, setup.cost)?;
                 let cache = Arc::new(Options::with_config(config, setup.own).build()?);
                 (Arc::clone(&cache) as _, Some(cache))

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use slatedb::Error;
 use slatedb::db_cache::{CacheFetch, CacheLoader, CachedEntry, CachedKey, DbCache};
-use zcache::{Cache, Config, ConfigError, MAX_PAGE, Share};
+use zcache::{Cache, Config, ConfigError, HotShare, MAX_PAGE};
 
 use crate::decoded::Decoded;
 use crate::packed::{Found, Packed, scope};
@@ -26,7 +26,7 @@ impl Options {
         let decoded = capacity_bytes / 8;
         // Indexes of large files are long; a cache keeps room for one entry of the longest.
         let longest = (capacity_bytes / 16).clamp(128 << 10, MAX_PAGE);
-        let config = Config::new(capacity_bytes - decoded).max_page(longest).hot(Share::None);
+        let config = Config::new(capacity_bytes - decoded).max_page(longest).hot(HotShare::Off);
         Self { config, decoded }
     }
 

@@ -43,7 +43,7 @@ impl Packed {
 
     /// The entry of `key`, if it is there.
     pub(crate) fn get(&self, key: &CachedKey) -> Option<CachedEntry> {
-        self.cache.get_with(key, decode).flatten()
+        self.cache.read(key, decode).flatten()
     }
 
     /// The entry of `key`, once it is there, or what to do about it.
@@ -77,7 +77,7 @@ impl Packed {
 
     /// Stores an entry, unless it is there.
     pub(crate) fn insert(&self, key: CachedKey, entry: &CachedEntry) {
-        if self.cache.contains(&key) {
+        if self.cache.contains_key(&key) {
             return;
         }
         if let Some(page) = encode(entry) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use versus::{Reads, Rows, Setup, Subject};
-use zcache_sqlite::zcache::{Config, Share};
+use zcache_sqlite::zcache::{Config, HotShare};
 use zcache_sqlite::{Options, Vfs};
 
 struct Sqlite {
@@ -50,7 +50,7 @@ impl Subject for Sqlite {
         let options = match &setup.beside {
             None => Options::without_cache(),
             Some(beside) => {
-                let config = Config::new(beside.bytes).max_page(4096).hot(Share::None);
+                let config = Config::new(beside.bytes).max_page(4096).hot(HotShare::Off);
                 Options::with_config(versus::with_codec(config, beside, setup.cost)?)
             }
         };

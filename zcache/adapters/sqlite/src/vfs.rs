@@ -6,7 +6,7 @@ use std::fmt;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use zcache::{Cache, Config, ConfigError, Share};
+use zcache::{Cache, Config, ConfigError, HotShare};
 
 use crate::ffi;
 use crate::file;
@@ -35,7 +35,7 @@ impl Options {
     /// is kept decoded, because SQLite's own cache does that. Over SQLite's default file system.
     #[must_use]
     pub fn new(capacity_bytes: usize) -> Self {
-        Self::with_config(Config::new(capacity_bytes).hot(Share::None))
+        Self::with_config(Config::new(capacity_bytes).hot(HotShare::Off))
     }
 
     /// A cache with another codec or policy. Pages longer than its `max_page` are not cached.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use benches::arguments::Failure;
-use zcache::{Cache, Share};
+use zcache::{Cache, HotShare};
 
 use crate::caches;
 use crate::spec::Spec;
@@ -19,7 +19,7 @@ pub(crate) type Hasher = BuildHasherDefault<DefaultHasher>;
 /// A share by its name: `none`, `auto`, or `1/N`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Named {
-    pub(crate) share: Share,
+    pub(crate) share: HotShare,
     /// Whether its cache is told what a miss costs: then there is one for each cost, and it is not
     /// among the fixed ones, the best of which is what all are held against.
     pub(crate) told: bool,
@@ -40,14 +40,14 @@ impl FromStr for Named {
 
     fn from_str(name: &str) -> Result<Self, Failure> {
         if name == "none" {
-            return Ok(Self { share: Share::None, told: false });
+            return Ok(Self { share: HotShare::Off, told: false });
         }
         if name == "auto" {
-            return Ok(Self { share: Share::Auto, told: true });
+            return Ok(Self { share: HotShare::Auto, told: true });
         }
         let part = name.strip_prefix("1/").and_then(|part| part.parse().ok());
         match part {
-            Some(part) if part > 0 => Ok(Self { share: Share::Of(part), told: false }),
+            Some(part) if part > 0 => Ok(Self { share: HotShare::Fraction(part), told: false }),
             _ => Err(format!("no share `{name}`: there are none, auto and 1/N").into()),
         }
     }
@@ -56,9 +56,9 @@ impl FromStr for Named {
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.share {
-            Share::None => f.pad("none"),
-            Share::Auto => f.pad("auto"),
-            Share::Of(part) => f.pad(&format!("1/{part}")),
+            HotShare::Off => f.pad("none"),
+            HotShare::Auto => f.pad("auto"),
+            HotShare::Fraction(part) => f.pad(&format!("1/{part}")),
             share => f.pad(&format!("{share:?}")),
         }
     }

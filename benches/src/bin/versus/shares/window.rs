@@ -75,7 +75,7 @@ fn kind(before: &Stats, after: &Stats) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use zcache::{Config, Share};
+    use zcache::{Config, HotShare};
 
     use super::*;
 
@@ -88,7 +88,7 @@ mod tests {
             requests: [0, 1 | WRITE].into_iter().chain((0..3000).map(|at| at % 3)).collect(),
             ..Stage::default()
         };
-        let config = Config::new(16 << 20).max_page(4096).hot(Share::Of(2));
+        let config = Config::new(16 << 20).max_page(4096).hot(HotShare::Fraction(2));
         let cache = Cache::with_hasher(config, Hasher::default()).unwrap();
         let tally = replay(&cache, &stage, &stage.requests, 1).unwrap();
         assert_eq!((tally.requests, tally.hits), (3001, 2999));

@@ -8,9 +8,9 @@ use super::{Codec, Context, Corrupt};
 /// Pages as they are; same-filled ones still cost nothing. For comparisons, and for pages that are
 /// compressed or encrypted already.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct None;
+pub struct Plain;
 
-impl Codec for None {
+impl Codec for Plain {
     fn name(&self) -> Cow<'static, str> {
         "none".into()
     }
@@ -41,9 +41,9 @@ impl Codec for None {
     }
 }
 
-impl Context for None {
+impl Context for Plain {
     fn compress(&mut self, _page: &[u8], _to: &mut [u8]) -> Option<usize> {
-        Option::None
+        None
     }
 
     fn decompress(&mut self, payload: &[u8], page: &mut [u8]) -> Result<(), Corrupt> {
@@ -66,14 +66,14 @@ mod tests {
     fn a_page_is_its_own_payload() {
         let page = [3, 1, 4, 1, 5];
         let mut read = [0; 6];
-        assert_eq!(None.compress(&page, &mut read), Option::None);
-        assert_eq!(None.decompress(&page, &mut read[..5]), Ok(()));
+        assert_eq!(Plain.compress(&page, &mut read), None);
+        assert_eq!(Plain.decompress(&page, &mut read[..5]), Ok(()));
         assert_eq!(read[..5], page);
-        assert_eq!(None.decode(&page, &mut read), Some(Err(Corrupt)));
-        assert_eq!(None.decode(&page, &mut read[..4]), Some(Err(Corrupt)));
-        assert_eq!(None.decode_prefix(&page, 5, &mut read[..2]), Some(Ok(())));
-        assert_eq!(None.decode_prefix(&page, 5, &mut read), Some(Err(Corrupt)));
-        assert_eq!(None.decode_prefix(&page, 4, &mut read[..2]), Some(Err(Corrupt)));
-        assert_eq!(None.decode(&[], &mut []), Some(Ok(())));
+        assert_eq!(Plain.decode(&page, &mut read), Some(Err(Corrupt)));
+        assert_eq!(Plain.decode(&page, &mut read[..4]), Some(Err(Corrupt)));
+        assert_eq!(Plain.decode_prefix(&page, 5, &mut read[..2]), Some(Ok(())));
+        assert_eq!(Plain.decode_prefix(&page, 5, &mut read), Some(Err(Corrupt)));
+        assert_eq!(Plain.decode_prefix(&page, 4, &mut read[..2]), Some(Err(Corrupt)));
+        assert_eq!(Plain.decode(&[], &mut []), Some(Ok(())));
     }
 }
