@@ -303,7 +303,7 @@ impl World {
             }
             _ => {
                 let has = cache.contains_key(&Key(key));
-                assert_eq!(has, expected.is_some(), "contains {key}");
+                assert_eq!(has, expected.is_some(), "contains_key {key}");
                 expected.clone().filter(|_| has)
             }
         });

@@ -186,7 +186,7 @@ fn a_closure_that_fails_or_panics_leaves_the_old_page() {
     }));
     assert_eq!(cache.get(&1).as_deref(), Some(&b"old"[..]));
     cache.check();
-    let stored = cache.try_insert_from_with_options(1, InsertOptions::new(), |to| {
+    let stored = cache.try_insert_from(1, |to| {
         assert!(to.is_empty(), "nothing is left of what was not inserted");
         to.extend(b"new");
         Ok::<(), &str>(())

@@ -146,7 +146,7 @@ fn every_call() -> Vec<Call> {
         }),
         ("for_each", |f| f.cache.for_each(|_, _| step_on(Trap::Read))),
         ("peek", |f| ignore(f.cache.peek(&f.key(f.there())))),
-        ("contains", |f| ignore(f.cache.contains_key(&f.key(f.there())))),
+        ("contains_key", |f| ignore(f.cache.contains_key(&f.key(f.there())))),
         ("remove", |f| ignore(f.cache.remove(&f.key(f.there())))),
         ("take", |f| ignore(f.cache.take(&f.key(f.there())))),
         ("get_many", |f| {

@@ -87,7 +87,7 @@ fn a_maintainer_takes_any_pause_but_none() {
             Err(error) => {
                 assert!(every.is_zero(), "{every:?}: {error}");
                 assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-                assert!(error.to_string().contains("`every` is zero"), "{error}");
+                assert!(error.to_string().contains("`interval` is zero"), "{error}");
             }
         }
         assert_eq!(Arc::weak_count(&cache), 0, "{every:?}: the thread is gone");

@@ -75,6 +75,7 @@ pub enum HotShare {
 ///     .checksum(true);
 /// # let _ = config;
 /// ```
+#[doc(alias("CacheBuilder", "OptionsBuilder"))]
 #[derive(Debug)]
 pub struct Config {
     pub(crate) capacity: usize,
@@ -195,6 +196,7 @@ impl Config {
     }
 
     /// Who goes when room is needed. Default: [`S3Fifo`].
+    #[doc(alias("eviction_policy", "with_eviction_config"))]
     #[must_use]
     pub fn policy(self, policy: impl Policy + 'static) -> Self {
         Self { policy: Box::new(policy), ..self }
@@ -224,6 +226,7 @@ impl Config {
 
     /// The time to live of pages that are inserted without one of their own, rounded up to
     /// milliseconds; with zero no page is ever hit. Costs 6 bytes a page. Default: for ever.
+    #[doc(alias("ttl", "expire_after_write"))]
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
         Self { time_to_live: Some(time), ..self }
@@ -240,9 +243,9 @@ impl Config {
     /// least. A hit that makes a frame may evict as an insert does, so that the removal hook may be
     /// called.
     ///
-    /// Default: [`HotShare::Auto`]. A frame has a clone of its key, made and dropped under no lock; a
-    /// panic in that drop is swallowed. The key's `Eq` runs on it under no lock either. Heap memory
-    /// that the clone points to is not counted.
+    /// Default: [`HotShare::Auto`]. A frame has a clone of its key, made and dropped under no lock;
+    /// a panic in that drop is swallowed. The key's `Eq` runs on it under no lock either. Heap
+    /// memory that the clone points to is not counted.
     #[must_use]
     pub fn hot(self, share: HotShare) -> Self {
         Self { hot: share, ..self }
@@ -295,10 +298,12 @@ impl Config {
     }
 
     /// The index's shards, a power of two from 2 to 65536. Default: one for 16 MiB of capacity, 16
-    /// to 1024. Writers of a shard take turns for a few hundred nanoseconds; readers wait for
-    /// nobody. A shard costs 64 bytes, and some hundreds more in room for its next entries: with a
-    /// shard for each 1,500 entries an entry takes 8.4 bytes of the index, with one for 6,000 it
-    /// takes 7.9.
+    /// to
+    /// 1024. Writers of a shard take turns for a few hundred nanoseconds; readers wait for nobody.
+    ///   A shard costs 64 bytes, and some hundreds more in room for its next entries: with a shard
+    ///   for each 1,500 entries an entry takes 8.4 bytes of the index, with one for 6,000 it takes
+    ///   7.9.
+    #[doc(alias("num_segments", "with_shards"))]
     #[must_use]
     pub fn shards(self, amount: usize) -> Self {
         Self { shards: Some(amount), ..self }

@@ -55,6 +55,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// See [`ConfigError`].
+    #[doc(alias = "build_with_hasher")]
     pub fn with_hasher(config: Config, hasher: S) -> Result<Self, ConfigError> {
         let shards = config.shard_count()?;
         let (cold, training) = strength(&config)?;
@@ -215,7 +216,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// ```
     /// use std::sync::{Arc, Weak};
-    /// use zcache::{Cache, RemovalCause, Config};
+    /// use zcache::{Cache, Config, RemovalCause};
     ///
     /// let cache = Cache::<u64>::new(Config::new(1 << 20))?;
     /// let cache = Arc::new_cyclic(|weak: &Weak<Cache<u64>>| {
@@ -230,6 +231,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// # cache.insert(1, &[0; 512])?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[doc(alias("eviction_listener", "lifecycle", "event_listener"))]
     #[must_use]
     pub fn on_removal(mut self, hook: impl Fn(&Removal<'_, K>) + Send + Sync + 'static) -> Self {
         self.tier.set_hook(Box::new(hook));
@@ -263,6 +265,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The cache has entries, whose keys would not be counted.
+    #[doc(alias = "weigher")]
     #[must_use]
     pub fn weigh_keys(mut self, weight: fn(&K) -> usize) -> Self {
         assert_eq!(self.tier.counters.entries(), 0, "keys that are there are not counted");

@@ -53,30 +53,30 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn insert_from_with_options(
         &self,
         key: K,
-        how: InsertOptions,
+        options: InsertOptions,
         fill: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), InsertError> {
         let fill = |page: &mut Vec<u8>| {
             fill(page);
             Ok::<(), Infallible>(())
         };
-        match self.try_insert_from_with_options(key, how, fill) {
+        match self.try_insert_from_with_options(key, options, fill) {
             Ok(inserted) => inserted,
             Err(never) => match never {},
         }
     }
 
-    /// [`insert_from_with_options`](Self::insert_from_with_options) where `fill` may fail.
+    /// [`insert_from`](Self::insert_from) where `fill` may fail.
     ///
     /// ```
     /// use std::io::{self, Read};
-    /// use zcache::{Cache, Config, InsertOptions};
+    /// use zcache::{Cache, Config};
     ///
     /// fn store(cache: &Cache<u64>, key: u64, mut from: impl Read) -> Result<(), io::Error> {
     ///     let read = |page: &mut Vec<u8>| from.read_to_end(page).map(|_| ());
     ///     // An error of `read` says that there is no page; that the cache has no room for it does
     ///     // not matter here.
-    ///     let _stored = cache.try_insert_from_with_options(key, InsertOptions::new(), read)?;
+    ///     let _stored = cache.try_insert_from(key, read)?;
     ///     Ok(())
     /// }
     /// let cache = Cache::new(Config::new(1 << 20))?;
@@ -91,14 +91,30 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// When `fill` does.
+    pub fn try_insert_from<E>(
+        &self,
+        key: K,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Result<(), InsertError>, E> {
+        self.try_insert_from_with_options(key, InsertOptions::new(), fill)
+    }
+
+    /// [`try_insert_from`](Self::try_insert_from) with a priority or a time to live of the page's
+    /// own.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Panics
+    /// The same.
     pub fn try_insert_from_with_options<E>(
         &self,
         key: K,
-        how: InsertOptions,
+        options: InsertOptions,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Result<(), InsertError>, E> {
         let mut page = self.tier.store.vec();
         fill(page.get())?;
-        Ok(self.insert_with_options(key, page.bytes(), how))
+        Ok(self.insert_with_options(key, page.bytes(), options))
     }
 }

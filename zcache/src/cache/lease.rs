@@ -112,6 +112,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// A caller inside a loader of `key` (see [`get_or_insert_with`](Self::get_or_insert_with))
     /// gets something to wait for that says [`LoadError::Recursive`] at once.
+    #[doc(alias = "get_value_or_guard")]
     pub fn get_or_lease<Q>(&self, key: &Q) -> Leased<K>
     where
         Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
@@ -217,7 +218,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         lease: Lease<K>,
         page: &[u8],
-        how: InsertOptions,
+        options: InsertOptions,
     ) -> Result<(), InsertError>
     where
         K: Clone,
@@ -231,7 +232,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         if len > max_page {
             pilot.lands(Err(LoadError::TooLarge { len, max_page }));
         }
-        self.store(pilot, page, how)
+        self.store(pilot, page, options)
     }
 }
 

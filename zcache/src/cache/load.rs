@@ -76,14 +76,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         pilot: Pilot<K>,
         page: &[u8],
-        how: InsertOptions,
+        options: InsertOptions,
     ) -> Result<(), InsertError>
     where
         K: Clone,
     {
         let bringing = pilot.bringing(page);
         let pilot = bringing.pilot();
-        let mut terms = self.terms(how);
+        let mut terms = self.terms(options);
         terms.condition = Some(Condition::Untold(pilot.told()));
         let insert = || self.tier.insert(pilot.tag(), pilot.key().clone(), page, terms);
         if pilot.at_work(insert)? {
@@ -209,6 +209,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// When `load` does, in its caller's thread. Those who wait get [`LoadError::Panicked`].
+    #[doc(alias("get_with", "try_get_with", "fetch"))]
     pub fn get_or_insert_with<Q, E>(
         &self,
         key: &Q,
@@ -234,7 +235,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub fn get_or_insert_with_options<Q, E>(
         &self,
         key: &Q,
-        how: InsertOptions,
+        options: InsertOptions,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
@@ -248,14 +249,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
             drop(load);
             return Ok(page);
         }
-        self.load_missed(key, how, load)
+        self.load_missed(key, options, load)
     }
 
     /// The page of a key that was missed.
     pub(crate) fn load_missed<Q, E>(
         &self,
         key: &Q,
-        how: InsertOptions,
+        options: InsertOptions,
         load: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Bytes, LoadError>
     where
@@ -274,7 +275,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let mut attempt = Attempt(&self.tier.counters, false);
         let mut page = Vec::new();
         let loaded = pilot.run(|| load(&mut page)).map(|()| Bytes::from(page));
-        self.loaded(pilot, loaded, how, &mut attempt)
+        self.loaded(pilot, loaded, options, &mut attempt)
     }
 
     /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that fills the caller's
@@ -369,6 +370,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Panics
     /// The same.
+    #[doc(alias("get_with", "try_get_with", "get_or_fetch", "fetch"))]
     pub async fn get_or_insert_async<Q, P, E>(
         &self,
         key: &Q,
@@ -394,7 +396,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     pub async fn get_or_insert_async_with_options<Q, P, E>(
         &self,
         key: &Q,
-        how: InsertOptions,
+        options: InsertOptions,
         load: impl Future<Output = Result<P, E>>,
     ) -> Result<Bytes, LoadError>
     where
@@ -421,7 +423,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         };
         let mut attempt = Attempt(&self.tier.counters, false);
         let (pilot, loaded) = Loading { pilot, load: pin!(Some(load)) }.await;
-        self.loaded(pilot, loaded.map(Into::into), how, &mut attempt)
+        self.loaded(pilot, loaded.map(Into::into), options, &mut attempt)
     }
 
     /// The pilot of this thread's load of a key that was missed. If another caller loads it this
@@ -492,7 +494,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         mut pilot: Pilot<K>,
         loaded: Result<Bytes, E>,
-        how: InsertOptions,
+        options: InsertOptions,
         attempt: &mut Attempt<'_>,
     ) -> Result<Bytes, LoadError>
     where
@@ -508,7 +510,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         pilot.lands(loaded.clone());
         match &loaded {
             // Not stored is no error here: the page is there.
-            Ok(page) => _ = self.store(pilot, page, how),
+            Ok(page) => _ = self.store(pilot, page, options),
             Err(_) => drop(pilot),
         }
         loaded

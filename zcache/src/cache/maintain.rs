@@ -54,14 +54,14 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///   between two of its visits is compressed with the stronger codec, and stays so if that
     ///   takes a smaller slot of the pool. Nobody is told: it is the same page, with the same time
     ///   to live and the same place in the policy. It is back with the faster codec when its key is
-    ///   inserted again. The hand stops when `budget` bytes of pages were worked on, with 64 for
-    ///   each entry that was only passed, or where a sweep ends.
+    ///   inserted again. The hand stops when `budget_bytes` bytes of pages were worked on, with 64
+    ///   for each entry that was only passed, or where a sweep ends.
     /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call
     ///   that finds it complete trains a dictionary, which takes a tenth of a second for a MiB and
-    ///   is not bounded by `budget`, and with zstd takes some 12 MiB beside the capacity meanwhile.
-    ///   If it makes held-out pages at least 5 % smaller it is used from then on; entries keep the
-    ///   dictionary that they were compressed with until they are cold, and a dictionary goes with
-    ///   its last entry. A cache can use 30 in its life.
+    ///   is not bounded by `budget_bytes`, and with zstd takes some 12 MiB beside the capacity
+    ///   meanwhile. If it makes held-out pages at least 5 % smaller it is used from then on;
+    ///   entries keep the dictionary that they were compressed with until they are cold, and a
+    ///   dictionary goes with its last entry. A cache can use 30 in its life.
     ///
     /// Calls that come while another thread is at it return at once, as does one from the removal
     /// hook. Room for a sample, a dictionary or a codec's context is made as for an insert, and the
@@ -92,12 +92,17 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// assert_eq!(cache.get(&7).as_deref(), Some(&page(7)[..]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn maintain(&self, budget: usize) -> Maintenance {
-        self.maintain_until(budget, &|| false)
+    #[doc(alias = "run_pending_tasks")]
+    pub fn maintain(&self, budget_bytes: usize) -> Maintenance {
+        self.maintain_until(budget_bytes, &|| false)
     }
 
     /// [`maintain`](Self::maintain), which ends before the next entry once `stop` says so.
-    pub(super) fn maintain_until(&self, budget: usize, stop: &dyn Fn() -> bool) -> Maintenance {
+    pub(super) fn maintain_until(
+        &self,
+        budget_bytes: usize,
+        stop: &dyn Fn() -> bool,
+    ) -> Maintenance {
         let tier = &self.tier;
         if Inside::is(tier.number) {
             return Maintenance { busy: true, ..Maintenance::default() };
@@ -112,10 +117,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             Trained::Rejected => TrainingOutcome::Rejected,
             Trained::Failed => TrainingOutcome::Failed,
         };
-        let step = tier.recompress(&mut hand, budget, stop);
+        let step = tier.recompress(&mut hand, budget_bytes, stop);
         let mut recompression = step.counts;
         if let Some(scales) = tier.scales().filter(|scales| scales.samples().is_some()) {
-            let bounds = (budget, usize::MAX, usize::MAX);
+            let bounds = (budget_bytes, usize::MAX, usize::MAX);
             recompression = tier.repack(scales, &mut hand, bounds, stop);
         }
         Maintenance {

@@ -38,33 +38,37 @@ pub struct Maintainer {
 }
 
 impl Maintainer {
-    /// Starts the thread: a step of `budget` bytes `every` so often, which is rounded up to a
-    /// millisecond; [`Duration::MAX`] is never. A removal hook that panics in the thread costs that
+    /// Starts the thread. A step of `budget_bytes` bytes of pages follows each `interval`, which is
+    /// rounded up to a millisecond; [`Duration::MAX`] is never. A removal hook that panics in the thread costs that
     /// step, and nothing else.
     ///
     /// # Errors
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `every` is zero, which keeps a core busy.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput): `interval` is zero, which keeps a core busy.
     /// Else the system's error: it has no thread.
-    pub fn start<K, S>(cache: &Arc<Cache<K, S>>, every: Duration, budget: usize) -> io::Result<Self>
+    pub fn start<K, S>(
+        cache: &Arc<Cache<K, S>>,
+        interval: Duration,
+        budget_bytes: usize,
+    ) -> io::Result<Self>
     where
         K: Hash + Eq + Clone + Send + Sync + 'static,
         S: BuildHasher + 'static,
         Cache<K, S>: Send + Sync,
     {
-        let every = pause(every)?;
+        let interval = pause(interval)?;
         let (stop, cache) = (Arc::new(Counter::new(0)), Arc::downgrade(cache));
         let flag = Arc::clone(&stop);
         let work = move || {
             // Relaxed: the thread is woken after the flag was set.
             let stopped = || flag.load(Ordering::Relaxed) != 0;
             loop {
-                wait(every, &stopped);
+                wait(interval, &stopped);
                 let Some(cache) = cache.upgrade() else { return };
                 if stopped() {
                     return;
                 }
                 // Those who gave the hook see its panics in their own calls as well.
-                let step = || cache.maintain_until(budget, &stopped);
+                let step = || cache.maintain_until(budget_bytes, &stopped);
                 let _ = catch_unwind(AssertUnwindSafe(step));
             }
         };
@@ -74,22 +78,22 @@ impl Maintainer {
 }
 
 /// The pause between two steps.
-fn pause(every: Duration) -> io::Result<Duration> {
-    if every.is_zero() {
-        let message = "a maintainer needs a pause between its steps: `every` is zero";
+fn pause(interval: Duration) -> io::Result<Duration> {
+    if interval.is_zero() {
+        let message = "a maintainer needs a pause between its steps: `interval` is zero";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    Ok(every.max(LEAST))
+    Ok(interval.max(LEAST))
 }
 
-/// Waits for `every`, or until `stopped`; its thread is unparked then.
-fn wait(every: Duration, stopped: &dyn Fn() -> bool) {
+/// Waits for `interval`, or until `stopped`; its thread is unparked then.
+fn wait(interval: Duration, stopped: &dyn Fn() -> bool) {
     // None: the time is further away than the clock counts.
-    let next = Instant::now().checked_add(every);
+    let next = Instant::now().checked_add(interval);
     while !stopped() {
         let rest = match next {
             Some(next) => next.saturating_duration_since(Instant::now()),
-            None => every,
+            None => interval,
         };
         if rest.is_zero() {
             return;

@@ -168,6 +168,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// under way store nothing, whether the key has an entry or not. `keep` runs under no lock and
     /// may use the cache. Entries that come or go meanwhile may or may not be asked about, and a
     /// key that is being loaded may be asked about twice.
+    #[doc(alias = "invalidate_entries_if")]
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let _walk = self.tier.walk();
         // Loads first: what they stored by then is met as an entry.
@@ -207,6 +208,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// assert_eq!(sum, 1 * 7 + 2 * 9);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    #[doc(alias = "iter")]
     pub fn for_each(&self, mut f: impl FnMut(&K, &[u8])) {
         let _walk = self.tier.walk();
         for id in self.tier.ids() {
@@ -222,6 +224,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes all entries that were there when it was called. Loads and leases that are under way
     /// store nothing. In a cache with scopes all entries are misses at once; otherwise one after
     /// the other.
+    #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         let _walk = self.tier.walk();
         for (tag, _) in self.tier.flights.listed() {

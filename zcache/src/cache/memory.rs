@@ -11,6 +11,7 @@ use crate::error::ResizeError;
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Entries; those that have expired and were not come across since among them, those of scopes
     /// that have ended not.
+    #[doc(alias = "entry_count")]
     #[must_use]
     pub fn len(&self) -> usize {
         self.tier.entries()
@@ -23,6 +24,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// The cap on bytes held.
+    #[doc(alias = "max_capacity")]
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.tier.capacity()
@@ -30,6 +32,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// Bytes held now, everything counted; at most [`capacity`](Self::capacity), unless that was
     /// lowered and a [`resize`](Self::resize) said so.
+    #[doc(alias("weighted_size", "weight", "usage"))]
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.tier.held()
@@ -51,6 +54,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// See [`ResizeError`].
+    #[doc(alias = "set_capacity")]
     pub fn resize(&self, capacity_bytes: usize) -> Result<(), ResizeError> {
         let least = self.least;
         if capacity_bytes < least {
@@ -69,10 +73,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Moves payloads together so that pages come free, `budget` bytes at the most; evicts nothing.
+    /// Moves payloads together so that pages come free, `budget_bytes` bytes at the most; evicts nothing.
     /// Inserts do this by themselves when the cache is full.
-    pub fn compact(&self, budget: usize) -> Compaction {
-        self.tier.store.pool.compact(budget)
+    pub fn compact(&self, budget_bytes: usize) -> Compaction {
+        self.tier.store.pool.compact(budget_bytes)
     }
 
     /// Gives back what is held without need: pages kept for the next insert, and buffers and

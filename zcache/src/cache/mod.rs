@@ -106,14 +106,14 @@ pub struct Cache<K, S = RandomState> {
     least: usize,
 }
 
-/// How a page goes in, for [`Cache::insert_with_options`].
+/// How a page goes in: for [`Cache::insert_with_options`] and the other calls whose names end so.
 ///
 /// ```
 /// use std::time::Duration;
 /// use zcache::{InsertOptions, policy::Priority};
 ///
-/// let how = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
-/// # let _ = how;
+/// let options = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
+/// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
 pub struct InsertOptions {
@@ -187,6 +187,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
+    #[doc(alias("put", "set"))]
     pub fn insert(&self, key: K, page: &[u8]) -> Result<(), InsertError> {
         self.insert_with_options(key, page, InsertOptions::new())
     }
@@ -195,23 +196,24 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
+    #[doc(alias = "insert_with_properties")]
     pub fn insert_with_options(
         &self,
         key: K,
         page: &[u8],
-        how: InsertOptions,
+        options: InsertOptions,
     ) -> Result<(), InsertError> {
         let tag = self.tag(&key);
-        self.tier.insert(tag, key, page, self.terms(how)).map(|_| ())
+        self.tier.insert(tag, key, page, self.terms(options)).map(|_| ())
     }
 
-    pub(crate) fn terms(&self, how: InsertOptions) -> Terms<'static> {
-        let expiry = how
+    pub(crate) fn terms(&self, options: InsertOptions) -> Terms<'static> {
+        let expiry = options
             .time_to_live
             .or(self.time_to_live)
             .map(|time| self.tier.clock().saturating_add(rounded_up(time)));
-        let unpacked = how.scan && how.priority == Priority::Low;
-        Terms { priority: how.priority, expiry, unpacked, condition: None }
+        let unpacked = options.scan && options.priority == Priority::Low;
+        Terms { priority: options.priority, expiry, unpacked, condition: None }
     }
 
     /// The decoded page of `key`, to keep.
@@ -430,6 +432,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Whether `key` has a page at this instant; no effect on evictions or counts.
+    #[doc(alias = "contains")]
     pub fn contains_key<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let entry = self.tier.find(self.tag(key), key);
         entry.is_some_and(|entry| self.decode(&entry, &mut []).is_ok())
@@ -437,6 +440,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// Ends the entry of `key` and says whether there was one. Loads and leases of the key that are
     /// under way store nothing, whether there was one or not.
+    #[doc(alias("invalidate", "delete", "erase"))]
     pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let tag = self.tag(key);
         self.tier.end(tag, key, RemovalCause::Removed)
@@ -444,6 +448,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a
     /// miss.
+    #[doc(alias = "pop")]
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
         let gone = self.tier.unlink(tag, key, RemovalCause::Removed)?;

@@ -46,14 +46,14 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         &self,
         key: K,
         page: &[u8],
-        how: InsertOptions,
+        options: InsertOptions,
     ) -> Result<bool, InsertError> {
         let tag = self.tag(&key);
         // Most often this saves compressing the page.
         if self.tier.has_page(tag, &key) {
             return Ok(false);
         }
-        let mut terms = self.terms(how);
+        let mut terms = self.terms(options);
         terms.condition = Some(Condition::Absent);
         self.tier.insert(tag, key, page, terms)
     }

@@ -7,6 +7,7 @@ use super::{Codec, Context, Corrupt};
 
 /// Pages as they are; same-filled ones still cost nothing. For comparisons, and for pages that are
 /// compressed or encrypted already.
+#[doc(alias = "None")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Plain;
 

@@ -37,6 +37,7 @@ pub use sieve::Sieve;
 pub const MAX_ENTRIES: u32 = 1 << 30;
 
 /// Standing that an entry is inserted with.
+#[doc(alias = "Hint")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Priority {

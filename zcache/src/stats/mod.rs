@@ -16,6 +16,7 @@ pub(crate) use counters::Counters;
 pub use maintenance::{DictionaryCounts, Recompression};
 
 /// Why an entry went.
+#[doc(alias = "Event")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -140,6 +141,7 @@ pub struct RemovalCounts {
 
 /// A snapshot of a cache. Counts since it was made; numbers are exact when no other thread uses the
 /// cache meanwhile. Prints as a table.
+#[doc(alias = "metrics")]
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -130,12 +130,12 @@ impl<T: Send + Sync> Pool<T> {
         Swapped::new(value, bytes, self.arena.supply().ledger)
     }
 
-    /// Moves objects out of sparse zspages until `budget` bytes have moved (passed by less than one
-    /// object) or nothing is left to gain. Resumable: call it again as long as it is not `done`.
-    /// Readers are not held up; a writer may be told [`MapError::Busy`](crate::MapError::Busy)
-    /// while its object is copied.
-    pub fn compact(&self, budget: usize) -> Compaction {
-        compact(&self.arena, budget)
+    /// Moves objects out of sparse zspages until `budget_bytes` bytes have moved (passed by less
+    /// than one object) or nothing is left to gain. Resumable: call it again as long as it is not
+    /// `done`. Readers are not held up; a writer may be told
+    /// [`MapError::Busy`](crate::MapError::Busy) while its object is copied.
+    pub fn compact(&self, budget_bytes: usize) -> Compaction {
+        compact(&self.arena, budget_bytes)
     }
 
     /// Gives back what the pool holds without need: pages kept by the source, scratch buffers, what
