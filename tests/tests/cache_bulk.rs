@@ -143,9 +143,13 @@ impl<P: Policy> Watched<P> {
     }
 }
 
-impl<P: Policy> Policy for Watched<P> {
+impl<P: Policy + 'static> Policy for Watched<P> {
     fn name(&self) -> &'static str {
         self.policy.name()
+    }
+
+    fn fresh(&self) -> Box<dyn Policy> {
+        self.policy.fresh()
     }
 
     fn max_mark(&self) -> u8 {

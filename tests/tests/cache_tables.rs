@@ -293,6 +293,10 @@ impl Policy for Fifo {
         "fifo"
     }
 
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(Self::default())
+    }
+
     fn max_mark(&self) -> u8 {
         1
     }

@@ -39,6 +39,11 @@ impl Policy for Sampled {
         "sampled"
     }
 
+    /// For another cache with the same settings.
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(Self::default())
+    }
+
     /// A hit adds 1 to its entry's mark, up to this. It tells nobody, and so takes no lock.
     fn max_mark(&self) -> u8 {
         3

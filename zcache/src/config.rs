@@ -7,14 +7,15 @@ use zpool::source::PageSource;
 use crate::codec::{Codec, Lz4};
 use crate::error::ConfigError;
 use crate::policy::{Policy, S3Fifo};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// Where pages come from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Source {
     Default,
     Kind(zpool::SourceKind),
-    Own(Box<dyn PageSource>),
+    /// The first cache that is made takes it.
+    Own(Arc<Mutex<Option<Box<dyn PageSource>>>>),
 }
 
 /// Whether a cache lies on huge pages of the system's: see [`Config::huge_pages`].
@@ -57,6 +58,8 @@ pub enum HotShare {
     Auto,
     /// Nothing: all hits are decoded.
     Off,
+    /// So many bytes, or what the least capacity leaves if that is less.
+    Bytes(usize),
     /// One byte in so many of the capacity, or what the least capacity leaves of it if that is
     /// less; 0 is nothing.
     Fraction(u32),
@@ -93,6 +96,20 @@ pub struct Config {
     pub(crate) shards: Option<usize>,
     pub(crate) hot: HotShare,
     pub(crate) miss_cost: Option<Duration>,
+}
+
+impl Clone for Config {
+    /// The same settings for another cache. It has the same codecs, and a policy of its own:
+    /// [`Policy::fresh`]. About a page source see [`page_source`](Self::page_source).
+    fn clone(&self) -> Self {
+        Self {
+            codec: self.codec.clone(),
+            cold_codec: self.cold_codec.clone(),
+            policy: self.policy.fresh(),
+            source: self.source.clone(),
+            ..*self
+        }
+    }
 }
 
 impl Config {
@@ -271,9 +288,12 @@ impl Config {
     /// What it keeps beside pages in use it has to charge to the pool's ledger: see
     /// [`zpool::source::PageSource`]. It may fail: what cannot be read is a miss, and its entry
     /// goes.
+    ///
+    /// One pool uses it. Of the clones of these settings the first one that makes a cache takes the
+    /// source, and the others get [`ConfigError::SourceTaken`].
     #[must_use]
     pub fn page_source(self, source: impl PageSource + 'static) -> Self {
-        Self { source: Source::Own(Box::new(source)), ..self }
+        Self { source: Source::Own(Arc::new(Mutex::new(Some(Box::new(source))))), ..self }
     }
 
     /// Whether compressed pages, and tables longer than 2 MiB, lie on huge pages. With

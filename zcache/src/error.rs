@@ -30,6 +30,8 @@ pub enum ConfigError {
     Codec(std::io::Error),
     /// The codec takes no training, or none to a dictionary of this many bytes.
     Training(usize),
+    /// Another cache, made from a clone of the settings, has their page source.
+    SourceTaken,
     /// The allocator refused.
     Pool(zpool::ConfigError),
 }
@@ -146,6 +148,7 @@ impl fmt::Display for ConfigError {
             Self::Training(bytes) => {
                 write!(f, "the codec cannot be trained to a dictionary of {bytes} bytes")
             }
+            Self::SourceTaken => f.write_str("another cache has the page source already"),
             Self::Pool(error) => error.fmt(f),
         }
     }

@@ -50,6 +50,7 @@ pub use cache::{
     TrainingOutcome, Waited, Waiting,
 };
 pub use config::{Config, HotShare, HugePages};
+pub use equivalent::Equivalent;
 pub use error::{
     BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, MAX_PIECE, ResizeError,
 };
@@ -58,3 +59,7 @@ pub use stats::{
     RemovalCounts, Stats, Timing,
 };
 pub use tier::Removal;
+/// The allocator that the cache is on: for what its page sources and its errors are made of.
+pub use zpool;
+pub use zpool::source::PageSource;
+pub use zpool::{Compaction, NoMemory, SourceKind};

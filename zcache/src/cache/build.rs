@@ -96,7 +96,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool: Result<Memory<K>, _> = match source {
             Source::Default => Pool::new(with_huge_pages(settings, huge_pages, capacity)),
             Source::Kind(kind) => Pool::new(settings.source(kind)),
-            Source::Own(source) => Pool::with_boxed_source(settings, source),
+            Source::Own(source) => match source.lock().take() {
+                Some(source) => Pool::with_boxed_source(settings, source),
+                None => return Err(ConfigError::SourceTaken),
+            },
         };
         let pool = pool.map_err(ConfigError::Pool)?;
         // Tables that threads share are made for a power of two of them.

@@ -1,15 +1,35 @@
 //! What a cache tells of itself: its figures, and whether they add up.
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, Hash};
 
 use super::Cache;
-use crate::codec::{CODERS, RAW};
+use crate::codec::{self, CODERS, Codec, RAW};
 use crate::hot::Hot;
 use crate::stats::{Candidate, Stats};
 use crate::store::Trouble;
 use crate::sync::get;
 use crate::tier::{Tier, aside};
 use crate::worth::{CANDIDATES, Scales};
+
+impl<K, S> Cache<K, S> {
+    /// The name of the codec that pages are packed by.
+    pub(super) fn codec_name(&self) -> Cow<'static, str> {
+        let found = self.tier.scales().filter(|scales| scales.samples().is_some());
+        let name = found.and_then(|scales| self.candidate_name(scales.codec()));
+        name.unwrap_or_else(|| self.tier.store.codec.name())
+    }
+
+    /// The name of a codec that may be chosen; `None` if it was left out.
+    fn candidate_name(&self, coder: usize) -> Option<Cow<'static, str>> {
+        let store = &self.tier.store;
+        match coder.checked_sub(1) {
+            _ if coder == usize::from(RAW) => Some(codec::Plain.name()),
+            None => Some(store.codec.name()),
+            Some(other) => store.coders.others().get(other).map(|codec| codec.name()),
+        }
+    }
+}
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
@@ -19,7 +39,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         let pool = tier.store.pool.stats();
         let mut stats = Stats::of(&tier.counters, &pool);
         stats.ended = tier.scopes.as_ref().map_or(0, |scopes| scopes.ended_entries());
-        stats.codec = tier.store.codec.name().into_owned();
+        stats.codec = self.codec_name().into_owned();
         let coders = &tier.store.coders;
         let cold = coders.cold.as_ref();
         stats.cold_codec = cold.map_or_else(String::new, |codec| codec.name().into_owned());
@@ -56,19 +76,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     fn name_candidates(&self, stats: &mut Stats, found: [Candidate; CANDIDATES], changes: u64) {
-        let store = &self.tier.store;
         for (coder, candidate) in (0..).zip(found) {
-            let name = match usize::from(coder).checked_sub(1) {
-                _ if coder == RAW => "none".into(),
-                None => store.codec.name(),
-                Some(other) => match store.coders.others().get(other) {
-                    Some(codec) => codec.name(),
-                    None => continue,
-                },
-            };
-            if candidate.in_use {
-                stats.codec = name.clone().into_owned();
-            }
+            let Some(name) = self.candidate_name(coder) else { continue };
             stats.candidates.push(Candidate { name: name.into_owned(), ..candidate });
         }
         stats.codec_changes = changes;

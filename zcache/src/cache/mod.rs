@@ -4,6 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::ops::Range;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -470,9 +471,20 @@ fn rounded_up(time: Duration) -> Millis {
 
 impl<K, S> fmt::Debug for Cache<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("tier", &self.tier).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("entries", &self.tier.entries())
+            .field("capacity", &self.tier.capacity())
+            .field("codec", &self.codec_name())
+            .finish_non_exhaustive()
     }
 }
+
+/// A panic of user code leaves the cache as it was, but for the entry concerned: so it may be used
+/// on both sides of a [`catch_unwind`](std::panic::catch_unwind).
+impl<K: UnwindSafe + RefUnwindSafe, S: UnwindSafe> UnwindSafe for Cache<K, S> {}
+
+/// As for [`UnwindSafe`].
+impl<K: UnwindSafe + RefUnwindSafe, S: RefUnwindSafe> RefUnwindSafe for Cache<K, S> {}
 
 #[cfg(all(test, not(zcache_loom)))]
 mod tests {

@@ -123,6 +123,7 @@ impl HotShare {
         let part = |part: u32| capacity.checked_div(part as usize).unwrap_or(0).min(most);
         match self {
             Self::Off => (0, 0),
+            Self::Bytes(bytes) => (bytes.min(most), bytes.min(most)),
             Self::Fraction(n) => (part(n), part(n)),
             Self::Auto => (part(AUTO), most),
         }

@@ -173,6 +173,10 @@ impl Policy for Pairs {
         "pairs"
     }
 
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(Self::default())
+    }
+
     fn max_mark(&self) -> u8 {
         1
     }

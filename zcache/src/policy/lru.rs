@@ -44,7 +44,7 @@ use super::{Entries, Policy, Priority};
 /// }
 /// marks.set_mark(0, 1); // a hit
 /// assert_eq!(lru.evict(&marks, 100), Some(1));
-/// # Ok::<(), zpool::NoMemory>(())
+/// # Ok::<(), zcache::NoMemory>(())
 /// ```
 #[derive(Debug)]
 pub struct Lru {
@@ -68,6 +68,10 @@ impl Default for Lru {
 impl Policy for Lru {
     fn name(&self) -> &'static str {
         "lru"
+    }
+
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(Self::new())
     }
 
     fn max_mark(&self) -> u8 {

@@ -83,6 +83,10 @@ pub trait Policy: std::fmt::Debug + Send {
     /// What the policy is called in statistics.
     fn name(&self) -> &'static str;
 
+    /// Another one by the same rules and with the same settings, without entries: what a clone of a
+    /// [`Config`](crate::Config) has.
+    fn fresh(&self) -> Box<dyn Policy>;
+
     /// The mark that hits stop counting at, 1 or more: further hits need not write.
     fn max_mark(&self) -> u8;
 

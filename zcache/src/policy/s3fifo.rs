@@ -261,6 +261,10 @@ impl Policy for S3Fifo {
         if self.ours.is_some() { "s3-fifo" } else { "s3-fifo-plain" }
     }
 
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(if self.ours.is_some() { Self::new() } else { Self::plain() })
+    }
+
     fn max_mark(&self) -> u8 {
         3
     }

@@ -66,6 +66,10 @@ impl Policy for Sieve {
         "sieve"
     }
 
+    fn fresh(&self) -> Box<dyn Policy> {
+        Box::new(Self::new())
+    }
+
     fn max_mark(&self) -> u8 {
         1
     }

@@ -413,11 +413,6 @@ impl<K: Send + Sync> Tier<K> {
         }
     }
 
-    /// The account, if anything is decided by it.
-    pub(crate) fn scales(&self) -> Option<&Scales> {
-        self.scales.as_deref()
-    }
-
     /// The entry of `key`, pinned, for the pilot of a flight of `key`: see [`Flights`] for why it
     /// takes the lock of the shard.
     pub(crate) fn find_aboard<Q: Equivalent<K> + ?Sized>(
@@ -464,10 +459,6 @@ impl<K: Send + Sync> Tier<K> {
         self.live_unless(|| self.index.look(tag, (pin, is)).transpose())
     }
 
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity.load(Ordering::Relaxed)
-    }
-
     /// Bytes held, what is set aside among them.
     pub(crate) fn held(&self) -> usize {
         self.store.pool.held_bytes() + aside(self.capacity())
@@ -496,6 +487,23 @@ impl<K: Send + Sync> Tier<K> {
             Ok(entry) => entry.record().tag,
             Err(error) => panic!("entry {id} is in the index and not in the pool: {error}"),
         }
+    }
+}
+
+impl<K> Tier<K> {
+    /// The account, if anything is decided by it.
+    pub(crate) fn scales(&self) -> Option<&Scales> {
+        self.scales.as_deref()
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// Entries, without those of ended scopes.
+    pub(crate) fn entries(&self) -> usize {
+        let ended = self.scopes.as_ref().map_or(0, |scopes| scopes.ended_entries());
+        self.counters.entries().saturating_sub(ended)
     }
 }
 

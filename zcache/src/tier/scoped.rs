@@ -80,12 +80,6 @@ impl<K: Send + Sync> Tier<K> {
         self.scopes.as_ref().is_some_and(|scopes| !scopes.is_live(scopes.slot_of(id)))
     }
 
-    /// Entries, without those of ended scopes.
-    pub(crate) fn entries(&self) -> usize {
-        let ended = self.scopes.as_ref().map_or(0, |scopes| scopes.ended_entries());
-        self.counters.entries().saturating_sub(ended)
-    }
-
     /// Bytes that an entry counts for in its scope.
     pub(crate) fn scope_bytes(len: usize) -> u64 {
         (len + size_of::<Record<K>>() + TABLES) as u64
