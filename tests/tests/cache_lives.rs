@@ -444,7 +444,7 @@ fn counts_add_up() {
     assert!(all.iter().all(|count| *count > 0) && gone.corrupt == 0, "{gone:?}");
     assert_eq!((stats.entries, stats.unreadable), (cache.len(), 0));
     assert!(stats.decode.samples >= hits / 64 && stats.encode.samples >= stored / 64);
-    let objects: usize = stats.stored_sizes.iter().map(|(_, objects)| objects).sum();
+    let objects: usize = stats.stored_sizes.iter().map(|size| size.objects).sum();
     assert!(objects <= stats.entries && objects + stats.same_filled >= stats.entries);
     cache.check();
 }

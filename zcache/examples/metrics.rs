@@ -33,20 +33,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     // `install_recorder` makes it the recorder of the whole process.
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
-    metrics::with_local_recorder(&recorder, || cache.stats().publish("pages"));
+    metrics::with_local_recorder(&recorder, || cache.stats().publish("zcache", "pages"));
     let text = handle.render();
 
-    let shown = ["zcache_hits", "zcache_misses", "zcache_entries", "zcache_held_bytes"];
+    let shown = ["zcache_hits_total", "zcache_misses_total", "zcache_entries", "zcache_held_bytes"];
     let is_shown = |line: &&str| shown.contains(&line.split('{').next().unwrap_or_default());
     text.lines().filter(is_shown).for_each(|line| println!("{line}"));
-    assert_eq!(value(&text, "zcache_hits"), Some(100.0));
-    assert_eq!(value(&text, "zcache_misses"), Some(20.0));
+    assert_eq!(value(&text, "zcache_hits_total"), Some(100.0));
+    assert_eq!(value(&text, "zcache_misses_total"), Some(20.0));
     assert_eq!(value(&text, "zcache_entries"), Some(100.0));
     assert_eq!(value(&text, "zcache_held_bytes"), Some(cache.held_bytes() as f64));
 
     // Counters are absolute: publishing again, as each scrape does, adds nothing twice.
     assert!(cache.get(&0).is_some());
-    metrics::with_local_recorder(&recorder, || cache.stats().publish("pages"));
-    assert_eq!(value(&handle.render(), "zcache_hits"), Some(101.0));
+    metrics::with_local_recorder(&recorder, || cache.stats().publish("zcache", "pages"));
+    assert_eq!(value(&handle.render(), "zcache_hits_total"), Some(101.0));
     Ok(())
 }

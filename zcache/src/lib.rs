@@ -55,8 +55,8 @@ pub use error::{
     BufferTooSmall, ConfigError, InsertError, LoadError, MAX_PAGE, MAX_PIECE, ResizeError,
 };
 pub use stats::{
-    Balance, ByteCounts, Candidate, DictionaryCounts, Recompression, Rejected, RemovalCause,
-    RemovalCounts, Stats, Timing,
+    Balance, ByteCounts, Candidate, DictionaryCounts, Ratios, Recompression, Rejected,
+    RemovalCause, RemovalCounts, Stats, StoredSize, Timing,
 };
 pub use tier::Removal;
 /// The allocator that the cache is on: for what its page sources and its errors are made of.

@@ -72,6 +72,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         bytes.sample = tier.sampler.bytes();
         let large = tier.store.large.as_ref().map_or(0, |large| large.charged());
         bytes.fixed = self.charged + large + coders.table_bytes() + grown + aside(tier.capacity());
+        stats.ratios = stats.ratios_now();
         stats
     }
 

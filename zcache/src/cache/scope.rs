@@ -21,7 +21,7 @@ pub struct Scope<'c, K, S = RandomState> {
 
 /// What a scope has at one instant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ScopeStats {
     /// Entries.

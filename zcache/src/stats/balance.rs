@@ -5,19 +5,29 @@ use std::time::Duration;
 /// The reasons for the share of a cache's capacity that its hot pages have: see
 /// [`HotShare::Auto`](crate::HotShare::Auto).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Balance {
     /// Bytes that frames are left when room is needed. Where it is not, they may have more.
     pub limit: usize,
     /// What a decoding takes, if it is not interrupted.
+    #[cfg_attr(feature = "serde", serde(rename = "decode_nanoseconds", with = "super::times"))]
     pub decode: Duration,
     /// What a miss takes: from the miss to the end of the insert of its key, or as the cache was
     /// [told](crate::Config::miss_cost).
+    #[cfg_attr(feature = "serde", serde(rename = "miss_nanoseconds", with = "super::times"))]
     pub miss: Duration,
     /// What another MiB of frames would have saved of late.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "frame_worth_nanoseconds", with = "super::times")
+    )]
     pub frame_worth: Duration,
     /// What another MiB of compressed pages would have saved in the same time.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "entry_worth_nanoseconds", with = "super::times")
+    )]
     pub entry_worth: Duration,
     /// How often a page was decoded whose frame had just gone; of a sample of the pages.
     pub frame_returns: u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// What a cache that [finds its codec](crate::Config::auto_codec) knows of one that it may choose.
 /// Means over sampled pages; zero as long as there are too few.
 #[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Candidate {
     /// Its name.
@@ -17,11 +17,14 @@ pub struct Candidate {
     /// Bytes of an entry, all counted.
     pub entry_bytes: usize,
     /// What it takes to pack a page.
+    #[cfg_attr(feature = "serde", serde(rename = "encode_nanoseconds", with = "super::times"))]
     pub encode: Duration,
     /// What it takes to read one back.
+    #[cfg_attr(feature = "serde", serde(rename = "decode_nanoseconds", with = "super::times"))]
     pub decode: Duration,
     /// What a request would cost with it, hits and misses, frames taken into account. `None`: that
     /// is not known, or what misses would come with it is not.
+    #[cfg_attr(feature = "serde", serde(rename = "request_nanoseconds", with = "super::times"))]
     pub request: Option<Duration>,
 }
 

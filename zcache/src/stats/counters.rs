@@ -5,12 +5,19 @@ use std::time::{Duration, Instant};
 
 use zpool::PoolStats;
 
-use super::{ByteCounts, Rejected, RemovalCause, RemovalCounts, Stats, Timing, maintenance};
+use super::{
+    ByteCounts, Rejected, RemovalCause, RemovalCounts, Stats, StoredSize, Timing, maintenance,
+};
 use crate::codec::Form;
+#[cfg(feature = "metrics")]
+use crate::error::MAX_PIECE;
 use crate::sync::{Apart, Counter, NUMBERED, Ordering, add, get, sub, thread_number};
 
 /// One in this many hits and inserts is timed.
 const SAMPLED: u64 = 64;
+/// Bytes of the shortest slot, or less.
+#[cfg(feature = "metrics")]
+const SHORTEST: usize = 16;
 /// What took so many means was interrupted.
 const CALM: u64 = 8;
 /// And the first one, in nanoseconds.
@@ -301,12 +308,21 @@ fn bound(size: usize) -> usize {
     size.next_multiple_of(quarter)
 }
 
-fn stored_sizes(pool: &PoolStats) -> Vec<(usize, usize)> {
-    let mut sizes: Vec<(usize, usize)> = Vec::new();
+/// All of these bounds, up to that of the longest slot.
+#[cfg(feature = "metrics")]
+pub(super) fn bounds() -> impl Iterator<Item = usize> {
+    let all = std::iter::successors(Some(SHORTEST), |last| Some(bound(last + 1)));
+    all.take_while(|bound| *bound <= 2 * MAX_PIECE)
+}
+
+fn stored_sizes(pool: &PoolStats) -> Vec<StoredSize> {
+    let mut sizes: Vec<StoredSize> = Vec::new();
     for class in pool.classes.iter().filter(|class| class.inuse != 0) {
         match sizes.last_mut() {
-            Some((size, objects)) if *size == bound(class.size) => *objects += class.inuse,
-            _ => sizes.push((bound(class.size), class.inuse)),
+            Some(last) if last.up_to_bytes == bound(class.size) => last.objects += class.inuse,
+            _ => {
+                sizes.push(StoredSize { up_to_bytes: bound(class.size), objects: class.inuse });
+            }
         }
     }
     sizes

@@ -15,7 +15,7 @@ pub(crate) struct Counts {
 
 /// Cold entries that were compressed again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Recompression {
     /// Entries that the stronger codec was tried on.
@@ -28,7 +28,7 @@ pub struct Recompression {
 
 /// Dictionaries that were trained on inserted pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct DictionaryCounts {
     /// Dictionaries there are: the one in use, and earlier ones of which entries are left.

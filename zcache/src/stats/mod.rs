@@ -8,7 +8,10 @@ mod counters;
 mod maintenance;
 #[cfg(feature = "metrics")]
 mod publish;
+mod since;
 mod table;
+#[cfg(feature = "serde")]
+mod times;
 
 pub use balance::Balance;
 pub use candidate::Candidate;
@@ -18,7 +21,7 @@ pub use maintenance::{DictionaryCounts, Recompression};
 /// Why an entry went.
 #[doc(alias = "Event")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum RemovalCause {
     /// Room was needed.
@@ -43,12 +46,13 @@ impl RemovalCause {
 
 /// Times of a part of all operations of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Timing {
     /// Operations that were timed: one in 64.
     pub samples: u64,
     /// What they took together.
+    #[cfg_attr(feature = "serde", serde(rename = "total_nanoseconds", with = "times"))]
     pub total: Duration,
 }
 
@@ -65,7 +69,7 @@ impl Timing {
 /// `index`, `policy`, `codec`, `sample` and `fixed`, give or take what other threads change
 /// meanwhile.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ByteCounts {
     /// The cap.
@@ -105,7 +109,7 @@ pub struct ByteCounts {
 
 /// Inserts that stored nothing, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Rejected {
     /// Pages longer than `max_page`.
@@ -122,7 +126,7 @@ pub struct Rejected {
 
 /// Entries that went, by cause.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct RemovalCounts {
     /// See [`RemovalCause::Evicted`].
@@ -139,11 +143,38 @@ pub struct RemovalCounts {
     pub corrupt: u64,
 }
 
+/// Objects of about one size.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct StoredSize {
+    /// Bytes of the largest slot of this size.
+    pub up_to_bytes: usize,
+    /// Objects in such slots.
+    pub objects: usize,
+}
+
+/// What the other figures of a snapshot come to, for those who read it elsewhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Ratios {
+    /// See [`Stats::hit_ratio`].
+    pub hit: f64,
+    /// See [`Stats::compression_ratio`]. `None`: all pages are same-filled.
+    pub compression: Option<f64>,
+    /// See [`Stats::effective_ratio`].
+    pub effective: f64,
+}
+
 /// A snapshot of a cache. Counts since it was made; numbers are exact when no other thread uses the
 /// cache meanwhile. Prints as a table.
+///
+/// With the feature `serde` it is written and read. Times are then numbers of nanoseconds, and their
+/// names end so: `decode.total_nanoseconds`.
 #[doc(alias = "metrics")]
 #[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// The codec's name.
@@ -196,13 +227,15 @@ pub struct Stats {
     pub dictionaries: DictionaryCounts,
     /// Where the bytes are.
     pub bytes: ByteCounts,
-    /// Bytes of a slot, and how many objects have such a one: the stored sizes, in quarters of
-    /// octaves, smallest first; those that nothing is stored in are left out.
-    pub stored_sizes: Vec<(usize, usize)>,
+    /// How many objects have slots of which size, in quarters of octaves, smallest first. Sizes
+    /// that nothing is stored in are left out.
+    pub stored_sizes: Vec<StoredSize>,
     /// Decodings.
     pub decode: Timing,
     /// Inserts up to where the page is compressed.
     pub encode: Timing,
+    /// Hits of look-ups, and bytes of pages by bytes that they take.
+    pub ratios: Ratios,
 }
 
 impl Stats {
@@ -226,6 +259,15 @@ impl Stats {
     #[must_use]
     pub fn hit_ratio(&self) -> f64 {
         self.hits as f64 / (self.hits + self.misses).max(1) as f64
+    }
+
+    /// The ratios of the other figures.
+    pub(crate) fn ratios_now(&self) -> Ratios {
+        Ratios {
+            hit: self.hit_ratio(),
+            compression: Some(self.compression_ratio()).filter(|ratio| ratio.is_finite()),
+            effective: self.effective_ratio(),
+        }
     }
 }
 

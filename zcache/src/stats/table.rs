@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Candidate, Stats};
+use super::{Candidate, Stats, StoredSize};
 
 /// `bytes` in MiB or KiB.
 fn human(bytes: usize) -> String {
@@ -34,7 +34,7 @@ impl fmt::Display for Stats {
             || ("fixed".to_owned(), "-".to_owned()),
             |balance| (balance.standing(), balance.reasons()),
         );
-        let rows: [(&str, String); 16] = [
+        let rows: [(&str, String); 17] = [
             (
                 "entries",
                 format!(
@@ -55,13 +55,8 @@ impl fmt::Display for Stats {
             (
                 "frames",
                 format!(
-                    "{} in {}, {} waiting; {} hits; {} promoted, {} demoted",
-                    self.frames,
-                    human(bytes.frames),
-                    human(bytes.waiting),
-                    self.hot_hits,
-                    self.promotions,
-                    self.demotions
+                    "{}; {} hits; {} promoted, {} demoted",
+                    self.frames, self.hot_hits, self.promotions, self.demotions
                 ),
             ),
             ("codec", self.found()),
@@ -107,35 +102,43 @@ impl fmt::Display for Stats {
             (
                 "trained",
                 format!(
-                    "{} dictionaries; {} adopted, {} rejected, {} failed, {} dropped; sample {}",
+                    "{} dictionaries; {} adopted, {} rejected, {} failed, {} dropped",
                     dictionaries.held,
                     dictionaries.adopted,
                     dictionaries.rejected,
                     dictionaries.failed,
-                    dictionaries.dropped,
-                    human(bytes.sample)
+                    dictionaries.dropped
                 ),
             ),
             ("loads", format!("{}, {} failed", self.loads, self.load_failures)),
             (
                 "held",
                 format!(
-                    "{} of {} ({:.2} %); keys weigh {}",
+                    "{} of {} ({:.2} %)",
                     human(bytes.held),
                     human(bytes.capacity),
-                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64,
-                    human(bytes.keys)
+                    100.0 * bytes.held as f64 / bytes.capacity.max(1) as f64
                 ),
             ),
             (
                 "  in",
                 format!(
-                    "pages {}, pool metadata {}, index {}, policy {}, codec {}, fixed {}",
+                    "pages {}, frames {}, waiting frames {}, keys {}, pool metadata {}",
                     human(bytes.pages),
-                    human(bytes.metadata),
+                    human(bytes.frames),
+                    human(bytes.waiting),
+                    human(bytes.keys),
+                    human(bytes.metadata)
+                ),
+            ),
+            (
+                "  and",
+                format!(
+                    "index {}, policy {}, codec {}, sample {}, fixed {}",
                     human(bytes.index),
                     human(bytes.policy),
                     human(bytes.codec),
+                    human(bytes.sample),
                     human(bytes.fixed)
                 ),
             ),
@@ -160,8 +163,8 @@ impl fmt::Display for Stats {
             ),
         ];
         rows.iter().try_for_each(|(name, text)| writeln!(f, "{name:<9} {text}"))?;
-        let most = self.stored_sizes.iter().map(|(_, objects)| *objects).max().unwrap_or(1);
-        for (size, objects) in &self.stored_sizes {
+        let most = self.stored_sizes.iter().map(|size| size.objects).max().unwrap_or(1);
+        for StoredSize { up_to_bytes: size, objects } in &self.stored_sizes {
             let bar = "#".repeat((objects * 40).div_ceil(most));
             writeln!(f, "  up to {size:>6} B {objects:>9} {bar}")?;
         }
