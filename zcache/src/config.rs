@@ -151,6 +151,15 @@ impl Config {
     /// |---|---|---|---|
     /// | 8 KiB | 0.23 MB | 0.67 MB | 1.14 MB |
     /// | 64 KiB | 0.52 MB | 1.93 MB | 2.4 MB |
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, InsertError};
+    ///
+    /// let cache = Cache::new(Config::new(8 << 20).max_page(1 << 20))?;
+    /// cache.insert(1, &vec![7; 1 << 20])?; // in eight pieces
+    /// assert!(matches!(cache.insert(2, &vec![7; (1 << 20) + 1]), Err(InsertError::TooLarge { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn max_page(self, bytes: usize) -> Self {
         Self { max_page: bytes, ..self }
@@ -213,6 +222,14 @@ impl Config {
     }
 
     /// Who goes when room is needed. Default: [`S3Fifo`].
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, policy::Lru};
+    ///
+    /// let cache: Cache<u64> = Cache::new(Config::new(4 << 20).policy(Lru::new()))?;
+    /// assert_eq!(cache.stats().policy, "lru");
+    /// # Ok::<(), zcache::ConfigError>(())
+    /// ```
     #[doc(alias("eviction_policy", "with_eviction_config"))]
     #[must_use]
     pub fn policy(self, policy: impl Policy + 'static) -> Self {
@@ -243,6 +260,16 @@ impl Config {
 
     /// The time to live of pages that are inserted without one of their own, rounded up to
     /// milliseconds; with zero no page is ever hit. Costs 6 bytes a page. Default: for ever.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20).time_to_live(Duration::from_secs(300)))?;
+    /// cache.insert(7, &[1; 4096])?; // a miss in five minutes
+    /// assert!(cache.get(&7).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias("ttl", "expire_after_write"))]
     #[must_use]
     pub fn time_to_live(self, time: Duration) -> Self {
@@ -272,6 +299,18 @@ impl Config {
     /// [`auto_codec`](Self::auto_codec) weigh against decodings. Default: measured, from a miss to
     /// the end of its key's insert; 100 us until the first one.
     /// [`Cache::set_miss_cost`](crate::Cache::set_miss_cost) changes it later.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zcache::{Cache, Config};
+    ///
+    /// // A read of 2 ms: many entries are worth more than fast hits.
+    /// let config = Config::new(64 << 20).miss_cost(Duration::from_millis(2));
+    /// let cache = Cache::<u64>::new(config)?;
+    /// let balance = cache.stats().balance.expect("the share of hot pages is found");
+    /// assert_eq!(balance.miss, Duration::from_millis(2));
+    /// # Ok::<(), zcache::ConfigError>(())
+    /// ```
     #[must_use]
     pub fn miss_cost(self, time: Duration) -> Self {
         Self { miss_cost: Some(time), ..self }
@@ -279,6 +318,15 @@ impl Config {
 
     /// Where the pool's pages come from: see [`zpool::SourceKind`]. Default: the pool's own
     /// default. From [`Memfd`](zpool::SourceKind::Memfd), each hit copies the payload first.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, SourceKind};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20).source(SourceKind::Heap))?; // no address space kept
+    /// cache.insert(7, &[1; 4096])?;
+    /// assert!(cache.get(&7).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn source(self, source: zpool::SourceKind) -> Self {
         Self { source: Source::Kind(source), ..self }
@@ -291,6 +339,16 @@ impl Config {
     ///
     /// One pool uses it. Of the clones of these settings the first one that makes a cache takes the
     /// source, and the others get [`ConfigError::SourceTaken`].
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, zpool::source::File};
+    ///
+    /// let pages = File::temporary(4096)?; // a file without a name
+    /// let cache = Cache::new(Config::new(4 << 20).page_source(pages))?;
+    /// cache.insert(7, &[1; 4096])?;
+    /// assert!(cache.get(&7).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn page_source(self, source: impl PageSource + 'static) -> Self {
         Self { source: Source::Own(Arc::new(Mutex::new(Some(Box::new(source))))), ..self }

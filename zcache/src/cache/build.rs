@@ -38,6 +38,17 @@ fn cores() -> usize {
 impl<K: Hash + Eq + Clone + Send + Sync> Cache<K> {
     /// A cache as `config` says, with a hasher seeded at random.
     ///
+    /// ```
+    /// use zcache::{Cache, Config, ConfigError};
+    ///
+    /// let cache: Cache<u64> = Cache::new(Config::new(64 << 20).max_page(8192))?;
+    /// assert!(cache.is_empty() && cache.held_bytes() < 1 << 20);
+    /// // The least capacity depends on the settings, and the error says it.
+    /// let refused = Cache::<u64>::new(Config::new(1000));
+    /// assert!(matches!(refused, Err(ConfigError::TooSmall { least }) if least > 1000));
+    /// # Ok::<(), ConfigError>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`ConfigError`].
     pub fn new(config: Config) -> Result<Self, ConfigError> {

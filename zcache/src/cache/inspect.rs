@@ -33,6 +33,19 @@ impl<K, S> Cache<K, S> {
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// A snapshot of all figures. Takes many of the cache's locks, one after the other.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, &b"much of the same ".repeat(200))?;
+    /// let _ = (cache.get(&7), cache.get(&8));
+    /// let stats = cache.stats();
+    /// assert_eq!((stats.entries, stats.hits, stats.misses), (1, 1, 1));
+    /// assert!(stats.compression_ratio() > 10.0 && stats.bytes.held <= stats.bytes.capacity);
+    /// println!("{stats}"); // as a table
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn stats(&self) -> Stats {
         let tier = &self.tier;

@@ -42,6 +42,21 @@ impl Maintainer {
     /// rounded up to a millisecond; [`Duration::MAX`] is never. A removal hook that panics in the thread costs that
     /// step, and nothing else.
     ///
+    /// ```
+    /// use std::{sync::Arc, time::Duration};
+    /// use zcache::{Cache, Config, InsertOptions, Maintainer};
+    ///
+    /// let cache = Arc::new(Cache::new(Config::new(4 << 20))?);
+    /// let short = InsertOptions::new().time_to_live(Duration::from_millis(1));
+    /// cache.insert_with_options(7, &[1; 4096], short)?;
+    /// let maintainer = Maintainer::start(&cache, Duration::from_millis(5), 1 << 20)?;
+    /// while cache.stats().removals.expired == 0 {
+    ///     std::thread::sleep(Duration::from_millis(5)); // it ends what has expired
+    /// }
+    /// drop(maintainer);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// [`InvalidInput`](io::ErrorKind::InvalidInput): `interval` is zero, which keeps a core busy.
     /// Else the system's error: it has no thread.

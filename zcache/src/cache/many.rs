@@ -28,6 +28,17 @@ type Batch<'c, 'k, K, Q, P, T> = Vec<(Found<'c, K, P>, &'k Q, T)>;
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The pages of many keys, in their order. Each look-up stands for itself; they are made in
     /// batches, so that one key's payload is fetched from memory while another's is decoded.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(1, &[1; 512])?;
+    /// cache.insert(3, &[3; 512])?;
+    /// let found = cache.get_many(&[1, 2, 3]).into_iter().map(|page| page.map(|page| page[0]));
+    /// assert_eq!(found.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_many<'k, Q: Hash + Equivalent<K> + ?Sized + 'k>(
         &self,
         keys: impl IntoIterator<Item = &'k Q>,
@@ -168,6 +179,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// under way store nothing, whether the key has an entry or not. `keep` runs under no lock and
     /// may use the cache. Entries that come or go meanwhile may or may not be asked about, and a
     /// key that is being loaded may be asked about twice.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// for page in 0..10 {
+    ///     cache.insert((page % 2, page), &[page as u8; 512])?;
+    /// }
+    /// cache.retain(|(relation, _)| *relation != 1);
+    /// assert!(cache.len() == 5 && cache.get(&(1, 3)).is_none() && cache.get(&(0, 4)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "invalidate_entries_if")]
     pub fn retain(&self, mut keep: impl FnMut(&K) -> bool) {
         let _walk = self.tier.walk();
@@ -224,6 +247,17 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Removes all entries that were there when it was called. Loads and leases that are under way
     /// store nothing. In a cache with scopes all entries are misses at once; otherwise one after
     /// the other.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, &[1; 4096])?;
+    /// cache.clear();
+    /// assert!(cache.is_empty() && cache.get(&7).is_none());
+    /// assert_eq!(cache.stats().removals.cleared, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "invalidate_all")]
     pub fn clear(&self) {
         let _walk = self.tier.walk();

@@ -52,6 +52,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The call works until it is done: in proportion to what the cache held. Inserts meanwhile
     /// evict twice what they take; one by the removal hook is refused as long as too much is held.
     ///
+    /// ```
+    /// use zcache::{Cache, Config, ResizeError};
+    ///
+    /// let cache = Cache::new(Config::new(8 << 20).max_page(4096))?;
+    /// for key in 0..2000_u32 {
+    ///     let page: Vec<u8> = (0..1024).map(|at| (key.wrapping_mul(at * at) >> 7) as u8).collect();
+    ///     cache.insert(key, &page)?;
+    /// }
+    /// cache.resize(1 << 20)?;
+    /// assert!(cache.held_bytes() <= 1 << 20 && cache.capacity() == 1 << 20);
+    /// assert!(matches!(cache.resize(1000), Err(ResizeError::TooSmall { .. })));
+    /// cache.resize(64 << 20)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`ResizeError`].
     #[doc(alias = "set_capacity")]

@@ -30,11 +30,13 @@ mod maintainer;
 mod many;
 mod memory;
 mod only_if;
+mod options;
 mod scope;
 
 pub use lease::{Lease, Leased, Waited, Waiting};
 pub use maintain::{Maintenance, TrainingOutcome};
 pub use maintainer::Maintainer;
+pub use options::InsertOptions;
 pub use scope::{Scope, ScopeStats, TooManyScopes};
 
 /// A concurrent, keyed cache of compressed pages that holds to a budget of resident memory.
@@ -107,76 +109,6 @@ pub struct Cache<K, S = RandomState> {
     least: usize,
 }
 
-/// How a page goes in: for [`Cache::insert_with_options`] and the other calls whose names end so.
-///
-/// ```
-/// use std::time::Duration;
-/// use zcache::{InsertOptions, policy::Priority};
-///
-/// let options = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
-/// # let _ = options;
-/// ```
-#[derive(Debug, Clone, Copy, Default)]
-pub struct InsertOptions {
-    priority: Priority,
-    time_to_live: Option<Duration>,
-    /// Whether it is stored as it is at first.
-    scan: bool,
-}
-
-impl InsertOptions {
-    /// Normal priority, the cache's own time to live.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as
-    /// the pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
-    /// [`scan`](Self::scan).
-    #[must_use]
-    pub fn priority(self, priority: Priority) -> Self {
-        Self { priority, ..self }
-    }
-
-    /// For a page of a scan, which will hardly be asked for again: it enters with
-    /// [`Priority::Low`], and is compressed when it is hit for the first time. Until then it is
-    /// stored as it is. Most pages of a scan are evicted before that: one costs a copy then, a
-    /// fourth or less of what an insert takes that compresses it, and the other entries keep their
-    /// places. (`cargo run --release -p benches --bin cache_scan` tells how much.)
-    ///
-    /// That first hit takes about as long as an insert, and may evict entries, and so call the
-    /// removal hook. The key is cloned for it. Where there is no room, the page stays as it is.
-    /// [`peek`](Cache::peek) and other calls that are no hits leave it as it is, too. A page that
-    /// is hit just once, such as one that was read ahead, does better with `Priority::Low` alone.
-    ///
-    /// The page is compressed at once where it is longer than [`MAX_PIECE`](crate::MAX_PIECE) or
-    /// than the capacity divided by 2048 (4 KiB of 8 MiB), where its
-    /// [scope](Cache::with_scopes) is at its limit, and where another priority is set afterwards.
-    ///
-    /// ```
-    /// use zcache::{Cache, Config, InsertOptions};
-    ///
-    /// let cache = Cache::new(Config::new(16 << 20))?;
-    /// cache.insert_with_options(7, &b"a row, and another one. ".repeat(100), InsertOptions::new().scan())?;
-    /// assert!(cache.stats().bytes.payload >= 2400);
-    /// assert!(cache.get(&7).is_some());
-    /// assert!(cache.stats().bytes.payload < 240);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn scan(self) -> Self {
-        Self { priority: Priority::Low, scan: true, ..self }
-    }
-
-    /// How long the page lives, rounded up to milliseconds; instead of the cache's own time. A page
-    /// whose time is zero is never hit.
-    #[must_use]
-    pub fn time_to_live(self, time: Duration) -> Self {
-        Self { time_to_live: Some(time), ..self }
-    }
-}
-
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     #[inline]
     pub(crate) fn tag<Q: Hash + ?Sized>(&self, key: &Q) -> Tag {
@@ -186,6 +118,19 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Stores a copy of `page`, compressed, under `key`, in the place of what was there. Other
     /// entries may go for it.
     ///
+    /// ```
+    /// use zcache::{Cache, Config, InsertError};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20).max_page(4096))?;
+    /// cache.insert("page 1", &[1; 4096])?;
+    /// cache.insert("page 1", &[2; 100])?; // takes its place
+    /// assert_eq!(cache.get("page 1").as_deref(), Some(&[2; 100][..]));
+    /// let refused = cache.insert("page 1", &[3; 5000]);
+    /// assert!(matches!(refused, Err(InsertError::TooLarge { len: 5000, .. })));
+    /// assert!(cache.get("page 1").is_none(), "never stale");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
     #[doc(alias("put", "set"))]
@@ -194,6 +139,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// [`insert`](Self::insert) with a priority or a time to live of the page's own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use zcache::{Cache, Config, InsertOptions};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// let short = InsertOptions::new().time_to_live(Duration::from_millis(1));
+    /// cache.insert_with_options(7, &[1; 4096], short)?;
+    /// std::thread::sleep(Duration::from_millis(20));
+    /// assert!(cache.get(&7).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// See [`InsertError`]: nothing is stored, and what the key had before is gone.
@@ -314,6 +271,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// The page of `key`, in memory of the caller's. Where the heap has none for it, that is a
     /// miss; a [hot](crate::Config::hot) page takes a block of some 80 bytes, and the process ends
     /// without it as for any `Box`.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(String::from("page 1"), &[1; 4096])?;
+    /// let page = cache.get("page 1").expect("it was inserted"); // by `&str`
+    /// cache.remove("page 1");
+    /// assert_eq!(page, [1; 4096][..]); // yours to keep
+    /// assert!(cache.get("page 2").is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);
         if let Some(page) = self.hot_page(tag, key) {
@@ -348,6 +317,19 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// codecs with contexts do on their first uses, and a hit that makes a page
     /// [hot](crate::Config::hot) does.
     ///
+    /// ```
+    /// use zcache::{BufferTooSmall, Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, &[1; 100])?;
+    /// let mut frame = [0; 4096];
+    /// assert_eq!(cache.get_into(&7, &mut frame)?, Some(100));
+    /// assert!(frame[..100] == [1; 100] && frame[100..] == [0; 3996]);
+    /// assert_eq!(cache.get_into(&8, &mut frame)?, None);
+    /// assert_eq!(cache.get_into(&7, &mut frame[..50]), Err(BufferTooSmall { needed: 100 }));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// The page is longer than `to`, which is as before; but if it just took the place of one
     /// [in pieces](crate::Config::max_page), a part of that may be there.
@@ -374,6 +356,17 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// the cache. A [hot](crate::Config::hot) page is lent as it is: pages that get cold while `f`
     /// runs keep their memory until it is done, and when they have a quarter of the share no page
     /// gets hot any more.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, b"a header, and much more")?;
+    /// let header = cache.read(&7, |page| page.starts_with(b"a header"));
+    /// assert_eq!(header, Some(true));
+    /// assert_eq!(cache.read(&8, <[u8]>::len), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read<Q: Hash + Equivalent<K> + ?Sized, R>(
         &self,
         key: &Q,
@@ -394,6 +387,16 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The bytes `range` of the page of `key`, as far as it has them. Decodes no more than the
     /// page's first `range.end` bytes where the codec can stop there.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, b"a header, and much more")?;
+    /// assert_eq!(cache.get_range(&7, 2..8).as_deref(), Some(&b"header"[..]));
+    /// assert_eq!(cache.get_range(&7, 19..99).as_deref(), Some(&b"more"[..]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn get_range<Q: Hash + Equivalent<K> + ?Sized>(
         &self,
         key: &Q,
@@ -441,6 +444,17 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// Ends the entry of `key` and says whether there was one. Loads and leases of the key that are
     /// under way store nothing, whether there was one or not.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, &[1; 4096])?;
+    /// // The page was written to its home: what is here is old.
+    /// assert!(cache.remove(&7));
+    /// assert!(!cache.remove(&7) && cache.get(&7).is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias("invalidate", "delete", "erase"))]
     pub fn remove<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
         let tag = self.tag(key);

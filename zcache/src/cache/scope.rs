@@ -96,6 +96,18 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// The pages whose keys belong to scope `id`.
     ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?.with_scopes(|key: &(u32, u32)| key.0)?;
+    /// cache.insert((1, 7), &[1; 4096])?;
+    /// cache.insert((2, 7), &[2; 4096])?;
+    /// assert_eq!((cache.scope(1).len(), cache.scope(3).len()), (1, 0));
+    /// cache.scope(1).clear();
+    /// assert!(cache.get(&(1, 7)).is_none() && cache.get(&(2, 7)).is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Panics
     /// The cache has no scopes: see [`with_scopes`](Self::with_scopes).
     pub fn scope(&self, id: u32) -> Scope<'_, K, S> {
