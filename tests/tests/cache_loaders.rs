@@ -37,6 +37,22 @@ fn a_loader_that_asks_for_its_own_key_is_told_so() {
     });
 }
 
+#[test]
+fn the_loaders_error_keeps_its_type_also_in_a_box_and_as_a_source() {
+    type Boxed = Box<dyn Error + Send + Sync>;
+    let cache = filled(2 << 20, HotShare::Off);
+    let not_found = || io::Error::from(io::ErrorKind::NotFound);
+    let plain = cache.get_or_insert_with(&1, |_| Err(not_found())).unwrap_err();
+    let boxed = cache.get_or_insert_with(&1, |_| Err(Boxed::from(not_found()))).unwrap_err();
+    for error in [plain.clone(), plain, boxed] {
+        let own = error.downcast_ref::<io::Error>().expect("what the loader returned");
+        assert_eq!(own.kind(), io::ErrorKind::NotFound);
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(source.map(io::Error::kind), Some(io::ErrorKind::NotFound));
+        assert!(error.downcast_ref::<InsertError>().is_none(), "of no other type");
+    }
+}
+
 /// What one of a crowd got; `None`: it panicked.
 type Got = Option<Result<Vec<u8>, LoadError>>;
 

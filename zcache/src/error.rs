@@ -80,7 +80,8 @@ pub struct BufferTooSmall {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The loader said so: [`downcast_ref`](Self::downcast_ref) has its error.
+    /// The loader said so. This is the error that it returned, which keeps its type:
+    /// [`downcast_ref`](Self::downcast_ref) gives it as that.
     Failed(Arc<dyn Error + Send + Sync>),
     /// The loader panicked, in the thread of the caller whose it was.
     Panicked,

@@ -180,6 +180,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// may use the cache. Entries that come or go meanwhile may or may not be asked about, and a
     /// key that is being loaded may be asked about twice.
     ///
+    /// Visits every entry. One that goes takes about 0.5 us of CPU time (`cargo run --release -p
+    /// benches --bin cache_bulk`), one that stays a tenth of that, and `keep` on top. Other calls go
+    /// on meanwhile.
+    ///
     /// ```
     /// use zcache::{Cache, Config};
     ///
@@ -248,6 +252,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// store nothing. In a cache with scopes all entries are misses at once; otherwise one after
     /// the other.
     ///
+    /// Takes about 0.6 us of CPU time for each entry (`cargo run --release -p benches --bin
+    /// cache_bulk`), and the removal hook on top. Other calls go on meanwhile. To drop all pages of a
+    /// file or a table at once, see [`scope`](Self::scope).
+    ///
     /// ```
     /// use zcache::{Cache, Config};
     ///
@@ -277,6 +285,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// The keys of all entries that have not expired, and whose scopes have not ended, in no order.
+    ///
+    /// Visits every entry, clones its key, and makes a vector of all of them, which is the caller's
+    /// memory. An entry takes about as long as one that stays in [`retain`](Self::retain).
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(2, &[2; 512])?;
+    /// cache.insert(1, &[1; 512])?;
+    /// let mut keys = cache.keys();
+    /// keys.sort_unstable();
+    /// assert_eq!(keys, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn keys(&self) -> Vec<K>
     where

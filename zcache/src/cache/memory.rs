@@ -49,7 +49,9 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// keeps about the entries that fit. What was made for the first capacity stays: half a MiB in
     /// a cache that began with 1 GiB or more.
     ///
-    /// The call works until it is done: in proportion to what the cache held. Inserts meanwhile
+    /// To raise it takes some microseconds. To lower it takes time in proportion to the entries
+    /// that the cache had: about 0.7 us of CPU time for each where half of them go (`cargo run
+    /// --release -p benches --bin cache_bulk`). The call works until it is done. Inserts meanwhile
     /// evict twice what they take; one by the removal hook is refused as long as too much is held.
     ///
     /// ```
@@ -88,14 +90,32 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
     }
 
-    /// Moves payloads together so that pages come free, `budget_bytes` bytes at the most; evicts nothing.
-    /// Inserts do this by themselves when the cache is full.
+    /// Moves payloads together so that pages come free, `budget_bytes` bytes at the most; evicts
+    /// nothing. Inserts do this by themselves when the cache is full.
     pub fn compact(&self, budget_bytes: usize) -> Compaction {
         self.tier.store.pool.compact(budget_bytes)
     }
 
     /// Gives back what is held without need: pages kept for the next insert, and buffers and
     /// contexts of codecs that nobody uses at this moment. The next insert makes them again.
+    ///
+    /// Visits no entry. Its time goes by the memory that it gives back: the system takes its pages
+    /// in batches. Where there is nothing to give back it is cheaper than an insert.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(8 << 20).max_page(4096))?;
+    /// for key in 0..500_u32 {
+    ///     let page: Vec<u8> = (0..1024).map(|at| (key.wrapping_mul(at * at) >> 7) as u8).collect();
+    ///     cache.insert(key, &page)?;
+    /// }
+    /// cache.clear();
+    /// let held = cache.held_bytes();
+    /// cache.trim();
+    /// assert!(cache.held_bytes() < held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn trim(&self) {
         let store = &self.tier.store;
         store.scratch.trim(&store.pool);
