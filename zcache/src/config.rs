@@ -157,7 +157,8 @@ impl Config {
     ///
     /// let cache = Cache::new(Config::new(8 << 20).max_page(1 << 20))?;
     /// cache.insert(1, &vec![7; 1 << 20])?; // in eight pieces
-    /// assert!(matches!(cache.insert(2, &vec![7; (1 << 20) + 1]), Err(InsertError::TooLarge { .. })));
+    /// let refused = cache.insert(2, &vec![7; (1 << 20) + 1]);
+    /// assert!(matches!(refused, Err(InsertError::TooLarge { .. })));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -167,6 +168,19 @@ impl Config {
 
     /// What compresses the pages. Default: [`Lz4`]. One codec may serve several caches: an `Arc` of
     /// one is a codec too.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use zcache::{Cache, Config, codec::Zstd};
+    ///
+    /// let codec = Arc::new(Zstd::level(3)?);
+    /// let of = |bytes| Config::new(bytes).codec(Arc::clone(&codec));
+    /// let [small, large] = [8 << 20, 64 << 20].map(of);
+    /// let cache: Cache<u64> = Cache::new(small)?;
+    /// assert_eq!(cache.stats().codec, "zstd:3");
+    /// # let _ = large;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn codec(self, codec: impl Codec + 'static) -> Self {
         Self { codec: Some(Arc::new(codec)), ..self }
@@ -202,6 +216,19 @@ impl Config {
     /// again what was not hit for a sweep of its hand, and keeps that where it takes a smaller
     /// slot. Inserts use [`codec`](Self::codec) as before, so a page that is inserted again is back
     /// with it. A hit on a recompressed entry takes the stronger codec's time. Default: none.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config, codec::Zstd};
+    ///
+    /// let config = Config::new(8 << 20).max_page(4096).cold_codec(Zstd::level(3)?);
+    /// let cache = Cache::new(config)?;
+    /// let rows: String = (0..150).map(|n| format!("{n}: {} of {}; ", n * n, n % 97)).collect();
+    /// cache.insert(7, rows.as_bytes())?;
+    /// // The hand comes by twice, and the page is not hit in between.
+    /// let [first, second] = [(); 2].map(|()| cache.maintain(1 << 20).recompression.recompressed);
+    /// assert_eq!(first + second, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn cold_codec(self, codec: impl Codec + 'static) -> Self {
         Self { cold_codec: Some(Arc::new(codec)), ..self }
@@ -322,7 +349,8 @@ impl Config {
     /// ```
     /// use zcache::{Cache, Config, SourceKind};
     ///
-    /// let cache = Cache::new(Config::new(4 << 20).source(SourceKind::Heap))?; // no address space kept
+    /// let config = Config::new(4 << 20).source(SourceKind::Heap); // no address space is reserved
+    /// let cache = Cache::new(config)?;
     /// cache.insert(7, &[1; 4096])?;
     /// assert!(cache.get(&7).is_some());
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -32,9 +32,9 @@ impl<K, S> Cache<K, S> {
 }
 
 impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
-    /// A snapshot of all figures. Takes many of the cache's locks for a moment, one after the other,
-    /// and allocates some kilobytes. Visits no entry: it costs the same whatever the cache holds, and
-    /// less than an insert.
+    /// A snapshot of all figures. Takes many of the cache's locks for a moment, one after the
+    /// other, and allocates some kilobytes. Visits no entry: it costs the same whatever the cache
+    /// holds, and less than an insert.
     ///
     /// ```
     /// use zcache::{Cache, Config};

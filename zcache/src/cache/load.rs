@@ -188,6 +188,21 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// waits, in two threads, for each other's keys, they wait for ever. In a task use
     /// [`get_or_insert_async`](Self::get_or_insert_async): this call would keep its thread.
     ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache: Cache<u64> = Cache::new(Config::new(4 << 20))?;
+    /// for _ in 0..2 {
+    ///     let page = cache.get_or_insert_with(&7, |page| {
+    ///         page.extend([1; 4096]); // read from disk, the first time
+    ///         Ok::<(), std::io::Error>(())
+    ///     })?;
+    ///     assert_eq!(page, [1; 4096][..]);
+    /// }
+    /// assert_eq!(cache.stats().loads, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// See [`LoadError`]; nothing is stored then, and the next caller tries anew. What `load`
     /// returned is shared by all who waited:
@@ -281,6 +296,20 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// As [`get_or_insert_with`](Self::get_or_insert_with), with a loader that fills the caller's
     /// own buffer: a hit or what is loaded is at the start of `to`, and its length is returned.
     /// `load` gets all of `to`, in which there may be anything, and returns the length of the page.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache: Cache<u64> = Cache::new(Config::new(4 << 20))?;
+    /// let mut frame = [0; 4096];
+    /// let len = cache.load_into(&7, &mut frame, |frame| {
+    ///     frame.fill(1); // read from disk, at once to where it belongs
+    ///     Ok::<usize, std::io::Error>(frame.len())
+    /// })?;
+    /// assert_eq!((len, frame), (4096, [1; 4096]));
+    /// assert!(cache.contains_key(&7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, that another caller

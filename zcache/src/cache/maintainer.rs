@@ -39,8 +39,8 @@ pub struct Maintainer {
 
 impl Maintainer {
     /// Starts the thread. A step of `budget_bytes` bytes of pages follows each `interval`, which is
-    /// rounded up to a millisecond; [`Duration::MAX`] is never. A removal hook that panics in the thread costs that
-    /// step, and nothing else.
+    /// rounded up to a millisecond; [`Duration::MAX`] is never. A removal hook that panics in the
+    /// thread costs that step, and nothing else.
     ///
     /// ```
     /// use std::{sync::Arc, time::Duration};

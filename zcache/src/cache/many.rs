@@ -168,6 +168,15 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     }
 
     /// Inserts many pages, one after the other, and says for each what came of it.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// let stored = cache.insert_many((0..10).map(|page| (page, [page as u8; 512])));
+    /// assert!(stored.iter().all(Result::is_ok) && cache.len() == 10);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn insert_many<P: AsRef<[u8]>>(
         &self,
         pages: impl IntoIterator<Item = (K, P)>,
@@ -181,8 +190,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// key that is being loaded may be asked about twice.
     ///
     /// Visits every entry. One that goes takes about 0.5 us of CPU time (`cargo run --release -p
-    /// benches --bin cache_bulk`), one that stays a tenth of that, and `keep` on top. Other calls go
-    /// on meanwhile.
+    /// benches --bin cache_bulk`), one that stays far less, and `keep` on top. Other calls
+    /// go on meanwhile.
     ///
     /// ```
     /// use zcache::{Cache, Config};
@@ -253,8 +262,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// the other.
     ///
     /// Takes about 0.6 us of CPU time for each entry (`cargo run --release -p benches --bin
-    /// cache_bulk`), and the removal hook on top. Other calls go on meanwhile. To drop all pages of a
-    /// file or a table at once, see [`scope`](Self::scope).
+    /// cache_bulk`), and the removal hook on top. Other calls go on meanwhile. To drop all pages of
+    /// a file or a table at once, see [`scope`](Self::scope).
     ///
     /// ```
     /// use zcache::{Cache, Config};

@@ -59,7 +59,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// let cache = Cache::new(Config::new(8 << 20).max_page(4096))?;
     /// for key in 0..2000_u32 {
-    ///     let page: Vec<u8> = (0..1024).map(|at| (key.wrapping_mul(at * at) >> 7) as u8).collect();
+    ///     let byte = |at: u32| (key.wrapping_mul(at * at) >> 7) as u8;
+    ///     let page: Vec<u8> = (0..1024).map(byte).collect();
     ///     cache.insert(key, &page)?;
     /// }
     /// cache.resize(1 << 20)?;
@@ -107,7 +108,8 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///
     /// let cache = Cache::new(Config::new(8 << 20).max_page(4096))?;
     /// for key in 0..500_u32 {
-    ///     let page: Vec<u8> = (0..1024).map(|at| (key.wrapping_mul(at * at) >> 7) as u8).collect();
+    ///     let byte = |at: u32| (key.wrapping_mul(at * at) >> 7) as u8;
+    ///     let page: Vec<u8> = (0..1024).map(byte).collect();
     ///     cache.insert(key, &page)?;
     /// }
     /// cache.clear();

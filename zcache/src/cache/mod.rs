@@ -463,6 +463,16 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
 
     /// [`remove`](Self::remove)s the entry of `key` and returns its page. Not counted as a hit or a
     /// miss.
+    ///
+    /// ```
+    /// use zcache::{Cache, Config};
+    ///
+    /// let cache = Cache::new(Config::new(4 << 20))?;
+    /// cache.insert(7, &[1; 4096])?;
+    /// assert_eq!(cache.take(&7).as_deref(), Some(&[1; 4096][..]));
+    /// assert_eq!(cache.take(&7), None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[doc(alias = "pop")]
     pub fn take<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<Bytes> {
         let tag = self.tag(key);

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::policy::Priority;
 
-/// How a page goes in: for [`insert_with_options`](crate::Cache::insert_with_options) and the other calls whose names end so.
+/// How a page goes in: for [`insert_with_options`](crate::Cache::insert_with_options) and the other
+/// calls whose names end so.
 ///
 /// ```
 /// use std::time::Duration;
 /// use zcache::{InsertOptions, policy::Priority};
 ///
-/// let options = InsertOptions::new().priority(Priority::Low).time_to_live(Duration::from_secs(60));
+/// let minute = Duration::from_secs(60);
+/// let options = InsertOptions::new().priority(Priority::Low).time_to_live(minute);
 /// # let _ = options;
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,8 +30,8 @@ impl InsertOptions {
         Self::default()
     }
 
-    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as the
-    /// pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
+    /// Where the page starts in the policy: `Low` for what will hardly be asked for again, such as
+    /// the pages that are read ahead, `High` for what will be, such as inner nodes. For a scan see
     /// [`scan`](Self::scan).
     #[must_use]
     pub fn priority(self, priority: Priority) -> Self {
@@ -44,12 +46,14 @@ impl InsertOptions {
     ///
     /// That first hit takes about as long as an insert, and may evict entries, and so call the
     /// removal hook. The key is cloned for it. Where there is no room, the page stays as it is.
-    /// [`peek`](crate::Cache::peek) and other calls that are no hits leave it as it is, too. A page that
-    /// is hit just once, such as one that was read ahead, does better with `Priority::Low` alone.
+    /// [`peek`](crate::Cache::peek) and other calls that are no hits leave it as it is, too. A page
+    /// that is hit just once, such as one that was read ahead, does better with `Priority::Low`
+    /// alone.
     ///
     /// The page is compressed at once where it is longer than [`MAX_PIECE`](crate::MAX_PIECE) or
     /// than the capacity divided by 2048 (4 KiB of 8 MiB), where its
-    /// [scope](crate::Cache::with_scopes) is at its limit, and where another priority is set afterwards.
+    /// [scope](crate::Cache::with_scopes) is at its limit, and where another priority is set
+    /// afterwards.
     ///
     /// ```
     /// use zcache::{Cache, Config, InsertOptions};

@@ -170,8 +170,8 @@ pub struct Ratios {
 /// A snapshot of a cache. Counts since it was made; numbers are exact when no other thread uses the
 /// cache meanwhile. Prints as a table.
 ///
-/// With the feature `serde` it is written and read. Times are then numbers of nanoseconds, and their
-/// names end so: `decode.total_nanoseconds`.
+/// With the feature `serde` it is written and read. Times are then numbers of nanoseconds, and
+/// their names end so: `decode.total_nanoseconds`.
 #[doc(alias = "metrics")]
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -39,7 +39,8 @@ impl Publisher<'_> {
         }
     }
 
-    /// Times of sampled operations: their sum and their number, of which a mean of any span is made.
+    /// Times of sampled operations: their sum and their number, of which a mean of any span is
+    /// made.
     fn timing(&self, name: &str, descriptions: [&'static str; 2], timing: &Timing) {
         let sum = u64::try_from(timing.total.as_nanos()).unwrap_or(u64::MAX);
         let [of_sum, of_count] = descriptions;

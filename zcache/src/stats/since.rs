@@ -12,8 +12,8 @@ impl Timing {
 }
 
 impl Stats {
-    /// What was counted since `earlier`, a snapshot of the same cache. All that is no count, such as
-    /// entries and bytes, is as in this one; ratios are those of the difference. A count that is
+    /// What was counted since `earlier`, a snapshot of the same cache. All that is no count, such
+    /// as entries and bytes, is as in this one; ratios are those of the difference. A count that is
     /// lower here than there is 0.
     ///
     /// ```
