@@ -83,8 +83,8 @@ pub enum LoadEnd {
 pub enum CacheOp {
     /// `insert`.
     Insert(u8, PageSpec),
-    /// `insert_with_options` or, with 32, `insert_if_absent_with_options`: a priority, with 128 the hint of a scan,
-    /// and a time to live of nothing or of hours.
+    /// `insert_with_options` or, with 32, `insert_if_absent_with_options`: a priority, with 128 the
+    /// hint of a scan, and a time to live of nothing or of hours.
     InsertWith(u8, PageSpec, u8),
     /// `get`, `get_into`, `read`, `peek`, `get_range_into`, `get_many_into` or `contains_key`.
     Read(u8, u8),

@@ -36,7 +36,8 @@ pub enum HugePages {
 /// ```
 /// use zcache::{Cache, Config, HotShare};
 ///
-/// let cache = Cache::new(Config::new(64 << 20).hot(HotShare::Fraction(16)))?; // up to 4 MiB of frames
+/// let share = HotShare::Fraction(16); // up to 4 MiB of frames
+/// let cache = Cache::new(Config::new(64 << 20).hot(share))?;
 /// let page: Vec<u8> = (0..4096).map(|at| (at / 9) as u8).collect();
 /// cache.insert(7, &page)?;
 /// for _ in 0..10 {

@@ -211,7 +211,7 @@ pub struct Stats {
     pub raw: usize,
     /// Entries that have a frame: their pages are there decoded as well.
     pub frames: usize,
-    /// Why hot pages have the share they have, if that is [`HotShare::Auto`](crate::HotShare::Auto).
+    /// Why hot pages have the share they have; for [`HotShare::Auto`](crate::HotShare::Auto) only.
     pub balance: Option<Balance>,
     /// What is known of each codec, if the cache [finds its own](crate::Config::auto_codec).
     pub candidates: Vec<Candidate>,
