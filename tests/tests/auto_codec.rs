@@ -189,3 +189,74 @@ fn threads_that_look_up_insert_and_remove_find_their_pages_beside_changes() {
     assert!(stats.codec_changes > 0 && stats.removals.corrupt == 0, "{stats}");
     cache.check();
 }
+
+/// Rows of a table: what is between the values is alike in all pages, as it is in no page by itself.
+fn rows(names: &[String], number: u64) -> Vec<u8> {
+    let mut random = Random::new(number);
+    let mut page = Vec::new();
+    while page.len() < 4096 {
+        page.extend_from_slice(names[random.below(names.len())].as_bytes());
+        page.extend_from_slice(&[b'0', b'='].map(|byte| byte + random.below(10) as u8));
+        page.extend_from_slice(&random.bits().to_le_bytes()[..3]);
+    }
+    page.truncate(4096);
+    page
+}
+
+/// What the values of a table are called.
+fn names(table: u64) -> Vec<String> {
+    (0..60).map(|name| format!("{:x}", (table * 64 + name + 1) * 0x9e37_79b9_7f4a)).collect()
+}
+
+/// Inserts pages of a table, and maintains the cache meanwhile, until `enough`.
+fn fill(cache: &Cache<u64>, table: u64, enough: impl Fn(&Stats) -> bool) {
+    let names = names(table);
+    for number in 0_u64.. {
+        let key = table << 32 | number;
+        assert!(cache.get(&key).is_none(), "a miss, which costs what the cache was told");
+        cache.insert(key, &rows(&names, number)).unwrap();
+        if number % 64 == 0 {
+            cache.maintain(1 << 20);
+            if enough(&cache.stats()) {
+                return;
+            }
+        }
+        assert!(number < 100_000, "it takes too long: {}", cache.stats());
+    }
+}
+
+#[test]
+fn dictionaries_are_trained_for_what_comes_and_go_with_their_last_entry() {
+    let config = Config::new(32 << 20).max_page(4096).checksum(false).hot(HotShare::Off);
+    let cache: Cache<u64> = Cache::new(config.auto_codec().miss_cost(DEAR)).unwrap();
+    fill(&cache, 1, |stats| stats.dictionaries.adopted == 1);
+    let first = cache.stats();
+    assert_eq!((&*first.codec, first.dictionaries.held), ("zstd:3+dict", 1), "{first}");
+    let by = |name: &str| {
+        let found = first.candidates.iter().find(|candidate| candidate.name == name);
+        found.map(|candidate| (candidate.samples, candidate.entry_bytes)).expect("a candidate")
+    };
+    let (fast, trained) = (by("zstd:1"), by("zstd:3+dict"));
+    assert!(trained.0 >= 6 && trained.1 * 10 < fast.1 * 9, "{first}");
+    // Another table: its pages get a dictionary of their own, and all that is there has it then.
+    fill(&cache, 2, |stats| stats.dictionaries.adopted == 2 && stats.dictionaries.dropped == 1);
+    let second = cache.stats();
+    assert_eq!(second.dictionaries.held, 1, "{second}");
+    assert_eq!(second.removals.corrupt + second.unreadable, 0, "{second}");
+    cache.check();
+    let names = [names(1), names(2)];
+    for key in cache.keys() {
+        let rows = rows(&names[(key >> 32) as usize - 1], key & 0xffff_ffff);
+        assert!(cache.peek(&key).as_deref() == Some(&rows[..]), "page {key}");
+    }
+}
+
+#[test]
+fn a_small_cache_trains_nothing() {
+    let config = Config::new(31 << 20).max_page(4096).hot(HotShare::Off);
+    let cache: Cache<u64> = Cache::new(config.auto_codec().miss_cost(DEAR)).unwrap();
+    fill(&cache, 1, |stats| stats.inserts > 6000);
+    let stats = cache.stats();
+    assert!(is_strong(&stats) && stats.dictionaries == Default::default(), "{stats}");
+    assert_eq!(stats.bytes.sample, 0);
+}

@@ -127,6 +127,10 @@ fn fill(spec: &str) {
             let _ = cache.get(&key);
         }
         cache.insert(key, &page).unwrap();
+        if kind == "auto" && at % 64 == 0 {
+            // Dictionaries are trained meanwhile.
+            cache.maintain(64 << 10);
+        }
         if at % 3 == 0 {
             seen += usize::from(
                 cache.get_into(&(random.bits() % (3 * full)), &mut page).unwrap().is_some(),
@@ -143,6 +147,7 @@ fn fill(spec: &str) {
         kind != "auto" || stats.codec_changes > 0 && stats.recompression.recompressed > 0,
         "{stats}"
     );
+    assert!(kind != "auto" || stats.dictionaries.adopted > 0, "{stats}");
     say(&format!("held {}", cache.held_bytes()));
     say(&format!("ratio {:.3}", stats.effective_ratio()));
     say("done");
@@ -254,10 +259,7 @@ fn test(name: &str, kinds: &[(&str, usize)]) {
 fn resident_memory_never_passes_the_capacity_and_uses_it_up() {
     let others = if cfg!(debug_assertions) { 24 } else { 64 };
     let name = "resident_memory_never_passes_the_capacity_and_uses_it_up";
-    test(
-        name,
-        &[("mmap", 64), ("huge", 64), ("auto", others), ("sieve", others), ("heap", others)],
-    );
+    test(name, &[("mmap", 64), ("huge", 64), ("auto", 40), ("sieve", others), ("heap", others)]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use zpool::source::heap_cost;
 use zpool::{Pool, SourceKind, Words};
 
 use super::Cache;
-use super::maintain::strength;
+use super::maintain::{found_training, strength};
 use crate::codec::{Codec, Lz4, candidates};
 use crate::config::{Config, HotShare, HugePages, Source};
 use crate::error::{ConfigError, MAX_PAGE, MAX_PIECE};
@@ -156,7 +156,9 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
         }
         pool.set_max_bytes(capacity - aside(capacity));
         assert!(pool.charge(fixed), "{least} bytes hold the {fixed} of an empty cache");
-        let coders = Coders::new(&pool, cold, training.map(|(training, _)| training));
+        let training = training.map(|(training, _)| training);
+        let training = training.or_else(|| found_training(&others, capacity));
+        let coders = Coders::new(&pool, cold, training);
         let refused = |_| zpool::ConfigError::Source(io::ErrorKind::OutOfMemory.into());
         let mut coders = coders.map_err(|error| ConfigError::Pool(refused(error)))?;
         coders.set_others(&others);

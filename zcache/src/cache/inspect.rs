@@ -26,7 +26,10 @@ impl<K, S> Cache<K, S> {
         match coder.checked_sub(1) {
             _ if coder == usize::from(RAW) => Some(codec::Plain.name()),
             None => Some(store.codec.name()),
-            Some(other) => store.coders.others().get(other).map(|codec| codec.name()),
+            Some(_) => {
+                let codec = store.coders.candidate(u8::try_from(coder).ok()?)?;
+                Some(codec.name())
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cold::{Trained, sample_bytes};
 use crate::config::Config;
 use crate::error::ConfigError;
 use crate::stats::Recompression;
-use crate::store::{TrainingPlan, context_bytes};
+use crate::store::{TRAINABLE, TrainingPlan, context_bytes};
 use crate::sync::{Arc, Inside};
 
 /// What a call of [`Cache::maintain`] did.
@@ -132,6 +132,19 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
             busy: false,
         }
     }
+}
+
+/// A cache that finds its codec trains dictionaries from this capacity on: below, what a dictionary
+/// takes itself is too large a part.
+const LEAST_TO_TRAIN: usize = 32 << 20;
+/// Bytes of such a dictionary.
+const DICTIONARY: usize = 32 << 10;
+
+/// What is trained where the codec is found among these, beside the first one.
+pub(super) fn found_training(others: &[Arc<dyn Codec>], capacity: usize) -> Option<TrainingPlan> {
+    let base = Arc::clone(others.get(usize::from(TRAINABLE) - 1)?);
+    let blank = base.blank(DICTIONARY).filter(|_| capacity >= LEAST_TO_TRAIN)?;
+    Some(TrainingPlan { base, dictionary_bytes: DICTIONARY, shared_bytes: blank.shared_bytes() })
 }
 
 /// The stronger codec; and what is trained, with the bytes that this needs at the least.

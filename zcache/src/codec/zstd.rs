@@ -9,6 +9,7 @@ use ::zstd::zstd_safe::{
 };
 use zpool::source::heap_cost;
 
+use super::cover::cover;
 use super::{Codec, Context, Corrupt};
 use crate::sync::{Arc, OnceLock};
 
@@ -262,12 +263,19 @@ impl Codec for Zstd {
         })
     }
 
-    /// [`Dictionary::train`] and [`with_dictionary`](Zstd::with_dictionary). zstd takes some 12 MiB
-    /// for the time of it, with samples of 1 to 2 MiB.
+    /// With a dictionary of the pieces of samples that most of them have. Not that of
+    /// [`Dictionary::train`], for which zstd takes some 12 MiB.
     fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
-        let dictionary = Dictionary::train(samples, dictionary_bytes).map_err(io::Error::other)?;
-        let digested = self.digested(&dictionary.0).ok_or(io::ErrorKind::OutOfMemory)?;
+        let dictionary = cover(samples, dictionary_bytes).ok_or(io::ErrorKind::OutOfMemory)?;
+        if dictionary.len() < LEAST_TRAINED {
+            return Err(io::Error::other("the samples have too little in common"));
+        }
+        let digested = self.digested(&dictionary).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Arc::new(digested))
+    }
+
+    fn training_bytes(&self, dictionary_bytes: usize) -> usize {
+        super::cover::bytes(dictionary_bytes)
     }
 
     fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {

@@ -28,6 +28,8 @@ const FUTILE: u64 = 16;
 const PATIENCE: u64 = 200;
 /// From one sample to the next there are so many times as many inserts as it was taken from.
 const DISTANCE: u64 = 4;
+/// And so many times as many at the most, however often it came to nothing.
+const FARTHEST: u64 = 64;
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +53,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
     /// Opens a sample, if one is due; trains on one that is complete.
     pub(crate) fn train(&self, hand: &mut Hand) -> Trained {
         let Some(training) = &self.store.coders.training else { return Trained::Nothing };
+        if !self.store.coders.trains() {
+            self.give_sample_up();
+            return Trained::Nothing;
+        }
         if let Some(sample) = self.sampler.take() {
             return self.train_on(training, sample, hand);
         }
@@ -107,7 +113,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
         // Declared first: the bytes are released when the sample is gone, also by a panic.
         let charged_sample = Charged::of(&self.store.pool, sample.charged());
         let pages = sample;
-        let distance = hand.distance.max(pages.offered * DISTANCE);
+        let (nearest, farthest) = (pages.offered * DISTANCE, pages.offered * FARTHEST);
         let trained = self.compare(training, &pages);
         drop(pages);
         drop(charged_sample);
@@ -122,7 +128,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         // A try that came to nothing is not repeated soon.
         let failed = matches!(trained, Trained::Rejected | Trained::Failed);
-        hand.distance = if failed { distance.saturating_mul(2) } else { distance };
+        let next = if failed { hand.distance.saturating_mul(2) } else { 0 };
+        hand.distance = next.clamp(nearest, farthest);
         hand.due = get(&self.counters.inserts).saturating_add(hand.distance);
         trained
     }
@@ -142,9 +149,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if charged.bytes() < training.shared_bytes {
             return Trained::Nothing;
         }
-        let Ok(codec) = training.base.trained(&pages, training.dictionary_bytes) else {
-            return Trained::Failed;
-        };
+        let wanted = training.base.training_bytes(training.dictionary_bytes);
+        let working = self.charge_with_room(wanted);
+        if working.bytes() < wanted {
+            return Trained::Nothing;
+        }
+        let codec = training.base.trained(&pages, training.dictionary_bytes);
+        drop(working);
+        let Ok(codec) = codec else { return Trained::Failed };
         // As good as said by `blank`, or a codec of the user's that says something else.
         let shared = codec.shared_bytes();
         charged.cut(shared);
@@ -160,6 +172,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
                     return Trained::Nothing;
                 }
                 charged.keep();
+                self.reprice(&held_out);
                 Trained::Adopted
             }
             Some(_) => Trained::Rejected,
@@ -170,7 +183,7 @@ impl<K: Eq + Send + Sync> Tier<K> {
     fn compressed(&self, pages: &[&[u8]], codec: &Arc<dyn Codec>) -> Option<(u64, u64)> {
         let store = &self.store;
         let longest = pages.iter().map(|page| page.len()).max()?;
-        let in_use = store.coders.target();
+        let in_use = store.coders.rival();
         let mut buffer = store.buffer();
         let room = || buffer.stretch(longest).map(|_| ()).map_err(|full| Some(full.into()));
         self.with_room(room).ok()?;

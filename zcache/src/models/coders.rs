@@ -21,11 +21,18 @@ fn draft_and_expel() -> (u8, Option<u8>) {
     let expel = |coders: &Coders| coders.expel(|| 0).map(|trained| trained.number());
     let other = beside(&coders, move |coders| {
         adopt(coders);
-        expel(coders).or_else(|| expel(coders))
+        let gone = expel(coders).or_else(|| expel(coders));
+        if gone.is_some() {
+            // It gets the number of the one that is gone.
+            adopt(coders);
+        }
+        gone
     });
     let draft = coders.writer().expect("there is one");
     let number = draft.number();
-    assert!(coders.codec(number).is_some(), "a draft has its coder");
+    let codec = || coders.codec(number).map(|codec| Arc::as_ptr(&codec).cast::<()>());
+    let first = codec();
+    assert!(first.is_some() && codec() == first, "a draft has its coder");
     drop(draft);
     // A thread of loom's is joined before its thread-locals, a handle among them, are dropped.
     let later = || {

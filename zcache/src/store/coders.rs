@@ -2,10 +2,11 @@
 //! ```text
 //! 0        the codec that the cache was made with         no synchronisation
 //! 1        the stronger one for cold entries, if any      the same
-//! 2..=31   the same with a dictionary trained here        a table that readers take no lock for
+//! 1, 2     where the codec is found, zstd's levels        the same; 3 says that there is none
+//! ..=31    the rest: with a dictionary trained here       a table that readers take no lock for
 //! ```
-//! A number is given once: it stands for its dictionary for ever. So an entry is decoded with the
-//! coder that compressed it, or not at all. Readers look into a table that is replaced whole
+//! A number stands for its dictionary as long as anything is left that was compressed with it, so
+//! that an entry is decoded with that or not at all. Readers look into a table that is replaced whole
 //! (`zpool::Swapped`). Writers change the desk under its lock, and put a new table in the place of
 //! the old one.
 //!
@@ -19,7 +20,8 @@
 //! 3. An object that is freed may still be read. The pool counts those, of all coders together.
 //!    That count may be one too small for a moment, so it has to be 0 in two calls.
 //! 4. The coder is taken off the table, and stands in `leaving` until the tables that name it have
-//!    ended. Then the caller drops it and releases its charge.
+//!    ended. Then the caller drops its contexts and the coder, and releases what it was charged. Only
+//!    then may the caller adopt another one, which may get this number.
 //!
 //! Tables end in any thread, of another cache perhaps, and a codec is the user's code. So a table
 //! holds codecs weakly: its end drops none. Only their blocks end with the last table that names
@@ -38,6 +40,10 @@ use crate::sync::{
 pub(crate) const COLD: u8 = 1;
 /// The first number of a trained one.
 const TRAINED: u8 = 2;
+/// The same where the codec is found: beyond the numbers of those that are chosen from.
+const TRAINED_BESIDE: u8 = RAW + 1;
+/// The codec among those that is trained: the strongest one.
+pub(crate) const TRAINABLE: u8 = RAW - 1;
 
 /// What is trained, and to what.
 #[derive(Debug)]
@@ -76,8 +82,8 @@ struct Desk {
     trained: Vec<Trained>,
     /// What older tables name, perhaps.
     leaving: Option<Trained>,
-    /// Numbers given.
-    given: u8,
+    /// The first number for a trained one.
+    first: u8,
 }
 
 #[derive(Debug)]
@@ -126,7 +132,7 @@ impl Coders {
             newest: Counter::new(0),
             alive: std::array::from_fn(|_| AtomicUsize::new(0)),
             table: pool.swapped(Table::new(), 0)?,
-            desk: Mutex::new(Desk { trained: Vec::new(), leaving: None, given: TRAINED }),
+            desk: Mutex::new(Desk { trained: Vec::new(), leaving: None, first: TRAINED }),
         })
     }
 
@@ -156,10 +162,15 @@ impl Coders {
     #[inline]
     pub(crate) fn writer(&self) -> Option<Use<'_>> {
         match get(&self.chosen) as u8 {
-            0 if get(&self.newest) == 0 || self.cold.is_some() => None,
-            0 => self.use_newest(),
+            0 if get(&self.newest) == 0 || self.keeps_first() => None,
+            0 | TRAINABLE if get(&self.newest) != 0 => self.use_newest(),
             chosen => Some(self.use_of(chosen)),
         }
+    }
+
+    /// Whether coder 0 is used as long as nothing else is chosen, whatever is trained.
+    fn keeps_first(&self) -> bool {
+        self.cold.is_some() || !self.others.is_empty()
     }
 
     #[cold]
@@ -179,19 +190,36 @@ impl Coders {
     }
 
     /// That something is compressed with a coder that stays.
-    pub(crate) fn use_of(&self, coder: u8) -> Use<'_> {
+    fn use_of(&self, coder: u8) -> Use<'_> {
         self.entered(coder);
         Use(self, coder)
+    }
+
+    /// That something is compressed as [`TRAINABLE`] says, by the newest dictionary if there is one;
+    /// or with another coder that may be chosen.
+    pub(crate) fn use_choice(&self, coder: u8) -> Use<'_> {
+        let newest = if coder == TRAINABLE { self.use_newest() } else { None };
+        newest.unwrap_or_else(|| self.use_of(coder))
     }
 
     /// Those that the codec is chosen from, beside the first.
     pub(crate) fn set_others(&mut self, others: &[Arc<dyn Codec>]) {
         self.others = others.into();
+        self.desk.lock().first = TRAINED_BESIDE;
     }
 
     /// Coders that pages may be packed by, where one is chosen.
     pub(crate) fn others(&self) -> &[Arc<dyn Codec>] {
         &self.others
+    }
+
+    /// The codec of a number that may be chosen, but for the first and for none; with the newest
+    /// dictionary if there is one for it.
+    pub(crate) fn candidate(&self, chosen: u8) -> Option<Arc<dyn Codec>> {
+        let codec = self.others.get(usize::from(chosen).wrapping_sub(1))?;
+        let newest = get(&self.newest) as u8;
+        let trained = if chosen == TRAINABLE && newest != 0 { self.codec(newest) } else { None };
+        Some(trained.unwrap_or_else(|| Arc::clone(codec)))
     }
 
     /// Pages are packed by this one from now on.
@@ -200,7 +228,25 @@ impl Coders {
         self.chosen.store(coder.into(), Ordering::Relaxed);
     }
 
-    /// What pages are packed by where the codec is chosen.
+    /// What pages are to be packed by where the codec is chosen: that, or its newest dictionary's.
+    pub(crate) fn goal(&self) -> u8 {
+        match (self.chosen(), get(&self.newest) as u8) {
+            (TRAINABLE, newest) if newest != 0 => newest,
+            (chosen, _) => chosen,
+        }
+    }
+
+    /// What a dictionary has to do better than.
+    pub(crate) fn rival(&self) -> u8 {
+        if self.others.is_empty() { self.target() } else { self.goal() }
+    }
+
+    /// Whether pages are compressed by a codec that takes a dictionary.
+    pub(crate) fn trains(&self) -> bool {
+        self.others.is_empty() || (1..=self.others.len()).contains(&self.chosen().into())
+    }
+
+    /// What is chosen.
     pub(crate) fn chosen(&self) -> u8 {
         get(&self.chosen) as u8
     }
@@ -215,11 +261,12 @@ impl Coders {
     /// that there are no contexts for both.
     #[inline]
     pub(crate) fn reader(&self, coder: u8) -> u8 {
-        if self.others.is_empty() || coder == 0 {
+        let is_other = |coder: u8| (1..=self.others.len()).contains(&coder.into());
+        if !is_other(coder) {
             return coder;
         }
         let chosen = self.chosen();
-        if (1..=self.others.len()).contains(&chosen.into()) { chosen } else { coder }
+        if is_other(chosen) { chosen } else { coder }
     }
 
     /// What cold entries are compressed with, if anything.
@@ -234,6 +281,7 @@ impl Coders {
     /// The number of what cold entries are compressed with; 0: nothing is.
     pub(crate) fn target(&self) -> u8 {
         match get(&self.newest) as u8 {
+            _ if !self.others.is_empty() => 0,
             0 if self.cold.is_some() => COLD,
             newest => newest,
         }
@@ -241,7 +289,8 @@ impl Coders {
 
     /// Whether this is a trained coder that has a successor.
     pub(crate) fn is_superseded(&self, coder: u8) -> bool {
-        coder >= TRAINED && u64::from(coder) != get(&self.newest)
+        let first = if self.others.is_empty() { TRAINED } else { TRAINED_BESIDE };
+        coder >= first && u64::from(coder) != get(&self.newest)
     }
 
     /// The codec of a number, but for the first one's.
@@ -258,26 +307,25 @@ impl Coders {
         })
     }
 
-    /// The number that the next trained codec gets, if there are any left.
+    /// The number that the next trained codec gets, if there is one that nothing is left of.
     pub(crate) fn next(&self) -> Option<u8> {
-        let given = self.desk.lock().given;
-        (usize::from(given) < CODERS).then_some(given)
+        self.desk.lock().next()
     }
 
     /// Makes `codec`, for which so much was charged, the newest coder under the
     /// [`next`](Self::next) number.
     ///
     /// # Errors
-    /// There is no memory for the new table. The newest coder is the one from before.
+    /// There is no memory for the new table, or no number. The newest coder is the one from before.
     pub(crate) fn adopt(&self, codec: &Arc<dyn Codec>, charged: usize) -> Result<(), Full> {
         let mut desk = self.desk.lock();
-        let (number, codec) = (desk.given, Arc::clone(codec));
+        let number = desk.next().ok_or(Full::NoMemory)?;
+        let codec = Arc::clone(codec);
         desk.trained.push(Trained { number, codec, charged, idle: false });
         if let Err(full) = self.publish(&desk) {
             desk.trained.pop();
             return Err(full);
         }
-        desk.given += 1;
         // Relaxed: who reads an old one compresses with the coder before.
         self.newest.store(number.into(), Ordering::Relaxed);
         Ok(())
@@ -353,6 +401,15 @@ impl Coders {
     }
 }
 
+impl Desk {
+    fn next(&self) -> Option<u8> {
+        let taken = |number: &u8| {
+            self.trained.iter().chain(&self.leaving).any(|trained| trained.number == *number)
+        };
+        (self.first..CODERS as u8).find(|number| !taken(number))
+    }
+}
+
 impl Trained {
     pub(crate) fn number(&self) -> u8 {
         self.number
@@ -379,6 +436,8 @@ mod tests {
     /// A draft is interrupted between its look and its count in one run of several; the models have
     /// every order.
     const ROUNDS: usize = 300;
+    /// Coders dropped in each: more than there are numbers.
+    const EXPELLED: usize = 40;
 
     fn pool() -> Pool {
         Pool::new(zpool::Config::new()).unwrap()
@@ -401,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_given_once_and_coders_go_when_nothing_is_left_of_them() {
+    fn numbers_are_given_again_when_nothing_is_left_of_their_coders() {
         let coders = Coders::new(&pool(), None, None).unwrap();
         assert!(coders.writer().is_none() && coders.stronger().is_none() && coders.target() == 0);
         coders.take(codec(), 1);
@@ -420,11 +479,19 @@ mod tests {
         assert_eq!(coders.expel_settled(|| 0).map(|gone| gone.number()), Some(2));
         assert!((0..3).all(|_| coders.expel_settled(|| 0).is_none()), "the newest one stays");
         assert!(coders.codec(2).is_none() && coders.codec(3).is_some());
-        for number in 4..CODERS as u8 {
+        for number in [2].into_iter().chain(4..CODERS as u8) {
             assert_eq!(coders.next(), Some(number));
             coders.take(codec(), 1);
         }
         assert_eq!(coders.next(), None);
+        assert!(coders.adopt(&codec(), 1).is_err(), "all numbers are taken");
+        for _ in 0..40 {
+            let gone = (0..2).find_map(|_| coders.expel_settled(|| 0));
+            let gone = gone.expect("nothing is left of an older one").number();
+            assert_eq!(coders.next(), Some(gone));
+            coders.take(codec(), 1);
+            assert_eq!(coders.target(), gone);
+        }
     }
 
     #[test]
@@ -441,6 +508,7 @@ mod tests {
     /// Says in which thread it was dropped, and whether it was let.
     #[derive(Debug)]
     struct Watched {
+        number: u64,
         let_go: Arc<Counter>,
         dropped: Arc<Counter>,
     }
@@ -455,7 +523,7 @@ mod tests {
 
     impl Codec for Watched {
         fn name(&self) -> std::borrow::Cow<'static, str> {
-            "watched".into()
+            self.number.to_string().into()
         }
 
         fn context_bytes(&self, _max_page: usize) -> usize {
@@ -469,6 +537,7 @@ mod tests {
 
     #[derive(Debug, Default)]
     struct Watch {
+        made: Counter,
         let_go: Arc<Counter>,
         dropped: Arc<Counter>,
     }
@@ -476,7 +545,8 @@ mod tests {
     impl Watch {
         fn codec(&self) -> Arc<dyn Codec> {
             let (let_go, dropped) = (Arc::clone(&self.let_go), Arc::clone(&self.dropped));
-            Arc::new(Watched { let_go, dropped })
+            let number = self.made.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Watched { number, let_go, dropped })
         }
 
         fn let_go(&self, drops: impl FnOnce()) {
@@ -507,15 +577,18 @@ mod tests {
             let mut last = 0;
             while get(&over) == 0 {
                 let draft = coders.writer().expect("there is one");
-                assert!(draft.number() >= last, "an older one is not the newest again");
-                last = draft.number();
-                assert!(coders.codec(last).is_some(), "a draft has its coder");
+                let codec = || coders.codec(draft.number()).expect("a draft has its coder");
+                let number: u64 = codec().name().parse().expect("a number");
+                assert!(number >= last, "an older one is not the newest again");
+                last = number;
+                std::thread::yield_now();
+                assert_eq!(codec().name(), number.to_string(), "its number has no other one");
             }
         };
         std::thread::scope(|scope| {
             (0..3).for_each(|_| drop(scope.spawn(draft)));
             let end = std::time::Instant::now() + std::time::Duration::from_secs(600);
-            while expelled.len() < CODERS - 3 {
+            while expelled.len() < EXPELLED {
                 assert!(std::time::Instant::now() < end, "coders are dropped: {expelled:?}");
                 if coders.next().is_some() {
                     coders.take(watch.codec(), 0);
@@ -527,12 +600,10 @@ mod tests {
             }
             over.store(1, Ordering::Relaxed);
         });
-        expelled.sort_unstable();
-        assert!(expelled.into_iter().eq(TRAINED..CODERS as u8 - 1), "all but the newest");
         coders.settle();
-        assert_eq!(get(&watch.dropped), CODERS as u64 - 3);
+        assert_eq!(get(&watch.dropped), EXPELLED as u64);
         watch.let_go(|| drop(coders));
-        assert_eq!((get(&watch.dropped), pool.held_bytes()), (CODERS as u64 - 2, start));
+        assert_eq!((get(&watch.dropped), pool.held_bytes()), (get(&watch.made), start));
     }
 
     #[test]

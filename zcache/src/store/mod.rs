@@ -34,7 +34,7 @@ pub(crate) use buffers::LentBuffer;
 use buffers::LentVec;
 pub(crate) use charged::{Charged, Full};
 use coders::{COLD, Use};
-pub(crate) use coders::{Coders, TrainingPlan};
+pub(crate) use coders::{Coders, TRAINABLE, TrainingPlan};
 use contexts::{Contexts, LentContext, Loose};
 pub(crate) use contexts::{Wanted, context_bytes, context_size};
 pub(crate) use large::{Large, Pieces};
@@ -349,7 +349,7 @@ impl<K: Send + Sync> Store<K> {
         Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(coder))))
     }
 
-    /// The same by the coder that was chosen, [`RAW`] among them, if it can.
+    /// The same by what was chosen, [`RAW`] among them, if it can.
     ///
     /// # Errors
     /// No memory to compress with.
@@ -358,14 +358,14 @@ impl<K: Send + Sync> Store<K> {
         tag: Tag,
         page: &'a [u8],
         expiry: Option<Millis>,
-        (coder, bound): (u8, usize),
+        (chosen, bound): (u8, usize),
     ) -> Result<Option<Draft<'a, K>>, Full> {
-        if coder == RAW {
+        if chosen == RAW {
             let raw = (Form::Raw, Payload::Page(page), None);
             return Ok(Some(self.finish(tag, page.len(), expiry, raw, None)));
         }
-        let used = self.coders.use_of(coder);
-        let coded = self.compress(tag, page, expiry.is_some(), coder, bound)?;
+        let used = self.coders.use_choice(chosen);
+        let coded = self.compress(tag, page, expiry.is_some(), used.number(), bound)?;
         Ok(coded.map(|coded| self.finish(tag, page.len(), expiry, coded, Some(used))))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::buffers::LentBuffer;
+use super::coders::Use;
 use super::{Full, Memory, Store, Trouble};
 use crate::codec::RAW;
 
@@ -23,24 +24,26 @@ impl<K: Send + Sync> Store<K> {
         Ok(buffers)
     }
 
-    /// Packs a page by a coder that may be chosen and reads it back: bytes, and the nanoseconds of
-    /// either. Nothing is stored.
+    /// Packs a page by a coder that may be chosen, with the newest dictionary if there is one for it,
+    /// and reads it back: bytes, and the nanoseconds of either. Nothing is stored.
     ///
     /// # Errors
     /// No memory to work with.
     pub(crate) fn try_out(
         &self,
         page: &[u8],
-        coder: u8,
+        chosen: u8,
         [packed, read]: &mut Bench<'_, K>,
     ) -> Result<(usize, [u64; 2]), Trouble> {
         let since = |start: Instant| u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (to, read) = (packed.stretch(page.len())?, read.stretch(page.len())?);
-        if coder == RAW {
+        if chosen == RAW {
             let start = Instant::now();
             read.copy_from_slice(page);
             return Ok((page.len(), [0, since(start)]));
         }
+        let used = (chosen != 0).then(|| self.coders.use_choice(chosen));
+        let coder = used.as_ref().map_or(0, Use::number);
         let alone = coder == 0 && self.alone;
         let mut context = if alone { None } else { Some(self.context(page.len(), coder)?) };
         let to = &mut to[..page.len() - 1];

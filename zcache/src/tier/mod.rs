@@ -126,8 +126,8 @@ pub(crate) struct Hand {
     pub(crate) next: u32,
     /// Ids to pass at which it tries again what a coder before had nothing to gain from.
     pub(crate) again: u32,
-    /// The codec that entries are packed again by, and the id that this goes on at.
-    pub(crate) chosen: Option<u8>,
+    /// The coder that entries are packed again by, and the id that this goes on at.
+    pub(crate) goal: Option<u8>,
     pub(crate) repacked: u32,
     /// Bytes evicted for recompressed entries.
     pub(crate) spent: u64,

@@ -15,7 +15,7 @@ use super::renew::{Outcome, Renewal};
 use super::{Hand, Tier};
 use crate::codec::{Form, RAW, looks_incompressible, same_filled};
 use crate::stats::Recompression;
-use crate::store::{Rest, Trouble, context_size};
+use crate::store::{Rest, TRAINABLE, Trouble, context_size};
 use crate::sync::{Inside, Ordering, add, get};
 use crate::worth::{CANDIDATES, Packed, Samples, Scales};
 
@@ -25,13 +25,19 @@ const ENTRIES: usize = 4;
 const IDS: usize = 128;
 /// Shorter pages are no sample.
 const SHORTEST: usize = 512;
-/// Contexts for a sample in a full cache take no more than the inserts between two samples, by
-/// this.
+/// Pages that a new dictionary is priced by.
+const REPRICED: usize = 16;
+/// Contexts for a sample in a full cache take no more than the inserts between two samples, by this.
 const RARELY: usize = 256;
 
 /// How small a coder's pages are, among those that are chosen from.
 fn strength(coder: u8) -> u8 {
-    if coder == RAW { 0 } else { coder + 1 }
+    match coder {
+        RAW => 0,
+        // With a dictionary: of an older one, too.
+        coder if coder > RAW => TRAINABLE + 2,
+        coder => coder + 1,
+    }
 }
 
 impl<K: Eq + Send + Sync> Tier<K> {
@@ -75,9 +81,9 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         let (store, others) = (&self.store, self.store.coders.others());
         let size = context_size(page.len());
-        let context = |coder: u8| match usize::from(coder).checked_sub(1) {
-            Some(other) if coder != RAW => others[other].context_bytes(size),
-            _ => 0,
+        let context = |coder: u8| match store.coders.candidate(coder) {
+            Some(codec) => codec.context_bytes(size),
+            None => 0,
         };
         let all: usize = (1..=others.len() as u8).map(context).sum();
         let full = self.is_full(all);
@@ -86,32 +92,56 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if !samples.claim(inserts, times as u64) {
             return;
         }
-        let raw = self.cost(page.len());
         let random = looks_incompressible(page);
         let mut packed = [None; CANDIDATES];
-        let room = || store.trial_buffers(page.len()).map_err(|full| Some(Lack::from(full)));
-        let Ok(mut buffers) = self.with_room(room) else { return };
         for (coder, packed) in (0..).zip(&mut packed) {
-            if coder != RAW && usize::from(coder) > others.len() {
-                continue;
+            if coder == RAW || usize::from(coder) <= others.len() {
+                let by = if random { RAW } else { coder };
+                let found = self.try_out(page, by);
+                *packed = found.map(|found| Packed { context: context(coder), ..found });
             }
-            let by = if random { RAW } else { coder };
-            let mut tried = || {
-                self.with_room(|| match store.try_out(page, by, &mut buffers) {
-                    Err(Trouble::Full(full)) => Err(Some(Lack::from(full))),
-                    tried => Ok(tried),
-                })
-            };
-            // The first time finds the processor's caches cold, as a codec in use never does.
-            let _ = tried();
-            let Ok(Ok((len, [encode, decode]))) = tried() else { continue };
-            let entry = self.cost(len).min(raw);
-            *packed = Some(Packed { entry, encode, decode, context: context(coder) });
         }
         samples.take(&packed);
         if full {
             self.drop_contexts();
         }
+    }
+
+    /// What it takes to pack a page and to read it back, but for the context.
+    fn try_out(&self, page: &[u8], chosen: u8) -> Option<Packed> {
+        let store = &self.store;
+        let room = || store.trial_buffers(page.len()).map_err(|full| Some(Lack::from(full)));
+        let mut buffers = self.with_room(room).ok()?;
+        let mut tried = || {
+            self.with_room(|| match store.try_out(page, chosen, &mut buffers) {
+                Err(Trouble::Full(full)) => Err(Some(Lack::from(full))),
+                tried => Ok(tried),
+            })
+        };
+        // The first time finds the processor's caches cold, as a codec in use never does.
+        let _ = tried();
+        let (len, [encode, decode]) = tried().ok()?.ok()?;
+        let entry = self.cost(len).min(self.cost(page.len()));
+        Some(Packed { entry, encode, decode, context: 0 })
+    }
+
+    /// There is a new dictionary, which these pages were held out from: what it takes is sampled by
+    /// them, and entries are packed again by it.
+    pub(crate) fn reprice(&self, pages: &[&[u8]]) {
+        let Some(scales) = self.scales() else { return };
+        let Some(samples) = scales.samples() else { return };
+        samples.forget(TRAINABLE);
+        let pages = pages.iter().filter(|page| page.len() >= SHORTEST);
+        for page in pages.take(REPRICED) {
+            let context = self.store.coders.candidate(TRAINABLE);
+            let context = context.map_or(0, |codec| codec.context_bytes(context_size(page.len())));
+            let mut packed = [None; CANDIDATES];
+            let found = self.try_out(page, TRAINABLE);
+            packed[usize::from(TRAINABLE)] = found.map(|found| Packed { context, ..found });
+            samples.take(&packed);
+        }
+        scales.start(|| self.standing());
+        scales.repacking.store(1, Ordering::Relaxed);
     }
 
     /// Drops contexts of codecs that are not in use.
@@ -134,14 +164,14 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if !self.follows(scales) {
             return done;
         }
-        let chosen = self.store.coders.chosen();
-        if hand.chosen != Some(chosen) {
-            (hand.chosen, hand.repacked) = (Some(chosen), 0);
+        let (chosen, goal) = (self.store.coders.chosen(), self.store.coders.goal());
+        if hand.goal != Some(goal) {
+            (hand.goal, hand.repacked) = (Some(goal), 0);
         }
         while bytes > 0 && entries > 0 && ids > 0 && !stop() {
             let id = hand.repacked;
             if id >= self.ids().end {
-                hand.chosen = None;
+                hand.goal = None;
                 scales.repacking.store(0, Ordering::Relaxed);
                 self.drop_contexts();
                 break;
@@ -158,13 +188,13 @@ impl<K: Eq + Send + Sync> Tier<K> {
             let hot = self.hot.as_ref();
             // A page of a scan is packed when it is hit.
             let waits = state.rest() == Rest::Unpacked;
-            if now == chosen || waits || hot.is_some_and(|hot| hot.holds(tag, id)) {
+            if now == goal || waits || hot.is_some_and(|hot| hot.holds(tag, id)) {
                 continue;
             }
             bytes = bytes.saturating_sub(state.len());
             entries -= 1;
             done.tried += 1;
-            let smaller = strength(chosen) > strength(now);
+            let smaller = strength(goal) > strength(now);
             let mut spent = Spent::default();
             let renewal = Renewal::By { coder: chosen, smaller };
             let outcome = self.renew(entry, renewal, &mut |bytes| {

@@ -114,6 +114,11 @@ impl Samples {
         }
     }
 
+    /// What was found of a codec counts no more.
+    pub(crate) fn forget(&self, codec: u8) {
+        self.sums.lock()[usize::from(codec)] = Sums::default();
+    }
+
     pub(crate) fn prices(&self) -> [Option<Price>; CANDIDATES] {
         self.sums.lock().map(|sums| sums.price())
     }

@@ -1,0 +1,196 @@
+//! What sample pages have in common, as the bytes of a dictionary.
+//! ```text
+//! grams    each string of 8 bytes, by a hash: in how many pages it occurs
+//! pages    split into as many groups as the dictionary has segments
+//! group    -> the segment whose grams occur in most other pages; they count no more from then on
+//! ```
+//! A greedy cover, as in Liao, Petri, Moffat and Wirth, "Effective construction of relative
+//! Lempel-Ziv dictionaries" (2016), which zstd's own trainer follows too. That one takes some
+//! 12 MiB, and this one a third of a MiB: a cache can charge it. Such a dictionary has no tables of
+//! symbols, so a page brings its own.
+
+/// Bytes of a gram.
+const GRAM: usize = 8;
+/// Bytes of a segment.
+const SEGMENT: usize = 512;
+/// Grams are counted by so many bits of their hash.
+const BITS: u32 = 16;
+/// How often all groups are gone through.
+const ROUNDS: usize = 4;
+
+/// Bytes that [`cover`] takes while it works, and gives.
+pub(super) const fn bytes(most: usize) -> usize {
+    (1 << BITS) * (2 * size_of::<u16>() + 2) + 2 * most
+}
+
+/// Counts by the hash of a gram.
+struct Counts {
+    /// Pages with this gram, but for the first one and those that are there by chance.
+    pages: Vec<u16>,
+    /// How often the gram is in the window.
+    window: Vec<u16>,
+    /// What all grams of the window are worth, each of them once.
+    worth: u64,
+}
+
+fn table<T: Clone + Default>() -> Option<Vec<T>> {
+    let mut table = Vec::new();
+    table.try_reserve_exact(1 << BITS).ok()?;
+    table.resize(1 << BITS, T::default());
+    Some(table)
+}
+
+/// The hash of each gram of a page.
+fn grams(page: &[u8]) -> impl ExactSizeIterator<Item = usize> + Clone {
+    page.windows(GRAM).map(|gram| {
+        let gram = gram.try_into().map_or(0, u64::from_le_bytes);
+        (gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BITS)) as usize
+    })
+}
+
+impl Counts {
+    fn of(samples: &[&[u8]]) -> Option<Self> {
+        let (mut pages, mut last) = (table::<u16>()?, table::<u16>()?);
+        for (page, number) in samples.iter().zip((1..=u16::MAX).cycle()) {
+            for gram in grams(page) {
+                if last[gram] != number {
+                    // The first page says nothing: a gram that no other page has helps nobody.
+                    pages[gram] = pages[gram].saturating_add(u16::from(last[gram] != 0));
+                    last[gram] = number;
+                }
+            }
+        }
+        // Grams that share a hash add up. What chance makes of that is taken off.
+        let sum: usize = pages.iter().map(|count| usize::from(*count)).sum();
+        let chance = u16::try_from(2 * sum / pages.len()).unwrap_or(u16::MAX);
+        pages.iter_mut().for_each(|count| *count = count.saturating_sub(chance));
+        last.fill(0);
+        Some(Self { pages, window: last, worth: 0 })
+    }
+
+    fn enters(&mut self, gram: usize) {
+        if self.window[gram] == 0 {
+            self.worth += u64::from(self.pages[gram]);
+        }
+        self.window[gram] += 1;
+    }
+
+    fn leaves(&mut self, gram: usize) {
+        self.window[gram] -= 1;
+        if self.window[gram] == 0 {
+            self.worth -= u64::from(self.pages[gram]);
+        }
+    }
+
+    /// What the best segment of a page is worth, and where it begins. Segments that begin and end
+    /// within the page only.
+    fn best(&mut self, page: &[u8]) -> (u64, usize) {
+        let segment = SEGMENT.min(page.len());
+        let Some(in_window) = (segment + 1).checked_sub(GRAM).filter(|grams| *grams > 0) else {
+            return (0, 0);
+        };
+        let mut best = (0, 0);
+        let (mut first, mut inside) = (grams(page), 0);
+        for (at, gram) in grams(page).enumerate() {
+            self.enters(gram);
+            inside += 1;
+            if inside > in_window {
+                first.next().into_iter().for_each(|gram| self.leaves(gram));
+                inside -= 1;
+            }
+            if inside == in_window && self.worth > best.0 {
+                best = (self.worth, at + 1 - in_window);
+            }
+        }
+        first.take(inside).for_each(|gram| self.leaves(gram));
+        best
+    }
+}
+
+/// At most `most` bytes of the samples: those that most pages have, the best ones last, where zstd
+/// reaches them by the shortest offsets. Fewer, or none, where pages have little in common. `None`:
+/// there is no memory.
+pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
+    let mut counts = Counts::of(samples)?;
+    let groups = (most / SEGMENT).clamp(1, samples.len().max(1));
+    let mut dictionary = Vec::new();
+    dictionary.try_reserve_exact(most).ok()?;
+    for _ in 0..ROUNDS {
+        for group in samples.chunks(samples.len().div_ceil(groups).max(1)) {
+            let found = group.iter().map(|page| (counts.best(page), page));
+            let Some(((worth, start), page)) = found.max_by_key(|((worth, _), _)| *worth) else {
+                continue;
+            };
+            let end = page.len().min(start + SEGMENT).min(start + most - dictionary.len());
+            let segment = &page[start..end];
+            // Each of its grams is in another page, on average.
+            if worth < grams(segment).len().max(1) as u64 {
+                continue;
+            }
+            grams(segment).for_each(|gram| counts.pages[gram] = 0);
+            // Written from its end, and turned round below.
+            dictionary.extend(segment.iter().rev());
+            if dictionary.len() + GRAM > most {
+                break;
+            }
+        }
+    }
+    dictionary.reverse();
+    Some(dictionary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes without a pattern.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state as u8
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn what_pages_share_is_found_and_what_they_do_not_is_left_out() {
+        let shared = noise(77, 600);
+        let page =
+            |number| [noise(number, 1700), shared.clone(), noise(number + 1000, 1700)].concat();
+        let pages: Vec<Vec<u8>> = (1..50).map(page).collect();
+        let samples: Vec<&[u8]> = pages.iter().map(Vec::as_slice).collect();
+        let dictionary = cover(&samples, 16 << 10).unwrap();
+        assert!(dictionary.len() <= 2 * SEGMENT, "{} bytes", dictionary.len());
+        let covered =
+            shared.windows(GRAM).filter(|gram| dictionary.windows(GRAM).any(|d| d == *gram));
+        assert!(covered.count() > 500);
+    }
+
+    #[test]
+    fn no_samples_and_samples_of_any_length_give_at_most_what_is_asked_for() {
+        let short: Vec<Vec<u8>> = (0..40).map(|len| vec![7; len]).collect();
+        let long: Vec<Vec<u8>> = (0..9).map(|_| noise(3, 100_000)).collect();
+        for pages in [vec![], short, long] {
+            let samples: Vec<&[u8]> = pages.iter().map(Vec::as_slice).collect();
+            for most in [1, 7, 256, 1000, 16 << 10] {
+                let dictionary = cover(&samples, most).unwrap();
+                assert!(dictionary.len() <= most, "{} of {most} bytes", dictionary.len());
+            }
+        }
+        let alone = noise(5, 4096);
+        assert!(cover(&[&alone], 4096).unwrap().is_empty(), "nobody shares it");
+        assert!(!cover(&[&alone, &alone], 4096).unwrap().is_empty());
+    }
+
+    #[test]
+    fn each_gram_counts_once_and_in_one_segment() {
+        let samples = vec![&[0_u8; 128 << 10][..]; 12];
+        assert!(cover(&samples, 4096).unwrap().is_empty(), "a run is one gram");
+        let page = [noise(9, SEGMENT), vec![0; 3000]].concat();
+        let samples = vec![&page[..]; 12];
+        assert_eq!(cover(&samples, 4096).unwrap(), noise(9, SEGMENT), "one segment has it all");
+    }
+}
