@@ -190,7 +190,8 @@ fn threads_that_look_up_insert_and_remove_find_their_pages_beside_changes() {
     cache.check();
 }
 
-/// Rows of a table: what is between the values is alike in all pages, as it is in no page by itself.
+/// Rows of a table: what is between the values is alike in all pages, as it is in no page by
+/// itself.
 fn rows(names: &[String], number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
     let mut page = Vec::new();

@@ -118,26 +118,28 @@ pub trait Codec: fmt::Debug + Send + Sync {
     }
 
     /// A codec like this one, trained on sample pages to a dictionary of at most `dictionary_bytes`
-    /// bytes (its own takes the place of one that this has). For [`Config::train`](crate::Config::train)
-    /// and [`Config::auto_codec`](crate::Config::auto_codec).
+    /// bytes (its own takes the place of one that this has). For
+    /// [`Config::train`](crate::Config::train) and
+    /// [`Config::auto_codec`](crate::Config::auto_codec).
     ///
     /// # Errors
-    /// What the library reports; that the samples are too few or too much of the same, in most cases.
-    /// By default, that this codec takes no training.
+    /// What the library reports; that the samples are too few or too much of the same, in most
+    /// cases. By default, that this codec takes no training.
     fn trained(&self, samples: &[&[u8]], dictionary_bytes: usize) -> io::Result<Arc<dyn Codec>> {
         let _ = (samples, dictionary_bytes);
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Bytes that [`trained`](Self::trained) takes while it works, beside the samples and what it gives.
-    /// The cache charges them meanwhile.
+    /// Bytes that [`trained`](Self::trained) takes while it works, beside the samples and what it
+    /// gives. The cache charges them meanwhile.
     fn training_bytes(&self, dictionary_bytes: usize) -> usize {
         let _ = dictionary_bytes;
         0
     }
 
-    /// What [`trained`](Self::trained) gives, with a dictionary of `dictionary_bytes` bytes that helps nobody: a cache sizes
-    /// trained codecs and their contexts by it. `None`: this codec takes no training, or none to a dictionary of that size.
+    /// What [`trained`](Self::trained) gives, with a dictionary of `dictionary_bytes` bytes that
+    /// helps nobody: a cache sizes trained codecs and their contexts by it. `None`: this codec
+    /// takes no training, or none to a dictionary of that size.
     fn blank(&self, dictionary_bytes: usize) -> Option<Arc<dyn Codec>> {
         let _ = dictionary_bytes;
         None

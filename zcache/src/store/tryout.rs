@@ -24,8 +24,8 @@ impl<K: Send + Sync> Store<K> {
         Ok(buffers)
     }
 
-    /// Packs a page by a coder that may be chosen, with the newest dictionary if there is one for it,
-    /// and reads it back: bytes, and the nanoseconds of either. Nothing is stored.
+    /// Packs a page by a coder that may be chosen, with the newest dictionary if there is one for
+    /// it, and reads it back: bytes, and the nanoseconds of either. Nothing is stored.
     ///
     /// # Errors
     /// No memory to work with.

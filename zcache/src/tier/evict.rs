@@ -542,31 +542,3 @@ impl Lack {
         }
     }
 }
-
-#[cfg(all(test, not(zcache_loom)))]
-mod tests {
-    use super::*;
-    use crate::{Cache, Config};
-
-    /// How often an operation tries for bytes that all the cache has, while a buffer is out.
-    fn attempts(cache: &Cache<u64>) -> usize {
-        let tier = &cache.tier;
-        let mut attempts = 0;
-        let done: Result<(), _> = tier.with_room(|| {
-            attempts += 1;
-            Err(Some(Lack::Bytes(tier.capacity())))
-        });
-        assert_eq!(done, Err(Some(Lack::Bytes(tier.capacity()))));
-        attempts
-    }
-
-    #[test]
-    fn a_hook_does_not_wait_for_the_buffers_of_its_caller() {
-        let cache: Cache<u64> = Cache::new(Config::new(4 << 20)).unwrap();
-        let mut buffer = cache.tier.store.buffer();
-        assert!(buffer.stretch(4096).is_ok());
-        assert!(attempts(&cache) > PATIENCE_BUFFERS, "another thread may give one back");
-        let _hook = Inside::enter(cache.tier.number);
-        assert!(attempts(&cache) < 8);
-    }
-}

@@ -27,7 +27,8 @@ const IDS: usize = 128;
 const SHORTEST: usize = 512;
 /// Pages that a new dictionary is priced by.
 const REPRICED: usize = 16;
-/// Contexts for a sample in a full cache take no more than the inserts between two samples, by this.
+/// Contexts for a sample in a full cache take no more than the inserts between two samples, by
+/// this.
 const RARELY: usize = 256;
 
 /// How small a coder's pages are, among those that are chosen from.

@@ -88,8 +88,11 @@ impl Subject for Redb {
             None => (builder.create_with_backend(store)?, None),
             Some(beside) => {
                 let config = Config::new(beside.bytes).hot(HotShare::Off);
-                let cache =
-                    BlockCache::with_config(versus::with_codec(config, beside, setup.cost)?)?;
+                let cache = BlockCache::with_config(versus::with_codec(
+                    config,
+                    &beside.codec,
+                    setup.cost,
+                )?)?;
                 (builder.create_with_backend(cache.over(store))?, Some(cache))
             }
         };

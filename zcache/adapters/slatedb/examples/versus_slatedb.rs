@@ -157,7 +157,7 @@ impl Subject for Slate {
             Some(beside) => {
                 let longest = (beside.bytes / 16).max(128 << 10);
                 let config = Config::new(beside.bytes).max_page(longest).hot(HotShare::Off);
-                let config = versus::with_codec(config, beside, setup.cost)?;
+                let config = versus::with_codec(config, &beside.codec, setup.cost)?;
                 let cache = Arc::new(Options::with_config(config, setup.own).build()?);
                 (Arc::clone(&cache) as _, Some(cache))
             }

@@ -51,7 +51,7 @@ impl Subject for Sqlite {
             None => Options::without_cache(),
             Some(beside) => {
                 let config = Config::new(beside.bytes).max_page(4096).hot(HotShare::Off);
-                Options::with_config(versus::with_codec(config, beside, setup.cost)?)
+                Options::with_config(versus::with_codec(config, &beside.codec, setup.cost)?)
             }
         };
         let counted = Arc::clone(&reads);

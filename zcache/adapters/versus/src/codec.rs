@@ -6,8 +6,6 @@ use std::time::Duration;
 use zcache::Config;
 use zcache::codec::Zstd;
 
-use crate::child::Beside;
-
 fn level(name: &str) -> Option<i32> {
     let level = name.strip_prefix("zstd:")?.parse().ok()?;
     (1..=19).contains(&level).then_some(level)
@@ -23,16 +21,12 @@ pub(crate) fn is_codec(name: &str) -> bool {
 ///
 /// # Errors
 /// There is no such codec.
-pub fn with_codec(
-    config: Config,
-    beside: &Beside,
-    cost: Duration,
-) -> Result<Config, Box<dyn Error>> {
+pub fn with_codec(config: Config, name: &str, cost: Duration) -> Result<Config, Box<dyn Error>> {
     let config = config.miss_cost(cost);
-    match (&*beside.codec, level(&beside.codec)) {
+    match (name, level(name)) {
         (_, Some(level)) => Ok(config.codec(Zstd::level(level)?)),
         ("lz4", None) => Ok(config),
         ("auto", None) => Ok(config.auto_codec()),
-        (name, None) => Err(format!("no codec {name:?}").into()),
+        _ => Err(format!("no codec {name:?}").into()),
     }
 }
