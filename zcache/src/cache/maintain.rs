@@ -47,8 +47,8 @@ pub enum TrainingOutcome {
 impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// Does a step of what makes entries smaller beside the callers, in this thread: call it now
     /// and then from one of yours, or have a [`Maintainer`](crate::Maintainer) do so. Without a
-    /// [cold codec](Config::cold_codec) and [training](Config::train) it ends entries that have
-    /// expired, and nothing else.
+    /// [cold codec](Config::cold_codec), [training](Config::train) and a codec that the cache
+    /// [finds](Config::auto_codec) it ends entries that have expired, and nothing else.
     ///
     /// - *Cold entries.* A hand goes from entry to entry and round again. An entry that was not hit
     ///   between two of its visits is compressed with the stronger codec, and stays so if that
@@ -58,10 +58,10 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///   for each entry that was only passed, or where a sweep ends.
     /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call
     ///   that finds it complete trains a dictionary, which takes a tenth of a second for a MiB and
-    ///   is not bounded by `budget_bytes`, and with zstd takes some 12 MiB beside the capacity
-    ///   meanwhile. If it makes held-out pages at least 5 % smaller it is used from then on;
-    ///   entries keep the dictionary that they were compressed with until they are cold, and a
-    ///   dictionary goes with its last entry. A cache can use 30 in its life.
+    ///   is not bounded by `budget_bytes`. The sample, and the third of a MiB that training takes,
+    ///   count. If it makes held-out pages at least 5 % smaller it is used from then on; entries
+    ///   keep the dictionary that they were compressed with until they are cold, and a dictionary
+    ///   is dropped with its last entry. At most 30 of them have entries at the same time.
     ///
     /// Calls that come while another thread is at it return at once, as does one from the removal
     /// hook. Room for a sample, a dictionary or a codec's context is made as for an insert, and the
