@@ -192,9 +192,10 @@ impl Config {
     /// 1024 later on, are compressed and read back by each codec. Small models of the cache tell
     /// how many misses each would have. The cache changes to the codec that makes a request clearly
     /// cheaper, hits and misses. What is there is compressed again, up to four pages with each
-    /// insert, and more with [`Cache::maintain`](crate::Cache::maintain). From 32 MiB on, `maintain`
-    /// also trains a dictionary of 32 KiB for zstd at level 3, on a sample of what is inserted. It is
-    /// used if pages that were held out get 5 % smaller, and replaced when the pages change.
+    /// insert, and more with [`Cache::maintain`](crate::Cache::maintain). From 32 MiB on,
+    /// `maintain` also trains a dictionary of 32 KiB for zstd at level 3, on a sample of what is
+    /// inserted. It is used if pages that were held out get 5 % smaller, and replaced when the
+    /// pages change.
     ///
     /// Tell it what a miss costs by [`miss_cost`](Self::miss_cost), or read what is missed between
     /// the look-up and the insert. [`Stats::candidates`](crate::Stats::candidates) says what was
