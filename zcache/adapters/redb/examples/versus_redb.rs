@@ -16,7 +16,7 @@ use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadOnlyTable, ReadableDatabase, StorageBackend, TableDefinition};
 use versus::{Reads, Rows, Setup, Subject};
 use zcache_redb::BlockCache;
-use zcache_redb::zcache::{Config, HotShare};
+use zcache_redb::zcache::{Config, HotShare, Maintainer};
 
 const TABLE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("orders");
 
@@ -48,6 +48,7 @@ struct Redb {
     _database: Database,
     reads: Arc<Reads>,
     cache: Option<BlockCache>,
+    _maintainer: Option<Maintainer>,
 }
 
 fn file(path: &Path) -> Result<FileBackend, Box<dyn Error>> {
@@ -84,8 +85,8 @@ impl Subject for Redb {
         let store = Slow(file(&setup.path)?, Arc::clone(&reads));
         let mut builder = Builder::new();
         builder.set_cache_size(setup.own);
-        let (database, cache) = match &setup.beside {
-            None => (builder.create_with_backend(store)?, None),
+        let (database, cache, maintainer) = match &setup.beside {
+            None => (builder.create_with_backend(store)?, None, None),
             Some(beside) => {
                 let config = Config::new(beside.bytes).hot(HotShare::Off);
                 let cache = BlockCache::with_config(versus::with_codec(
@@ -93,11 +94,12 @@ impl Subject for Redb {
                     &beside.codec,
                     setup.cost,
                 )?)?;
-                (builder.create_with_backend(cache.over(store))?, Some(cache))
+                let maintainer = versus::maintainer(cache.cache(), &beside.codec)?;
+                (builder.create_with_backend(cache.over(store))?, Some(cache), maintainer)
             }
         };
         let table = database.begin_read()?.open_table(TABLE)?;
-        Ok(Self { table, _database: database, reads, cache })
+        Ok(Self { table, _database: database, reads, cache, _maintainer: maintainer })
     }
 
     fn get(&self, row: u64) -> Result<usize, Box<dyn Error>> {

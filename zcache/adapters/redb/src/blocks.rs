@@ -63,9 +63,9 @@ impl BlockCache {
         FileBlocks { cache: Arc::clone(&self.cache), file }
     }
 
-    /// The cache itself: for its figures, its capacity and maintenance.
+    /// The cache itself: for its figures, its capacity and a [`Maintainer`](zcache::Maintainer).
     #[must_use]
-    pub fn cache(&self) -> &Cache<Block> {
+    pub fn cache(&self) -> &Arc<Cache<Block>> {
         &self.cache
     }
 }

@@ -25,7 +25,7 @@ use slatedb::object_store::{self, ObjectStore, *};
 use slatedb::{Db, WriteBatch};
 use tokio::runtime::{Builder, Runtime};
 use versus::{Reads, Rows, Setup, Subject};
-use zcache_slatedb::zcache::{Config, HotShare};
+use zcache_slatedb::zcache::{Config, HotShare, Maintainer};
 use zcache_slatedb::{CompressedCache, Options};
 
 /// A store whose reads are counted and take as long as they are told to.
@@ -100,6 +100,7 @@ struct Slate {
     database: Db,
     reads: Arc<Reads>,
     cache: Option<Arc<CompressedCache>>,
+    _maintainer: Option<Maintainer>,
 }
 
 /// Nothing works beside the reads.
@@ -175,7 +176,11 @@ impl Subject for Slate {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let builder = Db::builder("db", store).with_settings(settings()).with_db_cache(caches, 1);
         let database = runtime.block_on(builder.build())?;
-        Ok(Self { runtime, database, reads, cache })
+        let maintained = setup.beside.as_ref().zip(cache.as_ref());
+        let maintainer = maintained
+            .map(|(beside, cache)| versus::maintainer(cache.cache(), &beside.codec))
+            .transpose()?;
+        Ok(Self { runtime, database, reads, cache, _maintainer: maintainer.flatten() })
     }
 
     fn get(&self, row: u64) -> Result<usize, Box<dyn Error>> {

@@ -95,9 +95,10 @@ impl CompressedCache {
         self.decoded.retain(|key| scope(key.db_cache_id()) != scope(db_cache_id));
     }
 
-    /// The cache of compressed entries: for its figures, its capacity and maintenance.
+    /// The cache of compressed entries: for its figures, its capacity and a
+    /// [`Maintainer`](zcache::Maintainer).
     #[must_use]
-    pub fn cache(&self) -> &Cache<CachedKey> {
+    pub fn cache(&self) -> &Arc<Cache<CachedKey>> {
         &self.packed.cache
     }
 

@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use versus::{Reads, Rows, Setup, Subject};
-use zcache_sqlite::zcache::{Config, HotShare};
+use zcache_sqlite::zcache::{Config, HotShare, Maintainer};
 use zcache_sqlite::{Options, Vfs};
 
 struct Sqlite {
     connection: Connection,
     reads: Arc<Reads>,
     vfs: Vfs,
+    _maintainer: Option<Maintainer>,
 }
 
 impl Subject for Sqlite {
@@ -61,7 +62,11 @@ impl Subject for Sqlite {
         connection.pragma_update(None, "cache_size", -((setup.own >> 10) as i64))?;
         // One transaction: each look at the change counter would be a read, on both sides.
         connection.execute_batch("BEGIN")?;
-        Ok(Self { connection, reads, vfs })
+        let maintained = setup.beside.as_ref().zip(vfs.cache());
+        let maintainer = maintained
+            .map(|(beside, cache)| versus::maintainer(cache, &beside.codec))
+            .transpose()?;
+        Ok(Self { connection, reads, vfs, _maintainer: maintainer.flatten() })
     }
 
     fn get(&self, row: u64) -> Result<usize, Box<dyn Error>> {

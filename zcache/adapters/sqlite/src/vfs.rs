@@ -115,10 +115,10 @@ pub struct Vfs {
 }
 
 impl Vfs {
-    /// The cache: for its figures, its capacity and maintenance.
+    /// The cache: for its figures, its capacity and a [`Maintainer`](zcache::Maintainer).
     #[must_use]
-    pub fn cache(&self) -> Option<&Cache<Page>> {
-        self.cache.as_deref()
+    pub fn cache(&self) -> Option<&Arc<Cache<Page>>> {
+        self.cache.as_ref()
     }
 }
 

@@ -1,14 +1,29 @@
 //! Codecs by their names.
 
 use std::error::Error;
+use std::hash::Hash;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use zcache::Config;
 use zcache::codec::Zstd;
+use zcache::{Cache, Config, Maintainer};
 
 fn level(name: &str) -> Option<i32> {
     let level = name.strip_prefix("zstd:")?.parse().ok()?;
     (1..=19).contains(&level).then_some(level)
+}
+
+/// Maintains a cache that finds its codec, which then has dictionaries; `None` for any other one.
+///
+/// # Errors
+/// The system has no thread for it.
+pub fn maintainer<K>(cache: &Arc<Cache<K>>, name: &str) -> io::Result<Option<Maintainer>>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+{
+    const INTERVAL: Duration = Duration::from_millis(20);
+    (name == "auto").then(|| Maintainer::start(cache, INTERVAL, 1 << 20)).transpose()
 }
 
 /// Whether there is such a codec.

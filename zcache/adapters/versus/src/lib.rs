@@ -13,7 +13,7 @@ mod table;
 mod words;
 
 pub use child::{Beside, Setup, Subject};
-pub use codec::with_codec;
+pub use codec::{maintainer, with_codec};
 pub use program::run;
 pub use reads::Reads;
 pub use rows::{Kind, Rows};
