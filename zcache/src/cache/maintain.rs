@@ -58,7 +58,7 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///   for each entry that was only passed, or where a sweep ends.
     /// - *Dictionaries.* The first call starts a sample of the pages that are inserted. The call
     ///   that finds it complete trains a dictionary, which takes a tenth of a second for a MiB and
-    ///   is not bounded by `budget_bytes`. The sample, and the third of a MiB that training takes,
+    ///   is not bounded by `budget_bytes`. The sample, and the MiB at most that training takes,
     ///   count. If it makes held-out pages at least 5 % smaller it is used from then on; entries
     ///   keep the dictionary that they were compressed with until they are cold, and a dictionary
     ///   is dropped with its last entry. At most 30 of them have entries at the same time.

@@ -6,53 +6,66 @@
 //! ```
 //! A greedy cover, as in Liao, Petri, Moffat and Wirth, "Effective construction of relative
 //! Lempel-Ziv dictionaries" (2016), which zstd's own trainer follows too. That one takes some
-//! 12 MiB, and this one a third of a MiB: a cache can charge it. Such a dictionary has no tables of
+//! 12 MiB, and this one 1 MiB or less: a cache can charge it. Such a dictionary has no tables of
 //! symbols, so a page brings its own.
 
 /// Bytes of a gram.
 const GRAM: usize = 8;
 /// Bytes of a segment.
 const SEGMENT: usize = 512;
-/// Grams are counted by so many bits of their hash.
-const BITS: u32 = 16;
+/// Grams are counted by so many bits of their hash, at the least and at the most.
+const LEAST_BITS: u32 = 12;
+const MOST_BITS: u32 = 18;
+/// Counts for each byte of the dictionary, within these bounds.
+const COUNTS: usize = 16;
 /// How often all groups are gone through.
 const ROUNDS: usize = 4;
 
+/// Bits of hashes for a dictionary of so many bytes.
+fn bits(most: usize) -> u32 {
+    let counts = most.saturating_mul(COUNTS).max(1);
+    counts.ilog2().clamp(LEAST_BITS, MOST_BITS)
+}
+
 /// Bytes that [`cover`] takes while it works, and gives.
-pub(super) const fn bytes(most: usize) -> usize {
-    (1 << BITS) * (2 * size_of::<u16>() + 2) + 2 * most
+pub(super) fn bytes(most: usize) -> usize {
+    let tables = (1 << bits(most)) * 2 * size_of::<u16>();
+    most.saturating_mul(2).saturating_add(tables)
 }
 
 /// Counts by the hash of a gram.
 struct Counts {
-    /// Pages with this gram, but for the first one and those that are there by chance.
+    bits: u32,
+    /// Pages with this gram, but for the first one. Grams that share a hash add up.
     pages: Vec<u16>,
     /// How often the gram is in the window.
     window: Vec<u16>,
     /// What all grams of the window are worth, each of them once.
     worth: u64,
+    /// The mean of `pages` at first: what a gram that no other page has is worth, by chance.
+    mean: u64,
 }
 
-fn table<T: Clone + Default>() -> Option<Vec<T>> {
+fn table(bits: u32) -> Option<Vec<u16>> {
     let mut table = Vec::new();
-    table.try_reserve_exact(1 << BITS).ok()?;
-    table.resize(1 << BITS, T::default());
+    table.try_reserve_exact(1 << bits).ok()?;
+    table.resize(1 << bits, 0);
     Some(table)
 }
 
 /// The hash of each gram of a page.
-fn grams(page: &[u8]) -> impl ExactSizeIterator<Item = usize> + Clone {
-    page.windows(GRAM).map(|gram| {
+fn grams(page: &[u8], bits: u32) -> impl ExactSizeIterator<Item = usize> + Clone {
+    page.windows(GRAM).map(move |gram| {
         let gram = gram.try_into().map_or(0, u64::from_le_bytes);
-        (gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - BITS)) as usize
+        (gram.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - bits)) as usize
     })
 }
 
 impl Counts {
-    fn of(samples: &[&[u8]]) -> Option<Self> {
-        let (mut pages, mut last) = (table::<u16>()?, table::<u16>()?);
+    fn of(samples: &[&[u8]], bits: u32) -> Option<Self> {
+        let (mut pages, mut last) = (table(bits)?, table(bits)?);
         for (page, number) in samples.iter().zip((1..=u16::MAX).cycle()) {
-            for gram in grams(page) {
+            for gram in grams(page, bits) {
                 if last[gram] != number {
                     // The first page says nothing: a gram that no other page has helps nobody.
                     pages[gram] = pages[gram].saturating_add(u16::from(last[gram] != 0));
@@ -60,12 +73,9 @@ impl Counts {
                 }
             }
         }
-        // Grams that share a hash add up. What chance makes of that is taken off.
-        let sum: usize = pages.iter().map(|count| usize::from(*count)).sum();
-        let chance = u16::try_from(2 * sum / pages.len()).unwrap_or(u16::MAX);
-        pages.iter_mut().for_each(|count| *count = count.saturating_sub(chance));
         last.fill(0);
-        Some(Self { pages, window: last, worth: 0 })
+        let sum: u64 = pages.iter().map(|count| u64::from(*count)).sum();
+        Some(Self { bits, mean: sum / pages.len() as u64, pages, window: last, worth: 0 })
     }
 
     fn enters(&mut self, gram: usize) {
@@ -90,8 +100,8 @@ impl Counts {
             return (0, 0);
         };
         let mut best = (0, 0);
-        let (mut first, mut inside) = (grams(page), 0);
-        for (at, gram) in grams(page).enumerate() {
+        let (mut first, mut inside) = (grams(page, self.bits), 0);
+        for (at, gram) in grams(page, self.bits).enumerate() {
             self.enters(gram);
             inside += 1;
             if inside > in_window {
@@ -111,7 +121,7 @@ impl Counts {
 /// reaches them by the shortest offsets. Fewer, or none, where pages have little in common. `None`:
 /// there is no memory.
 pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
-    let mut counts = Counts::of(samples)?;
+    let mut counts = Counts::of(samples, bits(most))?;
     let groups = (most / SEGMENT).clamp(1, samples.len().max(1));
     let mut dictionary = Vec::new();
     dictionary.try_reserve_exact(most).ok()?;
@@ -123,11 +133,13 @@ pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
             };
             let end = page.len().min(start + SEGMENT).min(start + most - dictionary.len());
             let segment = &page[start..end];
-            // Each of its grams is in another page, on average.
-            if worth < grams(segment).len().max(1) as u64 {
+            // Its grams are worth clearly more than chance makes them, on average.
+            let chance =
+                grams(segment, counts.bits).len().max(1) as u64 * (4 + 5 * counts.mean) / 4;
+            if worth < chance {
                 continue;
             }
-            grams(segment).for_each(|gram| counts.pages[gram] = 0);
+            grams(segment, counts.bits).for_each(|gram| counts.pages[gram] = 0);
             // Written from its end, and turned round below.
             dictionary.extend(segment.iter().rev());
             if dictionary.len() + GRAM > most {
