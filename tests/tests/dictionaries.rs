@@ -1,4 +1,4 @@
-//! Dictionaries that come and are dropped, more of them than there are numbers for at once.
+//! Dictionaries that come and are dropped beside readers, as many as a cache uses in its life.
 #![cfg(not(zcache_loom))]
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,8 +8,8 @@ use tests::pattern::{self, Random};
 use zcache::codec::Zstd;
 use zcache::{Cache, Config, HotShare};
 
-/// More than there are numbers.
-const ADOPTED: u64 = 40;
+/// As many as there are numbers.
+const ADOPTED: u64 = 30;
 /// Keys in use: those of some hundred inserts, so that an old dictionary's last entry goes soon.
 const KEYS: u64 = 256;
 const PAGE: usize = 1024;
@@ -23,7 +23,7 @@ fn words(language: u64, key: u64) -> Vec<u8> {
 }
 
 #[test]
-fn a_number_that_is_given_again_brings_no_page_of_another_dictionary() {
+fn no_page_is_read_with_another_dictionary_than_its_own() {
     let config = Config::new(8 << 20).max_page(PAGE).hot(HotShare::Off).checksum(false);
     let cache: Cache<u64> = Cache::new(config.codec(Zstd::level(1).unwrap()).train(512)).unwrap();
     let (over, language) = (AtomicBool::new(false), AtomicU64::new(1));

@@ -61,7 +61,8 @@ impl<K: Hash + Eq + Clone + Send + Sync, S: BuildHasher> Cache<K, S> {
     ///   is not bounded by `budget_bytes`. The sample, and the MiB at most that training takes,
     ///   count. If it makes held-out pages at least 5 % smaller it is used from then on; entries
     ///   keep the dictionary that they were compressed with until they are cold, and a dictionary
-    ///   is dropped with its last entry. At most 30 of them have entries at the same time.
+    ///   is dropped with its last entry. A cache uses 30 in its life at the most, or 28 where it
+    ///   finds its codec.
     ///
     /// Calls that come while another thread is at it return at once, as does one from the removal
     /// hook. Room for a sample, a dictionary or a codec's context is made as for an insert, and the

@@ -9,6 +9,8 @@
 //! 12 MiB, and this one 1 MiB or less: a cache can charge it. Such a dictionary has no tables of
 //! symbols, so a page brings its own.
 
+use zpool::source::PageBuffer;
+
 /// Bytes of a gram.
 const GRAM: usize = 8;
 /// Bytes of a segment.
@@ -29,28 +31,47 @@ fn bits(most: usize) -> u32 {
 
 /// Bytes that [`cover`] takes while it works, and gives.
 pub(super) fn bytes(most: usize) -> usize {
-    let tables = (1 << bits(most)) * 2 * size_of::<u16>();
+    let tables = 2 * PageBuffer::cost(table_bytes(bits(most)));
     most.saturating_mul(2).saturating_add(tables)
 }
+
+/// Numbers by the hash of a gram. Not of the heap, which would keep what was so large.
+struct Table(PageBuffer);
 
 /// Counts by the hash of a gram.
 struct Counts {
     bits: u32,
     /// Pages with this gram, but for the first one. Grams that share a hash add up.
-    pages: Vec<u16>,
+    pages: Table,
     /// How often the gram is in the window.
-    window: Vec<u16>,
+    window: Table,
     /// What all grams of the window are worth, each of them once.
     worth: u64,
     /// The mean of `pages` at first: what a gram that no other page has is worth, by chance.
     mean: u64,
 }
 
-fn table(bits: u32) -> Option<Vec<u16>> {
-    let mut table = Vec::new();
-    table.try_reserve_exact(1 << bits).ok()?;
-    table.resize(1 << bits, 0);
-    Some(table)
+impl Table {
+    /// One of zeros. `None`: there is no memory.
+    fn new(bits: u32) -> Option<Self> {
+        let mut buffer = PageBuffer::new(table_bytes(bits)).ok()?;
+        buffer.fill(0);
+        Some(Self(buffer))
+    }
+
+    fn get(&self, gram: usize) -> u16 {
+        let at = 2 * gram;
+        u16::from_ne_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    fn set(&mut self, gram: usize, number: u16) {
+        self.0[2 * gram..][..2].copy_from_slice(&number.to_ne_bytes());
+    }
+}
+
+/// Bytes of a table for hashes of so many bits.
+fn table_bytes(bits: u32) -> usize {
+    size_of::<u16>() << bits
 }
 
 /// The hash of each gram of a page.
@@ -63,33 +84,38 @@ fn grams(page: &[u8], bits: u32) -> impl ExactSizeIterator<Item = usize> + Clone
 
 impl Counts {
     fn of(samples: &[&[u8]], bits: u32) -> Option<Self> {
-        let (mut pages, mut last) = (table(bits)?, table(bits)?);
+        let (mut pages, mut last) = (Table::new(bits)?, Table::new(bits)?);
+        let mut sum = 0;
         for (page, number) in samples.iter().zip((1..=u16::MAX).cycle()) {
             for gram in grams(page, bits) {
-                if last[gram] != number {
+                let before = last.get(gram);
+                if before != number {
                     // The first page says nothing: a gram that no other page has helps nobody.
-                    pages[gram] = pages[gram].saturating_add(u16::from(last[gram] != 0));
-                    last[gram] = number;
+                    let other = u16::from(before != 0);
+                    pages.set(gram, pages.get(gram).saturating_add(other));
+                    sum += u64::from(other);
+                    last.set(gram, number);
                 }
             }
         }
-        last.fill(0);
-        let sum: u64 = pages.iter().map(|count| u64::from(*count)).sum();
-        Some(Self { bits, mean: sum / pages.len() as u64, pages, window: last, worth: 0 })
+        last.0.fill(0);
+        Some(Self { bits, mean: sum >> bits, pages, window: last, worth: 0 })
     }
 
     fn enters(&mut self, gram: usize) {
-        if self.window[gram] == 0 {
-            self.worth += u64::from(self.pages[gram]);
+        let inside = self.window.get(gram);
+        if inside == 0 {
+            self.worth += u64::from(self.pages.get(gram));
         }
-        self.window[gram] += 1;
+        self.window.set(gram, inside + 1);
     }
 
     fn leaves(&mut self, gram: usize) {
-        self.window[gram] -= 1;
-        if self.window[gram] == 0 {
-            self.worth -= u64::from(self.pages[gram]);
+        let inside = self.window.get(gram) - 1;
+        if inside == 0 {
+            self.worth -= u64::from(self.pages.get(gram));
         }
+        self.window.set(gram, inside);
     }
 
     /// What the best segment of a page is worth, and where it begins. Segments that begin and end
@@ -139,7 +165,7 @@ pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
             if worth < chance {
                 continue;
             }
-            grams(segment, counts.bits).for_each(|gram| counts.pages[gram] = 0);
+            grams(segment, counts.bits).for_each(|gram| counts.pages.set(gram, 0));
             // Written from its end, and turned round below.
             dictionary.extend(segment.iter().rev());
             if dictionary.len() + GRAM > most {

@@ -18,6 +18,8 @@ const LEAST: usize = 8;
 const SHARE: usize = 16;
 /// Room is made in such steps, so that no more entries go than have to.
 const STEP: usize = 32 << 10;
+/// What training takes is at most the capacity divided by this.
+const WORKING: usize = 4;
 /// Pages that have to be held out for a comparison.
 const HELD_OUT: usize = 4;
 /// A dictionary has to save so many percent.
@@ -150,6 +152,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
             return Trained::Nothing;
         }
         let wanted = training.base.training_bytes(training.dictionary_bytes);
+        if wanted > self.capacity() / WORKING {
+            // Nothing is evicted for it.
+            return Trained::Failed;
+        }
         let working = self.charge_with_room(wanted);
         if working.bytes() < wanted {
             return Trained::Nothing;

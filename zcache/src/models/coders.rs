@@ -21,12 +21,7 @@ fn draft_and_expel() -> (u8, Option<u8>) {
     let expel = |coders: &Coders| coders.expel(|| 0).map(|trained| trained.number());
     let other = beside(&coders, move |coders| {
         adopt(coders);
-        let gone = expel(coders).or_else(|| expel(coders));
-        if gone.is_some() {
-            // It gets the number of the one that is gone.
-            adopt(coders);
-        }
-        gone
+        expel(coders).or_else(|| expel(coders))
     });
     let draft = coders.writer().expect("there is one");
     let number = draft.number();

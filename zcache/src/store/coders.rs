@@ -5,9 +5,9 @@
 //! 1, 2     where the codec is found, zstd's levels        the same; 3 says that there is none
 //! ..=31    the rest: with a dictionary trained here       a table that readers take no lock for
 //! ```
-//! A number stands for its dictionary as long as anything is left that was compressed with it, so
-//! that an entry is decoded with that or not at all. Readers look into a table that is replaced
-//! whole (`zpool::Swapped`). Writers change the desk under its lock, and put a new table in the
+//! A number is given once: it stands for its dictionary for ever. So an entry is decoded with the
+//! coder that compressed it, or not at all. Readers look into a table that is replaced whole
+//! (`zpool::Swapped`). Writers change the desk under its lock, and put a new table in the
 //! place of the old one.
 //!
 //! A trained coder is dropped when it has a successor, and nothing is left that it compressed:
@@ -20,8 +20,7 @@
 //! 3. An object that is freed may still be read. The pool counts those, of all coders together.
 //!    That count may be one too small for a moment, so it has to be 0 in two calls.
 //! 4. The coder is taken off the table, and stands in `leaving` until the tables that name it have
-//!    ended. Then the caller drops its contexts and the coder, and releases what it was charged.
-//!    Only then may the caller adopt another one, which may get this number.
+//!    ended. Then the caller drops it and releases its charge.
 //!
 //! Tables end in any thread, of another cache perhaps, and a codec is the user's code. So a table
 //! holds codecs weakly: its end drops none. Only their blocks end with the last table that names
@@ -82,8 +81,8 @@ struct Desk {
     trained: Vec<Trained>,
     /// What older tables name, perhaps.
     leaving: Option<Trained>,
-    /// The first number for a trained one.
-    first: u8,
+    /// Numbers given.
+    given: u8,
 }
 
 #[derive(Debug)]
@@ -132,7 +131,7 @@ impl Coders {
             newest: Counter::new(0),
             alive: std::array::from_fn(|_| AtomicUsize::new(0)),
             table: pool.swapped(Table::new(), 0)?,
-            desk: Mutex::new(Desk { trained: Vec::new(), leaving: None, first: TRAINED }),
+            desk: Mutex::new(Desk { trained: Vec::new(), leaving: None, given: TRAINED }),
         })
     }
 
@@ -205,7 +204,9 @@ impl Coders {
     /// Those that the codec is chosen from, beside the first.
     pub(crate) fn set_others(&mut self, others: &[Arc<dyn Codec>]) {
         self.others = others.into();
-        self.desk.lock().first = TRAINED_BESIDE;
+        if !others.is_empty() {
+            self.desk.lock().given = TRAINED_BESIDE;
+        }
     }
 
     /// Coders that pages may be packed by, where one is chosen.
@@ -307,25 +308,26 @@ impl Coders {
         })
     }
 
-    /// The number that the next trained codec gets, if there is one that nothing is left of.
+    /// The number that the next trained codec gets, if there are any left.
     pub(crate) fn next(&self) -> Option<u8> {
-        self.desk.lock().next()
+        let given = self.desk.lock().given;
+        (usize::from(given) < CODERS).then_some(given)
     }
 
     /// Makes `codec`, for which so much was charged, the newest coder under the
     /// [`next`](Self::next) number.
     ///
     /// # Errors
-    /// There is no memory for the new table, or no number. The newest coder is the one from before.
+    /// There is no memory for the new table. The newest coder is the one from before.
     pub(crate) fn adopt(&self, codec: &Arc<dyn Codec>, charged: usize) -> Result<(), Full> {
         let mut desk = self.desk.lock();
-        let number = desk.next().ok_or(Full::NoMemory)?;
-        let codec = Arc::clone(codec);
+        let (number, codec) = (desk.given, Arc::clone(codec));
         desk.trained.push(Trained { number, codec, charged, idle: false });
         if let Err(full) = self.publish(&desk) {
             desk.trained.pop();
             return Err(full);
         }
+        desk.given += 1;
         // Relaxed: who reads an old one compresses with the coder before.
         self.newest.store(number.into(), Ordering::Relaxed);
         Ok(())
@@ -398,15 +400,6 @@ impl Coders {
         while self.table.collect() > 0 {
             pause();
         }
-    }
-}
-
-impl Desk {
-    fn next(&self) -> Option<u8> {
-        let taken = |number: &u8| {
-            self.trained.iter().chain(&self.leaving).any(|trained| trained.number == *number)
-        };
-        (self.first..CODERS as u8).find(|number| !taken(number))
     }
 }
 

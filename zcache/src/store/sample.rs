@@ -8,6 +8,8 @@
 //! charged and taken when it was opened. An insert reads one word while it is closed or complete,
 //! and never waits.
 
+use zpool::source::PageBuffer;
+
 use crate::sync::{AtomicUsize, Counter, Mutex, Ordering};
 
 /// How often the sample is thinned out.
@@ -33,7 +35,12 @@ pub(crate) struct Sampler {
 /// Pages back to back.
 #[derive(Debug, Default)]
 pub(crate) struct Sample {
-    bytes: Vec<u8>,
+    /// Not of the heap, which would keep what was so large.
+    bytes: PageBuffer,
+    /// How many of them have pages.
+    used: usize,
+    /// The most of them that may.
+    room: usize,
     /// Where each ends.
     ends: Vec<u32>,
     thinned: u32,
@@ -46,25 +53,24 @@ pub(crate) struct Sample {
 impl Sample {
     /// Room for `bytes` bytes of pages. `None`: there is no memory.
     pub(crate) fn new(bytes: usize) -> Option<Self> {
-        let mut sample = Self::default();
-        sample.bytes.try_reserve_exact(bytes).ok()?;
-        sample.ends.try_reserve_exact(bytes / SHORTEST).ok()?;
-        sample.charged = Self::cost(bytes);
-        Some(sample)
+        let mut ends = Vec::new();
+        ends.try_reserve_exact(bytes / SHORTEST).ok()?;
+        let (pages, charged) = (PageBuffer::new(bytes).ok()?, Self::cost(bytes));
+        Some(Self { bytes: pages, room: bytes, ends, charged, ..Self::default() })
     }
 
     /// What such a one costs.
     pub(crate) fn cost(bytes: usize) -> usize {
-        zpool::source::heap_cost(bytes)
-            + zpool::source::heap_cost(bytes / SHORTEST * size_of::<u32>())
+        PageBuffer::cost(bytes) + zpool::source::heap_cost(bytes / SHORTEST * size_of::<u32>())
     }
 
     /// Whether there was room.
     fn add(&mut self, page: &[u8]) -> bool {
-        let end = self.bytes.len() + page.len();
-        let fits = end <= self.bytes.capacity() && self.ends.len() < self.ends.capacity();
+        let end = self.used + page.len();
+        let fits = end <= self.room && self.ends.len() < self.ends.capacity();
         if fits {
-            self.bytes.extend_from_slice(page);
+            self.bytes[self.used..end].copy_from_slice(page);
+            self.used = end;
             self.ends.push(end as u32);
         }
         fits
@@ -81,7 +87,7 @@ impl Sample {
             self.ends[kept] = to as u32;
             kept += 1;
         }
-        self.bytes.truncate(to);
+        self.used = to;
         self.ends.truncate(kept);
         self.thinned += 1;
     }
@@ -148,7 +154,7 @@ impl Sampler {
         }
         let Some(mut sample) = self.sample.try_lock() else { return };
         // One page is no sample, however large it is.
-        if !self.is_open() || page.len() > sample.bytes.capacity() / 4 || sample.add(page) {
+        if !self.is_open() || page.len() > sample.room / 4 || sample.add(page) {
             return;
         }
         if sample.thinned < THINNED {
