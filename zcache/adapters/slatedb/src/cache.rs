@@ -1,6 +1,7 @@
 //! SlateDB's trait.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use slatedb::Error;
