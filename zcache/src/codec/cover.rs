@@ -152,6 +152,7 @@ pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
     let mut dictionary = Vec::new();
     dictionary.try_reserve_exact(most).ok()?;
     for _ in 0..ROUNDS {
+        let before = dictionary.len();
         for group in samples.chunks(samples.len().div_ceil(groups).max(1)) {
             let found = group.iter().map(|page| (counts.best(page), page));
             let Some(((worth, start), page)) = found.max_by_key(|((worth, _), _)| *worth) else {
@@ -171,6 +172,10 @@ pub(super) fn cover(samples: &[&[u8]], most: usize) -> Option<Vec<u8>> {
             if dictionary.len() + GRAM > most {
                 break;
             }
+        }
+        // What is full, or has found nothing, finds nothing the next time.
+        if dictionary.len() + GRAM > most || dictionary.len() == before {
+            break;
         }
     }
     dictionary.reverse();

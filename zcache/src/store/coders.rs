@@ -217,10 +217,16 @@ impl Coders {
     /// The codec of a number that may be chosen, but for the first and for none; with the newest
     /// dictionary if there is one for it.
     pub(crate) fn candidate(&self, chosen: u8) -> Option<Arc<dyn Codec>> {
-        let codec = self.others.get(usize::from(chosen).wrapping_sub(1))?;
-        let newest = get(&self.newest) as u8;
-        let trained = if chosen == TRAINABLE && newest != 0 { self.codec(newest) } else { None };
-        Some(trained.unwrap_or_else(|| Arc::clone(codec)))
+        // A dictionary may have got a successor, and be gone, since it was looked up.
+        self.codec(self.coder_of(chosen)).or_else(|| self.codec(chosen))
+    }
+
+    /// The coder of what is chosen: its newest dictionary's, if there is one for it.
+    fn coder_of(&self, chosen: u8) -> u8 {
+        match get(&self.newest) as u8 {
+            newest if newest != 0 && chosen == TRAINABLE => newest,
+            _ => chosen,
+        }
     }
 
     /// Pages are packed by this one from now on.
@@ -231,10 +237,7 @@ impl Coders {
 
     /// What pages are to be packed by where the codec is chosen: that, or its newest dictionary's.
     pub(crate) fn goal(&self) -> u8 {
-        match (self.chosen(), get(&self.newest) as u8) {
-            (TRAINABLE, newest) if newest != 0 => newest,
-            (chosen, _) => chosen,
-        }
+        self.coder_of(self.chosen())
     }
 
     /// What a dictionary has to do better than.
@@ -244,7 +247,13 @@ impl Coders {
 
     /// Whether pages are compressed by a codec that takes a dictionary.
     pub(crate) fn trains(&self) -> bool {
-        self.others.is_empty() || (1..=self.others.len()).contains(&self.chosen().into())
+        self.others.is_empty() || self.is_other(self.chosen())
+    }
+
+    /// Whether this is one of those that the codec is chosen from, beside the first.
+    #[inline]
+    fn is_other(&self, coder: u8) -> bool {
+        (1..=self.others.len()).contains(&coder.into())
     }
 
     /// What is chosen.
@@ -262,12 +271,11 @@ impl Coders {
     /// that there are no contexts for both.
     #[inline]
     pub(crate) fn reader(&self, coder: u8) -> u8 {
-        let is_other = |coder: u8| (1..=self.others.len()).contains(&coder.into());
-        if !is_other(coder) {
+        if !self.is_other(coder) {
             return coder;
         }
         let chosen = self.chosen();
-        if is_other(chosen) { chosen } else { coder }
+        if self.is_other(chosen) { chosen } else { coder }
     }
 
     /// What cold entries are compressed with, if anything.

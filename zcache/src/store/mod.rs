@@ -43,6 +43,7 @@ use same_filled::Words;
 pub(crate) use sample::{Sample, Sampler};
 pub(crate) use scratch::Scratch;
 use trials::{Trials, Verdict};
+pub(crate) use tryout::Bench;
 
 /// Milliseconds since the cache was made.
 pub(crate) type Millis = u64;

@@ -37,9 +37,7 @@ pub(crate) struct Sampler {
 pub(crate) struct Sample {
     /// Not of the heap, which would keep what was so large.
     bytes: PageBuffer,
-    /// How many of them have pages.
-    used: usize,
-    /// The most of them that may.
+    /// How many of them may have pages.
     room: usize,
     /// Where each ends.
     ends: Vec<u32>,
@@ -64,13 +62,18 @@ impl Sample {
         PageBuffer::cost(bytes) + zpool::source::heap_cost(bytes / SHORTEST * size_of::<u32>())
     }
 
+    /// Where the last page ends.
+    fn end(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
+    }
+
     /// Whether there was room.
     fn add(&mut self, page: &[u8]) -> bool {
-        let end = self.used + page.len();
+        let start = self.end();
+        let end = start + page.len();
         let fits = end <= self.room && self.ends.len() < self.ends.capacity();
         if fits {
-            self.bytes[self.used..end].copy_from_slice(page);
-            self.used = end;
+            self.bytes[start..end].copy_from_slice(page);
             self.ends.push(end as u32);
         }
         fits
@@ -87,7 +90,6 @@ impl Sample {
             self.ends[kept] = to as u32;
             kept += 1;
         }
-        self.used = to;
         self.ends.truncate(kept);
         self.thinned += 1;
     }

@@ -15,7 +15,7 @@ use super::renew::{Outcome, Renewal};
 use super::{Hand, Tier};
 use crate::codec::{Form, RAW, looks_incompressible, same_filled};
 use crate::stats::Recompression;
-use crate::store::{Rest, TRAINABLE, Trouble, context_size};
+use crate::store::{Bench, Rest, TRAINABLE, Trouble, context_size};
 use crate::sync::{Inside, Ordering, add, get};
 use crate::worth::{CANDIDATES, Packed, Samples, Scales};
 
@@ -80,12 +80,8 @@ impl<K: Eq + Send + Sync> Tier<K> {
         if page.len() < SHORTEST || same_filled(page).is_some() {
             return;
         }
-        let (store, others) = (&self.store, self.store.coders.others());
-        let size = context_size(page.len());
-        let context = |coder: u8| match store.coders.candidate(coder) {
-            Some(codec) => codec.context_bytes(size),
-            None => 0,
-        };
+        let others = self.store.coders.others();
+        let context = |chosen: u8| self.context_bytes(chosen, page.len());
         let all: usize = (1..=others.len() as u8).map(context).sum();
         let full = self.is_full(all);
         let between = Samples::LAST as usize * self.standing().entry.max(1);
@@ -95,10 +91,11 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
         let random = looks_incompressible(page);
         let mut packed = [None; CANDIDATES];
+        let Some(mut bench) = self.bench(page.len()) else { return };
         for (coder, packed) in (0..).zip(&mut packed) {
             if coder == RAW || usize::from(coder) <= others.len() {
                 let by = if random { RAW } else { coder };
-                let found = self.try_out(page, by);
+                let found = self.try_out(page, by, &mut bench);
                 *packed = found.map(|found| Packed { context: context(coder), ..found });
             }
         }
@@ -108,13 +105,22 @@ impl<K: Eq + Send + Sync> Tier<K> {
         }
     }
 
+    /// Bytes of a context for a page of so many bytes, by a codec that may be chosen.
+    fn context_bytes(&self, chosen: u8, len: usize) -> usize {
+        let codec = self.store.coders.candidate(chosen);
+        codec.map_or(0, |codec| codec.context_bytes(context_size(len)))
+    }
+
+    /// Buffers to try codecs out in, for a page of so many bytes. `None`: there is no memory.
+    fn bench(&self, len: usize) -> Option<Bench<'_, K>> {
+        let room = || self.store.trial_buffers(len).map_err(|full| Some(Lack::from(full)));
+        self.with_room(room).ok()
+    }
+
     /// What it takes to pack a page and to read it back, but for the context.
-    fn try_out(&self, page: &[u8], chosen: u8) -> Option<Packed> {
-        let store = &self.store;
-        let room = || store.trial_buffers(page.len()).map_err(|full| Some(Lack::from(full)));
-        let mut buffers = self.with_room(room).ok()?;
+    fn try_out(&self, page: &[u8], chosen: u8, bench: &mut Bench<'_, K>) -> Option<Packed> {
         let mut tried = || {
-            self.with_room(|| match store.try_out(page, chosen, &mut buffers) {
+            self.with_room(|| match self.store.try_out(page, chosen, bench) {
                 Err(Trouble::Full(full)) => Err(Some(Lack::from(full))),
                 tried => Ok(tried),
             })
@@ -134,10 +140,10 @@ impl<K: Eq + Send + Sync> Tier<K> {
         samples.forget(TRAINABLE);
         let pages = pages.iter().filter(|page| page.len() >= SHORTEST);
         for page in pages.take(REPRICED) {
-            let context = self.store.coders.candidate(TRAINABLE);
-            let context = context.map_or(0, |codec| codec.context_bytes(context_size(page.len())));
+            let context = self.context_bytes(TRAINABLE, page.len());
             let mut packed = [None; CANDIDATES];
-            let found = self.try_out(page, TRAINABLE);
+            let Some(mut bench) = self.bench(page.len()) else { break };
+            let found = self.try_out(page, TRAINABLE, &mut bench);
             packed[usize::from(TRAINABLE)] = found.map(|found| Packed { context, ..found });
             samples.take(&packed);
         }
