@@ -143,7 +143,7 @@ impl PageFile {
 }
 
 impl PageFile {
-    /// The same bytes in longer pages, those at the end left out that make no whole one; `None`
+    /// The file's bytes in longer pages, those at the end left out that make no whole one; `None`
     /// where a page has more bytes already or does not divide `bytes`.
     #[must_use]
     pub fn join(&self, bytes: usize) -> Option<Self> {

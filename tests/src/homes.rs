@@ -120,10 +120,10 @@ impl Homes {
         version
     }
 
-    /// The same for a hit, which whoever comes later must see.
+    /// Checks a page as [`verify`](Self::verify) does, for a hit, which later callers must see.
     ///
     /// # Panics
-    /// The same.
+    /// As [`verify`](Self::verify).
     pub fn hit(&self, before: Before, page: &[u8]) {
         let version = self.verify(before, page);
         self.homes[before.key].floor.fetch_max(version, SeqCst);

@@ -28,8 +28,8 @@ impl Field {
         Self::with(HotShare::Off)
     }
 
-    /// The same with a share of decoded pages, in which some are hot and the next hit makes one
-    /// more so.
+    /// A small cache, filled to the brim, with a share of decoded pages, in which some are hot and
+    /// the next hit makes one more so.
     fn with(share: HotShare) -> Self {
         let (tally, contexts) = (Arc::<Tally>::default(), Arc::<Contexts>::default());
         let told = Arc::<AtomicUsize>::default();

@@ -174,8 +174,9 @@ fn allocations_succeed_while_compaction_could_free_a_page() {
     }
 }
 
-/// The same of pools of a few pages, whose groups are a handful of objects each and change their
-/// level with each few that come or go, and beside objects of many pages.
+/// Pools of a few pages, too, place what compaction makes room for. Their groups are a handful of
+/// objects each, and change their level with each few that come or go. Objects of many pages stand
+/// beside them.
 #[test]
 fn small_pools_refuse_nothing_that_compaction_could_place() {
     let mut refused = 0;

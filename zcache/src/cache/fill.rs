@@ -46,10 +46,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// time begins when `fill` has returned.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`insert_from`](Self::insert_from).
     ///
     /// # Panics
-    /// The same.
+    /// As for [`insert_from`](Self::insert_from).
     pub fn insert_from_with_options(
         &self,
         key: K,
@@ -103,10 +103,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// own.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`try_insert_from`](Self::try_insert_from).
     ///
     /// # Panics
-    /// The same.
+    /// As for [`try_insert_from`](Self::try_insert_from).
     pub fn try_insert_from_with_options<E>(
         &self,
         key: K,

@@ -213,7 +213,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// own.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`insert_if_valid`](Self::insert_if_valid).
     pub fn insert_if_valid_with_options(
         &self,
         lease: Lease<K>,

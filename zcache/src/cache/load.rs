@@ -243,10 +243,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// say.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
     ///
     /// # Panics
-    /// The same.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
     pub fn get_or_insert_with_options<Q, E>(
         &self,
         key: &Q,
@@ -312,12 +312,12 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// ```
     ///
     /// # Errors
-    /// The same, and [`LoadError::BufferTooSmall`] for a page that is there, that another caller
-    /// has loaded, or that is longer than `to` by what `load` says. Then one of those who wait
-    /// loads it.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with), and [`LoadError::BufferTooSmall`]
+    /// for a page that is there, that another caller has loaded, or that is longer than `to` by
+    /// what `load` says. Then one of those who wait loads it.
     ///
     /// # Panics
-    /// The same.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
     pub fn load_into<Q, E>(
         &self,
         key: &Q,
@@ -393,12 +393,13 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// ```
     ///
     /// # Errors
-    /// The same. `load` that awaits `key` itself is [`LoadError::Recursive`], as is whatever its
-    /// poll runs that asks for `key`. A task of its own that it waits for, and which asks for
-    /// `key`, is not noticed: they wait for each other for ever.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with). `load` that awaits `key` itself is
+    /// [`LoadError::Recursive`], as is whatever its poll runs that asks for `key`. A task of its
+    /// own that it waits for, and which asks for `key`, is not noticed: they wait for each other
+    /// for ever.
     ///
     /// # Panics
-    /// The same.
+    /// As for [`get_or_insert_with`](Self::get_or_insert_with).
     #[doc(alias("get_with", "try_get_with", "get_or_fetch", "fetch"))]
     pub async fn get_or_insert_async<Q, P, E>(
         &self,
@@ -418,10 +419,10 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// time to live of its own.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`get_or_insert_async`](Self::get_or_insert_async).
     ///
     /// # Panics
-    /// The same.
+    /// As for [`get_or_insert_async`](Self::get_or_insert_async).
     pub async fn get_or_insert_async_with_options<Q, P, E>(
         &self,
         key: &Q,

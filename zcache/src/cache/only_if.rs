@@ -41,7 +41,7 @@ impl<K: Hash + Eq + Send + Sync, S: BuildHasher> Cache<K, S> {
     /// own.
     ///
     /// # Errors
-    /// The same.
+    /// As for [`insert_if_absent`](Self::insert_if_absent).
     pub fn insert_if_absent_with_options(
         &self,
         key: K,

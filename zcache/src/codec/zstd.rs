@@ -149,8 +149,8 @@ impl Zstd {
         Ok(Self { level, digest: Option::None, sizes })
     }
 
-    /// The same level with a dictionary, which is digested here, once for all contexts. Pages are
-    /// read back with the same dictionary only.
+    /// zstd at this level with a dictionary, which is digested here, once for all contexts. Pages
+    /// are read back with the same dictionary only.
     ///
     /// # Panics
     /// There is no memory for it.
@@ -159,7 +159,7 @@ impl Zstd {
         self.digested(&dictionary.0).expect("memory for a dictionary")
     }
 
-    /// The same level with a dictionary of these bytes; `None` for want of memory.
+    /// zstd at this level with a dictionary of these bytes; `None` for want of memory.
     fn digested(&self, dictionary: &[u8]) -> Option<Self> {
         let mut bytes = dictionary.to_vec();
         if bytes.starts_with(&DICTIONARY_MAGIC) && bytes.len() >= 8 {
